@@ -1,0 +1,132 @@
+"""Cross-attention that reads Keys and Values computed beforehand.
+
+Keys and Values depend on the prompt and its concepts, not on latents or timestep. So they are
+computed once per prompt and handed to the U-Net in place of its `encoder_hidden_states`, packed
+side by side for all layers: `[K_1 | V_1 | K_2 | V_2 | …]`, shape (B, N, 2 Σ d_l). Each layer's
+processor cuts out its own two slices. The processors hold no state: rows of one batch may carry
+different prompts, concepts and strengths, and several threads may share one U-Net.
+
+Anything of another width is an ordinary encoding and goes to the processor that was there
+before, so an attached U-Net still serves a plain pipeline, bit for bit.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from perfusion_core.errors import BaseModelError
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One cross-attention layer and where its Keys and Values lie in the packed tensor."""
+
+    name: str
+    W_K: Tensor  # (d_l, d), the U-Net's own weight, not a copy
+    W_V: Tensor  # (d_l, d)
+    offset: int  # of this layer's values in Σ d_l
+
+    @property
+    def width(self) -> int:
+        """d_l, the number of outputs of each projection."""
+        return self.W_V.shape[0]
+
+    @property
+    def own(self) -> slice:
+        """This layer's part of a vector over all layers, such as o*_V (Σ d_l,)."""
+        return slice(self.offset, self.offset + self.width)
+
+
+def cross_attention_layers(unet: Any) -> tuple[Layer, ...]:
+    """The cross-attention layers of a diffusers U-Net, in the order of its modules.
+
+    Raises BaseModelError where there is none, or where a projection is no plain linear map.
+    """
+    found = [(name, m) for name, m in unet.named_modules() if name.endswith(".attn2")]
+    if not found:
+        raise BaseModelError("This U-Net has no cross-attention layers, so no text can steer it.")
+    for name, module in found:
+        for projection in (module.to_k, module.to_v):
+            if type(projection) is not torch.nn.Linear or projection.bias is not None:
+                raise BaseModelError(
+                    f"{name} projects Keys or Values by something other than one matrix; "
+                    "merge or remove adapters before loading the base model."
+                )
+    offsets = accumulate((m.to_v.weight.shape[0] for _, m in found), initial=0)
+    return tuple(
+        Layer(name, W_K=m.to_k.weight, W_V=m.to_v.weight, offset=offset)
+        for (name, m), offset in zip(found, offsets, strict=False)
+    )
+
+
+def packed_width(layers: tuple[Layer, ...]) -> int:
+    """The last dimension of packed Keys and Values, 2 Σ d_l."""
+    return 2 * sum(layer.width for layer in layers)
+
+
+@contextmanager
+def attached(unet: Any, layers: tuple[Layer, ...]) -> Iterator[None]:
+    """Let the U-Net read packed Keys and Values inside the block; leave it as it was after."""
+    before = unet.attn_processors
+    attach(unet, layers)
+    try:
+        yield
+    finally:
+        unet.set_attn_processor(dict(before))
+
+
+def attach(unet: Any, layers: tuple[Layer, ...]) -> None:
+    """Let the U-Net read packed Keys and Values, beside ordinary encodings as before."""
+    processors = dict(unet.attn_processors)
+    width = packed_width(layers)
+    for layer in layers:
+        key = f"{layer.name}.processor"
+        if not isinstance(processors[key], PackedAttention):
+            processors[key] = PackedAttention(layer, width=width, plain=processors[key])
+    unet.set_attn_processor(processors)
+
+
+class PackedAttention:
+    """The attention processor of one layer: slices its Keys and Values out of the packed tensor."""
+
+    def __init__(self, layer: Layer, *, width: int, plain: Any) -> None:
+        start = 2 * layer.offset
+        self.key = slice(start, start + layer.width)
+        self.value = slice(start + layer.width, start + 2 * layer.width)
+        self.width = width
+        self.plain = plain
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Attend from `hidden_states` (B, P, c) to packed Keys and Values (B, N, 2 Σ d_l)."""
+        packed = encoder_hidden_states
+        if packed is None or packed.shape[-1] != self.width:
+            out: Tensor = self.plain(
+                attn, hidden_states, packed, attention_mask, temb=temb, **kwargs
+            )
+            return out
+        q = self._heads(attn.to_q(hidden_states), attn.heads)  # (B, h, P, d_l / h)
+        k = self._heads(packed[..., self.key], attn.heads)  # (B, h, N, d_l / h)
+        v = self._heads(packed[..., self.value], attn.heads)  # (B, h, N, d_l / h)
+        attended = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype))
+        joined = attended.transpose(1, 2).flatten(2)  # (B, P, d_l)
+        result: Tensor = attn.to_out[1](attn.to_out[0](joined))
+        return result
+
+    @staticmethod
+    def _heads(x: Tensor, heads: int) -> Tensor:
+        split: Tensor = x.unflatten(-1, (heads, -1))
+        return split.transpose(1, 2)

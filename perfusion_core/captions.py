@@ -1,0 +1,101 @@
+"""Captions to estimate the covariance from, without a download: any number, always the same.
+
+A small grammar over everyday words. Only words that the tokenizer knows as one token are used,
+so that every encoding in the estimate is of a word that the text encoder was trained on.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+_NOUNS = """
+airplane alien angel ant apple astronaut baby backpack bag ball balloon banana barn basket bat bath
+beach bear bed bee beetle bell bench bicycle bike bird boat book boot bottle bowl box boy bread
+bridge broccoli brush bucket building bull burger bus butterfly button cabin cactus cage cake camel
+camera candle candy canoe car carpet carrot castle cat chair cheese cherry chess chicken child
+church circle city clock cloud clown coat coffee coin computer cookie corn couch cow cowboy crab
+crow crown cup curtain deer desert desk dinosaur dog doll dolphin donkey donut door dragon dress
+drum duck eagle egg elephant face farm fence field fire fireplace fish flag flower forest fork
+fountain fox frog fruit garden ghost gift giraffe girl glass goat gold goose grape grass guitar
+hammer hand harbor hat heart helmet hill horse hotel house ice island jacket jar jeep jelly jewel
+jungle kangaroo kettle key king kitchen kite kitten knife knight koala lake lamp laptop leaf lemon
+leopard library lighthouse lion lizard lobster log man map market mask meadow melon mirror monkey
+monster moon moose mosaic motorcycle mountain mouse mug muffin mushroom necklace nest notebook oak
+ocean octopus orange orchid otter oven owl paddle painting palace palm pan panda paper park parrot
+pasta path peach peacock pear pen pencil penguin person phone piano picture pie pig pigeon pillow
+pineapple pirate pizza plane planet plant plate plum pond pony poster potato prince princess puppy
+pumpkin purse queen rabbit radio raft railway rain rainbow raven ring river road robot rock rocket
+roof room rooster rope rose ruby ruin sailboat salad sandwich saturn scarf school scooter sculpture
+seal shark sheep shell ship shirt shoe shop sink skateboard skull sky snail snake snow snowman sofa
+soldier soup spaceship sparrow spider spoon squirrel stairs star statue strawberry street submarine
+suit suitcase sun sunflower surfboard swan sweater sword table tank taxi tea teacher teapot teddy
+telephone temple tent tiger toast tomato tower toy tractor train tree truck trumpet tulip tunnel
+turkey turtle umbrella unicorn vampire van vase village violin volcano wagon wall wallet watch water
+waterfall watermelon whale wheel window wine witch wizard wolf woman wood yacht zebra
+""".split()
+_ADJECTIVES = """
+red blue green yellow orange purple pink white black brown gray golden silver small large tiny big
+huge old new wooden metal plastic broken shiny dirty clean bright dark soft round tall short happy
+sad angry sleepy funny cute beautiful strange antique modern colorful striped furry plush
+""".split()
+_PLACES = [
+    "on the beach", "in the snow", "in the forest", "at night", "in the city", "on a street",
+    "in a garden", "in the desert", "on the grass", "in the sea", "in space", "in a room",
+    "in the kitchen", "on a table", "in the mountains", "in the park", "by the lake", "at sunset",
+    "under a tree", "in front of a house", "on the floor", "in the rain", "under water",
+    "in a field", "on top of a rock", "in the sky",
+]  # fmt: skip
+_ACTIONS = """
+standing sitting sleeping running jumping flying swimming eating playing looking walking floating
+""".split()
+_STYLES = """
+photo picture painting drawing sketch image portrait illustration sculpture watercolor
+""".split()
+_FORMS = [
+    "a {style} of a {noun}", "a {noun}", "the {noun} {place}",
+    "a {style} of the {adjective} {noun}",
+    "a {adjective} {noun} {place}", "a {style} of a {noun} {place}", "a {noun} and a {other}",
+    "a {noun} next to a {other} {place}", "a {adjective} {noun} with a {other}",
+    "a {noun} {action} {place}", "a {style} of a {noun} {action}", "a {noun} wearing a {other}",
+    "a {style} of one {noun}, {place}", "my {adjective} {noun}", "a {style} of two {noun}s",
+    "a {noun} in a {adjective} {other}", "a close-up {style} of a {noun}",
+    "a {style} of a {noun} in the style of a {adjective} {style}",
+]  # fmt: skip
+
+KnownWord = Callable[[str], bool]
+
+
+def captions(count: int, *, known: KnownWord) -> Iterator[str]:
+    """The first `count` captions over the words that are `known`; empty where none is."""
+    return islice(_stream(known), count)
+
+
+def _stream(known: KnownWord) -> Iterator[str]:
+    nouns = [word for word in _NOUNS if known(word)]
+    words = {
+        "adjective": [word for word in _ADJECTIVES if known(word)],
+        "action": [word for word in _ACTIONS if known(word)],
+        "style": [word for word in _STYLES if known(word)],
+        "place": [p for p in _PLACES if all(known(word) for word in p.split())],
+    }
+    forms = [f for f in _FORMS if all(words[w] for w in words if f"{{{w}}}" in f)]
+    if not nouns:
+        return
+    index = 0
+    while True:
+        draw = _Draw(index)
+        chosen = {name: draw.pick(options) for name, options in words.items() if options}
+        yield draw.pick(forms).format(noun=draw.pick(nouns), other=draw.pick(nouns), **chosen)
+        index += 1
+
+
+class _Draw:
+    """A few independent choices from a caption's index: a hash, so alike on every machine."""
+
+    def __init__(self, index: int) -> None:
+        digest = hashlib.blake2b(f"caption {index}".encode(), digest_size=32).digest()
+        self.rest = int.from_bytes(digest, "big")
+
+    def pick(self, options: list[str]) -> str:
+        self.rest, choice = divmod(self.rest, len(options))
+        return options[choice]

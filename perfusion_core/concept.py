@@ -1,0 +1,218 @@
+"""The concept file: what training learned, in a safetensors file of a few ten kilobytes.
+
+| tensor | shape | meaning |
+| --- | --- | --- |
+| `o_v` | Σ d_l | target outputs o*_V, one vector per cross-attention layer, in the U-Net's order |
+| `i_star` | d | target input i* |
+| `embedding`, `embedding_2` | width of each text encoder | the placeholder's word embedding |
+
+Keys are locked, so they need no room: o*_K is `W_K e_super`, and e_super is a pure function of
+the base model and the superclass, computed once per base model (see conditioning). The file is
+bound to its base model and covariance by their fingerprints. This module imports no torch.
+"""
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from perfusion_core.errors import ConceptFileError, FingerprintMismatch
+from perfusion_core.prompt import NAME_PATTERN
+
+FORMAT_VERSION = "1"
+MAX_CONCEPT_BYTES = 2 * 1024 * 1024
+"""Larger than any concept of a supported family (SDXL in float32: about 0.35 MB)."""
+
+Vector = npt.NDArray[np.float32]
+_EMBEDDINGS = ("embedding", "embedding_2")
+_ARCHITECTURES = {
+    "sd1": "stable-diffusion-v1",
+    "sd2": "stable-diffusion-v2",
+    "sdxl": "stable-diffusion-xl-v1-base",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Concept:
+    """A learned concept. Arrays are float32; Σ d_l is the sum of cross-attention widths."""
+
+    name: str
+    superclass: str
+    family: str
+    base_model_name: str
+    base_model_fingerprint: str
+    covariance_fingerprint: str
+    o_v: Vector  # (Σ d_l,)
+    i_star: Vector  # (d,)
+    embeddings: tuple[Vector, ...]  # one per text encoder
+    mask_source: str
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def placeholder(self) -> str:
+        """How a prompt names the concept."""
+        return f"<{self.name}>"
+
+    def renamed(self, name: str) -> "Concept":
+        """The same concept under another name."""
+        return replace(self, name=name)
+
+    def check_compatible(self, *, base_model: str, covariance: str) -> None:
+        """Raise FingerprintMismatch unless both fingerprints are the concept's own."""
+        for what, own, other in (
+            ("base model", self.base_model_fingerprint, base_model),
+            ("covariance", self.covariance_fingerprint, covariance),
+        ):
+            if own != other:
+                raise FingerprintMismatch(
+                    f"The concept {self.placeholder} was trained with the {what} {own}, but the "
+                    f"{what} here is {other}. Load that {what}, or train the concept again."
+                )
+
+    def to_bytes(self, dtype: Literal["float32", "float16"] = "float32") -> bytes:
+        """The concept file's bytes; the same concept always gives the same bytes."""
+        tensors = {"o_v": self.o_v, "i_star": self.i_star}
+        tensors |= dict(zip(_EMBEDDINGS, self.embeddings, strict=False))
+        stored = {name: np.ascontiguousarray(array, dtype) for name, array in tensors.items()}
+        return _in_order(save_tensors(stored, metadata=self._metadata()))
+
+    def save(self, path: str | Path, dtype: Literal["float32", "float16"] = "float32") -> None:
+        """Write the concept file, whole or not at all."""
+        path = Path(path)
+        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(self.to_bytes(dtype))
+            Path(scratch).replace(path)
+        except BaseException:
+            Path(scratch).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Concept":
+        """Read a concept file; raises ConceptFileError where it is none, or OSError."""
+        if Path(path).stat().st_size > MAX_CONCEPT_BYTES:
+            raise ConceptFileError(_too_large())
+        return cls.from_bytes(Path(path).read_bytes())
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Concept":
+        """Read a concept from bytes, checking sizes, shapes, types and finiteness first.
+
+        Raises ConceptFileError with the reason. Nothing but safetensors is ever parsed: a pickle
+        is refused unopened. Fingerprints are for check_compatible, once a base model is at hand.
+        """
+        if len(data) > MAX_CONCEPT_BYTES:
+            raise ConceptFileError(_too_large())
+        metadata = _read_metadata(data)
+        try:
+            tensors = load_tensors(data)
+        except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
+            raise ConceptFileError(_damaged("its tensors cannot be read")) from error
+        count = 2 if metadata.get("perfusion.family") == "sdxl" else 1
+        expected = {"o_v", "i_star", *_EMBEDDINGS[:count]}
+        if set(tensors) != expected:
+            raise ConceptFileError(_damaged(f"it should hold exactly {sorted(expected)}"))
+        vectors = {name: _vector(name, array) for name, array in tensors.items()}
+        try:
+            training = json.loads(metadata.get("perfusion.training", "{}"))
+            if not isinstance(training, dict):
+                raise ValueError("training is no object")
+            concept = cls(
+                name=metadata["perfusion.name"],
+                superclass=metadata["perfusion.superclass"],
+                family=metadata["perfusion.family"],
+                base_model_name=metadata["perfusion.base_model"],
+                base_model_fingerprint=metadata["perfusion.base_model_fingerprint"],
+                covariance_fingerprint=metadata["perfusion.covariance_fingerprint"],
+                mask_source=metadata["perfusion.mask_source"],
+                training=training,
+                o_v=vectors["o_v"],
+                i_star=vectors["i_star"],
+                embeddings=tuple(vectors[name] for name in _EMBEDDINGS[:count]),
+            )
+        except (KeyError, ValueError, RecursionError) as error:
+            raise ConceptFileError(_damaged("its metadata is incomplete")) from error
+        if not re.fullmatch(NAME_PATTERN, concept.name) or not 0 < len(concept.superclass) <= 200:
+            raise ConceptFileError(_damaged("its name or superclass is not valid"))
+        return concept
+
+    def _metadata(self) -> dict[str, str]:
+        architecture = _ARCHITECTURES.get(self.family, self.family)
+        return {
+            "modelspec.sai_model_spec": "1.0.1",
+            "modelspec.architecture": f"{architecture}/perfusion",
+            "modelspec.implementation": "perfusion",
+            "modelspec.title": self.name,
+            "modelspec.trigger_phrase": self.placeholder,
+            "modelspec.resolution": "{0}x{0}".format(self.training.get("resolution", "unknown")),
+            "perfusion.format_version": FORMAT_VERSION,
+            "perfusion.name": self.name,
+            "perfusion.superclass": self.superclass,
+            "perfusion.family": self.family,
+            "perfusion.base_model": self.base_model_name,
+            "perfusion.base_model_fingerprint": self.base_model_fingerprint,
+            "perfusion.covariance_fingerprint": self.covariance_fingerprint,
+            "perfusion.mask_source": self.mask_source,
+            "perfusion.training": json.dumps(dict(self.training), separators=(",", ":")),
+        }
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same safetensors file with its header sorted: the library writes metadata in any order.
+
+    A concept's hash is its identity, so equal concepts must be equal files.
+    """
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":"))
+    header += " " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header.encode() + data[8 + size :]
+
+
+def _read_metadata(data: bytes) -> dict[str, str]:
+    """The `__metadata__` of a safetensors file: eight bytes of length, then JSON."""
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or size > len(data) - 8:
+        raise ConceptFileError(
+            "This is not a concept file: upload the .safetensors file of a trained concept, whole."
+        )
+    try:
+        header = json.loads(data[8 : 8 + size])
+        metadata = header["__metadata__"]
+        version = metadata["perfusion.format_version"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ConceptFileError(
+            "This safetensors file holds no Perfusion concept: its metadata does not name one."
+        ) from error
+    if version != FORMAT_VERSION:
+        raise ConceptFileError(
+            f"This concept file has the format version {str(version)[:20]!r}, and this release "
+            f"reads version {FORMAT_VERSION}: use the release that wrote it, or train again."
+        )
+    return {str(key): str(value) for key, value in metadata.items()}
+
+
+def _vector(name: str, array: npt.NDArray[Any]) -> Vector:
+    if array.ndim != 1 or array.size == 0 or array.dtype not in (np.float32, np.float16):
+        raise ConceptFileError(_damaged(f"{name} is not one vector of float32 or float16"))
+    if not np.isfinite(array).all():
+        raise ConceptFileError(_damaged(f"{name} holds numbers that are not finite"))
+    return array.astype(np.float32)
+
+
+def _damaged(reason: str) -> str:
+    return f"The concept file is damaged ({reason}): download or train it again."
+
+
+def _too_large() -> str:
+    return f"A concept file is at most {MAX_CONCEPT_BYTES} bytes; this is something else."

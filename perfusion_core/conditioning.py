@@ -1,0 +1,208 @@
+"""From a prompt and its concepts to the Keys and Values of every cross-attention layer.
+
+Keys and Values depend on neither latents nor timestep: they are computed once per prompt, and
+every denoising step reads them. Training calls the same functions, with gradients.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from perfusion_core.concept import Concept
+from perfusion_core.config import Locking
+from perfusion_core.errors import PromptError
+from perfusion_core.prompt import Prompt, parse
+from perfusion_core.rank_one import decompose
+from perfusion_core.strength import DEFAULT_TAU
+from perfusion_core.text import Encoding, Replacement
+from perfusion_core.tokens import Tokens, tokenise
+
+if TYPE_CHECKING:
+    from perfusion_core.base_model import BaseModel
+
+TEMPLATES = (
+    "a photo of a {}",
+    "a good photo of a {}",
+    "a photo of the {}",
+    "a good photo of the {}",
+    "a photo of one {}",
+    "a picture of a {}",
+    "a picture of the {}",
+    "an image of a {}",
+    "a {}",
+    "the {}",
+    "a {} in a photo",
+    "a photo of a small {}",
+    "a photo of a large {}",
+    "a photo of my {}",
+)
+"""The neutral prompts of training (METHOD 5), and of e_super, the superclass's encoding."""
+
+
+@dataclass(frozen=True)
+class ConceptUse:
+    """A concept with its gate: bias β and temperature τ (METHOD 6)."""
+
+    concept: Concept
+    beta: float
+    tau: float = DEFAULT_TAU
+
+
+@dataclass(frozen=True)
+class Target:
+    """One concept as tensors, as the edit takes it: in training some carry gradients."""
+
+    superclass: str
+    embeddings: tuple[Tensor, ...]  # one per text encoder
+    i_star: Tensor  # (d,)
+    e_super: Tensor  # (d,)
+    o_v: Tensor  # (Σ d_l,)
+    beta: float
+    tau: float
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What one prompt gives the U-Net: packed Keys and Values, and SDXL's pooled embedding."""
+
+    packed: Tensor  # (N, 2 Σ d_l), in the U-Net's dtype
+    pooled: Tensor | None  # (p,)
+
+
+@torch.no_grad()
+def condition(
+    base: "BaseModel",
+    prompt: str,
+    *,
+    concepts: Mapping[str, ConceptUse] | None = None,
+    locking: Locking = "local",
+) -> Conditioning:
+    """Compute the Keys and Values of `prompt`, whose placeholders name `concepts`.
+
+    Every concept given takes part in the edit, also of a prompt that does not name it (the
+    negative prompt), where its gates are near 0. Raises PromptError for a placeholder without a
+    concept, and what the concept's check against the base model raises.
+    """
+    concepts = concepts or {}
+    parsed = parse(prompt)
+    unknown = [name for name in parsed.names if name not in concepts]
+    if unknown:
+        raise PromptError(f"The prompt names <{unknown[0]}>, but no such concept was given.")
+    targets = {name: target_of(base, use) for name, use in concepts.items()}
+    tokens = tokens_of(base, [parsed], targets)
+    encoding = encode(base, tokens, targets)
+    keys_from: Tensor | None = None
+    if locking == "global" and targets:
+        keys_from = _superclass_encodings(base, parsed, tokens, targets)
+    packed = keys_and_values(base, encoding.e, list(targets.values()), keys_from=keys_from)
+    pooled = None if encoding.pooled is None else encoding.pooled[0]
+    return Conditioning(packed=packed[0].to(base.dtype), pooled=pooled)
+
+
+def keys_and_values(
+    base: "BaseModel", e: Tensor, targets: Sequence[Target], *, keys_from: Tensor | None = None
+) -> Tensor:
+    """The edit of every layer's Key and Value projection, packed: (B, N, d) -> (B, N, 2 Σ d_l).
+
+    Keys: o*_K = W_K e_super, locked (METHOD 4); with `keys_from` (B, N, d) (global locking) they
+    are the plain projections of those encodings instead. Values: o*_V.
+    """
+    if not targets:
+        return torch.cat([e.to(W) @ W.T for layer in base.layers for W in (layer.W_K, layer.W_V)],
+                         dim=-1)  # fmt: skip
+    edit = decompose(
+        e,
+        torch.stack([target.i_star for target in targets]),
+        metric=base.covariance.metric,
+        beta=torch.tensor([target.beta for target in targets]),
+        tau=torch.tensor([target.tau for target in targets]),
+    )
+    e_super = torch.stack([target.e_super for target in targets])  # (J, d)
+    o_v = torch.stack([target.o_v for target in targets])  # (J, Σ d_l)
+    parts: list[Tensor] = []
+    for layer in base.layers:
+        W_K, W_V = layer.W_K.float(), layer.W_V.float()
+        parts.append(
+            edit.apply(W_K, e_super.to(W_K) @ W_K.T)
+            if keys_from is None
+            else keys_from.to(W_K) @ W_K.T
+        )  # (B, N, d_l)
+        parts.append(edit.apply(W_V, o_v[:, layer.own]))  # (B, N, d_l)
+    return torch.cat(parts, dim=-1)
+
+
+def target_of(base: "BaseModel", use: ConceptUse) -> Target:
+    """A stored concept as tensors on the base model's device; checks that it fits the model."""
+    concept = use.concept
+    base.check(concept)
+
+    def tensor(array: object) -> Tensor:
+        return torch.as_tensor(array, dtype=torch.float32, device=base.device)
+
+    return Target(
+        superclass=concept.superclass,
+        embeddings=tuple(tensor(vector) for vector in concept.embeddings),
+        i_star=tensor(concept.i_star),
+        e_super=superclass_encoding(base, concept.superclass),
+        o_v=tensor(concept.o_v),
+        beta=use.beta,
+        tau=use.tau,
+    )
+
+
+@torch.no_grad()
+def superclass_encoding(base: "BaseModel", superclass: str) -> Tensor:
+    """e_super (d,): the encoding of the superclass, averaged over the training prompts.
+
+    Where a superclass is several tokens, the encoding of its last token is taken: it is the one
+    that has read the whole phrase. Computed once per base model and superclass.
+    """
+    known = base.superclass_encodings.get(superclass)
+    if known is None:
+        prompts = [parse(template.format("<x>")) for template in TEMPLATES]
+        rows = [tokenise(base.tokenizers[0], p, superclasses={"x": superclass}) for p in prompts]
+        written = [parse(template.format(superclass)) for template in TEMPLATES]
+        e = encode(base, tokens_of(base, written, {}), {}).e  # (T, N, d)
+        # sources maps a placeholder to the last token of the superclass written in its place
+        places = [row.sources[row.places[0][0]] for row in rows]
+        known = torch.stack([e[k, place] for k, place in enumerate(places)]).mean(0)
+        base.superclass_encodings[superclass] = known
+    return known
+
+
+def tokens_of(
+    base: "BaseModel", prompts: Sequence[Prompt], targets: Mapping[str, Target]
+) -> list[list[Tokens]]:
+    """Tokenised prompts, indexed [text encoder][row]."""
+    superclasses = {name: target.superclass for name, target in targets.items()}
+    return [
+        [tokenise(tokenizer, prompt, superclasses=superclasses) for prompt in prompts]
+        for tokenizer in base.tokenizers
+    ]
+
+
+def encode(
+    base: "BaseModel", tokens: Sequence[Sequence[Tokens]], targets: Mapping[str, Target]
+) -> Encoding:
+    """Encode tokenised prompts, each placeholder with its concept's own word embedding."""
+    replacements = [
+        Replacement(row=row, position=position, embeddings=targets[name].embeddings)
+        for row, one in enumerate(tokens[0])
+        for position, name in one.places
+    ]
+    return base.text.encode([[row.ids for row in rows] for rows in tokens], replacements)
+
+
+def _superclass_encodings(
+    base: "BaseModel",
+    prompt: Prompt,
+    tokens: Sequence[Sequence[Tokens]],
+    targets: Mapping[str, Target],
+) -> Tensor:
+    """Encodings (1, N, d) of the prompt with superclasses written out, aligned to `tokens`."""
+    written = parse(prompt.render({name: t.superclass for name, t in targets.items()}))
+    e = encode(base, tokens_of(base, [written], {}), {}).e
+    return e[:, tokens[0][0].sources]

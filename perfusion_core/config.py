@@ -1,0 +1,124 @@
+"""Every hyper-parameter of the method: its default, its bounds, its meaning. Imports no torch.
+
+Defaults are the paper's for Stable Diffusion 1.5 at 512 px. A base model of another size needs
+its own, so a base model's folder may carry `perfusion.json` with overrides (BaseModelDefaults).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+Locking = Literal["local", "global"]
+SchedulerName = Literal["ddim", "dpmpp_2m", "euler", "unipc"]
+MAX_SEED = 2**32 - 1
+
+DEFAULTS_FILE = "perfusion.json"
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class TrainConfig:
+    """How a concept is learned (METHOD 5)."""
+
+    max_train_steps: Annotated[int, Field(ge=1, le=20_000, description="Optimiser steps.")] = 400
+    train_batch_size: Annotated[
+        int, Field(ge=1, le=64, description="Pictures, with their own noise, in one step.")
+    ] = 16
+    learning_rate: Annotated[
+        float, Field(gt=0, le=1, description="AdamW's rate for the target outputs o*_V.")
+    ] = 0.03
+    embedding_learning_rate: Annotated[
+        float, Field(ge=0, le=1, description="AdamW's rate for the placeholder's embedding.")
+    ] = 0.006
+    beta: Annotated[float, Field(ge=-2, le=3, description="Bias of the gate while training.")] = (
+        0.75
+    )
+    tau: Annotated[
+        float, Field(gt=0, le=2, description="Temperature of the gate while training.")
+    ] = 0.1
+    ema_decay: Annotated[
+        float, Field(ge=0, lt=1, description="Decay of i*, the running mean of encodings.")
+    ] = 0.99
+    flip: Annotated[
+        bool, Field(description="Also train on the mirrored pictures; off where left differs.")
+    ] = True
+    seed: Annotated[
+        int, Field(ge=0, le=MAX_SEED, description="Same seed and pictures: same concept.")
+    ] = 0
+    resolution: Annotated[
+        int | None,
+        Field(ge=32, le=2048, multiple_of=8, description="Side in pixels; null: the base model's."),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class GenerateConfig:
+    """How pictures are sampled (METHOD 6)."""
+
+    negative_prompt: Annotated[
+        str, Field(max_length=2000, description="What guidance steers away from.")
+    ] = ""
+    num_images: Annotated[
+        int, Field(ge=1, le=16, description="Image k is sampled from seed + k.")
+    ] = 1
+    seed: Annotated[
+        int | None, Field(ge=0, le=MAX_SEED, description="null: drawn at random, and told.")
+    ] = None
+    num_inference_steps: Annotated[int, Field(ge=1, le=200, description="Denoising steps.")] = 50
+    guidance_scale: Annotated[
+        float, Field(ge=0, le=30, description="Classifier-free guidance; 1 or less: none.")
+    ] = 7.5
+    width: Annotated[
+        int | None,
+        Field(ge=32, le=2048, multiple_of=8, description="Pixels; null: the base model's."),
+    ] = None
+    height: Annotated[
+        int | None,
+        Field(ge=32, le=2048, multiple_of=8, description="Pixels; null: the base model's."),
+    ] = None
+    scheduler: Annotated[
+        SchedulerName, Field(description="The sampler, by the field's short names.")
+    ] = "ddim"
+    locking: Annotated[
+        Locking,
+        Field(
+            description="local: only the concept's own encoding takes the superclass's Key; "
+            "global: every Key is computed from the prompt with superclasses in place."
+        ),
+    ] = "local"
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class BaseModelDefaults:
+    """What a base model changes of the defaults above, by field name."""
+
+    train: dict[str, Any] = field(default_factory=dict)
+    generate: dict[str, Any] = field(default_factory=dict)
+
+    def train_config(self, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
+        """TrainConfig's defaults, under the base model's, under the caller's `overrides`."""
+        return TrainConfig(**{**self.train, **(overrides or {})})
+
+    def generate_config(self, overrides: Mapping[str, Any] | None = None) -> GenerateConfig:
+        """GenerateConfig's defaults, under the base model's, under the caller's `overrides`."""
+        return GenerateConfig(**{**self.generate, **(overrides or {})})
+
+
+def read_defaults(folder: str | Path) -> BaseModelDefaults:
+    """The overrides in a base model's folder; none where it has no perfusion.json.
+
+    Raises pydantic.ValidationError where the file names an unknown field or breaks a bound.
+    """
+    file = Path(folder) / DEFAULTS_FILE
+    if not file.is_file():
+        return BaseModelDefaults()
+    defaults = TypeAdapter(BaseModelDefaults).validate_python(json.loads(file.read_text("utf-8")))
+    defaults.train_config()
+    defaults.generate_config()
+    return defaults

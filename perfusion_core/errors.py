@@ -1,0 +1,63 @@
+"""Errors of the method, each message a sentence that says what to do.
+
+PerfusionError
+├── PromptError               a placeholder in the prompt cannot be used as written
+│   └── PromptTooLong         a placeholder lies beyond the text encoder's last position
+├── SuperclassError           the superclass cannot be encoded by this base model
+├── ConceptFileError          the bytes are not a concept this version can read
+├── FingerprintMismatch       the concept belongs to another base model or covariance
+├── ConceptsIndistinguishable two concepts share (nearly) one direction: G is singular
+├── CovarianceError           C cannot be estimated or factored
+├── BaseModelError            the base model cannot be loaded or is of another family
+├── PictureError              a training picture or mask cannot be used
+├── TrainingStateError        a saved training state does not belong to this training
+└── TrainingDiverged          loss or parameters stopped being finite, or exploded
+"""
+
+
+class PerfusionError(Exception):
+    """Base of every error that the method raises on purpose."""
+
+
+class PromptError(PerfusionError):
+    """A placeholder in the prompt cannot be used as written."""
+
+
+class PromptTooLong(PromptError):
+    """A placeholder lies beyond the last position that the text encoder reads."""
+
+
+class SuperclassError(PerfusionError):
+    """The superclass cannot be encoded by this base model."""
+
+
+class ConceptFileError(PerfusionError):
+    """The bytes are not a concept file that this version can read."""
+
+
+class FingerprintMismatch(PerfusionError):
+    """The concept was trained on another base model, or with another covariance."""
+
+
+class ConceptsIndistinguishable(PerfusionError):
+    """Two concepts point in (nearly) the same direction, so no edit can tell them apart."""
+
+
+class CovarianceError(PerfusionError):
+    """The second moment of encodings cannot be estimated, read or factored."""
+
+
+class BaseModelError(PerfusionError):
+    """The base model cannot be loaded, or belongs to a family that is not supported."""
+
+
+class PictureError(PerfusionError):
+    """A training picture or its mask cannot be used."""
+
+
+class TrainingStateError(PerfusionError):
+    """A saved training state does not belong to this training."""
+
+
+class TrainingDiverged(PerfusionError):
+    """The loss or the parameters stopped being finite, or exploded."""

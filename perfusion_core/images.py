@@ -1,0 +1,26 @@
+"""Between pictures and tensors."""
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+
+def to_pixels(picture: Image.Image, *, side: int) -> Tensor:
+    """A picture, cropped to its central square, as (3, side, side) in [-1, 1].
+
+    Transparent parts become white; a training mask keeps them out of the loss.
+    """
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    square = ImageOps.fit(picture.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
+    array = np.asarray(square, dtype=np.float32) / 127.5 - 1.0
+    return torch.from_numpy(array).permute(2, 0, 1)
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """Pixels (3, H, W) in [-1, 1] as a picture; values beyond are clipped."""
+    scaled = (pixels.float().clamp(-1, 1) * 127.5 + 127.5).round().to("cpu", torch.uint8)
+    return Image.fromarray(scaled.permute(1, 2, 0).numpy())

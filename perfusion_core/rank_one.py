@@ -1,0 +1,121 @@
+"""The gated rank-one edit: METHOD equations (1) to (3), in the paper's letters.
+
+| symbol | shape | meaning |
+| --- | --- | --- |
+| `e` | (..., N, d) | encodings of N prompt tokens |
+| `W` | (d_l, d) | a frozen Key or Value projection |
+| `i` | (J, d) | target inputs i*_j of J concepts |
+| `o` | (J, d_l) | target outputs o*_j |
+| `C` | (d, d) | uncentred second moment of encodings, E[e eᵀ] |
+| `beta`, `tau` | (J,) | bias and temperature of each concept's gate |
+
+The metric C⁻¹ is applied in one place, `Metric.solve`, through a Cholesky factor.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from perfusion_core.errors import ConceptsIndistinguishable, CovarianceError
+
+MAX_COSINE = 0.9999
+"""Two concepts nearer than this in the metric of C are one direction: G cannot be inverted."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """C⁻¹, as the lower Cholesky factor of C (never inverted, never in half precision)."""
+
+    factor: Tensor  # (d, d)
+
+    @classmethod
+    def of(cls, C: Tensor) -> "Metric":
+        """Factor C in its own precision; raises CovarianceError unless positive definite."""
+        factor, info = torch.linalg.cholesky_ex(C)
+        if int(info) != 0 or not bool(torch.isfinite(factor).all()):
+            raise CovarianceError(
+                "The covariance is not positive definite: estimate it from more captions, "
+                "or with a larger ridge."
+            )
+        return cls(factor)
+
+    def solve(self, i: Tensor) -> Tensor:
+        """`C⁻¹ i` for each row of i (J, d) -> (J, d), in the factor's precision and place."""
+        return torch.cholesky_solve(i.to(self.factor).T, self.factor).T  # (J, d)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What the edit needs of an encoding, the same for every layer's Keys and Values."""
+
+    e_perp: Tensor  # (..., N, d): the part of e that is C⁻¹-orthogonal to every i*
+    gate: Tensor  # (..., N, J): each concept's gate at each token
+
+    def apply(self, W: Tensor, o: Tensor) -> Tensor:
+        """Implements equation (3): `W e_perp + Σ_j o_j* gate_j`, (..., N, d_l)."""
+        return self.e_perp.to(W.dtype) @ W.T + self.gate.to(W.dtype) @ o.to(W.dtype)
+
+
+def decompose(e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor) -> Edit:
+    """Split encodings into the concepts' gates and what is orthogonal to all of them.
+
+    What involves C⁻¹ alone (J vectors) is computed in the metric's precision and place; what
+    involves e, in e's precision, float32 at the least.
+    Raises ConceptsIndistinguishable where two i* are (nearly) one direction.
+    """
+    e = e.to(torch.promote_types(e.dtype, torch.float32))
+    exact = i.detach().to(metric.factor)  # (J, d)
+    a = metric.solve(exact)  # (J, d): rows C⁻¹ i_j
+    G = exact @ a.T  # (J, J): i_jᵀ C⁻¹ i_k
+    _check_distinguishable(G)
+
+    # Implements equation (1): sim_j(e) = (i_jᵀ C⁻¹ e) / (i_jᵀ C⁻¹ i_j)
+    sim = e @ (a / G.diagonal()[:, None]).to(e).T  # (..., N, J)
+    gate = torch.sigmoid((sim - beta.to(e)) / tau.to(e))  # (..., N, J)
+
+    # Implements equation (3): e_perp = e − Iᵀ G⁻¹ I C⁻¹ e; for one concept it is equation (2)'s
+    # e − sim(e) i*. Subtracting each projection on its own would be wrong as soon as two i* are
+    # not C⁻¹-orthogonal.
+    dual = torch.linalg.solve(G, a).to(e)  # (J, d): rows of G⁻¹ I C⁻¹
+    return Edit(e_perp=e - (e @ dual.T) @ exact.to(e), gate=gate)
+
+
+def gated_edit(
+    e: Tensor, W: Tensor, i: Tensor, *, o: Tensor, C: Tensor, beta: Tensor, tau: Tensor
+) -> Tensor:
+    """Implements equations (1) to (3): the edited output of one projection, (..., N, d_l).
+
+    With no concepts (J = 0) it is `W e`. The solve runs in C's precision; use float32 or better.
+    """
+    if len(i) == 0:
+        return e @ W.T
+    return decompose(e, i, metric=Metric.of(C), beta=beta, tau=tau).apply(W, o)
+
+
+def cosines(i: Tensor, metric: Metric) -> Tensor:
+    """The cosines between concepts in the metric of C, (J, J): 1 means one direction."""
+    G = i.to(metric.factor.dtype) @ metric.solve(i).T
+    length = G.diagonal().sqrt()
+    return G / (length[:, None] * length[None, :])
+
+
+def _check_distinguishable(G: Tensor) -> None:
+    if len(G) < 2:
+        return
+    length = G.diagonal().sqrt()
+    cosine = G / (length[:, None] * length[None, :])  # (J, J)
+    for j in range(len(G)):
+        for k in range(j):
+            if not abs(float(cosine[j, k])) < MAX_COSINE:
+                raise ConceptsIndistinguishable(
+                    f"Concepts {k + 1} and {j + 1} point in the same direction (cosine "
+                    f"{float(cosine[j, k]):.5f}): no edit can tell them apart. "
+                    "Use one of them, or train one of them longer."
+                )
+    # Three or more may be dependent without any two being so.
+    if float(torch.linalg.eigvalsh(cosine)[0]) < 1.0 - MAX_COSINE:
+        raise ConceptsIndistinguishable(
+            "These concepts are not independent of each other: no edit can tell them apart. "
+            "Use fewer of them, or train one of them longer."
+        )

@@ -1,0 +1,76 @@
+"""Text encoding with a concept's word embedding in a placeholder's position.
+
+Only the word embedding is replaced; positions, causal mask and layer norms are the text
+encoder's own. `e` is exactly what the U-Net's cross-attention receives (METHOD, notation).
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """Put `embeddings[k]` (one per text encoder) into row `row`, position `position`."""
+
+    row: int
+    position: int
+    embeddings: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Encodings e (B, N, d), and SDXL's pooled text embedding (B, p) where there is one."""
+
+    e: Tensor
+    pooled: Tensor | None = None
+
+
+class TextEncoders:
+    """The one or two text encoders of a base model, used by one thread at a time."""
+
+    def __init__(self, encoders: Sequence[Any], *, penultimate: bool) -> None:
+        self.encoders = tuple(encoders)
+        self.penultimate = penultimate  # SDXL reads the layer before the last, unnormalised
+        self._turn = threading.RLock()
+
+    @property
+    def tables(self) -> tuple[Tensor, ...]:
+        """The frozen word embedding tables, (vocabulary, width) each."""
+        return tuple(encoder.get_input_embeddings().weight for encoder in self.encoders)
+
+    def encode(
+        self, ids: Sequence[Sequence[Sequence[int]]], replacements: Sequence[Replacement] = ()
+    ) -> Encoding:
+        """Encode token ids, indexed [encoder][row][position]; gradients reach the replacements."""
+        states: list[Tensor] = []
+        pooled: Tensor | None = None
+        with self._turn:  # the hook below belongs to one call at a time
+            for k, encoder in enumerate(self.encoders):
+                table = encoder.get_input_embeddings()
+                hook = table.register_forward_hook(_replacing(k, replacements))
+                try:
+                    batch = torch.tensor(ids[k], device=table.weight.device)
+                    out = encoder(batch, output_hidden_states=self.penultimate)
+                finally:
+                    hook.remove()
+                states.append(out.hidden_states[-2] if self.penultimate else out[0])
+                if self.penultimate:
+                    pooled = out[0]  # the last encoder's projection
+        return Encoding(e=torch.cat(states, dim=-1), pooled=pooled)
+
+
+def _replacing(k: int, replacements: Sequence[Replacement]) -> Any:
+    def hook(_module: Any, _inputs: Any, output: Tensor) -> Tensor | None:
+        if not replacements:
+            return None
+        rows = torch.tensor([r.row for r in replacements], device=output.device)
+        positions = torch.tensor([r.position for r in replacements], device=output.device)
+        vectors = torch.stack([r.embeddings[k].to(output) for r in replacements])
+        return output.index_put((rows, positions), vectors)
+
+    return hook

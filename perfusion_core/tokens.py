@@ -1,0 +1,71 @@
+"""From a prompt with placeholders to token ids, and where the placeholders are among them.
+
+A placeholder takes exactly one position. Its id there is only a stand-in (the last token of its
+superclass); the text encoder sees the concept's own word embedding instead (see text.py). The
+text between placeholders is tokenised on its own, as the tokenizer does around added tokens.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from perfusion_core.errors import PromptTooLong, SuperclassError
+from perfusion_core.prompt import Placeholder, Prompt
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One tokenised prompt. `places` lists (position, concept name), in order.
+
+    `sources[n]` is the position of token n in the same prompt with superclasses written out,
+    where a superclass of several tokens is longer than its placeholder (for global locking).
+    """
+
+    ids: list[int]
+    places: tuple[tuple[int, str], ...]
+    sources: list[int]
+
+
+def superclass_ids(tokenizer: Any, superclass: str) -> list[int]:
+    """The token ids of a superclass; raises SuperclassError where it has none of its own."""
+    ids = list(tokenizer(superclass, add_special_tokens=False).input_ids)
+    if not ids or tokenizer.eos_token_id in ids or tokenizer.bos_token_id in ids:
+        raise SuperclassError(
+            f"The base model has no word for the superclass {superclass!r}: "
+            "choose a common noun, such as teddy or dog."
+        )
+    return ids
+
+
+def tokenise(tokenizer: Any, prompt: Prompt, *, superclasses: Mapping[str, str]) -> Tokens:
+    """Tokenise a prompt to the tokenizer's full length, with every placeholder kept.
+
+    Text behind the last position that the text encoder reads is cut off, as in a plain pipeline.
+    Raises PromptTooLong, by name, where that would cut off a placeholder.
+    """
+    ids, sources, places = [tokenizer.bos_token_id], [0], []
+    source = 1  # the next position in the prompt with superclasses written out
+    for part in prompt.segments:
+        if isinstance(part, Placeholder):
+            stand_ins = superclass_ids(tokenizer, superclasses[part.name])
+            places.append((len(ids), part.name))
+            source += len(stand_ins)
+            ids.append(stand_ins[-1])
+            sources.append(source - 1)
+        else:
+            text = tokenizer(part, add_special_tokens=False, truncation=False).input_ids
+            ids += text
+            sources += range(source, source + len(text))
+            source += len(text)
+    length = tokenizer.model_max_length
+    lost = [name for position, name in places if position > length - 2]
+    if lost:
+        raise PromptTooLong(
+            f"The prompt is too long: <{lost[0]}> comes after the {length - 2} tokens that this "
+            "base model reads. Shorten the text before it."
+        )
+    ids, sources = ids[: length - 1], sources[: length - 1]
+    missing = length - len(ids)
+    ids += [tokenizer.eos_token_id] + [tokenizer.pad_token_id] * (missing - 1)
+    sources += range(source, source + missing)
+    return Tokens(ids, places=tuple(places), sources=[min(s, length - 1) for s in sources])

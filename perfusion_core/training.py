@@ -1,0 +1,333 @@
+"""Teaching a concept: an iterator of steps over a frozen base model (METHOD 5).
+
+Learned: o*_V of every layer and the placeholder's word embedding. i* is a moving average, e_super
+and the Keys are fixed. Gradients reach the Keys and Values through the U-Net, whose weights get
+no gradient buffers. All randomness of a step is a function of the seed and the step's number, so
+a training that goes on from a saved state ends with the same concept as one never interrupted.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from perfusion_core.concept import Concept
+from perfusion_core.conditioning import (
+    TEMPLATES,
+    Target,
+    encode,
+    keys_and_values,
+    superclass_encoding,
+)
+from perfusion_core.config import TrainConfig
+from perfusion_core.denoise import make_scheduler
+from perfusion_core.errors import PictureError, TrainingDiverged, TrainingStateError
+from perfusion_core.images import to_pixels
+from perfusion_core.masks import MaskSource, Segmenter, choose_masks, to_soft_mask
+from perfusion_core.prompt import parse
+from perfusion_core.rank_one import decompose
+from perfusion_core.tokens import superclass_ids, tokenise
+
+if TYPE_CHECKING:
+    from perfusion_core.base_model import BaseModel
+
+_EXPLODED = 1e3
+"""o*_V this many times larger than at its start will not come back."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step done: its number (from 1), its loss, and the concept's mean gate."""
+
+    step: int
+    total_steps: int
+    loss: float
+    gate: float
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """The training pictures and their mirror images, encoded once."""
+
+    latents: Tensor  # (M, c, h, w)
+    masks: Tensor  # (M, 1, h, w), maximum 1 in each
+    digest: str  # identifies the pictures in a saved state
+
+
+def train(
+    base: "BaseModel",
+    pictures: Sequence[Image.Image],
+    *,
+    name: str,
+    superclass: str,
+    config: TrainConfig | None = None,
+    masks: Sequence[Image.Image | None] | None = None,
+    segmenter: Segmenter | None = None,
+    state: bytes | None = None,
+) -> "Training":
+    """Begin, or with `state` go on, teaching a concept; iterate over the result to train.
+
+    `pictures` may carry alpha as their mask; `masks` (white = the object) win over it. Default
+    config: the base model's own. Raises PictureError, SuperclassError, TrainingStateError.
+    """
+    config = config or base.defaults.train_config()
+    if not pictures:
+        raise PictureError("A concept needs at least one picture.")
+    chosen, source = choose_masks(
+        pictures, uploaded=masks, segmenter=segmenter, superclass=superclass
+    )
+    examples = _encode_pictures(base, pictures, chosen, config)
+    training = Training(
+        base, examples, name=name, superclass=superclass, config=config, mask_source=source
+    )
+    if state is not None:
+        training.restore(state)
+    return training
+
+
+class Training(Iterator[Step]):
+    """A training under way: iterate for steps; ask at any time for the concept or the state."""
+
+    def __init__(
+        self,
+        base: "BaseModel",
+        examples: _Examples,
+        *,
+        name: str,
+        superclass: str,
+        config: TrainConfig,
+        mask_source: MaskSource,
+    ) -> None:
+        """Start from the superclass: its Values, its word embedding, its encoding."""
+        self.base, self.name, self.superclass = base, name, superclass
+        self.config, self.mask_source = config, mask_source
+        self.step = 0
+        self._examples = examples
+        self._scheduler = make_scheduler(base, "ddim")
+        self._tokens = [
+            [
+                tokenise(tokenizer, parse(t.format("<x>")), superclasses={"x": superclass})
+                for t in TEMPLATES
+            ]
+            for tokenizer in base.tokenizers
+        ]
+        self.e_super = superclass_encoding(base, superclass)  # (d,)
+        self.i_star = self.e_super.clone()  # (d,)
+        with torch.no_grad():
+            start = torch.cat([layer.W_V.float() @ self.e_super for layer in base.layers])
+        self.o_v = start.clone().requires_grad_()  # (Σ d_l,)
+        self._start_norm = float(start.norm())
+        self.embeddings = tuple(
+            table[superclass_ids(tokenizer, superclass)[-1]].detach().clone().requires_grad_()
+            for tokenizer, table in zip(base.tokenizers, base.text.tables, strict=True)
+        )
+        self._optimizer = torch.optim.AdamW(
+            [
+                {"params": [self.o_v], "lr": config.learning_rate},
+                {"params": list(self.embeddings), "lr": config.embedding_learning_rate},
+            ],
+            weight_decay=0.0,  # decay would shrink o*_V towards silence
+        )
+
+    def __next__(self) -> Step:
+        """Do one step. Raises TrainingDiverged; the state before it is then the last good one."""
+        if self.step >= self.config.max_train_steps:
+            raise StopIteration
+        loss, gate = self._loss(self._generator(self.step))
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        value = float(loss.detach())
+        gradients = [p.grad for p in (self.o_v, *self.embeddings) if p.grad is not None]
+        if not math.isfinite(value) or not all(bool(g.isfinite().all()) for g in gradients):
+            raise TrainingDiverged(self._diverged("its loss or gradient is not a finite number"))
+        self._optimizer.step()
+        if not float(self.o_v.detach().norm()) <= _EXPLODED * self._start_norm:
+            raise TrainingDiverged(self._diverged("its Values grew without bound"))
+        self.step += 1
+        return Step(self.step, self.config.max_train_steps, loss=value, gate=gate)
+
+    def concept(self) -> Concept:
+        """The concept as it is now; usable at every step."""
+        base, config = self.base, asdict(self.config)
+        config["resolution"] = self.config.resolution or base.default_resolution
+        return Concept(
+            name=self.name,
+            superclass=self.superclass,
+            family=base.family,
+            base_model_name=base.name,
+            base_model_fingerprint=base.fingerprint,
+            covariance_fingerprint=base.covariance_fingerprint,
+            o_v=self.o_v.detach().cpu().numpy().copy(),
+            i_star=self.i_star.cpu().numpy().copy(),
+            embeddings=tuple(v.detach().cpu().numpy().copy() for v in self.embeddings),
+            mask_source=self.mask_source,
+            training=config | {"steps": self.step},
+        )
+
+    def state(self) -> bytes:
+        """Everything that the rest of the training depends on, as safetensors bytes."""
+        tensors = {"i_star": self.i_star}
+        for key, parameter in self._parameters().items():
+            tensors[key] = parameter.detach()
+            for moment, value in self._optimizer.state.get(parameter, {}).items():
+                tensors[f"{key}.{moment}"] = value
+        contiguous = {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}
+        return save(contiguous, metadata={"step": str(self.step), "identity": self._identity()})
+
+    def restore(self, state: bytes) -> None:
+        """Go on from `state`; raises TrainingStateError unless it is of this very training."""
+        try:
+            size = int.from_bytes(state[:8], "little")
+            metadata = json.loads(state[8 : 8 + size])["__metadata__"]
+            tensors = load(state)
+            if metadata["identity"] != self._identity():
+                raise TrainingStateError(
+                    "This training state was saved with other pictures, options or another base "
+                    "model: start the training anew."
+                )
+            self.i_star = tensors["i_star"].to(self.base.device)
+            for key, parameter in self._parameters().items():
+                parameter.data.copy_(tensors[key])
+                moments = {
+                    name.removeprefix(f"{key}."): tensor.to(
+                        "cpu" if name.endswith(".step") else parameter.device
+                    )
+                    for name, tensor in tensors.items()
+                    if name.startswith(f"{key}.")
+                }
+                if moments:
+                    self._optimizer.state[parameter] = moments
+            self.step = int(metadata["step"])
+        except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise TrainingStateError(
+                "The training state is damaged: start the training anew."
+            ) from error
+
+    def _loss(self, draw: torch.Generator) -> tuple[Tensor, float]:
+        base, config = self.base, self.config
+        B = config.train_batch_size
+        chosen = torch.randint(len(self._examples.latents), (B,), generator=draw)
+        templates = torch.randint(len(TEMPLATES), (B,), generator=draw).tolist()
+        t = torch.randint(int(self._scheduler.config.num_train_timesteps), (B,), generator=draw).to(
+            base.device
+        )
+        latents = self._examples.latents[chosen]  # (B, c, h, w)
+        noise = torch.randn(latents.shape, generator=draw).to(base.device)
+
+        target = self._target()
+        rows = [[per_encoder[k] for k in templates] for per_encoder in self._tokens]
+        encoding = encode(base, rows, {"x": target})  # e: (B, N, d)
+        places = torch.tensor([row.places[0][0] for row in rows[0]], device=base.device)
+        own = encoding.e.detach()[torch.arange(B, device=base.device), places]  # (B, d)
+        # i* ← 0.99 i* + 0.01 mean_batch(e at the concept's token)
+        self.i_star = torch.lerp(own.mean(0), self.i_star, config.ema_decay)
+        target = self._target()
+        packed = keys_and_values(base, encoding.e, [target])  # (B, N, 2 Σ d_l)
+
+        added = None
+        if encoding.pooled is not None:
+            side = config.resolution or base.default_resolution
+            sizes = torch.tensor([[side, side, 0, 0, side, side]], device=base.device)
+            added = {
+                "text_embeds": encoding.pooled.to(base.dtype),
+                "time_ids": sizes.expand(B, -1).to(base.dtype),
+            }
+        prediction = base.unet(
+            self._scheduler.add_noise(latents, noise, t).to(base.dtype),
+            t,
+            encoder_hidden_states=packed.to(base.dtype),
+            added_cond_kwargs=added,
+        ).sample.float()  # (B, c, h, w)
+        wanted = self._wanted(latents, noise, t)
+        M = self._examples.masks[chosen]  # (B, 1, h, w)
+        loss = (M * (wanted - prediction)).square().mean()
+        return loss, self._mean_gate(own)
+
+    def _target(self) -> Target:
+        return Target(
+            superclass=self.superclass,
+            embeddings=self.embeddings,
+            i_star=self.i_star,
+            e_super=self.e_super,
+            o_v=self.o_v,
+            beta=self.config.beta,
+            tau=self.config.tau,
+        )
+
+    def _wanted(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        match self._scheduler.config.prediction_type:
+            case "v_prediction":
+                velocity: Tensor = self._scheduler.get_velocity(latents, noise, t)
+                return velocity
+            case "sample":
+                return latents
+            case _:
+                return noise
+
+    def _mean_gate(self, own: Tensor) -> float:
+        edit = decompose(
+            own,
+            self.i_star[None],
+            metric=self.base.covariance.metric,
+            beta=torch.tensor([self.config.beta]),
+            tau=torch.tensor([self.config.tau]),
+        )
+        return float(edit.gate.mean())
+
+    def _generator(self, step: int) -> torch.Generator:
+        key = hashlib.blake2b(f"{self.config.seed} {step}".encode(), digest_size=8).digest()
+        return torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
+
+    def _parameters(self) -> dict[str, Tensor]:
+        names = (f"embedding{k}" for k in range(len(self.embeddings)))
+        return {"o_v": self.o_v} | dict(zip(names, self.embeddings, strict=True))
+
+    def _identity(self) -> str:
+        parts: list[Any] = [
+            self.base.fingerprint,
+            self.base.covariance_fingerprint,
+            self.superclass,
+            asdict(self.config),
+            self._examples.digest,
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _diverged(self, why: str) -> str:
+        return (
+            f"Training diverged at step {self.step + 1}: {why}. "
+            f"Try a learning_rate below {self.config.learning_rate:g}."
+        )
+
+
+@torch.no_grad()
+def _encode_pictures(
+    base: "BaseModel",
+    pictures: Sequence[Image.Image],
+    masks: Sequence[Image.Image | None],
+    config: TrainConfig,
+) -> _Examples:
+    side = config.resolution or base.default_resolution
+    pixels = torch.stack([to_pixels(picture, side=side) for picture in pictures])
+    M = torch.stack(
+        [to_soft_mask(mask, side=side, latent_side=side // base.vae_factor) for mask in masks]
+    )
+    digest = hashlib.sha256(pixels.numpy().tobytes() + M.numpy().tobytes()).hexdigest()
+    if config.flip:
+        pixels, M = torch.cat([pixels, pixels.flip(-1)]), torch.cat([M, M.flip(-1)])
+    latents = torch.cat(
+        [base.vae.encode(one[None].to(base.device)).latent_dist.mode() for one in pixels]
+    )
+    shift = base.vae.config.shift_factor or 0.0
+    return _Examples(
+        latents=(latents - shift) * base.vae.config.scaling_factor,
+        masks=M.to(base.device),
+        digest=digest,
+    )

@@ -1,0 +1,98 @@
+"""Tiny random pipelines made from the real classes, one for each family."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
+
+from perfusion_core.base_model import BaseModel
+from perfusion_core.captions import captions
+
+SHIPPED = Path(__file__).parents[3] / "models" / "base"
+
+
+@pytest.fixture(scope="session")
+def shipped() -> BaseModel:
+    """The base model that the project ships, on the CPU."""
+    return BaseModel.load(SHIPPED, device="cpu")
+
+
+def text_encoder(width: int, *, eos: int, projected: bool = False) -> Any:
+    config = CLIPTextConfig(
+        vocab_size=765, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=32, projection_dim=width,
+        bos_token_id=763, eos_token_id=eos, pad_token_id=764,
+    )  # fmt: skip
+    return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
+
+
+def unet(width: int, **more: Any) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=8, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=width, attention_head_dim=2, **more,
+    )  # fmt: skip
+
+
+def tiny_pipeline(family: str, *, prediction_type: str = "epsilon") -> Any:
+    """A random pipeline of `family`: right classes and wiring, a few thousand weights."""
+    torch.manual_seed(7)
+    tokenizer = CLIPTokenizer.from_pretrained(SHIPPED / "tokenizer")
+    parts: dict[str, Any] = {
+        "vae": AutoencoderKL(
+            block_out_channels=(4, 8), norm_num_groups=2, layers_per_block=1,
+            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        ),
+        "tokenizer": tokenizer,
+        "scheduler": DDIMScheduler(
+            beta_schedule="scaled_linear", prediction_type=prediction_type, clip_sample=False,
+            set_alpha_to_one=False, steps_offset=1,
+        ),
+    }  # fmt: skip
+    if family == "sdxl":
+        return StableDiffusionXLPipeline(
+            **parts,
+            text_encoder=text_encoder(16, eos=764),
+            text_encoder_2=text_encoder(24, eos=764, projected=True),
+            tokenizer_2=tokenizer,
+            unet=unet(
+                40, addition_embed_type="text_time", addition_time_embed_dim=4,
+                projection_class_embeddings_input_dim=24 + 6 * 4,
+            ),  # fmt: skip
+        )
+    width = {"sd1": 32, "sd2": 1024}[family]
+    return StableDiffusionPipeline(
+        **parts, text_encoder=text_encoder(width, eos=764), unet=unet(width),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[[str], BaseModel]:
+    """A base model around a tiny pipeline of a family, made once for each."""
+    made: dict[str, BaseModel] = {}
+
+    def make(family: str) -> BaseModel:
+        if family not in made:
+            base = BaseModel.from_pipeline(tiny_pipeline(family), name=family, device="cpu")
+            base.estimate_covariance(captions(300, known=base.knows_word))
+            made[family] = base
+        return made[family]
+
+    return make

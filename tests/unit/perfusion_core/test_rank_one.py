@@ -1,0 +1,141 @@
+"""Equations (1) to (3) against independent numbers, and the laws they imply."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import Tensor
+
+from perfusion_core.errors import ConceptsIndistinguishable, CovarianceError
+from perfusion_core.rank_one import Metric, decompose, gated_edit
+
+ORACLE = load_file(Path(__file__).parents[2] / "data" / "gated_rank1_oracle.safetensors")
+d, d_l = 24, 16
+
+
+def problem(seed: int, J: int = 2) -> dict[str, Tensor]:
+    """A random, well-conditioned instance in float64."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    A = normal(d, 4 * d)
+    return {
+        "e": normal(3, 7, d),
+        "W": normal(d_l, d),
+        "i": normal(J, d),
+        "o": normal(J, d_l),
+        "C": A @ A.T / (4 * d) + 0.05 * torch.eye(d, dtype=torch.float64),
+        "beta": torch.rand(J, generator=draw, dtype=torch.float64),
+        "tau": 0.1 + 0.2 * torch.rand(J, generator=draw, dtype=torch.float64),
+    }
+
+
+def edit(p: dict[str, Tensor]) -> Tensor:
+    return gated_edit(p["e"], p["W"], p["i"], o=p["o"], C=p["C"], beta=p["beta"], tau=p["tau"])
+
+
+@pytest.mark.parametrize("case", range(6))
+def test_the_edit_agrees_with_an_independent_implementation(case: int) -> None:
+    p = {name: ORACLE[f"{case}.{name}"] for name in ("e", "i", "o", "beta", "tau")}
+    p |= {"C": ORACLE["C"], "W": ORACLE["W"]}
+    assert (edit(p) - ORACLE[f"{case}.h"]).abs().max() < 1e-9
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=25, deadline=None)
+def test_the_target_input_gives_only_the_gated_output(seed: int) -> None:
+    p = problem(seed, J=1)
+    p["e"] = p["i"][None]
+    gate = torch.sigmoid((1 - p["beta"]) / p["tau"])
+    assert torch.allclose(edit(p)[0], gate[:, None] * p["o"], atol=1e-9)
+
+
+@given(seed=st.integers(0, 10**6), J=st.integers(1, 4))
+@settings(max_examples=25, deadline=None)
+def test_an_orthogonal_encoding_passes_through_W_plus_the_closed_gates(seed: int, J: int) -> None:
+    p = problem(seed, J=J)
+    orthogonal = decompose(
+        p["e"], p["i"], metric=Metric.of(p["C"]), beta=p["beta"], tau=p["tau"]
+    ).e_perp
+    assert (orthogonal @ Metric.of(p["C"]).solve(p["i"]).T).abs().max() < 1e-9
+    p["e"] = orthogonal
+    closed = torch.sigmoid(-p["beta"] / p["tau"]) @ p["o"]
+    assert torch.allclose(edit(p), orthogonal @ p["W"].T + closed, atol=1e-9)
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=25, deadline=None)
+def test_one_concept_is_equation_two(seed: int) -> None:
+    p = problem(seed, J=1)
+    i, inverse = p["i"][0], torch.linalg.inv(p["C"])
+    sim = (p["e"] @ inverse @ i) / (i @ inverse @ i)
+    gate = torch.sigmoid((sim - p["beta"]) / p["tau"])
+    expected = (p["e"] - sim[..., None] * i) @ p["W"].T + gate[..., None] * p["o"][0]
+    assert torch.allclose(edit(p), expected, atol=1e-9)
+
+
+@given(seed=st.integers(0, 10**6), order=st.permutations(range(3)))
+@settings(max_examples=25, deadline=None)
+def test_the_order_of_concepts_changes_nothing(seed: int, order: list[int]) -> None:
+    p = problem(seed, J=3)
+    shuffled = p | {name: p[name][order] for name in ("i", "o", "beta", "tau")}
+    assert torch.allclose(edit(p), edit(shuffled), atol=1e-9)
+
+
+@given(seed=st.integers(0, 10**6), scale=st.floats(1e-3, 1e3))
+@settings(max_examples=25, deadline=None)
+def test_the_scale_of_C_changes_nothing(seed: int, scale: float) -> None:
+    p = problem(seed)
+    assert torch.allclose(edit(p), edit(p | {"C": scale * p["C"]}), atol=1e-9)
+
+
+def test_removing_each_projection_alone_would_be_wrong_for_concepts_that_overlap() -> None:
+    p = problem(3)
+    p["i"][1] = 0.7 * p["i"][0] + 0.3 * p["i"][1]
+    metric = Metric.of(p["C"])
+    joint = decompose(p["e"], p["i"], metric=metric, beta=p["beta"], tau=p["tau"]).e_perp
+    a = metric.solve(p["i"])
+    alone = p["e"] - (p["e"] @ a.T / (p["i"] * a).sum(-1)) @ p["i"]
+    assert (joint @ a.T).abs().max() < 1e-9 < (alone @ a.T).abs().max()
+
+
+def test_without_concepts_the_edit_is_the_plain_projection() -> None:
+    p = problem(5, J=0)
+    assert torch.equal(edit(p), p["e"] @ p["W"].T)
+
+
+@pytest.mark.parametrize("difference", [0.0, 1e-12, 1e-5])
+def test_two_nearly_equal_concepts_are_a_clear_error(difference: float) -> None:
+    p = problem(7)
+    p["i"][1] = p["i"][0] * 2 + difference
+    with pytest.raises(ConceptsIndistinguishable, match="same direction"):
+        edit(p)
+
+
+def test_three_dependent_concepts_are_a_clear_error() -> None:
+    p = problem(8, J=3)
+    p["i"][2] = p["i"][0] + p["i"][1]
+    with pytest.raises(ConceptsIndistinguishable, match="independent"):
+        edit(p)
+
+
+def test_a_singular_covariance_is_a_clear_error() -> None:
+    with pytest.raises(CovarianceError, match="more captions"):
+        Metric.of(torch.zeros(4, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_weights_cost_no_more_than_the_dtype_itself(dtype: torch.dtype) -> None:
+    p = problem(11)
+    exact = edit(p | {name: p[name].to(dtype).double() for name in ("W", "o")})
+    metric = Metric.of(p["C"].float())
+    halved = decompose(
+        p["e"].float(), p["i"].float(), metric=metric, beta=p["beta"], tau=p["tau"]
+    ).apply(p["W"].to(dtype), p["o"].to(dtype))
+    scale = (p["e"].abs() @ p["W"].abs().T).max() + p["o"].abs().max()
+    assert (halved.double() - exact).abs().max() < 2 * torch.finfo(dtype).eps * scale
