@@ -72,9 +72,11 @@ def tiny_pipeline(family: str, *, prediction_type: str = "epsilon") -> Any:
             text_encoder_2=text_encoder(24, eos=764, projected=True),
             tokenizer_2=tokenizer,
             unet=unet(
-                40, addition_embed_type="text_time", addition_time_embed_dim=4,
+                40,
+                addition_embed_type="text_time",
+                addition_time_embed_dim=4,
                 projection_class_embeddings_input_dim=24 + 6 * 4,
-            ),  # fmt: skip
+            ),
         )
     width = {"sd1": 32, "sd2": 1024}[family]
     return StableDiffusionPipeline(

@@ -29,7 +29,7 @@ def test_other_angle_brackets_are_ordinary_text(text: str) -> None:
 
 @pytest.mark.parametrize("strength", ["0", "1", "-1", "1.2", "nan", "inf", "x", "", "0.5.5"])
 def test_a_strength_outside_zero_to_one_is_refused_by_name(strength: str) -> None:
-    with pytest.raises(PromptError, match="<teddy>.*between 0 and 1"):
+    with pytest.raises(PromptError, match=r"<teddy>.*between 0 and 1"):
         parse(f"a <teddy:{strength}>")
 
 

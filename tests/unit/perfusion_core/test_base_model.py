@@ -1,0 +1,221 @@
+"""Every family loads, edits, trains and samples by the same code; the model stays as it was."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from perfusion_core.attention import attach, attached, cross_attention_layers, packed_width
+from perfusion_core.base_model import BaseModel
+from perfusion_core.captions import captions
+from perfusion_core.conditioning import ConceptUse, condition
+from perfusion_core.config import GenerateConfig, TrainConfig
+from perfusion_core.covariance import Covariance, estimate
+from perfusion_core.denoise import generate
+from perfusion_core.errors import BaseModelError, CovarianceError, FingerprintMismatch
+from perfusion_core.training import train
+from tests.unit.perfusion_core.conftest import SHIPPED, tiny_pipeline, unet
+
+FAMILIES = ["sd1", "sd2", "sdxl"]
+QUICK = GenerateConfig(num_inference_steps=2, guidance_scale=3.0, seed=1)
+PICTURE = Image.linear_gradient("L").resize((32, 32)).convert("RGB")
+
+
+def sample(pipeline: Any) -> Tensor:
+    """What a plain diffusers pipeline draws, as an array."""
+    draw = torch.Generator().manual_seed(5)
+    images = pipeline(
+        "a photo of a cat on the beach", num_inference_steps=2, generator=draw, output_type="pt"
+    ).images
+    result: Tensor = images
+    return result
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_concept_is_trained_and_composed_on_every_family(
+    family: str, tiny: Callable[[str], BaseModel]
+) -> None:
+    base = tiny(family)
+    assert base.family == family
+    training = train(
+        base, [PICTURE], name="x", superclass="teddy bear",
+        config=TrainConfig(max_train_steps=2, train_batch_size=2),
+    )  # fmt: skip
+    assert [step.step for step in training] == [1, 2]
+    concept = training.concept()
+    base.check(concept)
+    plain = generate(base, "a teddy bear at night", config=QUICK)[0]
+    for locking in ("local", "global"):
+        config = GenerateConfig(**{**vars(QUICK), "locking": locking})
+        image = generate(
+            base, "a <x> at night", concepts={"x": ConceptUse(concept, beta=0.5)}, config=config
+        )[0]
+        assert image.size == plain.size == (16, 16) and image.tobytes() != plain.tobytes()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_plain_pipeline_draws_the_same_bits_before_with_and_after(family: str) -> None:
+    pipeline = tiny_pipeline(family)
+    pipeline.set_progress_bar_config(disable=True)
+    before = sample(pipeline)
+    base = BaseModel.from_pipeline(pipeline, name=family, device="cpu")
+    assert torch.equal(sample(pipeline), before)
+    base.estimate_covariance(captions(200, known=base.knows_word))
+    condition(base, "a photo of a cat")
+    assert torch.equal(sample(pipeline), before)
+    base.detach()
+    assert torch.equal(sample(pipeline), before)
+
+
+def test_the_shipped_model_without_concepts_draws_what_diffusers_draws(shipped: BaseModel) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(SHIPPED, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(
+        "a photo of a teddy on the beach", negative_prompt="", num_inference_steps=4,
+        guidance_scale=4.0, generator=torch.Generator().manual_seed(9), height=64, width=64,
+    ).images[0]  # fmt: skip
+    config = GenerateConfig(num_inference_steps=4, guidance_scale=4.0, seed=9)
+    ours = generate(shipped, "a photo of a teddy on the beach", config=config)[0]
+    difference = torch.tensor(list(theirs.tobytes())) - torch.tensor(list(ours.tobytes()))
+    assert int(difference.abs().max()) <= 1
+
+
+def test_attachment_is_undone_also_after_an_error() -> None:
+    model = unet(32)
+    before = dict(model.attn_processors)
+    with pytest.raises(RuntimeError), attached(model, cross_attention_layers(model)):
+        raise RuntimeError
+    assert model.attn_processors == before
+
+
+@pytest.mark.timeout(600)
+def test_stable_diffusion_1_5_at_its_full_shape_trains_and_samples() -> None:
+    """Random weights, the real sizes: 16 layers, Σ d_l = 12,480, a concept within 100 KB."""
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(1)
+    pipeline = tiny_pipeline("sd1")
+    with torch.device("meta"):
+        model = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
+        encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
+                num_attention_heads=12, max_position_embeddings=77, eos_token_id=764,
+            )
+        )  # fmt: skip
+    pipeline.unet, pipeline.text_encoder = materialised(model), materialised(encoder)
+    base = BaseModel.from_pipeline(pipeline, name="sd-1.5-shape", device="cpu")
+    assert len(base.layers) == 16 and packed_width(base.layers) == 2 * 12_480
+    base.covariance = estimate(
+        ["a caption"] * 100, lambda batch: torch.randn(len(batch), 16, 768),
+        base_model_fingerprint=base.fingerprint,
+    )  # fmt: skip
+    config = TrainConfig(max_train_steps=1, train_batch_size=1, resolution=32, flip=False)
+    training = train(base, [PICTURE], name="x", superclass="teddy", config=config)
+    next(training)
+    concept = training.concept()
+    assert len(concept.to_bytes()) <= 100_000 and len(concept.to_bytes("float16")) <= 30_000
+    config2 = GenerateConfig(num_inference_steps=1, guidance_scale=1.0, width=32, height=32)
+    assert generate(base, "<x>", concepts={"x": ConceptUse(concept, 0.7)}, config=config2)
+
+
+def materialised(module: nn.Module) -> Any:
+    """A module made on the meta device, with small random weights."""
+    module = module.to_empty(device="cpu")
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if parameter.ndim > 1:
+                # One random row for all: fast, and finite is all that this needs.
+                parameter.copy_((torch.randn(parameter.shape[1:]) * 0.01).expand_as(parameter))
+            else:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+        for buffer in module.buffers():
+            buffer.copy_(torch.arange(buffer.numel()).view_as(buffer))
+    return module
+
+
+def test_a_fingerprint_is_the_models_own_and_alike_in_half_precision() -> None:
+    one = BaseModel.from_pipeline(tiny_pipeline("sd1"), name="one", device="cpu")
+    same = tiny_pipeline("sd1")
+    same.unet.to(torch.float16)
+    same.text_encoder.to(torch.float16)
+    assert BaseModel.from_pipeline(same, name="two", device="cpu").fingerprint == one.fingerprint
+    other = tiny_pipeline("sd1")
+    with torch.no_grad():
+        cross_attention_layers(other.unet)[0].W_V.mul_(1.5)
+    assert BaseModel.from_pipeline(other, name="o", device="cpu").fingerprint != one.fingerprint
+
+
+def test_a_concept_of_another_model_is_refused(
+    tiny: Callable[[str], BaseModel], shipped: BaseModel
+) -> None:
+    base = tiny("sd1")
+    config = TrainConfig(max_train_steps=1, train_batch_size=1)
+    concept = train(base, [PICTURE], name="x", superclass="dog", config=config).concept()
+    with pytest.raises(FingerprintMismatch, match=f"{base.fingerprint}.*{shipped.fingerprint}"):
+        generate(shipped, "<x>", concepts={"x": ConceptUse(concept, 0.7)}, config=QUICK)
+
+
+def test_what_is_no_pipeline_folder_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match="cannot be loaded: name a folder"):
+        BaseModel.load(tmp_path, device="cpu")
+
+
+def test_an_adapter_in_a_projection_is_refused() -> None:
+    model = unet(32)
+    attention = next(m for n, m in model.named_modules() if n.endswith("attn2"))
+    attention.to_k = nn.Sequential(attention.to_k)
+    with pytest.raises(BaseModelError, match="merge or remove adapters"):
+        attach(model, cross_attention_layers(model))
+
+
+def test_the_covariance_is_kept_and_read_again(tmp_path: Path) -> None:
+    base = BaseModel.from_pipeline(tiny_pipeline("sd1"), name="t", device="cpu")
+    seen: list[int] = []
+    made = base.estimate_covariance(captions(150, known=base.knows_word), progress=seen.append)
+    assert seen[-1] == 150 and made.condition_number > 1
+    made.save(tmp_path / "c.safetensors")
+    read = Covariance.load(tmp_path / "c.safetensors")
+    assert torch.equal(read.C, made.C) and read.fingerprint == made.fingerprint
+    assert torch.allclose(made.C, made.C.T) and made.C.dtype == torch.float64
+
+
+def test_the_covariance_is_the_second_moment_of_all_positions_plus_its_ridge() -> None:
+    e = torch.randn(120, 5, 8, dtype=torch.float64)
+    chunks = iter(e.split(64))
+    made = estimate(["x"] * 120, lambda batch: next(chunks), base_model_fingerprint="f", ridge=0.01)
+    flat = e.flatten(0, 1)
+    C = flat.T @ flat / len(flat)
+    C += 0.01 * C.trace() / 8 * torch.eye(8)
+    assert torch.allclose(made.C, C, atol=1e-12)
+
+
+def test_other_captions_give_the_covariance_another_name(tiny: Callable[[str], BaseModel]) -> None:
+    base = BaseModel.from_pipeline(tiny_pipeline("sd1"), name="t", device="cpu")
+    one = base.estimate_covariance(["a cat"] * 100).fingerprint
+    assert base.estimate_covariance(["a dog"] * 100).fingerprint != one
+    assert base.estimate_covariance(["a cat"] * 100).fingerprint == one
+
+
+def test_too_few_captions_are_refused() -> None:
+    base = BaseModel.from_pipeline(tiny_pipeline("sd1"), name="t", device="cpu")
+    with pytest.raises(CovarianceError, match="Only 3 captions"):
+        base.estimate_covariance(["a", "b", "c"])
+    with pytest.raises(BaseModelError, match="no covariance yet"):
+        _ = base.covariance
+
+
+def test_built_in_captions_are_always_the_same_and_of_known_nouns_only() -> None:
+    known = {"a", "the", "cat", "photo", "red", "of", "on", "beach"}.__contains__
+    first = list(captions(50, known=known))
+    assert first == list(captions(50, known=known)) and len(set(first)) > 10
+    assert all("cat" in caption or "beach" in caption for caption in first)
+    assert not any("dog" in caption or "painting" in caption for caption in first)
+    assert list(captions(50, known=lambda word: False)) == []

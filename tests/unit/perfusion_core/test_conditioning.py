@@ -1,0 +1,143 @@
+"""Keys and Values of prompts with concepts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from perfusion_core.base_model import BaseModel
+from perfusion_core.concept import Concept
+from perfusion_core.conditioning import (
+    ConceptUse,
+    Conditioning,
+    condition,
+    superclass_encoding,
+    target_of,
+)
+from perfusion_core.errors import ConceptFileError, ConceptsIndistinguishable, PromptError
+from perfusion_core.strength import beta_from_strength
+
+
+def concept_like(base: BaseModel, superclass: str, name: str = "x", seed: int = 0) -> Concept:
+    """A concept whose encoding is its superclass's own, with random Values."""
+    word = base.tokenizers[0](superclass, add_special_tokens=False).input_ids[-1]
+    return Concept(
+        name=name,
+        superclass=superclass,
+        family=base.family,
+        base_model_name=base.name,
+        base_model_fingerprint=base.fingerprint,
+        covariance_fingerprint=base.covariance_fingerprint,
+        o_v=np.random.default_rng(seed).standard_normal(base.packed_width // 2, np.float32),
+        i_star=superclass_encoding(base, superclass).numpy(),
+        embeddings=(base.text.tables[0][word].detach().numpy(),),
+        mask_source="uniform",
+    )
+
+
+def keys_values(base: BaseModel, conditioning: Conditioning, layer: int) -> tuple[Tensor, Tensor]:
+    l = base.layers[layer]  # noqa: E741 - the paper's index of layers
+    packed = conditioning.packed
+    start = 2 * l.offset
+    return packed[:, start : start + l.width], packed[:, start + l.width : start + 2 * l.width]
+
+
+def test_without_concepts_keys_and_values_are_the_plain_projections(shipped: BaseModel) -> None:
+    found = condition(shipped, "a photo of a cat")
+    ids = shipped.tokenizers[0]("a photo of a cat", padding="max_length", max_length=32).input_ids
+    e = shipped.text.encode([[ids]]).e[0]
+    for number, layer in enumerate(shipped.layers):
+        K, V = keys_values(shipped, found, number)
+        assert torch.equal(K, e @ layer.W_K.T) and torch.equal(V, e @ layer.W_V.T)
+
+
+def test_the_concepts_embedding_reaches_its_own_position_and_those_behind_it_only(
+    shipped: BaseModel,
+) -> None:
+    x = concept_like(shipped, "teddy")
+    other = replace(x, embeddings=(x.embeddings[0] + 1,))
+    prompt = "a photo of <x> at night"
+    one = condition(shipped, prompt, concepts={"x": ConceptUse(x, 0.7)}).packed
+    two = condition(shipped, prompt, concepts={"x": ConceptUse(other, 0.7)}).packed
+    changed = (one != two).any(-1).nonzero().flatten().tolist()
+    assert changed[0] == 4  # BOS a photo of <x>
+
+
+def test_with_the_superclasss_embedding_the_encoding_is_the_plain_one(shipped: BaseModel) -> None:
+    """A gate held shut by a great bias leaves W e_perp, whatever the Values are."""
+    x = concept_like(shipped, "teddy")
+    shut = condition(shipped, "a photo of a <x>", concepts={"x": ConceptUse(x, beta=50.0)})
+    plain = condition(shipped, "a photo of a teddy")
+    K, _ = keys_values(shipped, shut, 0)
+    K_plain, _ = keys_values(shipped, plain, 0)
+    assert torch.allclose(K[:4], K_plain[:4], atol=0.05)  # before the concept: nearly orthogonal
+
+
+def test_the_key_at_the_concepts_own_encoding_is_the_superclasss_scaled_by_the_gate(
+    shipped: BaseModel,
+) -> None:
+    x = concept_like(shipped, "teddy")
+    for strength in (0.2, 0.5, 0.9):
+        use = ConceptUse(x, beta_from_strength(strength))
+        # Among many prompts i* is the mean, so sim is not exactly 1 in one of them: ask for the
+        # exact encoding by moving i* onto it.
+        e = shipped.text.encode(
+            [[shipped.tokenizers[0]("a teddy", padding="max_length", max_length=32).input_ids]]
+        ).e[0, 2]
+        exact = ConceptUse(replace(x, i_star=e.numpy()), use.beta)
+        found = condition(shipped, "a <x>", concepts={"x": exact})
+        for number, layer in enumerate(shipped.layers):
+            K, V = keys_values(shipped, found, number)
+            e_super = superclass_encoding(shipped, "teddy")
+            assert torch.allclose(K[2], strength * (layer.W_K @ e_super), atol=2e-3)
+            assert torch.allclose(V[2], strength * torch.tensor(x.o_v[layer.own]), atol=2e-3)
+
+
+def test_global_locking_takes_every_key_from_the_superclass_prompt(shipped: BaseModel) -> None:
+    x = concept_like(shipped, "stuffed teddy")
+    found = condition(
+        shipped, "a red <x> next to a car", concepts={"x": ConceptUse(x, 0.5)}, locking="global"
+    )
+    plain = condition(shipped, "a red stuffed teddy next to a car")
+    local = condition(shipped, "a red <x> next to a car", concepts={"x": ConceptUse(x, 0.5)})
+    for number in range(len(shipped.layers)):
+        K, V = keys_values(shipped, found, number)
+        K_plain, _ = keys_values(shipped, plain, number)
+        _, V_local = keys_values(shipped, local, number)
+        # BOS a red | stuffed, absent from the prompt with the placeholder | teddy next to a car …
+        assert torch.equal(K[:3], K_plain[:3]) and torch.equal(K[3:31], K_plain[4:32])
+        assert torch.equal(V, V_local)
+
+
+def test_gates_stay_shut_in_the_empty_prompt_of_guidance(shipped: BaseModel) -> None:
+    x = concept_like(shipped, "teddy")
+    loud = replace(x, o_v=1000 * x.o_v)
+    use = {"x": ConceptUse(loud, beta_from_strength(0.88))}
+    edited = condition(shipped, "", concepts=use).packed
+    plain = condition(shipped, "").packed
+    # The gate far from the concept is σ(−β / τ), below 0.01: of 1000, less than 30 remains.
+    assert float((edited - plain).abs().max()) < 0.03 * float(np.abs(loud.o_v).max())
+
+
+def test_the_same_concept_twice_is_one_concept(shipped: BaseModel) -> None:
+    use = {"x": ConceptUse(concept_like(shipped, "teddy"), 0.7)}
+    assert condition(shipped, "<x> next to <x>", concepts=use).packed.isfinite().all()
+
+
+def test_two_concepts_with_one_direction_are_a_clear_error(shipped: BaseModel) -> None:
+    x, y = (concept_like(shipped, "teddy", name) for name in ("x", "y"))
+    with pytest.raises(ConceptsIndistinguishable, match="same direction"):
+        condition(shipped, "<x> <y>", concepts={"x": ConceptUse(x, 0.7), "y": ConceptUse(y, 0.7)})
+
+
+def test_a_placeholder_without_a_concept_is_refused_by_name(shipped: BaseModel) -> None:
+    with pytest.raises(PromptError, match="<nobody>"):
+        condition(shipped, "a photo of <nobody>")
+
+
+def test_a_concept_with_vectors_of_another_size_is_refused(shipped: BaseModel) -> None:
+    x = concept_like(shipped, "teddy")
+    with pytest.raises(ConceptFileError, match="other sizes"):
+        target_of(shipped, ConceptUse(replace(x, o_v=x.o_v[:-1]), 0.7))

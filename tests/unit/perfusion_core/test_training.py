@@ -1,0 +1,160 @@
+"""Training: what learns, what stays, and that an interruption changes nothing."""
+
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from perfusion_core.base_model import BaseModel
+from perfusion_core.conditioning import superclass_encoding
+from perfusion_core.config import TrainConfig
+from perfusion_core.errors import PictureError, TrainingDiverged, TrainingStateError
+from perfusion_core.masks import choose_masks, to_soft_mask
+from perfusion_core.training import Training, train
+
+SHORT = TrainConfig(max_train_steps=6, train_batch_size=2, seed=4)
+
+
+def picture(colour: str = "purple") -> Image.Image:
+    image = Image.new("RGB", (64, 64), "skyblue")
+    image.paste(Image.new("RGB", (32, 40), colour), (16, 12))
+    return image
+
+
+def begin(base: BaseModel, config: TrainConfig = SHORT, state: bytes | None = None) -> Training:
+    return train(base, [picture()], name="x", superclass="teddy", config=config, state=state)
+
+
+def test_values_and_embedding_learn_and_everything_else_stays(shipped: BaseModel) -> None:
+    before = {n: p.clone() for n, p in shipped.unet.named_parameters()}
+    table = shipped.text.tables[0].clone()
+    training = begin(shipped)
+    start_o_v = training.o_v.detach().clone()
+    start_embedding = training.embeddings[0].detach().clone()
+    e_super = training.e_super.clone()
+    for step in training:
+        assert step.loss > 0 and 0 < step.gate < 1
+    assert float((training.o_v.detach() - start_o_v).abs().min()) > 0  # every layer, every number
+    assert float((training.embeddings[0].detach() - start_embedding).abs().max()) > 1e-3
+    assert torch.equal(training.e_super, e_super)  # the locked Key's input
+    assert not training.i_star.requires_grad
+    assert all(p.grad is None and torch.equal(p, before[n])
+               for n, p in shipped.unet.named_parameters())  # fmt: skip
+    assert torch.equal(shipped.text.tables[0], table) and shipped.text.tables[0].grad is None
+
+
+def test_it_starts_from_the_superclass(shipped: BaseModel) -> None:
+    concept = begin(shipped).concept()
+    e_super = superclass_encoding(shipped, "teddy")
+    o_v = torch.cat([layer.W_V @ e_super for layer in shipped.layers])
+    assert np.allclose(concept.o_v, o_v.numpy()) and np.allclose(concept.i_star, e_super.numpy())
+
+
+def test_i_star_is_the_moving_average_of_the_concepts_encoding(shipped: BaseModel) -> None:
+    frozen = replace(SHORT, embedding_learning_rate=0.0, max_train_steps=200, ema_decay=0.5)
+    training = begin(shipped, frozen)
+    for _ in range(30):
+        next(training)
+    # With the superclass's embedding kept, the average stays near the superclass's encoding.
+    distance = float((training.i_star - training.e_super).norm() / training.e_super.norm())
+    assert 0 < distance < 0.5
+
+
+@pytest.mark.parametrize("interrupted_after", [0, 1, 4])
+def test_a_resumed_training_ends_as_one_never_interrupted(
+    shipped: BaseModel, interrupted_after: int
+) -> None:
+    whole = begin(shipped)
+    list(whole)
+    first = begin(shipped)
+    for _ in range(interrupted_after):
+        next(first)
+    second = begin(shipped, state=first.state())
+    assert second.step == interrupted_after
+    assert [step.step for step in second] == list(range(interrupted_after + 1, 7))
+    assert second.concept().to_bytes() == whole.concept().to_bytes()
+
+
+def test_the_seed_decides_the_concept(shipped: BaseModel) -> None:
+    def trained(seed: int) -> bytes:
+        training = begin(shipped, replace(SHORT, max_train_steps=2, seed=seed))
+        list(training)
+        return training.concept().to_bytes()
+
+    assert trained(1) == trained(1) != trained(2)
+
+
+def test_a_state_of_another_training_is_refused(shipped: BaseModel) -> None:
+    state = begin(shipped).state()
+    with pytest.raises(TrainingStateError, match="start the training anew"):
+        begin(shipped, replace(SHORT, learning_rate=0.5), state=state)
+    with pytest.raises(TrainingStateError, match="start the training anew"):
+        train(shipped, [picture("red")], name="x", superclass="teddy", config=SHORT, state=state)
+    for damaged in (b"", state[:50], state[:-10], b"\x80\x04pickle"):
+        with pytest.raises(TrainingStateError, match="damaged"):
+            begin(shipped, state=damaged)
+
+
+def test_divergence_ends_in_a_named_error(shipped: BaseModel) -> None:
+    with pytest.raises(TrainingDiverged, match=r"grew without bound.*learning_rate below"):
+        training = begin(shipped)
+        training.o_v.data *= 1e4
+        next(training)
+    with pytest.raises(TrainingDiverged, match="step 1: its loss"):
+        training = begin(shipped)
+        training.o_v.data[0] = float("nan")
+        next(training)
+
+
+def test_without_pictures_there_is_nothing_to_teach(shipped: BaseModel) -> None:
+    with pytest.raises(PictureError, match="at least one picture"):
+        train(shipped, [], name="x", superclass="teddy")
+
+
+def test_the_record_names_options_and_the_source_of_masks(shipped: BaseModel) -> None:
+    concept = begin(shipped).concept()
+    assert concept.mask_source == "uniform" and concept.training["resolution"] == 64
+    assert concept.training.items() >= (asdict(SHORT) | {"resolution": 64, "steps": 0}).items()
+
+
+def test_what_the_mask_leaves_out_has_no_part_in_the_loss(shipped: BaseModel) -> None:
+    """Only the background differs between two pictures, and the mask hides it."""
+    mask = Image.new("L", (64, 64), 0)
+    mask.paste(255, (20, 20, 44, 44))
+    latents = begin(shipped)._examples.latents
+    training = train(shipped, [picture()], name="x", superclass="teddy", masks=[mask], config=SHORT)
+    assert training.mask_source == "upload"
+    M = training._examples.masks
+    assert float(M.max()) == 1.0 and float(M.mean()) < 0.3
+    hidden = training._examples.latents + (M == 0) * torch.randn_like(latents)
+    # Noise added behind the mask changes the loss only through what the U-Net sees there.
+    assert torch.equal(M * hidden, M * training._examples.latents)
+    assert next(training).loss < next(begin(shipped)).loss
+
+
+def test_masks_come_from_uploads_first_then_alpha_then_nowhere() -> None:
+    plain = picture()
+    clear = picture().convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize((64, 64)))
+    opaque = picture().convert("RGBA")
+    white = Image.new("L", (64, 64), 255)
+
+    def source(pictures: list[Image.Image], masks: list[Image.Image | None] | None = None) -> str:
+        return choose_masks(pictures, uploaded=masks, segmenter=None, superclass="teddy")[1]
+
+    assert source([plain]) == "uniform"
+    assert source([clear]) == "alpha"
+    assert source([opaque]) == "uniform"  # an alpha channel that says nothing
+    assert source([clear], [white]) == "upload"
+    assert source([clear, plain]) == "uniform"  # the weakest is named
+    with pytest.raises(PictureError, match="picture 1 is all black"):
+        source([plain], [Image.new("L", (64, 64), 0)])
+
+
+def test_a_soft_mask_is_scaled_to_a_maximum_of_one_per_image() -> None:
+    faint = Image.new("L", (64, 64), 0)
+    faint.paste(51, (16, 16, 48, 48))
+    M = to_soft_mask(faint, side=64, latent_side=16)
+    assert M.shape == (1, 16, 16) and float(M.max()) == 1.0 and float(M.min()) == 0.0
