@@ -10,8 +10,10 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
+
+from perfusion_core.errors import BaseModelError
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -113,12 +115,19 @@ class BaseModelDefaults:
 def read_defaults(folder: str | Path) -> BaseModelDefaults:
     """The overrides in a base model's folder; none where it has no perfusion.json.
 
-    Raises pydantic.ValidationError where the file names an unknown field or breaks a bound.
+    Raises BaseModelError where the file is not valid JSON, names an unknown field or breaks a
+    bound.
     """
     file = Path(folder) / DEFAULTS_FILE
     if not file.is_file():
         return BaseModelDefaults()
-    defaults = TypeAdapter(BaseModelDefaults).validate_python(json.loads(file.read_text("utf-8")))
-    defaults.train_config()
-    defaults.generate_config()
+    try:
+        defaults = BaseModelDefaults(**json.loads(file.read_text("utf-8")))
+        defaults.train_config()
+        defaults.generate_config()
+    except (ValueError, TypeError) as error:
+        raise BaseModelError(
+            f"{DEFAULTS_FILE} in the base model's folder is not valid: it may hold "
+            '{"train": {...}, "generate": {...}} with the options of this release.'
+        ) from error
     return defaults

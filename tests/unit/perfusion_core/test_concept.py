@@ -17,7 +17,7 @@ from perfusion_core.errors import ConceptFileError, FingerprintMismatch
 draw = np.random.default_rng(3)
 
 
-def vector(size: int) -> np.ndarray:  # type: ignore[type-arg]
+def vector(size: int) -> np.ndarray:
     return draw.standard_normal(size).astype(np.float32)
 
 
@@ -72,7 +72,7 @@ def test_two_encoders_have_two_embeddings() -> None:
     assert len(Concept.from_bytes(xl.to_bytes()).embeddings) == 2
 
 
-def with_tensors(**changed: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def with_tensors(**changed: np.ndarray) -> bytes:
     data = SD15.to_bytes()
     tensors = {k: v for k, v in (load(data) | changed).items() if v is not None}
     return save(tensors, metadata=metadata(data))

@@ -1,0 +1,45 @@
+# `make` lists what there is. Everything lives in .venv; nothing is installed elsewhere.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo check format test bench browser
+
+help: ## List these targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(INSTALLED) ## Install everything into .venv, as constraints.txt pins it
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[device,test]'
+	touch $@
+
+run: setup ## Serve the page and the REST interface on http://127.0.0.1:8000
+	$(BIN)/perfusion serve
+
+demo: setup ## Train two concepts from drawn photos, compose them, write demo/
+	$(BIN)/perfusion demo
+
+check: setup ## Style, types, layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Rewrite to the project's style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+test: setup browser ## The whole suite, on the embedded default
+	$(BIN)/pytest
+
+browser: # A Chromium for the page's tests: the system's, else its package, else Playwright's own
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+	|| (test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium) \
+	|| $(BIN)/playwright install chromium
+
+bench: setup ## The figures that the README quotes
+	$(BIN)/python -m benchmarks.steps
+	$(BIN)/python -m benchmarks.service

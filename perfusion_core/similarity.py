@@ -1,0 +1,66 @@
+"""How near pictures are to pictures, and to words: a dual encoder, any CLIPModel by name.
+
+Image similarity is the mean cosine between generated images and the training pictures, text
+similarity the mean cosine between images and the prompt with the superclass in the concept's
+place (METHOD 7). Either alone is easy to win: read them together.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from perfusion_core.errors import BaseModelError
+
+
+class Evaluator:
+    """A CLIP-like model that embeds images and texts in one space."""
+
+    def __init__(self, name_or_path: str | Path, *, device: str = "cpu") -> None:
+        """Load through transformers' CLIPModel; raises BaseModelError where that fails."""
+        from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
+
+        where = str(name_or_path)
+        try:
+            self._model: Any = CLIPModel.from_pretrained(where).float().eval().to(device)
+            self._processor: Any = CLIPImageProcessorPil.from_pretrained(where)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(where)
+        except (OSError, ValueError) as error:
+            raise BaseModelError(
+                f"The evaluator {where!r} cannot be loaded: name a CLIP model's folder or hub name."
+            ) from error
+
+    @torch.no_grad()
+    def embed_images(self, images: Sequence[Image.Image]) -> Tensor:
+        """Unit vectors (n, p), one for each image."""
+        pixels = self._processor([i.convert("RGB") for i in images], return_tensors="pt")
+        out = self._model.get_image_features(**pixels.to(self._model.device))
+        return _unit(out)
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors (n, p), one for each text."""
+        tokens = self._tokenizer(
+            list(texts), padding="max_length", truncation=True, return_tensors="pt"
+        )
+        out = self._model.get_text_features(**tokens.to(self._model.device))
+        return _unit(out)
+
+    def image_similarity(
+        self, images: Sequence[Image.Image], pictures: Sequence[Image.Image]
+    ) -> float:
+        """Mean cosine between every image and every training picture."""
+        return float((self.embed_images(images) @ self.embed_images(pictures).T).mean())
+
+    def text_similarity(self, images: Sequence[Image.Image], text: str) -> float:
+        """Mean cosine between every image and the text."""
+        return float((self.embed_images(images) @ self.embed_texts([text]).T).mean())
+
+
+def _unit(out: Any) -> Tensor:
+    features: Tensor = out if isinstance(out, Tensor) else out.pooler_output
+    return normalize(features, dim=-1)
