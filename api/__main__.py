@@ -1,0 +1,34 @@
+"""The command `perfusion`: exit code 0 only when it did what was asked.
+
+What goes wrong on purpose is one sentence on stderr and exit code 1; wrong usage is 2, as usual.
+"""
+
+import sys
+
+from api.cli.commands import CommandError, build
+from api.cli.options import WrongOption
+from perfusion_core.errors import PerfusionError
+from service.errors import ServiceError
+from service.settings import SettingsError
+
+_EXPECTED = (CommandError, WrongOption, PerfusionError, ServiceError, SettingsError)
+
+
+def main() -> None:
+    """Run the command line that was given to this process."""
+    try:
+        build()(prog_name="perfusion")
+    except _EXPECTED as error:
+        _fail(str(error))
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        _fail(f"{name}{error.strerror or error}.")
+
+
+def _fail(sentence: str) -> None:
+    print(f"perfusion: {sentence}", file=sys.stderr)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

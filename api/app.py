@@ -1,0 +1,115 @@
+"""The composition of the HTTP application: one function, nothing global."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, HTMLResponse
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+
+from api import embedded as embedded_worker
+from api import openapi, problems, reference
+from api.dependencies import State
+from api.limits import Limiter
+from api.metrics import Metrics
+from api.middleware import BodyLimit, RequestContext
+from api.routes import base_model, concepts, generate, health, images, jobs
+from service import auth
+from service.wiring import Service
+
+_WEB = Path(__file__).parent / "web"
+
+
+def create_app(service: Service, *, embedded: bool, key_required: bool | None = None) -> FastAPI:
+    """The application over `service`; `embedded` also runs a worker inside this process.
+
+    `key_required` is for who binds the socket, because only she knows its address; left out, the
+    settings decide, and their `auto` means a loopback address.
+    """
+    settings = service.settings
+    metrics = Metrics(service)
+    limiter = Limiter(
+        requests_per_minute=settings.requests_per_minute,
+        queue_url=settings.queue_url,
+        metrics=metrics,
+    )
+    state = State(
+        service=service,
+        limiter=limiter,
+        metrics=metrics,
+        key_required=auth.required(settings, host="127.0.0.1")
+        if key_required is None
+        else key_required,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        async with AsyncExitStack() as stack:
+            if embedded:
+                await stack.enter_async_context(embedded_worker.running(service))
+            yield state
+
+    app = FastAPI(
+        title=openapi.TITLE,
+        version=_version(),
+        description=openapi.DESCRIPTION,
+        openapi_tags=openapi.TAGS,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    problems.install(app)
+    # The last added is the outermost.
+    app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=openapi.REQUEST_HEADERS,
+            expose_headers=openapi.ANSWER_HEADERS,
+        )
+    app.add_middleware(RequestContext, metrics=metrics)
+    for routes in (concepts, generate, images, jobs, base_model, health):
+        app.include_router(routes.router)
+    _add_pages(app)
+    return app
+
+
+def _add_pages(app: FastAPI) -> None:
+    rendered: list[str] = []
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        if not rendered:
+            rendered.append(reference.render(app.openapi()))
+        policy = {"Content-Security-Policy": reference.CONTENT_SECURITY_POLICY}
+        return HTMLResponse(rendered[0], headers=policy)
+
+    @app.get("/", include_in_schema=False)
+    def index() -> FileResponse:
+        return FileResponse(_WEB / "index.html", headers={"Cache-Control": "no-cache"})
+
+    app.mount("/web", _Static(directory=_WEB, check_dir=False))
+
+
+class _Static(StaticFiles):
+    """The page's files: kept by the browser, but asked for again at each visit."""
+
+    def file_response(self, *args: object, **kwargs: object) -> Response:
+        """The file, with `no-cache`: an upgrade must not mix old and new modules."""
+        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def _version() -> str:
+    try:
+        return version("perfusion")
+    except PackageNotFoundError:  # run from a checkout that nobody installed
+        return "0"

@@ -1,0 +1,45 @@
+"""Who calls. Keys are required outside loopback; on loopback the browser's own rules guard.
+
+Without keys every program of this machine is trusted, but not every page that its browser shows: a
+page elsewhere could post to 127.0.0.1, or point a host name of its own there (DNS rebinding). So
+the Host must be a loopback name, and an Origin must be this server's or an allowed one.
+"""
+
+import ipaddress
+import re
+
+from starlette.requests import HTTPConnection
+
+from service.errors import Forbidden
+
+_AUTHORITY = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::\d*)?")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host`, a name or an address without a port, can only mean this machine."""
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def refuse_foreign_pages(connection: HTTPConnection, allowed_origins: tuple[str, ...]) -> None:
+    """Raise Forbidden for a request that a page of another site has made."""
+    authority = connection.headers.get("host", "")
+    parsed = _AUTHORITY.fullmatch(authority)
+    if parsed is None or not is_loopback(parsed["host"]):
+        raise Forbidden(
+            "foreign-host",
+            "Without keys this server answers to localhost only. Open it as http://localhost, "
+            "or set PERFUSION_AUTH=required and use a key.",
+        )
+    origin = connection.headers.get("origin")
+    own_origin = f"{connection.scope['scheme']}://{authority}"
+    if origin is not None and origin != own_origin and origin not in allowed_origins:
+        raise Forbidden(
+            "foreign-origin",
+            "A page of another origin may not use this server. Name it in PERFUSION_CORS_ORIGINS.",
+        )

@@ -1,0 +1,30 @@
+"""The commands, put together. Each lives in a module of its own and imports torch late or never."""
+
+import typer
+
+
+class CommandError(Exception):
+    """A command cannot do what was asked; the message is the sentence for the caller."""
+
+
+def build() -> typer.Typer:
+    """The whole command line."""
+    from api.cli import demo, keys, library, serve
+
+    app = typer.Typer(
+        name="perfusion",
+        help="Teach a frozen text-to-image model a subject, then compose it at any strength.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        epilog="Settings come from the environment, PERFUSION_...; see docs/settings.md.",
+    )
+    app.command()(serve.serve)
+    app.command()(serve.worker)
+    app.command()(serve.migrate)
+    app.command()(library.train)
+    app.command()(library.generate)
+    app.command()(library.prepare)
+    app.add_typer(keys.app, name="keys")
+    app.command()(demo.demo)
+    return app

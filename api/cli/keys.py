@@ -1,0 +1,69 @@
+"""`perfusion keys`: make, list and revoke API keys, straight in the database."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from api.cli import database
+from service import auth, settings, wiring
+from service.wiring import Service
+
+app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    label: Annotated[str, typer.Argument(help="Who or what uses the key.")],
+    owner: Annotated[
+        str | None,
+        typer.Option(
+            help="Owner whose objects it opens, as listed; `local` owns what was made without "
+            "keys. Default: a new owner.",
+        ),
+    ] = None,
+) -> None:
+    """Make a key and print it, once: only its hash is kept."""
+    with _service() as service:
+        key, view = auth.create_key(service, label=label, owner_id=owner)
+    typer.echo(key)
+    typer.echo(
+        f"Key {view.id} of owner {view.owner_id}. It is not shown again: keep it now.", err=True
+    )
+
+
+@app.command("list")
+def list_() -> None:
+    """List the keys, newest first, without their secrets."""
+    with _service() as service:
+        keys = auth.list_keys(service)
+    table = Table("id", "begins with", "label", "owner", "created", "revoked")
+    for key in keys:
+        revoked = "" if key.revoked_at is None else f"{key.revoked_at:%Y-%m-%d %H:%M}"
+        created = f"{key.created_at:%Y-%m-%d %H:%M}"
+        table.add_row(key.id, key.prefix, key.label, key.owner_id, created, revoked)
+    Console().print(table)
+
+
+@app.command()
+def revoke(
+    key: Annotated[str, typer.Argument(help="The key's id, or what it begins with, as listed.")],
+) -> None:
+    """Make a key useless from now on."""
+    with _service() as service:
+        auth.revoke_key(service, key)
+    typer.echo(f"Revoked {key}.")
+
+
+@contextmanager
+def _service() -> Iterator[Service]:
+    chosen = settings.load()
+    database.make_ready(chosen)
+    service = wiring.build(chosen)
+    try:
+        yield service
+    finally:
+        service.close()

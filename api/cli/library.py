@@ -1,0 +1,241 @@
+"""`perfusion train`, `generate` and `prepare`: the method without a server.
+
+Torch is imported inside the functions, so that `--help` and every mistake in the options answer at
+once. Pictures go through the same allow-list and bounds as the server's uploads.
+"""
+
+import io
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from PIL import Image
+
+from api.cli.commands import CommandError
+from api.cli.options import with_options
+from api.cli.progress import progress_bar
+from perfusion_core.concept import Concept
+from perfusion_core.config import GenerateConfig, TrainConfig
+from perfusion_core.prompt import parse
+from perfusion_core.strength import DEFAULT_STRENGTH, beta_from_strength
+from service import settings, texts, uploads, wiring
+from service.errors import Invalid, TooLarge, UnsupportedMedia
+
+if TYPE_CHECKING:
+    from perfusion_core.base_model import BaseModel
+
+BaseModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--base-model",
+        help="Folder or hub name. Default: PERFUSION_BASE_MODEL, or the shipped one.",
+    ),
+]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps. Default: PERFUSION_DEVICE.")
+]
+
+
+@with_options(TrainConfig)
+def train(
+    pictures: Annotated[
+        list[Path], typer.Argument(help="1 to 20 pictures of the subject: JPEG, PNG or WebP.")
+    ],
+    *,
+    name: Annotated[str, typer.Option(help="The concept's name; <name> is its placeholder.")],
+    superclass: Annotated[str, typer.Option(help="What it is, in 1 to 3 words: teddy bear.")],
+    masks: Annotated[
+        list[Path] | None,
+        typer.Option("--mask", help="One per picture, in the same order; white is the subject."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Default: NAME.safetensors.")] = None,
+    half: Annotated[bool, typer.Option("--half", help="Write float16: half the size.")] = False,
+    base_model: BaseModelOption = None,
+    device: DeviceOption = None,
+    options: dict[str, Any],
+) -> None:
+    """Teach a concept and write its file, without a server."""
+    texts.check_name(name)
+    superclass = texts.check_superclass(superclass)
+    file = out or Path(f"{name}.safetensors")
+    if not file.parent.is_dir():
+        raise CommandError(f"There is no folder {file.parent} to write {file.name} into.")
+    opened, opened_masks = _open_pictures(pictures, masks or [])
+
+    from perfusion_core.training import train as begin
+
+    base = _load(base_model, device)
+    begun_s = time.perf_counter()
+    training = begin(
+        base,
+        opened,
+        name=name,
+        superclass=superclass,
+        config=base.defaults.train_config(options),
+        masks=opened_masks,
+    )
+    with progress_bar(f"Teaching <{name}>", total=training.config.max_train_steps) as advance:
+        for step in training:
+            advance(step.step)
+    training.concept().save(file, "float16" if half else "float32")
+    typer.echo(
+        f"{file}: <{name}>, {file.stat().st_size} bytes, {training.step} steps in "
+        f"{time.perf_counter() - begun_s:.0f} s, masks: {training.mask_source}."
+    )
+
+
+@with_options(GenerateConfig)
+def generate(
+    prompt: Annotated[
+        str, typer.Argument(help="The scene, e.g. 'a photo of <rex> next to <teddy:0.6>'.")
+    ],
+    *,
+    concepts: Annotated[
+        list[Path] | None,
+        typer.Option("--concept", help="A concept file. Default: NAME.safetensors of each <name>."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the images.")] = Path(),
+    base_model: BaseModelOption = None,
+    device: DeviceOption = None,
+    options: dict[str, Any],
+) -> None:
+    """Make images from a prompt with concept files, without a server."""
+    prompt = texts.check_prompt(prompt, pointer="/prompt")
+    used = _find_concepts(prompt, concepts or [])
+    out.mkdir(parents=True, exist_ok=True)
+
+    from perfusion_core.conditioning import ConceptUse
+    from perfusion_core.denoise import ImageRequest, decode, start, step
+
+    base = _load(base_model, device)
+    strengths = parse(prompt).strengths
+    uses = {}
+    for name, concept in used.items():
+        base.check(concept)
+        strength = strengths.get(name, DEFAULT_STRENGTH)
+        uses[name] = ConceptUse(concept, beta=beta_from_strength(strength))
+    config = base.defaults.generate_config(options)
+    trajectories = start(base, ImageRequest(prompt=prompt, concepts=uses, config=config))
+    with progress_bar("Denoising", total=trajectories[0].total_steps) as advance:
+        while not trajectories[0].finished:
+            step(base, trajectories)
+            advance(trajectories[0].step_index)
+    for trajectory in trajectories:
+        file = _free_name(out, trajectory.seed)
+        decode(base, trajectory).save(file)
+        typer.echo(str(file))
+
+
+def prepare(
+    model: Annotated[str, typer.Argument(help="Folder or hub name of the base model.")],
+    captions: Annotated[
+        Path | None,
+        typer.Option(help="Text file, one caption a line. Default: captions of our own making."),
+    ] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Make a base model ready: load and check it, estimate its covariance and keep that."""
+    if captions is not None and not captions.is_file():
+        raise CommandError(f"There is no caption file {captions}.")
+    base = _load(model, device)
+    if captions is not None:
+        _estimate(base, captions)
+    for name, value in base.describe().items():
+        if isinstance(value, (str, int, float)):
+            shown = f"{value:.4g}" if isinstance(value, float) else value
+            typer.echo(f"{name.replace('_', ' ')}: {shown}")
+
+
+def _load(name: str | None, device: str | None) -> "BaseModel":
+    """The base model with its covariance, which is kept where the worker looks for it too."""
+    chosen = settings.load()
+    from perfusion_core.base_model import BaseModel
+
+    with progress_bar("Loading the base model", total=None) as advance:
+        return BaseModel.load(
+            name or chosen.base_model,
+            device=device or chosen.device,
+            covariance_dir=_covariance_folder(),
+            progress=advance,
+        )
+
+
+def _estimate(base: "BaseModel", captions: Path) -> None:
+    with (
+        captions.open(encoding="utf-8", errors="replace") as lines,
+        progress_bar("Reading captions", total=None) as advance,
+    ):
+        stripped = (line.strip() for line in lines)
+        covariance = base.estimate_covariance((line for line in stripped if line), progress=advance)
+    covariance.save(base.covariance_path(_covariance_folder()))
+
+
+def _covariance_folder() -> Path:
+    folder = Path(settings.load().data_dir) / "covariance"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _open_pictures(
+    files: list[Path], masks: list[Path]
+) -> tuple[list[Image.Image], list[Image.Image | None] | None]:
+    """Pictures, and their masks if there are any, normalised like uploads."""
+    for file in (*files, *masks):
+        if not file.is_file():
+            raise CommandError(f"There is no file {file}.")
+    service = wiring.build(settings.load())
+    try:
+        uploaded = uploads.read_pictures(
+            service,
+            images=[file.read_bytes() for file in files],
+            masks=[file.read_bytes() for file in masks],
+        )
+    except (Invalid, TooLarge, UnsupportedMedia) as error:
+        named = _name_the_file(error.errors[0].pointer, files, masks)
+        raise CommandError(named + error.detail) from error
+    finally:
+        service.close()
+    opened = [_open(picture.png) for picture in uploaded]
+    return opened, [_open(p.mask_png) if p.mask_png else None for p in uploaded] if masks else None
+
+
+def _open(png: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(png))
+
+
+def _name_the_file(pointer: str, files: list[Path], masks: list[Path]) -> str:
+    """`/images/0` says little on a command line; `cat.jpg: ` says which one it is."""
+    part, _, position = pointer.lstrip("/").partition("/")
+    named = {"images": files, "masks": masks}.get(part, [])
+    return f"{named[int(position)]}: " if position.isdecimal() else ""
+
+
+def _find_concepts(prompt: str, files: list[Path]) -> dict[str, Concept]:
+    """The concepts that the prompt names, by name: from the given files, else NAME.safetensors."""
+    for file in files:
+        if not file.is_file():
+            raise CommandError(f"There is no concept file {file}.")
+    given = {concept.name: concept for concept in map(Concept.load, files)}
+    names = parse(prompt).names
+    for name in names:
+        file = Path(f"{name}.safetensors")
+        if name not in given and file.is_file():
+            given[name] = Concept.load(file).renamed(name)
+        if name not in given:
+            raise CommandError(
+                f"The prompt names <{name}>, but there is no concept of that name: "
+                "add --concept FILE."
+            )
+    if unused := sorted(set(given) - set(names)):
+        raise CommandError(f"The prompt does not name <{unused[0]}>: write it into the prompt.")
+    return given
+
+
+def _free_name(folder: Path, seed: int) -> Path:
+    """A file that is not there yet: an image is never overwritten."""
+    file, k = folder / f"{seed}.png", 1
+    while file.exists():
+        k += 1
+        file = folder / f"{seed}-{k}.png"
+    return file

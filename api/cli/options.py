@@ -1,0 +1,117 @@
+"""Command-line options read off the configuration dataclasses, so that they are written once.
+
+`@with_options(TrainConfig)` gives a command one option per field, with the field's bounds in its
+help. An option that was not given stays out of `options`, because its default is the base model's.
+"""
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+_OPTION_PANEL = "Options of the method (default: the base model's)"
+_BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
+# Shorter spellings beside the fields' own names.
+_ALIASES = {
+    "max_train_steps": "--steps",
+    "train_batch_size": "--batch-size",
+    "num_inference_steps": "--steps",
+    "guidance_scale": "--guidance",
+}
+
+
+class WrongOption(Exception):
+    """An option's value breaks its rule; the message is the sentence for the caller."""
+
+
+def with_options(config: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command that takes `options: dict` one typed option per field of `config`."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        names = [each.name for each in fields(config)]
+
+        def run(**arguments: Any) -> None:
+            options = {name: arguments.pop(name) for name in names}
+            given = {name: value for name, value in options.items() if value is not None}
+            check(config, given)
+            command(**arguments, options=given)
+
+        own = [
+            parameter
+            for parameter in inspect.signature(command, eval_str=True).parameters.values()
+            if parameter.name != "options"
+        ]
+        signature = inspect.Signature([*own, *_parameters(config)])
+        run.__signature__ = signature  # type: ignore[attr-defined]  # typer reads exactly this
+        run.__annotations__ = {
+            name: parameter.annotation for name, parameter in signature.parameters.items()
+        }
+        run.__name__ = command.__name__
+        run.__doc__ = command.__doc__
+        return run
+
+    return decorate
+
+
+def check(config: type[Any], given: Mapping[str, Any]) -> None:
+    """Raise WrongOption with a sentence unless `given` fits the dataclass."""
+    try:
+        config(**given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        option = _flag(str(first["loc"][0]))
+        message = first["msg"].replace("Input should", "it should", 1)
+        raise WrongOption(f"{option} has a wrong value: {message}.") from None
+
+
+def _parameters(config: type[Any]) -> list[inspect.Parameter]:
+    infos: Mapping[str, FieldInfo] = config.__pydantic_fields__
+    return [
+        inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                _optional(infos[each.name].annotation),
+                typer.Option(
+                    *_spellings(each.name),
+                    help=_help(infos[each.name]),
+                    show_default=False,
+                    rich_help_panel=_OPTION_PANEL,
+                ),
+            ],
+        )
+        for each in fields(config)
+    ]
+
+
+def _optional(annotation: Any) -> Any:
+    """`int` and `int | None` alike become `int | None`: None means that it was not given."""
+    kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+    if typing.get_origin(annotation) is typing.Literal or not kinds:
+        return annotation | None
+    return kinds[0] | None
+
+
+def _help(info: FieldInfo) -> str:
+    bounds = [
+        text.format(getattr(rule, name))
+        for rule in info.metadata
+        for name, text in _BOUNDS.items()
+        if hasattr(rule, name)
+    ]
+    return f"{info.description}{' ' if bounds else ''}{', '.join(bounds)}"
+
+
+def _spellings(name: str) -> list[str]:
+    """Typer finds `--name/--no-name` by itself; only an alias needs both written out."""
+    return [_flag(name), _ALIASES[name]] if name in _ALIASES else []
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

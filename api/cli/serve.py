@@ -1,0 +1,132 @@
+"""`perfusion serve`, `worker` and `migrate`: the processes of a deployment."""
+
+import logging
+import os
+import signal
+import socket
+from types import FrameType
+from typing import Annotated
+
+import typer
+import uvicorn
+
+import migrations
+from api.app import create_app
+from api.auth import is_loopback
+from api.cli import database
+from api.cli.commands import CommandError
+from service import auth, log, settings, wiring
+from service.wiring import Service
+
+# Open requests get this long after a signal; event streams end at once.
+_GRACE_SECONDS = 10
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+) -> None:
+    """Serve the API and the page; with memory:// as the queue, the worker too."""
+    chosen = settings.load()
+    log.configure(chosen)
+    database.make_ready(chosen)
+    embedded = database.is_embedded(chosen)
+    service = wiring.build(chosen)
+    try:
+        key_required = _require_key(service, host)
+        app = create_app(service, embedded=embedded, key_required=key_required)
+        listener = _listen(host, port)
+        bound = listener.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        typer.echo(f"Perfusion at http://{shown}:{bound} (Ctrl+C stops it)", err=True)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,  # the application writes its own line, with the request's id
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+            lifespan="on",
+        )
+        server = uvicorn.Server(config)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # uvicorn handles signals while it runs, and raises them again when it has stopped.
+            signal.signal(number, _do_nothing)
+        server.run(sockets=[listener])
+        if not server.started:
+            raise CommandError("The server did not start; the lines above say why.")
+    finally:
+        service.close()
+    if server.lifespan.shutdown_failed:
+        # A thread that hangs would keep the process from ending; its job's lease does the rest.
+        logging.shutdown()
+        os._exit(1)
+
+
+def worker(
+    queues: Annotated[
+        str, typer.Option(help="What it takes: generate, train or both, with a comma.")
+    ] = "generate,train",
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Generations at once on the device.")
+    ] = None,
+) -> None:
+    """Run a worker beside a server; the queue must be redis://."""
+    chosen = settings.load()
+    log.configure(chosen)
+    names = tuple(dict.fromkeys(name.strip() for name in queues.split(",")))
+    if unknown := sorted(set(names) - {"generate", "train"}):
+        raise CommandError(f"There is no queue {unknown[0]!r}: choose generate, train or both.")
+    if database.is_embedded(chosen):
+        raise CommandError(
+            "With PERFUSION_QUEUE_URL=memory:// the worker runs inside `perfusion serve`. "
+            "Set it to redis://... to run workers of their own."
+        )
+    from worker import process
+
+    process.run(chosen, queues=names, concurrency=concurrency)
+
+
+def migrate() -> None:
+    """Bring the database to this release's form; safe to repeat."""
+    chosen = settings.load()
+    log.configure(chosen)
+    migrations.upgrade(chosen.database_url)
+    typer.echo("The database has this release's form.")
+
+
+def _require_key(service: Service, host: str) -> bool:
+    """Whether callers need a key; refuses to open the door to a network without one."""
+    chosen = service.settings
+    if not is_loopback(host) and chosen.auth == "off":
+        raise CommandError(
+            f"PERFUSION_AUTH=off is for loopback only, and {host} is not: "
+            "remove it, or serve on 127.0.0.1."
+        )
+    auth.ensure_bootstrap_key(service)
+    required = auth.required(chosen, host=host)
+    if required and not any(key.revoked_at is None for key in auth.list_keys(service)):
+        raise CommandError(
+            f"Callers on {host} need an API key, and there is none yet. Make one with "
+            "`perfusion keys create LABEL`, or set PERFUSION_BOOTSTRAP_KEY."
+        )
+    return required
+
+
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    """The signal has done its work: the server has stopped in good order, which is exit code 0."""
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    if os.name == "posix":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise CommandError(
+            f"Cannot listen on {host}, port {port}: {error.strerror or error}. "
+            "Choose another with --host and --port."
+        ) from error
+    return listener

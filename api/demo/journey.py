@@ -1,0 +1,120 @@
+"""The demo's journey, as a stranger would make it: draw, teach, generate, look.
+
+All of it goes over REST, to a server of this release that the caller has started.
+"""
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from api.demo import sheet
+from api.demo.client import Client, Part
+from api.demo.sheet import Row
+from api.demo.subjects import SUBJECTS, Photo, Subject, photograph
+
+STRENGTHS = (0.3, 0.6, 0.9)
+SCENES = ("on the beach", "at night")
+SEED = 7
+_PAIRS = 4
+
+Bar = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
+"""Shows how far a piece of work is: text and total in, a function of what is done out."""
+
+
+@dataclass
+class Journey:
+    """One run of the demo: where it writes, whom it asks, and how long each part took."""
+
+    client: Client
+    folder: Path
+    bar: Bar
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run(self) -> Path:
+        """Do everything; return the contact sheet's file."""
+        rows: list[Row] = []
+        with self._timed("photos"):
+            photos = {subject: self._photograph(subject) for subject in SUBJECTS}
+        for subject in SUBJECTS:
+            with self._timed(f"teaching <{subject.name}>"):
+                self._teach(subject, photos[subject])
+        for subject in SUBJECTS:
+            title = f"{len(photos[subject])} photos of <{subject.name}>, a {subject.superclass}"
+            pictures = [photo.picture for photo in photos[subject]]
+            rows.append(Row(title, pictures, [""] * len(pictures)))
+            with self._timed(f"images of <{subject.name}>"):
+                rows.extend(self._compare(subject, scene) for scene in SCENES)
+        with self._timed("both together"):
+            rows.append(self._together())
+        file = self.folder / "contact-sheet.png"
+        sheet.draw(rows).save(file)
+        return file
+
+    def _photograph(self, subject: Subject) -> list[Photo]:
+        photos = photograph(subject)
+        folder = self.folder / "photos"
+        folder.mkdir(parents=True, exist_ok=True)
+        for k, photo in enumerate(photos, start=1):
+            photo.picture.save(folder / f"{subject.name}-{k}.png")
+            photo.mask.save(folder / f"{subject.name}-{k}-mask.png")
+        return photos
+
+    def _teach(self, subject: Subject, photos: list[Photo]) -> None:
+        parts: list[Part] = [
+            ("name", None, subject.name.encode()),
+            ("superclass", None, subject.superclass.encode()),
+        ]
+        for k, photo in enumerate(photos):
+            parts.append(("images", f"{k}.png", _png(photo.picture)))
+            parts.append(("masks", f"{k}.png", _png(photo.mask)))
+        self._finish(self.client.create_concept(parts), f"Teaching <{subject.name}>")
+
+    def _compare(self, subject: Subject, scene: str) -> Row:
+        """One scene and one seed: the plain superclass, then the concept ever stronger."""
+        words = [(f"a {subject.superclass}", f"plain {subject.superclass}")]
+        words += [(f"<{subject.name}:{s}>", f"strength {s}") for s in STRENGTHS]
+        images = [
+            self._generate(f"a photo of {word} {scene}", f"{subject.name} {scene} {caption}")[0]
+            for word, caption in words
+        ]
+        title = f"a photo of <{subject.name}> {scene}, seed {SEED}"
+        return Row(title, images, [caption for _, caption in words])
+
+    def _together(self) -> Row:
+        first, second = SUBJECTS
+        prompt = f"a photo of <{first.name}> next to <{second.name}>"
+        images = self._generate(prompt, "together", num_images=_PAIRS)
+        return Row(prompt, images, [f"seed {SEED + k}" for k in range(_PAIRS)])
+
+    def _generate(self, prompt: str, stem: str, num_images: int = 1) -> list[Image.Image]:
+        job = self.client.generate(prompt=prompt, seed=SEED, num_images=num_images)
+        job = self._finish(job, f"Generating: {prompt}")
+        images: list[Image.Image] = []
+        for made in job["images"]:
+            data = self.client.fetch(made["url"])
+            name = f"{stem} seed {made['seed']}.png".replace(" ", "-")
+            (self.folder / name).write_bytes(data)
+            images.append(Image.open(io.BytesIO(data)))
+        return images
+
+    def _finish(self, job: Any, text: str) -> Any:
+        with self.bar(text, job["progress"]["total_steps"]) as advance:
+            return self.client.wait(job, advance)
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        begun_s = time.perf_counter()
+        yield
+        self.seconds[part] = time.perf_counter() - begun_s
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,86 @@
+"""Following a job: the event stream, and the short wait of `Prefer: wait=N`.
+
+Both look at the job's row, through a thread, a few times a second. The row is the truth, so a
+reader on any API process sees the same, and a stream may break and be resumed anywhere.
+"""
+
+import json
+import re
+import time
+from collections.abc import AsyncIterator
+
+import anyio
+from sse_starlette import ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from service import jobs
+from service.errors import NotFound, Unavailable
+from service.views import JobView, to_json
+from service.wiring import Service
+
+POLL_SECONDS = 0.25
+MAX_WAIT_SECONDS = 60
+_VERSION = re.compile(r"[0-9]{1,18}")
+_SECONDS = re.compile(r"[0-9]{1,9}")
+
+
+async def follow(
+    service: Service, owner_id: str, *, job: JobView, last_event_id: int | None
+) -> AsyncIterator[ServerSentEvent]:
+    """Events of `job` until its end: `progress` at each change, then one named by its last state.
+
+    A state that the reader has seen already (`last_event_id`) is not sent again.
+    """
+    sent = (last_event_id, job.queue_position)
+    while True:
+        if (job.version, job.queue_position) != sent:
+            yield event_of(job)
+            sent = (job.version, job.queue_position)
+        if job.finished:
+            return
+        await anyio.sleep(POLL_SECONDS)
+        try:
+            job = await run_in_threadpool(jobs.get, service, owner_id, job_id=job.id)
+        except Unavailable:
+            continue  # the database is away for a moment; keep-alives go on meanwhile
+        except NotFound:
+            return
+
+
+async def wait_for_end(
+    request: Request, service: Service, owner_id: str, *, job_id: str, seconds: float
+) -> JobView | None:
+    """The job if it ends within `seconds`, else None; also None once the client has gone."""
+    deadline = time.monotonic() + seconds
+    while True:
+        job = await run_in_threadpool(jobs.get, service, owner_id, job_id=job_id)
+        if job.finished:
+            return job
+        if time.monotonic() + POLL_SECONDS > deadline or await request.is_disconnected():
+            return None
+        await anyio.sleep(POLL_SECONDS)
+
+
+def event_of(job: JobView) -> ServerSentEvent:
+    """One event: named by what happened, numbered by the row's version, the job as its data."""
+    return ServerSentEvent(
+        data=json.dumps(to_json(job)),
+        event=job.status.value if job.finished else "progress",
+        id=str(job.version),
+    )
+
+
+def last_event_id(header: str | None) -> int | None:
+    """The version that a resuming reader saw last; None for a new one or for nonsense."""
+    return int(header) if header and _VERSION.fullmatch(header) else None
+
+
+def wait_seconds(prefer: str | None) -> int | None:
+    """The `wait` of a Prefer header (RFC 7240), at most a minute; None where there is none."""
+    for preference in (prefer or "").split(","):
+        name, _, value = preference.partition(";")[0].partition("=")
+        value = value.strip().strip('"')
+        if name.strip().lower() == "wait" and _SECONDS.fullmatch(value):
+            return min(int(value), MAX_WAIT_SECONDS)
+    return None

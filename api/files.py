@@ -1,0 +1,40 @@
+"""Answers that are files: named, hashed, and not sent twice."""
+
+from typing import Any, Final
+
+from fastapi import Response
+
+from api.openapi import headers
+
+NOT_MODIFIED: Final[dict[str, Any]] = {"description": "The file that `If-None-Match` names."}
+
+
+def file_headers() -> dict[str, Any]:
+    """What OpenAPI says about a file's headers."""
+    return headers(ETag="The file's SHA-256, quoted.", Content_Disposition="The file's name.")
+
+
+def file_answer(
+    data: bytes,
+    *,
+    media_type: str,
+    sha256: str,
+    disposition: str,
+    if_none_match: str | None,
+    immutable: bool,
+) -> Response:
+    """The file, or 304 where the client has it already."""
+    etag = f'"{sha256}"'
+    freshness = "max-age=31536000, immutable" if immutable else "no-cache"
+    caching = {"ETag": etag, "Cache-Control": f"private, {freshness}"}
+    if if_none_match is not None and _names(if_none_match, etag):
+        return Response(status_code=304, headers=caching)
+    return Response(
+        data, media_type=media_type, headers={**caching, "Content-Disposition": disposition}
+    )
+
+
+def _names(if_none_match: str, etag: str) -> bool:
+    """Whether a If-None-Match header, a list of tags, weak ones too, names `etag`."""
+    tags = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+    return etag in tags or "*" in tags

@@ -1,0 +1,183 @@
+"""The two multipart forms, read part by part: what is not expected is refused by name.
+
+The parser of the framework limits the number and the size of text fields, but not files; those
+are bounded by the whole body's limit and then one by one here.
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from api.problems import field_errors
+from perfusion_core.concept import MAX_CONCEPT_BYTES
+from perfusion_core.config import TrainConfig
+from service import texts
+from service.errors import FieldError, Invalid, TooLarge, UnsupportedMedia
+from service.options import check as check_options
+from service.uploads import MAX_PICTURES
+
+_MAX_FILES = 4 * MAX_PICTURES  # enough to count what is too many, and no more
+_MAX_FIELDS = 32
+_MAX_TEXT_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class ConceptForm:
+    """What POST /concepts brings: files still as they came, words and numbers checked."""
+
+    name: str
+    superclass: str
+    pictures: Sequence[bytes]
+    masks: Sequence[bytes]
+    training: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ImportForm:
+    """What POST /concepts/import brings."""
+
+    data: bytes
+    name: str | None
+
+
+async def read_concept_form(request: Request, *, max_picture_bytes: int) -> ConceptForm:
+    """Read and check the form of POST /concepts; raise one error that names every wrong part."""
+    async with _form(request) as form:
+        wrong = _unexpected(form, {"images", "masks", "name", "superclass", "training"})
+        pictures, masks = [
+            await _files(form, part, wrong, max_bytes=max_picture_bytes, slug="picture-too-large")
+            for part in ("images", "masks")
+        ]
+        if not 1 <= len(pictures) <= MAX_PICTURES:
+            detail = f"Send 1 to {MAX_PICTURES} pictures; {len(pictures)} came."
+            wrong.append(FieldError("/images", detail))
+        if masks and len(masks) != len(pictures):
+            detail = (
+                f"Send as many masks as pictures, in the same order: "
+                f"{len(pictures)} pictures and {len(masks)} masks came."
+            )
+            wrong.append(FieldError("/masks", detail))
+        words = await _texts(form, ("name", "superclass"), wrong)
+        name = _checked(texts.check_name, words.get("name", ""), wrong)
+        superclass = _checked(texts.check_superclass, words.get("superclass", ""), wrong)
+        training = await _training(form, wrong)
+    if wrong:
+        raise Invalid(wrong)
+    return ConceptForm(
+        name=name,
+        superclass=superclass,
+        pictures=pictures,
+        masks=masks,
+        training=training,
+    )
+
+
+async def read_import_form(request: Request) -> ImportForm:
+    """Read and check the form of POST /concepts/import."""
+    async with _form(request) as form:
+        wrong = _unexpected(form, {"file", "name"})
+        files = await _files(
+            form, "file", wrong, max_bytes=MAX_CONCEPT_BYTES, slug="concept-file-too-large"
+        )
+        if len(files) != 1:
+            wrong.append(FieldError("/file", "Send one concept file as the part `file`."))
+        name = (await _texts(form, ("name",), wrong)).get("name")
+        if name is not None:
+            _checked(texts.check_name, name, wrong)
+    if wrong:
+        raise Invalid(wrong)
+    return ImportForm(data=files[0], name=name)
+
+
+@asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[FormData]:
+    """`request.form()`, bounded, and with sentences in place of the parser's own."""
+    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if media_type != "multipart/form-data":
+        raise UnsupportedMedia("unsupported-media", "Send the body as multipart/form-data.")
+    try:
+        form = await request.form(
+            max_files=_MAX_FILES, max_fields=_MAX_FIELDS, max_part_size=_MAX_TEXT_BYTES
+        )
+    except HTTPException as error:
+        if error.detail.startswith("Too many files"):
+            sentence = f"Send 1 to {MAX_PICTURES} pictures; more than {_MAX_FILES} files came."
+            raise Invalid([FieldError("/images", sentence)]) from error
+        raise
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
+def _unexpected(form: FormData, known: set[str]) -> list[FieldError]:
+    strangers = [{"loc": (name,), "type": "extra_forbidden", "msg": ""} for name in form]
+    return field_errors(item for item in strangers if item["loc"][0] not in known)
+
+
+async def _files(
+    form: FormData, part: str, wrong: list[FieldError], *, max_bytes: int, slug: str
+) -> list[bytes]:
+    """The files of one part's name, in order; a text in their place is wrong."""
+    files = []
+    for k, value in enumerate(form.getlist(part)):
+        if not isinstance(value, UploadFile):
+            wrong.append(FieldError(f"/{part}/{k}", "Send this part as a file, with a filename."))
+        elif (value.size or 0) > max_bytes:
+            sentence = f"This file has {value.size} bytes; at most {max_bytes} are accepted."
+            raise TooLarge(slug, sentence, pointer=f"/{part}/{k}")
+        else:
+            files.append(await value.read())
+    return files
+
+
+async def _texts(form: FormData, parts: Sequence[str], wrong: list[FieldError]) -> dict[str, str]:
+    """The text of each part that is there, from a plain field or a small file."""
+    texts = {}
+    for part in parts:
+        values = form.getlist(part)
+        if len(values) > 1:
+            wrong.append(FieldError(f"/{part}", "Send this part once."))
+        for value in values[:1]:
+            if isinstance(value, str):
+                texts[part] = value
+            elif (value.size or 0) <= _MAX_TEXT_BYTES:
+                # A browser's FormData sends a Blob of JSON as a file.
+                texts[part] = (await value.read()).decode("utf-8", "replace")
+            else:
+                wrong.append(FieldError(f"/{part}", "Send this part as a short text."))
+    return texts
+
+
+def _checked(check: Callable[[object], str], value: str, wrong: list[FieldError]) -> str:
+    """The value as `check` returns it; its complaint joins the others in `wrong`."""
+    try:
+        return check(value)
+    except Invalid as error:
+        wrong.extend(error.errors)
+        return ""
+
+
+async def _training(form: FormData, wrong: list[FieldError]) -> dict[str, Any]:
+    text = (await _texts(form, ("training",), wrong)).get("training", "").strip()
+    if not text:
+        return {}
+    try:
+        options = json.loads(text)
+    except (ValueError, RecursionError):
+        wrong.append(FieldError("/training", "The training options are not valid JSON."))
+        return {}
+    if not isinstance(options, dict):
+        wrong.append(FieldError("/training", "The training options must be a JSON object."))
+        return {}
+    try:
+        check_options(TrainConfig, options, defaults={}, pointer="/training")
+    except Invalid as error:
+        wrong.extend(error.errors)
+    return options

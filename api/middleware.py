@@ -1,0 +1,142 @@
+"""What surrounds every request: its id, its log line, its headers, its size, its last resort.
+
+Both classes are plain ASGI: they see streams as streams, and answers that no route has made.
+"""
+
+import re
+import time
+import uuid
+from typing import Any
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api import problems
+from api.metrics import Metrics
+
+log = structlog.get_logger("perfusion.api")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_MAX_JSON_BYTES = 1024**2
+_QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+
+_API_CSP = "default-src 'none'; frame-ancestors 'none'"
+PAGE_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' blob: data:; font-src 'self'; manifest-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+class RequestContext:
+    """Gives a request its id, logs and counts it, adds the security headers.
+
+    It is the last resort too: an exception that nothing handled becomes a problem here, inside
+    the headers and the log line, and its trace goes to the log alone.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = _request_id(Headers(scope=scope))
+        scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        begun_s = time.perf_counter()
+        status = 0  # 0: no answer was begun, the client went away
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _add_headers(MutableHeaders(scope=message), request_id)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_headers)
+        except Exception as error:
+            log.exception("request.crashed", method=scope["method"], path=scope["path"])
+            if status:
+                raise  # half an answer is out: break the connection, so that nobody trusts it
+            response = problems.unexpected(Request(scope), error)
+            await response(scope, receive, send_with_headers)
+        finally:
+            self._note(scope, status=status, seconds=time.perf_counter() - begun_s)
+
+    def _note(self, scope: Scope, *, status: int, seconds: float) -> None:
+        route: Any = scope.get("route")
+        template = getattr(route, "path", None) or "unmatched"
+        self.metrics.observe_request(scope["method"], template, status=status, seconds=seconds)
+        write = log.debug if scope["path"] in _QUIET_PATHS else log.info
+        problem = scope["state"].get("problem")
+        write(
+            "request",
+            method=scope["method"],
+            path=scope["path"],  # never the query or the body: prompts and keys stay out of logs
+            status=status,
+            milliseconds=round(seconds * 1000, 1),
+            **({"problem": problem} if problem else {}),
+        )
+
+
+class BodyLimit:
+    """Refuses bodies that are too large, with a Content-Length or without one.
+
+    Starlette's own limit answers in plain text and outside of every other middleware; this one
+    raises where the body is read, so the answer is a problem like any other.
+    """
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self.app = app
+        self.max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, counting its body's bytes."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        limit = self.max_body_bytes
+        if not headers.get("content-type", "").startswith("multipart/"):
+            limit = min(limit, _MAX_JSON_BYTES)  # only uploads need more
+        too_large = HTTPException(413, problems.body_too_large(limit))
+        declared = headers.get("content-length", "")
+        if declared.isdecimal() and int(declared[:20]) > limit:
+            response = problems.from_http_exception(Request(scope), too_large)
+            await response(scope, receive, send)
+            return
+        seen_bytes = 0
+
+        async def receive_bounded() -> Message:
+            nonlocal seen_bytes
+            message = await receive()
+            seen_bytes += len(message.get("body", b""))
+            if seen_bytes > limit:
+                raise too_large  # an HTTPException: readers of bodies let only those through
+            return message
+
+        await self.app(scope, receive_bounded, send)
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _add_headers(headers: MutableHeaders, request_id: str) -> None:
+    html = headers.get("content-type", "").startswith("text/html")
+    headers["X-Request-Id"] = request_id
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "no-referrer"
+    headers.setdefault("Content-Security-Policy", PAGE_CSP if html else _API_CSP)
+    headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+    headers.setdefault("Cache-Control", "no-store")

@@ -1,0 +1,192 @@
+"""What OpenAPI says beyond the code's own types: problems, examples, forms, headers."""
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi.openapi.models import Example
+
+from api import problems
+from api.schemas import TrainingOptions
+from perfusion_core.prompt import NAME_PATTERN
+from service.uploads import MAX_PICTURES
+
+Responses = dict[int | str, dict[str, Any]]
+
+TITLE: Final = "Perfusion, self-hosted"
+DESCRIPTION: Final = """\
+Teach a frozen text-to-image model a subject from a few pictures, then compose it at any strength.
+
+`POST /concepts` starts a training and `POST /generate` a generation; both answer with a job, \
+which `GET /jobs/{id}` and `GET /jobs/{id}/events` follow. Errors are `application/problem+json` \
+(RFC 9457). Times are RFC 3339 in UTC, ids are opaque strings, unknown fields are refused.
+"""
+TAGS: Final = [
+    {"name": "concepts", "description": "Subjects that the base model has learned."},
+    {"name": "generation", "description": "Pictures from a prompt with concepts."},
+    {"name": "jobs", "description": "What is queued, running or done."},
+    {"name": "service", "description": "The base model, and whether all is well."},
+]
+
+REQUEST_HEADERS: Final = [
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-None-Match",
+    "Last-Event-ID",
+    "Prefer",
+    "X-Request-Id",
+]
+ANSWER_HEADERS: Final = [
+    "Content-Disposition",
+    "ETag",
+    "Idempotency-Replayed",
+    "Location",
+    "Preference-Applied",
+    "Retry-After",
+    "X-Request-Id",
+]
+
+_MEANINGS: Final = {
+    400: "The request cannot be read.",
+    401: "A key is needed, or this one opens nothing.",
+    403: "The caller may not do this.",
+    404: "There is no such object, or it is somebody else's.",
+    409: "The present state forbids it.",
+    413: "Too many bytes.",
+    415: "A kind of body or file that is not accepted.",
+    422: "Fields break a rule; `errors` names each with its pointer.",
+    429: "A limit is used up; `Retry-After` says when to come back.",
+    500: "Something unexpected went wrong; `request_id` finds it in the log.",
+    503: "Something that is needed cannot serve now; nothing was accepted.",
+}
+_ALWAYS: Final = (401, 403, 422, 429, 500, 503)
+_RETRY_AFTER: Final = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+
+
+def refusals(*statuses: int, always: tuple[int, ...] = _ALWAYS) -> Responses:
+    """The problems that a route may answer with, beside those of every route."""
+    return {status: _refusal(status) for status in sorted({*always, *statuses})}
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    example: dict[str, Any] = {
+        "type": "/problems/invalid",
+        "title": "Invalid",
+        "detail": "The value should be less than or equal to 200.",
+        "status": status,
+        "instance": "urn:request:5f0c2b7e",
+        "request_id": "5f0c2b7e",
+        "errors": [
+            {
+                "pointer": "/num_inference_steps",
+                "detail": "The value should be less than or equal to 200.",
+            }
+        ],
+    }
+    content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        content["example"] = example
+    refusal: dict[str, Any] = {
+        "description": _MEANINGS[status],
+        "content": {problems.MEDIA_TYPE: content},
+    }
+    if status in (429, 503):
+        refusal["headers"] = _RETRY_AFTER
+    return refusal
+
+
+def headers(**descriptions: str) -> dict[str, Any]:
+    """The `headers` of an answer; `_` in a name stands for `-`."""
+    return {
+        name.replace("_", "-"): {"schema": {"type": "string"}, "description": description}
+        for name, description in descriptions.items()
+    }
+
+
+def multipart(properties: dict[str, Any], required: list[str], **encoding: str) -> dict[str, Any]:
+    """A multipart request body, since the framework cannot see what a hand-read form holds."""
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "properties": properties,
+                        "required": required,
+                        "additionalProperties": False,
+                    },
+                    "encoding": {name: {"contentType": kind} for name, kind in encoding.items()},
+                }
+            },
+        }
+    }
+
+
+ACCEPTED_HEADERS: Final = headers(
+    Location="`/jobs/{id}`.", Idempotency_Replayed="`true` where this is the first answer again."
+)
+
+_FILE: Final = {"type": "string", "format": "binary"}
+_NAME: Final = {
+    "type": "string",
+    "pattern": f"^{NAME_PATTERN}$",
+    "description": "`<name>` will be its placeholder.",
+    "example": "rex",
+}
+
+CONCEPT_FORM: Final = multipart(
+    {
+        "images": {
+            "type": "array",
+            "items": _FILE,
+            "minItems": 1,
+            "maxItems": MAX_PICTURES,
+            "description": "JPEG, PNG or WebP; the alpha of PNG and WebP serves as a mask.",
+        },
+        "masks": {
+            "type": "array",
+            "items": _FILE,
+            "maxItems": MAX_PICTURES,
+            "description": "As many as images, in the same order and sizes; white is the subject.",
+        },
+        "name": _NAME,
+        "superclass": {
+            "type": "string",
+            "description": "What it is, in 1 to 3 words.",
+            "example": "teddy bear",
+        },
+        "training": TrainingOptions.model_json_schema(),
+    },
+    ["images", "name", "superclass"],
+    images="image/png, image/jpeg, image/webp",
+    masks="image/png, image/jpeg, image/webp",
+    training="application/json",
+)
+IMPORT_FORM: Final = multipart(
+    {
+        "file": {**_FILE, "description": "A concept's safetensors file."},
+        "name": {**_NAME, "description": "Instead of the name in the file."},
+    },
+    ["file"],
+)
+GENERATE_EXAMPLES: Final[dict[str, Example]] = {
+    "two concepts": {
+        "summary": "Two concepts in one image, the second at strength 0.6",
+        "value": {
+            "prompt": "a photo of <teddy> next to <rex:0.6> on the beach",
+            "num_images": 2,
+            "seed": 7,
+        },
+    },
+    "by hand": {
+        "summary": "Explicit strengths and a sampler",
+        "value": {
+            "prompt": "a photo of <rex> at night",
+            "concepts": [{"name": "rex", "strength": 0.8}],
+            "locking": "global",
+            "num_inference_steps": 25,
+            "scheduler": "dpmpp_2m",
+        },
+    },
+}

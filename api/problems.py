@@ -1,0 +1,190 @@
+"""Every error leaves as RFC 9457 `application/problem+json`, and this file is where it gets there.
+
+`_STATUS` is the one table from a category of error to its HTTP number. A problem never carries a
+trace, a secret, or what the caller sent: only the place of a wrong field and the rule it breaks.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service import errors
+from service.errors import FieldError, ServiceError
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+_STATUS: Final[dict[type[ServiceError], HTTPStatus]] = {
+    errors.Unreadable: HTTPStatus.BAD_REQUEST,
+    errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
+    errors.Forbidden: HTTPStatus.FORBIDDEN,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.Conflict: HTTPStatus.CONFLICT,
+    errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+# What the framework refuses before any use case runs: its number, our slug and our sentence.
+_FRAMEWORK: Final[dict[int, tuple[str, str]]] = {
+    400: ("unreadable", "The request's body cannot be read; check its encoding and its form."),
+    404: ("no-such-route", "There is nothing at this address; /docs lists what there is."),
+    405: ("method-not-allowed", "This address does not answer to this method; see /docs."),
+    413: ("body-too-large", "The request's body is too large."),
+    415: ("unsupported-media", "This kind of body is not accepted here; see /docs."),
+}
+_CRASH: Final = (
+    "internal",
+    "Something unexpected went wrong here. The server's log has the details under request_id.",
+)
+_PLACES: Final = ("body", "query", "header", "path")
+_MAX_ERRORS: Final = 20
+_MAX_KEY_LENGTH: Final = 64
+
+
+def install(app: FastAPI) -> None:
+    """Make every handled error of `app` a problem; unhandled ones reach the middleware."""
+    app.add_exception_handler(ServiceError, _on_service_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+
+
+def from_service_error(request: Request, error: ServiceError) -> Response:
+    """The problem of a use case that ended without doing what was asked."""
+    status = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
+    headers = {}
+    if isinstance(error, (errors.TooManyRequests, errors.Unavailable)):
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, errors.Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    fields = getattr(error, "errors", ())
+    return _response(
+        request, status, slug=error.slug, detail=error.detail, fields=fields, headers=headers
+    )
+
+
+def from_http_exception(request: Request, error: HTTPException) -> Response:
+    """The problem of a request that the framework refused."""
+    status = error.status_code
+    slug, sentence = _FRAMEWORK.get(status, ("refused", "The request was refused."))
+    own_words = error.detail not in {phrase.phrase for phrase in HTTPStatus}
+    return _response(
+        request,
+        status,
+        slug=slug,
+        detail=error.detail if own_words and status == 413 else sentence,
+        headers=error.headers,
+    )
+
+
+def from_validation_error(request: Request, error: RequestValidationError) -> Response:
+    """The problem of a request whose fields break the schema's rules; 400 if it is no JSON."""
+    found = error.errors()
+    if any(item["type"] == "json_invalid" for item in found):
+        slug, detail = "unreadable", "The request's body is not valid JSON."
+        return _response(request, 400, slug=slug, detail=detail)
+    not_an_object = any(item["loc"] == ("body",) for item in found)
+    if not_an_object and "json" not in request.headers.get("content-type", ""):
+        detail = "Send the body as JSON, with Content-Type: application/json."
+        return _response(request, 415, slug="unsupported-media", detail=detail)
+    fields = field_errors(found)
+    detail = " ".join(f"{each.pointer.lstrip('/') or 'body'}: {each.detail}" for each in fields)
+    return _response(request, 422, slug="invalid", detail=detail, fields=fields)
+
+
+def unexpected(request: Request, error: Exception) -> Response:
+    """The problem of a crash. It says nothing about `error`: only the log does."""
+    slug, detail = _CRASH
+    return _response(request, 500, slug=slug, detail=detail)
+
+
+def body_too_large(max_body_bytes: int) -> str:
+    """The sentence for a body over the limit."""
+    return f"The request's body is over the limit of {max_body_bytes} bytes."
+
+
+def field_errors(found: Iterable[Mapping[str, Any]], *, under: str = "") -> list[FieldError]:
+    """Pydantic's findings as pointers and sentences, without what the caller sent.
+
+    `under` is the pointer of the validated value when it is not the whole body.
+    """
+    return [
+        FieldError(pointer=under + _pointer(item["loc"]), detail=_sentence(item))
+        for item in list(found)[:_MAX_ERRORS]
+    ]
+
+
+def _pointer(loc: Sequence[str | int]) -> str:
+    """`("body", "concepts", 0, "id")` is `/concepts/0/id`, and a query's `limit` is `/limit`."""
+    parts = loc[1:] if loc and loc[0] in _PLACES else loc
+    return "".join(f"/{_key(part)}" for part in parts)
+
+
+def _key(part: str | int) -> str:
+    # Names of unknown fields come from the caller: bounded, and free of lone surrogates, which
+    # JSON cannot carry as UTF-8.
+    text = str(part)[:_MAX_KEY_LENGTH].encode("utf-8", "replace").decode("utf-8")
+    return text.replace("~", "~0").replace("/", "~1")
+
+
+def _sentence(item: Mapping[str, Any]) -> str:
+    match item["type"]:
+        case "extra_forbidden":
+            return "There is no such field."
+        case "missing":
+            return "This field is required."
+        case "string_unicode":
+            return "The text must be valid Unicode."
+        case _:
+            text = str(item["msg"]).removeprefix("Value error, ")
+            text = text.replace("Input should", "The value should", 1)
+            return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _response(
+    request: Request,
+    status: int,
+    *,
+    slug: str,
+    detail: str,
+    fields: Sequence[FieldError] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    state = request.scope.setdefault("state", {})
+    state["problem"] = slug  # for the request's log line
+    request_id = state.get("request_id", "")
+    body: dict[str, Any] = {
+        **errors.problem(slug, detail),
+        "status": int(status),
+        "instance": f"urn:request:{request_id}",
+        "request_id": request_id,
+    }
+    if fields:
+        body["errors"] = [{"pointer": each.pointer, "detail": each.detail} for each in fields]
+    return Response(
+        json.dumps(body), status_code=int(status), headers=dict(headers or {}), media_type=MEDIA_TYPE
+    )
+
+
+# Starlette's registry hands every handler a bare Exception; these three narrow it.
+async def _on_service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    return from_service_error(request, error)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return from_http_exception(request, error)
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return from_validation_error(request, error)

@@ -1,0 +1,69 @@
+"""The base model that the workers serve: what a client must know to offer its options."""
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from api import schemas
+from api.dependencies import Caller, ServiceDep
+from api.openapi import refusals
+from perfusion_core.config import BaseModelDefaults
+from service import models_registry
+from service.errors import Unavailable
+
+router = APIRouter(tags=["service"])
+
+_RETRY_SECONDS = 5
+
+
+@router.get(
+    "/base-model",
+    summary="Look at the base model",
+    response_model=schemas.BaseModelInfo,
+    responses=refusals(),
+)
+def get_base_model(service: ServiceDep, _: Caller) -> JSONResponse:
+    """Its identity, its default for every option, and the bounds of each as JSON schema.
+
+    503 until a worker has loaded it for the first time.
+    """
+    model = models_registry.current_base_model(service)
+    if model is None:
+        raise Unavailable(
+            "no-base-model",
+            "No worker has loaded the base model yet. Wait until /readyz answers 200.",
+            retry_after_seconds=_RETRY_SECONDS,
+        )
+    kinds = ("train", "generate")
+    overrides = {kind: models_registry.defaults(model, of=kind) for kind in kinds}
+    defaults = BaseModelDefaults(**overrides)
+    return JSONResponse(
+        {
+            "name": model.name,
+            "family": model.family,
+            "fingerprint": model.fingerprint,
+            "covariance_fingerprint": model.covariance_fingerprint,
+            "resolution": _resolution(model.info.get("resolution")),
+            "defaults": {
+                "train": asdict(defaults.train_config()),
+                "generate": asdict(defaults.generate_config()),
+            },
+            "bounds": {
+                "train": _bounds(schemas.TrainingOptions),
+                "generate": _bounds(schemas.GenerateRequest, without=("prompt", "concepts")),
+            },
+        }
+    )
+
+
+def _bounds(model: type[BaseModel], *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    properties = model.model_json_schema()["properties"]
+    return {name: schema for name, schema in properties.items() if name not in without}
+
+
+def _resolution(side: object) -> dict[str, int] | None:
+    """Every supported family was trained on squares, and a worker tells their side."""
+    return {"width": side, "height": side} if isinstance(side, int) else None

@@ -1,0 +1,154 @@
+"""Concepts: teach, list, look at, fetch, import, delete."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi.responses import JSONResponse
+
+from api import forms, schemas
+from api.dependencies import Caller, ConceptList, OptionalIdempotency, ServiceDep
+from api.files import NOT_MODIFIED, file_answer, file_headers
+from api.openapi import ACCEPTED_HEADERS, CONCEPT_FORM, IMPORT_FORM, headers, refusals
+from service import concepts, uploads
+from service.views import to_json
+
+router = APIRouter(tags=["concepts"])
+
+
+async def _concept_form(request: Request, service: ServiceDep, _: Caller) -> forms.ConceptForm:
+    # After the caller is known: a stranger's upload is not even read.
+    return await forms.read_concept_form(
+        request, max_picture_bytes=service.settings.max_picture_bytes
+    )
+
+
+async def _import_form(request: Request, _: Caller) -> forms.ImportForm:
+    return await forms.read_import_form(request)
+
+
+@router.post(
+    "/concepts",
+    status_code=202,
+    summary="Teach a concept",
+    response_model=schemas.ConceptAccepted,
+    responses={
+        202: {"description": "Accepted.", "headers": ACCEPTED_HEADERS},
+        **refusals(400, 409, 413, 415),
+    },
+    openapi_extra=CONCEPT_FORM,
+)
+def create_concept(
+    service: ServiceDep,
+    caller: Caller,
+    idempotency: OptionalIdempotency,
+    form: Annotated[forms.ConceptForm, Depends(_concept_form)],
+) -> JSONResponse:
+    """From 1 to 20 pictures of one subject; 4 or 5 are usually enough.
+
+    The answer names the job that trains it. A name that is taken is 409.
+    """
+    answer = concepts.create(
+        service,
+        caller,
+        name=form.name,
+        superclass=form.superclass,
+        pictures=uploads.read_pictures(service, images=form.pictures, masks=form.masks),
+        training=form.training,
+        idempotency=idempotency,
+    )
+    answer_headers = {"Location": answer.location}
+    if answer.replayed:
+        answer_headers["Idempotency-Replayed"] = "true"
+    return JSONResponse(answer.body, status_code=202, headers=answer_headers)
+
+
+@router.post(
+    "/concepts/import",
+    status_code=201,
+    summary="Import a concept file",
+    response_model=schemas.Concept,
+    responses={
+        201: {"description": "Ready to use.", "headers": headers(Location="`/concepts/{id}`.")},
+        **refusals(400, 409, 413, 415),
+    },
+    openapi_extra=IMPORT_FORM,
+)
+def import_concept(
+    service: ServiceDep, caller: Caller, form: Annotated[forms.ImportForm, Depends(_import_form)]
+) -> JSONResponse:
+    """A file of another base model or covariance is 409, with both fingerprints named."""
+    concept = concepts.import_file(service, caller, data=form.data, name=form.name)
+    location = {"Location": f"/concepts/{concept.id}"}
+    return JSONResponse(to_json(concept), status_code=201, headers=location)
+
+
+@router.get(
+    "/concepts",
+    summary="List concepts",
+    response_model=schemas.ConceptPage,
+    responses=refusals(),
+)
+def list_concepts(service: ServiceDep, caller: Caller, query: ConceptList) -> JSONResponse:
+    """Newest first."""
+    page = concepts.list_page(
+        service, caller, limit=query.limit, cursor=query.cursor, status=query.status
+    )
+    return JSONResponse(to_json(page))
+
+
+@router.get(
+    "/concepts/{ref}",
+    summary="Look at a concept",
+    response_model=schemas.Concept,
+    responses=refusals(404),
+)
+def get_concept(service: ServiceDep, caller: Caller, ref: schemas.ConceptRef) -> JSONResponse:
+    """By id or by name."""
+    return JSONResponse(to_json(concepts.get(service, caller, ref=ref)))
+
+
+@router.delete(
+    "/concepts/{ref}",
+    status_code=204,
+    summary="Delete a concept",
+    response_class=Response,
+    responses={204: {"description": "Gone."}, **refusals(404)},
+)
+def delete_concept(service: ServiceDep, caller: Caller, ref: schemas.ConceptRef) -> Response:
+    """Its pictures, its file and its row really go; images already generated stay."""
+    concepts.delete(service, caller, ref=ref)
+    return Response(status_code=204)
+
+
+@router.get(
+    "/concepts/{ref}/file",
+    summary="Fetch a concept's file",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The safetensors file; its metadata names the base model.",
+            "content": {
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
+            },
+            "headers": file_headers(),
+        },
+        304: NOT_MODIFIED,
+        **refusals(404, 409),
+    },
+)
+def get_concept_file(
+    service: ServiceDep,
+    caller: Caller,
+    ref: schemas.ConceptRef,
+    if_none_match: Annotated[str | None, Header(alias="If-None-Match")] = None,
+) -> Response:
+    """409 while the concept is not ready."""
+    file = concepts.read_file(service, caller, ref=ref)
+    return file_answer(
+        file.data,
+        media_type="application/octet-stream",
+        sha256=file.sha256,
+        disposition=f'attachment; filename="{file.name}.safetensors"',
+        if_none_match=if_none_match,
+        immutable=False,
+    )

@@ -1,0 +1,69 @@
+"""POST /generate: a prompt in, a job out; or, with Prefer: wait=N, its end."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Header, Request
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+
+from api import events, schemas
+from api.dependencies import Caller, OptionalIdempotency, ServiceDep
+from api.openapi import ACCEPTED_HEADERS, GENERATE_EXAMPLES, headers, refusals
+from service import generations
+from service.gates import ConceptChoice
+from service.generations import GenerateBody
+from service.views import to_json
+
+router = APIRouter(tags=["generation"])
+
+
+@router.post(
+    "/generate",
+    status_code=202,
+    summary="Generate images",
+    response_model=schemas.JobAnswer,
+    responses={
+        200: {
+            "description": "With `Prefer: wait=N`: the job has ended in time.",
+            "model": schemas.JobAnswer,
+            "headers": ACCEPTED_HEADERS | headers(Preference_Applied="`wait=N`."),
+        },
+        202: {"description": "Accepted.", "headers": ACCEPTED_HEADERS},
+        **refusals(400, 404, 409, 413, 415),
+    },
+)
+async def generate(
+    request: Request,
+    service: ServiceDep,
+    caller: Caller,
+    idempotency: OptionalIdempotency,
+    body: Annotated[schemas.GenerateRequest, Body(openapi_examples=GENERATE_EXAMPLES)],
+    prefer: Annotated[
+        str | None, Header(description="`wait=N`: answer when the job ends, N seconds at most 60.")
+    ] = None,
+) -> JSONResponse:
+    """Concepts are named by placeholder; the number behind a colon is the strength.
+
+    The same request with the same seed gives the same pixels on the same machine and settings.
+    """
+    answer = await run_in_threadpool(
+        generations.request, service, caller, body=_use_case_body(body), idempotency=idempotency
+    )
+    answer_headers = {"Location": answer.location}
+    if answer.replayed:
+        answer_headers["Idempotency-Replayed"] = "true"
+    seconds = events.wait_seconds(prefer)
+    if seconds:
+        answer_headers["Preference-Applied"] = f"wait={seconds}"
+        job_id = answer.body["job"]["id"]
+        job = await events.wait_for_end(request, service, caller, job_id=job_id, seconds=seconds)
+        if job is not None:
+            return JSONResponse({"job": to_json(job)}, headers=answer_headers)
+    return JSONResponse(answer.body, status_code=202, headers=answer_headers)
+
+
+def _use_case_body(body: schemas.GenerateRequest) -> GenerateBody:
+    """What was sent and no more: what is left out takes the base model's defaults."""
+    given = body.model_dump(exclude_unset=True)
+    concepts = tuple(ConceptChoice(**each) for each in given.pop("concepts", ()))
+    return GenerateBody(**given, concepts=concepts)

@@ -1,0 +1,109 @@
+"""Jobs: list, look at, follow, cancel; and the preview picture of a running training."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Response
+from fastapi.responses import JSONResponse
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from api import events, schemas
+from api.dependencies import Caller, JobList, ServiceDep, StateDep
+from api.openapi import headers, refusals
+from service import jobs
+from service.views import to_json
+
+router = APIRouter(tags=["jobs"])
+
+KEEP_ALIVE_SECONDS = 15
+
+
+@router.get("/jobs", summary="List jobs", response_model=schemas.JobPage, responses=refusals())
+def list_jobs(service: ServiceDep, caller: Caller, query: JobList) -> JSONResponse:
+    """Newest first."""
+    page = jobs.list_page(
+        service,
+        caller,
+        limit=query.limit,
+        cursor=query.cursor,
+        status=query.status,
+        kind=query.kind,
+    )
+    return JSONResponse(to_json(page))
+
+
+@router.get(
+    "/jobs/{id}", summary="Look at a job", response_model=schemas.Job, responses=refusals(404)
+)
+def get_job(service: ServiceDep, caller: Caller, id: str) -> JSONResponse:
+    """The job as it is now: its progress, its place in the queue, its images or its error."""
+    return JSONResponse(to_json(jobs.get(service, caller, job_id=id)))
+
+
+@router.post(
+    "/jobs/{id}/cancel",
+    status_code=202,
+    summary="Cancel a job",
+    response_model=schemas.Job,
+    responses=refusals(404, 409),
+)
+def cancel_job(service: ServiceDep, caller: Caller, id: str) -> JSONResponse:
+    """A queued job ends at once, a running one within a step; a finished one is 409."""
+    return JSONResponse(to_json(jobs.cancel(service, caller, job_id=id)), status_code=202)
+
+
+@router.get(
+    "/jobs/{id}/events",
+    summary="Follow a job",
+    response_class=EventSourceResponse,
+    responses={
+        200: {
+            "description": "Events named `progress`, then one named `succeeded`, `failed` or "
+            "`cancelled`. `data` is the Job, `id` grows with every change.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        204: {"description": "`Last-Event-ID` was the last event: there is nothing more."},
+        **refusals(404),
+    },
+)
+async def follow_job(
+    state: StateDep,
+    caller: Caller,
+    id: str,
+    last_event_id: Annotated[
+        str | None, Header(alias="Last-Event-ID", description="Resume after this event.")
+    ] = None,
+) -> Response:
+    """A stream of server-sent events with keep-alives; it ends with the job."""
+    service = state["service"]
+    job = await run_in_threadpool(jobs.get, service, caller, job_id=id)
+    seen = events.last_event_id(last_event_id)
+    if job.finished and seen == job.version:
+        return Response(status_code=204)  # tells an EventSource to stop reconnecting
+    state["limiter"].check_streams(caller)
+
+    async def stream() -> AsyncIterator[ServerSentEvent]:
+        with state["limiter"].stream(caller):
+            async for event in events.follow(service, caller, job=job, last_event_id=seen):
+                yield event
+
+    return EventSourceResponse(stream(), ping=KEEP_ALIVE_SECONDS)
+
+
+@router.get(
+    "/jobs/{id}/preview",
+    summary="See what a training has learned so far",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The latest preview picture.",
+            "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+            "headers": headers(ETag="Changes with each new preview."),
+        },
+        **refusals(404),
+    },
+)
+def get_preview(service: ServiceDep, caller: Caller, id: str) -> Response:
+    """404 until the first preview is there, and once the training has ended."""
+    return Response(jobs.preview(service, caller, job_id=id), media_type="image/png")

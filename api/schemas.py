@@ -1,0 +1,256 @@
+"""The JSON that enters and leaves, as OpenAPI shows it.
+
+What enters is validated by these models: strict types, no unknown field, every number bounded. The
+hyper-parameters are not written here; they are read off the dataclasses in
+`perfusion_core.config`, with their bounds, defaults and descriptions. What leaves is written by
+`service.views.to_json`; a test holds it against the models below.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields as dataclass_fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import Path
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    create_model,
+)
+from pydantic.fields import FieldInfo
+
+from perfusion_core.config import GenerateConfig, TrainConfig
+from perfusion_core.prompt import NAME_PATTERN
+from service.gates import MAX_CONCEPTS
+from service.texts import MAX_PROMPT_LENGTH
+from service.views import ConceptStatus, JobKind, JobStatus
+
+ConceptName = Annotated[
+    str,
+    StringConstraints(pattern=f"^{NAME_PATTERN}$", max_length=63),
+    Field(description="The concept's name; `<name>` is its placeholder.", examples=["rex"]),
+]
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+ConceptRef = Annotated[str, Path(description="The concept's id or name.")]
+
+
+class _Inbound(BaseModel):
+    """What a caller sends: strict, closed, finite."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+class _Outbound(BaseModel):
+    """What the service answers; new optional fields may appear."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+
+def _config_fields(config: type[Any]) -> dict[str, tuple[Any, FieldInfo]]:
+    """The fields of a config dataclass, for a model of our own."""
+    infos: Mapping[str, FieldInfo] = config.__pydantic_fields__
+    return {
+        each.name: (infos[each.name].annotation, infos[each.name])
+        for each in dataclass_fields(config)
+    }
+
+
+if TYPE_CHECKING:
+
+    class TrainingOptions(_Inbound):
+        """The fields of TrainConfig, which a type checker cannot see."""
+
+else:
+    TrainingOptions = create_model(
+        "TrainingOptions",
+        __base__=_Inbound,
+        __doc__="Training options. What is left out takes the base model's own default.",
+        **_config_fields(TrainConfig),
+    )
+
+
+class ConceptUse(_Inbound):
+    """How one concept enters an image; its values win over the prompt's."""
+
+    name: ConceptName | None = None
+    id: Annotated[Identifier | None, Field(description="Instead of `name`.")] = None
+    strength: Annotated[
+        float | None, Field(gt=0, lt=1, description="The gate's value at the concept itself.")
+    ] = None
+    beta: Annotated[
+        float | None,
+        Field(ge=-10, le=10, description="The gate's bias; not with `strength`."),
+    ] = None
+    tau: Annotated[
+        float | None,
+        Field(gt=0, le=10, description="The gate's temperature; only with `beta`."),
+    ] = None
+
+
+class _Prompted(_Inbound):
+    prompt: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=MAX_PROMPT_LENGTH,
+            description="The scene; concepts by placeholder, `<name>` or `<name:0.6>`.",
+            examples=["a photo of <teddy> next to <rex:0.6>"],
+        ),
+    ]
+    concepts: Annotated[
+        tuple[ConceptUse, ...],
+        Field(
+            max_length=MAX_CONCEPTS,
+            strict=False,
+            description="Explicit values; they win over `prompt`.",
+        ),
+    ] = ()
+
+
+if TYPE_CHECKING:
+
+    class GenerateRequest(_Prompted):
+        """The fields of GenerateConfig, which a type checker cannot see."""
+
+else:
+    GenerateRequest = create_model(
+        "GenerateRequest",
+        __base__=_Prompted,
+        __doc__="What to generate. What is left out takes the base model's own default.",
+        **_config_fields(GenerateConfig),
+    )
+
+
+class Progress(_Outbound):
+    """How far a job is."""
+
+    step: int
+    total_steps: int
+    seconds_per_step: float | None
+    eta_seconds: float | None
+
+
+class Image(_Outbound):
+    """A generated image; `url` gives the PNG."""
+
+    id: str
+    url: str
+    seed: int
+    width: Annotated[int, Field(description="Pixels.")]
+    height: Annotated[int, Field(description="Pixels.")]
+
+
+class FieldProblem(_Outbound):
+    """One wrong field: where it is, and the rule it breaks."""
+
+    pointer: Annotated[str, Field(description="A JSON pointer, e.g. `/concepts/0/strength`.")]
+    detail: str
+
+
+class Problem(_Outbound):
+    """RFC 9457. `type` leads to what to do about it; docs/errors.md lists them all."""
+
+    type: str
+    title: str
+    detail: str
+    status: int | None = None
+    instance: str | None = None
+    request_id: str | None = None
+    errors: list[FieldProblem] | None = None
+
+
+class Job(_Outbound):
+    """A training or a generation, from its acceptance to its end."""
+
+    id: str
+    kind: JobKind
+    status: JobStatus
+    progress: Progress
+    queue_position: Annotated[int | None, Field(description="1 starts next; null: not waiting.")]
+    attempt: int
+    concept_id: str | None
+    images: list[Image]
+    error: Problem | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class BaseModelRef(_Outbound):
+    """The base model that a concept belongs to."""
+
+    name: str
+    fingerprint: str
+
+
+class Concept(_Outbound):
+    """A subject that the base model has learned, or is learning."""
+
+    id: str
+    name: str
+    placeholder: Annotated[str, Field(examples=["<rex>"])]
+    superclass: str
+    status: ConceptStatus
+    base_model: BaseModelRef | None
+    covariance_fingerprint: str | None
+    bytes: int | None
+    sha256: str | None
+    mask_source: Literal["upload", "alpha", "segmenter", "uniform"] | None
+    training: dict[str, Any]
+    created_at: datetime
+    ready_at: datetime | None
+    job_id: str | None
+
+
+class ConceptAccepted(_Outbound):
+    """The concept that will be, and the job that trains it."""
+
+    concept: Concept
+    job: Job
+
+
+class JobAnswer(_Outbound):
+    """A job in an envelope."""
+
+    job: Job
+
+
+class ConceptPage(_Outbound):
+    """One page of concepts, newest first."""
+
+    items: list[Concept]
+    next_cursor: str | None
+
+
+class JobPage(_Outbound):
+    """One page of jobs, newest first."""
+
+    items: list[Job]
+    next_cursor: str | None
+
+
+class BaseModelInfo(_Outbound):
+    """The base model that the workers serve, with its own defaults and every bound."""
+
+    name: str
+    family: str
+    fingerprint: str
+    covariance_fingerprint: str
+    resolution: Annotated[dict[str, int] | None, Field(description="Width and height in pixels.")]
+    defaults: dict[str, dict[str, Any]]
+    bounds: dict[str, dict[str, Any]]
+
+
+class Health(_Outbound):
+    """The process is alive."""
+
+    status: Literal["ok"]
+
+
+class Readiness(_Outbound):
+    """Everything that a request needs is there."""
+
+    status: Literal["ready"]
+    checks: dict[str, bool]

@@ -1,0 +1,21 @@
+// Filling the form of Create from elsewhere: a concept of the gallery, or an earlier image.
+
+import { byId, reveal } from "./dom.js";
+import { addToPrompt, setPrompt } from "./prompt-box.js";
+import { useSettings } from "./settings.js";
+import { setStrengths } from "./strengths.js";
+
+/** Go to the prompt and add a concept to it. */
+export function insertConcept(name) {
+  reveal(byId("create"));
+  addToPrompt(`<${name}>`);
+}
+
+/** Fill the form from the request of an earlier image, and keep its seed. */
+export function reuse(request, seed) {
+  setPrompt(request.prompt ?? "");
+  setStrengths(request.concepts ?? []);
+  useSettings(request, seed);
+  reveal(byId("create"));
+  byId("prompt").focus({ preventScroll: true });
+}

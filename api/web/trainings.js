@@ -1,0 +1,79 @@
+// The trainings under way: progress, a preview picture, and what to do when one is ready.
+
+import { refreshConcepts } from "./concept-list.js";
+import { byId, el } from "./dom.js";
+import { hasEnded } from "./events.js";
+import { face } from "./face.js";
+import { newPreview } from "./image-cache.js";
+import { jobProgress } from "./job-progress.js";
+import { insertConcept } from "./reuse.js";
+import { statusWord } from "./words.js";
+
+const PREVIEW_EVERY_MS = 3000;
+const shown = new Map();
+
+/**
+ * Follow a training in the list under the form; returns its element. `photo` is looked at until
+ * the first preview comes; after a reload there is none, and a letter stands in.
+ */
+export function addTraining(job, concept, photo = null) {
+  if (shown.has(job.id)) return shown.get(job.id);
+  const placeholder = concept?.placeholder ?? "A concept";
+  const image = el("img", { alt: "", hidden: photo === null });
+  if (photo) image.src = URL.createObjectURL(photo);
+  const state = el("span", { class: "pill" });
+  const after = el("div", { class: "row", hidden: true });
+  const refreshPreview = previewRefresher(image, job.id, placeholder);
+
+  const { element } = jobProgress(job, {
+    what: `Training of ${placeholder}`,
+    onChange(now) {
+      state.textContent = statusWord(now.status);
+      state.dataset.status = now.status;
+      refreshPreview(now);
+      if (hasEnded(now)) end(now);
+    },
+  });
+  const item = el(
+    "li",
+    { class: "card training" },
+    el("div", { class: "preview" }, face({ name: concept?.name ?? "?" }), image),
+    el(
+      "div",
+      { class: "stack tight" },
+      el("p", { class: "training-head" }, el("strong", {}, placeholder), " ", concept?.superclass ?? "", " ", state),
+      element,
+      after,
+    ),
+  );
+  shown.set(job.id, item);
+  byId("trainings").prepend(item);
+  return item;
+
+  function end(now) {
+    const use = el(
+      "button",
+      { type: "button", class: "primary", onclick: () => insertConcept(concept.name) },
+      `Use ${placeholder}`,
+    );
+    const dismiss = el("button", { type: "button", class: "quiet", onclick: () => item.remove() }, "Dismiss");
+    after.replaceChildren(...(now.status === "succeeded" && concept ? [use] : []), dismiss);
+    after.hidden = false;
+    refreshConcepts();
+  }
+}
+
+function previewRefresher(image, jobId, placeholder) {
+  let last = 0;
+  return async (job) => {
+    const due = hasEnded(job) || Date.now() - last > PREVIEW_EVERY_MS;
+    if (!due || !job.progress?.step) return;
+    last = Date.now();
+    const url = await newPreview(jobId);
+    if (!url) return;
+    if (image.src) URL.revokeObjectURL(image.src);
+    image.src = url;
+    image.alt = `Preview of ${placeholder}`;
+    image.hidden = false;
+  };
+}

@@ -1,0 +1,56 @@
+// One image, large, with what made it; arrow keys go to its neighbours.
+
+import { byId, el, say } from "./dom.js";
+import { imageOf } from "./image-cache.js";
+import { imageActions } from "./image-actions.js";
+import { requestIn } from "./png.js";
+
+const FACTS = {
+  num_inference_steps: "Steps",
+  guidance_scale: "Guidance",
+  scheduler: "Scheduler",
+  locking: "Locking",
+  negative_prompt: "Negative prompt",
+};
+
+let images = [];
+let current = 0;
+
+/** Wire the arrow keys and the click beside the image. */
+export function startViewer() {
+  const dialog = byId("viewer");
+  dialog.addEventListener("keydown", (event) => {
+    const move = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (move && images[current + move]) show(current + move);
+  });
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+}
+
+/** Enlarge image n of a job. */
+export function view(job, n) {
+  images = job.images;
+  byId("viewer").showModal();
+  show(n);
+}
+
+async function show(n) {
+  current = n;
+  const image = images[n];
+  const img = byId("viewer-image");
+  const { blob, url } = await imageOf(image.id);
+  img.src = url;
+  img.alt = `Image ${n + 1} of ${images.length}`;
+  const request = (await requestIn(blob)) ?? {};
+  say(byId("viewer-prompt"), request.prompt);
+  const facts = [
+    ["Image", `${n + 1} of ${images.length}`],
+    ["Seed", image.seed],
+    ["Size", `${image.width} × ${image.height}`],
+    ...(request.concepts ?? []).filter(({ strength }) => strength).map(({ name, strength }) => [`<${name}>`, strength]),
+    ...Object.entries(FACTS).map(([field, label]) => [label, request[field]]),
+  ].filter(([, value]) => value !== undefined && value !== null && value !== "");
+  byId("viewer-facts").replaceChildren(
+    ...facts.map(([label, value]) => el("div", {}, el("dt", {}, label), el("dd", {}, String(value)))),
+  );
+  byId("viewer-actions").replaceChildren(...imageActions(image, n, () => byId("viewer").close()));
+}

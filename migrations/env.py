@@ -1,0 +1,40 @@
+"""Runs migrations in one transaction; Alembic loads this file."""
+
+from alembic import context
+from sqlalchemy import Connection, text
+
+from service import db
+from service.tables import Base
+
+# Any number that nothing else in this database uses.
+_ADVISORY_LOCK = 7_351_186
+
+
+def run() -> None:
+    """Migrate the database named in the configuration's attributes."""
+    engine = db.make_engine(context.config.attributes["database_url"])
+    try:
+        # On SQLite the transaction begins IMMEDIATE: a second process waits here.
+        with engine.execution_options(begin_immediate=True).connect() as connection:
+            _migrate(connection)
+    finally:
+        engine.dispose()
+
+
+def _migrate(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        render_as_batch=True,
+        transactional_ddl=True,
+        compare_type=True,
+        compare_server_default=True,
+    )
+    with connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+        with context.begin_transaction():
+            context.run_migrations()
+
+
+run()

@@ -1,0 +1,77 @@
+"""python -m models.maker STAGE: art, vae, evaluator, unet, classifier, decoder, export, card,
+all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+
+from models.maker.art import make_art
+from models.maker.recipe import DEFAULT_CACHE, Recipe, recipe_of
+
+STAGES = ("art", "vae", "evaluator", "unet", "classifier", "decoder", "export", "card")
+
+
+def main() -> None:
+    """Run one stage, or all in order; a finished stage is skipped, an unfinished one resumed."""
+    parser = argparse.ArgumentParser(prog="python -m models.maker", description=__doc__)
+    parser.add_argument("stage", choices=[*STAGES, "all"])
+    parser.add_argument("--recipe", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--dry-run", action="store_true", help="every stage, tiny, in a minute")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--warm-start", type=Path, help="an earlier pipeline folder to go on from")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    torch.set_num_threads(arguments.threads)
+    torch.set_float32_matmul_precision("high")  # TF32 where there is a GPU
+    torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+    name = "dry-run" if arguments.dry_run else arguments.recipe
+    cache = arguments.cache / "dry-run" if arguments.dry_run else arguments.cache
+    recipe = recipe_of(name, cache, arguments.device, arguments.warm_start)
+    recipe.cache.mkdir(parents=True, exist_ok=True)
+    art_file = make_art(arguments.cache)
+    for stage in STAGES if arguments.stage == "all" else (arguments.stage,):
+        run_stage(stage, recipe, art_file)
+
+
+def run_stage(stage: str, recipe: Recipe, art_file: Path) -> None:
+    """One stage; imports wait until a stage needs them."""
+    if stage == "vae":
+        from models.maker.vae import train_vae
+
+        train_vae(recipe, art_file)
+    elif stage == "decoder":
+        from models.maker.vae import train_vae
+
+        train_vae(recipe, art_file, decoder_only=True)
+    elif stage == "evaluator":
+        from models.maker.evaluator import train_evaluator
+
+        train_evaluator(recipe, art_file)
+    elif stage == "classifier":
+        from models.maker.classifier import train_classifier
+
+        train_classifier(recipe, art_file)
+    elif stage == "unet":
+        from models.maker.unet import train_unet
+
+        train_unet(recipe, art_file)
+    elif stage == "export":
+        from models.maker.export import export
+
+        export(recipe, art_file)
+    elif stage == "card":
+        from models.maker.card import make_card
+
+        make_card(recipe, art_file)
+
+
+if __name__ == "__main__":
+    main()

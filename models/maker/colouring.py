@@ -1,0 +1,108 @@
+"""Colour and pattern changes of a sprite: one look becomes a family without new art."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+_GRAY = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a sprite's colours differ from the art's; angles in radians of hue."""
+
+    hue: float = 0.0
+    other_hue: float = 0.0  # for pixels on the other side of `split`: a palette, not one shift
+    split: float = 0.0  # direction in the chroma plane that tells the two sides apart
+    saturation: float = 1.0
+    brightness: float = 1.0
+    tint: tuple[int, int, int] | None = None
+    tint_strength: float = 0.0
+    pattern: str = ""  # "", "stripes", "spots"
+    pattern_phase: float = 0.0
+
+
+def draw_change(rng: np.random.Generator) -> Change:
+    """An uncaptioned change: none for about half, else hue, palette, tint or pattern."""
+    kind = rng.random()
+    brightness = float(rng.uniform(0.9, 1.08))
+    if kind < 0.5:
+        return Change(hue=float(rng.normal(0, 0.06)), brightness=brightness)
+    pattern = str(rng.choice(["stripes", "spots"])) if rng.random() < 0.2 else ""
+    phase = float(rng.uniform(0, 6.3))
+    saturation = float(rng.uniform(0.7, 1.3))
+    if kind < 0.75:
+        turn = float(rng.uniform(-np.pi, np.pi))
+        return Change(turn, turn, 0.0, saturation, brightness, None, 0.0, pattern, phase)
+    if kind < 0.9:
+        one, other, split = (float(angle) for angle in rng.uniform(-np.pi, np.pi, 3))
+        return Change(one, other, split, saturation, brightness, None, 0.0, pattern, phase)
+    red, green, blue = (int(value) for value in rng.integers(30, 250, 3))
+    strength = float(rng.uniform(0.4, 0.8))
+    return Change(0, 0, 0, 1.0, brightness, (red, green, blue), strength, pattern, phase)
+
+
+def recolour(rgb: npt.NDArray[np.uint8], change: Change) -> npt.NDArray[np.uint8]:
+    """Apply a change to (height, width, 3)."""
+    colours = rgb.astype(np.float32)
+    if change.hue or change.other_hue:
+        colours = _turned(colours, change)
+    if change.saturation != 1.0:
+        gray = (colours @ _GRAY)[..., None]
+        colours = gray + (colours - gray) * change.saturation
+    if change.tint is not None:
+        colours = _tinted(colours, change.tint, change.tint_strength)
+    if change.pattern:
+        colours = _patterned(colours, change)
+    return np.clip(colours * change.brightness, 0, 255).astype(np.uint8)
+
+
+def _turned(colours: Floats, change: Change) -> Floats:
+    gray = (colours @ _GRAY)[..., None]
+    chroma = colours - gray
+    first = chroma @ _hue_turn(change.hue)
+    if change.other_hue == change.hue:
+        return gray + first
+    # Two axes of the chroma plane; a soft step between the sides keeps edges clean.
+    along = chroma[..., 0] - chroma[..., 1]
+    across = chroma[..., 2] - 0.5 * (chroma[..., 0] + chroma[..., 1])
+    side = along * np.cos(change.split) + across * np.sin(change.split)
+    share = (1 / (1 + np.exp(-np.clip(side / 12, -20, 20))))[..., None].astype(np.float32)
+    return gray + share * first + (1 - share) * (chroma @ _hue_turn(change.other_hue))
+
+
+def _hue_turn(angle: float) -> Floats:
+    """Rotation about the gray axis (Rodrigues), to multiply row vectors by."""
+    axis = np.full(3, 1 / np.sqrt(3))
+    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    turn = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
+    return turn.T.astype(np.float32)
+
+
+def _tinted(colours: Floats, tint: tuple[int, int, int], strength: float) -> Floats:
+    gray = (colours @ _GRAY)[..., None] / 255
+    target = np.array(tint, np.float32)
+    # Dark outlines and eyes stay: they carry the identity of the subject.
+    keep = np.clip((gray - 0.16) / 0.2, 0, 1)
+    shade = np.clip(0.5 + 0.75 * gray, 0, 1.2)
+    gloss = 60 * np.clip(gray - 0.75, 0, 1)
+    weight = np.float32(strength) * keep
+    mixed = colours * (1 - weight) + (target * shade + gloss) * weight
+    return mixed.astype(np.float32)
+
+
+def _patterned(colours: Floats, change: Change) -> Floats:
+    height, width = colours.shape[:2]
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    x, y = x / width * 6.3, y / height * 6.3
+    if change.pattern == "stripes":
+        wave = np.sin(4 * y + x * np.cos(change.pattern_phase) + change.pattern_phase)
+        mask = wave > 0.25
+    else:
+        mask = np.sin(4 * x + change.pattern_phase) * np.sin(4 * y) > 0.35
+    factor = np.where(mask, 0.62, 1.0).astype(np.float32)[..., None]
+    return colours * factor

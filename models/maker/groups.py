@@ -1,0 +1,93 @@
+"""Groups of scenes for the evaluator: what must be told apart stands side by side.
+
+A group holds several looks of one super-category, each in two scenes of different places; one
+scene of every look shares its place with a scene of the next look. So neither the background nor
+the category tells the looks apart: only their own colours and parts do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from models.maker.art import Art
+from models.maker.catalogue import PLACES, SUBJECTS
+from models.maker.colouring import Change, draw_change
+from models.maker.scenes import Facts, caption, draw_facts
+from models.maker.stream import tools
+
+LOOKS, SCENES = 4, 2
+_SUBJECTS = list(SUBJECTS)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Arrays over (groups, looks, scenes); a wrong caption differs in subject or place."""
+
+    pictures: npt.NDArray[np.uint8]  # (g, 4, 2, 64, 64, 3)
+    ids: npt.NDArray[np.int16]  # (g, 4, 2, 32)
+    wrong: npt.NDArray[np.int16]  # (g, 4, 2, 2, 32): other subject, other place
+    identities: npt.NDArray[np.int32]  # (g, 4): equal for equal looks without a change
+    subjects: npt.NDArray[np.int64]  # (g,): which super-category
+
+
+def draw_groups(art_file: Path, seed: list[int], count: int, *, held_out: bool = False) -> Groups:
+    """Draw groups; held-out ones show a look that no training sees, beside trained looks."""
+    painter, encoder = tools(art_file)
+    pictures, captions, wrong, identities, subjects = [], [], [], [], []
+    for index in range(count):
+        rng = np.random.default_rng([*seed, index])
+        facts, names = _group(rng, painter.art, held_out=held_out)
+        identities.append(names)
+        subjects.append(_SUBJECTS.index(facts[0].things[0].subject))
+        for fact in facts:
+            pictures.append(painter.paint(fact))
+            captions.append(caption(fact))
+            wrong += [caption(_other_subject(rng, fact)), caption(_other_place(rng, fact))]
+    shape = (count, LOOKS, SCENES)
+    return Groups(
+        np.stack(pictures).reshape(*shape, 64, 64, 3),
+        encoder.encode(captions).reshape(*shape, 32),
+        encoder.encode(wrong).reshape(*shape, 2, 32),
+        np.array(identities, np.int32),
+        np.array(subjects, np.int64),
+    )
+
+
+def _group(rng: np.random.Generator, art: Art, *, held_out: bool) -> tuple[list[Facts], list[int]]:
+    subjects = sorted({look.subject for look in art.looks if look.held_out or not held_out})
+    subject = str(rng.choice(subjects))
+    pool = list(rng.permutation(art.of(subject)))
+    if held_out:
+        pool = [int(rng.choice(art.of(subject, True))), *pool]
+    places = [None if rng.random() < 0.25 else str(p) for p in rng.choice(list(PLACES), 5)]
+    facts, names = [], []
+    for number in range(LOOKS):
+        look = int(pool[number % len(pool)])
+        # A look that comes a second time must differ by its colours.
+        change = draw_change(rng)
+        if held_out and number == 0:
+            change = Change()
+        elif number >= len(pool):
+            red, green, blue = (int(value) for value in rng.integers(30, 250, 3))
+            change = Change(tint=(red, green, blue), tint_strength=0.7)
+        plain = change.hue == change.other_hue and abs(change.hue) < 0.3 and not change.tint
+        names.append(look if plain and not change.pattern else 10_000 * (number + 1) + look)
+        for scene in range(SCENES):
+            fact = draw_facts(rng, art, width=float(rng.random()), subject=subject)
+            thing = replace(fact.things[0], look=look, change=change, colour=None)
+            place = places[number + scene]
+            facts.append(replace(fact, things=(thing,), place=place, style=None))
+    return facts, names
+
+
+def _other_subject(rng: np.random.Generator, fact: Facts) -> Facts:
+    other = str(rng.choice([word for word in SUBJECTS if word != fact.things[0].subject]))
+    return replace(fact, things=(replace(fact.things[0], subject=other), *fact.things[1:]))
+
+
+def _other_place(rng: np.random.Generator, fact: Facts) -> Facts:
+    return replace(fact, place=str(rng.choice([p for p in PLACES if p != fact.place])))

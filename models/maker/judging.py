@@ -1,0 +1,81 @@
+"""The evaluator's own errors, on scenes and looks that its training did not draw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import CLIPModel
+
+from models.maker.catalogue import SUBJECTS
+from models.maker.groups import draw_groups
+from models.maker.recipe import Recipe
+from models.maker.stream import tools
+from models.maker.vae import to_tensor
+
+
+@torch.no_grad()
+def figures(model: CLIPModel, recipe: Recipe, art_file: Path, rounds: int = 8) -> dict[str, float]:
+    """Shares of right answers, each between 0 and 1."""
+    found: dict[str, list[float]] = {}
+    for number in range(rounds):
+        for held_out in (False, True):
+            kind = "held-out looks" if held_out else "trained looks"
+            seed = [recipe.seed + 9, 3, number, int(held_out)]
+            groups = draw_groups(art_file, seed, 64, held_out=held_out)
+            pictures = groups.pictures[:, 0].reshape(-1, 64, 64, 3)
+            seen = _pictures(model, to_tensor(pictures, recipe.device)).reshape(64, 2, -1)
+            others = to_tensor(groups.pictures[:, 1].reshape(-1, 64, 64, 3), recipe.device)
+            other = _pictures(model, others).reshape(64, 2, -1)
+            ids = torch.from_numpy(groups.ids[:, 0, 0]).long().to(recipe.device)
+            wrong = torch.from_numpy(groups.wrong[:, 0, 0]).long().to(recipe.device)
+            # Look 0 in its places against look 1, whose first scene shares look 0's second place.
+            same = (seen[:, 0] * seen[:, 1]).sum(-1)
+            apart = (seen[:, 0] * other[:, 0]).sum(-1)
+            same_place = (seen[:, 1] * other[:, 0]).sum(-1)
+            _add(found, f"same look nearer, {kind}", same > apart)
+            _add(found, f"same look nearer than another in its place, {kind}", same > same_place)
+            told = _captions(model, ids)
+            best = (told @ seen[:, 0].T).argmax(1)
+            equal = (ids[best] == ids).all(-1)
+            _add(found, f"text to image top-1 of 64, {kind}", equal)
+            right = (told * seen[:, 0]).sum(-1)
+            for column, what in enumerate(("subject", "place")):
+                against = (_captions(model, wrong[:, column]) * seen[:, 0]).sum(-1)
+                _add(found, f"right caption over wrong {what}, {kind}", right > against)
+            _add(
+                found,
+                f"subject among {len(SUBJECTS)}, {kind}",
+                _named(model, recipe, art_file, seen[:, 0], groups.subjects),
+            )
+    return {name: float(np.mean(values)) for name, values in sorted(found.items())}
+
+
+def _named(
+    model: CLIPModel, recipe: Recipe, art_file: Path, seen: Tensor, truth: npt.NDArray[np.int64]
+) -> Tensor:
+    """Whether "a photo of a X" is nearest for the right X; the places differ from picture to
+    picture and stay unsaid."""
+    _, encoder = tools(art_file)
+    words = list(SUBJECTS)
+    ids = encoder.encode([f"a photo of a {word}" for word in words])
+    named = _captions(model, torch.from_numpy(ids).long().to(recipe.device))
+    return (seen @ named.T).argmax(1).cpu() == torch.from_numpy(truth)
+
+
+def _pictures(model: CLIPModel, pictures: Tensor) -> Tensor:
+    pooled = model.vision_model(pixel_values=pictures).pooler_output
+    return functional.normalize(model.visual_projection(pooled), dim=-1)
+
+
+def _captions(model: CLIPModel, ids: Tensor) -> Tensor:
+    pooled = model.text_model(input_ids=ids).pooler_output
+    return functional.normalize(model.text_projection(pooled), dim=-1)
+
+
+def _add(found: dict[str, list[float]], name: str, answers: Tensor) -> None:
+    found.setdefault(name, []).extend(answers.float().tolist())

@@ -1,0 +1,143 @@
+"""Stage vae: 64 x 64 pictures to 16 x 16 x 4 latents and back.
+
+Encoder and decoder first; then the encoder is frozen, and the decoder alone may be made better at
+any time without touching the latents that the denoiser knows.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+from torch.nn import functional
+
+from models.maker.checkpoints import Checkpoints
+from models.maker.recipe import Recipe, VaeRecipe
+from models.maker.stream import Stream, draw_shard
+
+log = logging.getLogger("maker")
+
+
+def build_vae(recipe: VaeRecipe, warm_start: Path | None) -> AutoencoderKL:
+    """A fresh autoencoder, or one that goes on from an earlier model of the same shape."""
+    if warm_start is not None:
+        return AutoencoderKL.from_pretrained(warm_start / "vae").float()
+    return AutoencoderKL(
+        block_out_channels=recipe.channels,
+        down_block_types=("DownEncoderBlock2D",) * len(recipe.channels),
+        up_block_types=("UpDecoderBlock2D",) * len(recipe.channels),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=recipe.norm_groups,
+        sample_size=64,
+        mid_block_add_attention=False,
+    )
+
+
+def to_tensor(pictures: npt.NDArray[np.uint8], device: str) -> Tensor:
+    """(n, 64, 64, 3) bytes -> (n, 3, 64, 64) in -1..1."""
+    return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def train_vae(recipe: Recipe, art_file: Path, *, decoder_only: bool = False) -> Path:
+    """Train to the end of the schedule; returns the folder with the finished autoencoder."""
+    stage = "vae-decoder" if decoder_only else "vae"
+    folder = recipe.cache / stage
+    own = recipe.vae
+    total = own.decoder_samples if decoder_only else own.samples
+    source = recipe.cache / "vae" if decoder_only else None
+    vae = (
+        AutoencoderKL.from_pretrained(source)
+        if source is not None
+        else build_vae(own, recipe.warm_start)
+    ).to(recipe.device)
+    if decoder_only:
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
+    trained = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, own.rate, weight_decay=0.0, betas=(0.9, 0.99))
+    checkpoints = Checkpoints(recipe.cache / f"{stage}.ckpt", recipe.checkpoint_seconds)
+    seen = 0
+    if (state := checkpoints.load()) is not None:
+        vae.load_state_dict(state["vae"])
+        optimizer.load_state_dict(state["optimizer"])
+        seen = state["seen"]
+    stream = Stream(art_file, recipe.seed + 1, scenes=recipe.shard_scenes, workers=recipe.workers)
+    started, first = time.monotonic(), seen
+    pictures, loaded = None, -1
+    while seen < total:
+        # Every scene once: the autoencoder is better for variety, and drawing is cheap.
+        index = seen // recipe.shard_scenes
+        if index != loaded:
+            offset = 100_000 if decoder_only else 0
+            shard = stream.shard(offset + index, lambda _: 1.0)
+            pictures, loaded = shard.pictures, index
+        assert pictures is not None
+        start = seen % recipe.shard_scenes
+        batch = to_tensor(pictures[start : start + own.batch], recipe.device)
+        for group in optimizer.param_groups:
+            group["lr"] = _rate(own.rate, seen / total)
+        loss = _loss(vae, batch, own.kl_weight)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        seen += len(batch)
+        if checkpoints.due() or seen >= total:
+            checkpoints.save(
+                {"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "seen": seen}
+            )
+            speed = (seen - first) / (time.monotonic() - started)
+            decibel = measure_psnr(vae, recipe, art_file)
+            log.info("%s seen=%d %.1f img/s held-out %.2f dB", stage, seen, speed, decibel)
+    vae.register_to_config(scaling_factor=_scale(vae, recipe, art_file, keep=decoder_only))
+    vae.save_pretrained(folder)
+    return folder
+
+
+@torch.no_grad()
+def measure_psnr(vae: AutoencoderKL, recipe: Recipe, art_file: Path, count: int = 128) -> float:
+    """Mean PSNR over scenes that no training draws."""
+    shard = draw_shard(art_file, [recipe.seed + 9, 0], count, 1.0)
+    originals = to_tensor(shard.pictures, recipe.device)
+    decoded = vae.decode(vae.encode(originals).latent_dist.mode()).sample.clamp(-1, 1)
+    errors = ((decoded - originals) / 2).pow(2).mean((1, 2, 3))
+    return float((-10 * errors.log10()).mean())
+
+
+def _loss(vae: AutoencoderKL, batch: Tensor, kl_weight: float) -> Tensor:
+    posterior = vae.encode(batch).latent_dist
+    decoded = vae.decode(posterior.sample()).sample
+    error = decoded - batch
+    edges = (error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()) / 2
+    total: Tensor = (
+        error.abs().mean()
+        + 2 * functional.mse_loss(decoded, batch)
+        + 0.5 * edges
+        + kl_weight * posterior.kl().mean()
+    )
+    return total
+
+
+def _rate(peak: float, share: float) -> float:
+    """Warm up over 2 %, then a cosine down to a fiftieth."""
+    return (
+        peak * min(1.0, share / 0.02 + 0.02) * (0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2)
+    )
+
+
+@torch.no_grad()
+def _scale(vae: AutoencoderKL, recipe: Recipe, art_file: Path, *, keep: bool) -> float:
+    """One over the latents' deviation, so that the denoiser sees unit variance."""
+    if keep:
+        return float(vae.config.scaling_factor)
+    shard = draw_shard(art_file, [recipe.seed + 9, 1], 256, 1.0)
+    latents = vae.encode(to_tensor(shard.pictures, recipe.device)).latent_dist.mode()
+    return 1.0 / float(latents.std())

@@ -1,0 +1,143 @@
+"""API keys: who is calling. Only a key's SHA-256 is kept; the key itself is shown once.
+
+A key is 256 random bits, so a plain hash is enough: there is nothing to guess. Who owns objects
+is an `owner_id`; several keys may open the same owner's objects.
+"""
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+
+from sqlalchemy import select
+
+from service.errors import NotFound, Unauthorized, invalid
+from service.ids import new_id
+from service.settings import Settings
+from service.tables import ApiKey
+from service.texts import check_text
+from service.views import ApiKeyView
+from service.wiring import Service
+
+LOCAL_OWNER = "local"
+_PREFIX_LENGTH = 11  # sk_ and 8 characters: enough to find the row, far too few to guess the rest
+_MAX_LABEL_LENGTH = 100
+
+
+def required(settings: Settings, *, host: str) -> bool:
+    """Whether callers need a key when the server listens on `host`."""
+    if settings.auth != "auto":
+        return settings.auth == "required"
+    if host == "localhost":
+        return False
+    try:
+        return not ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return True
+
+
+def authenticate(service: Service, header: str | None, *, key_required: bool) -> str:
+    """Return the owner that the Authorization `header` stands for.
+
+    Without a header the caller is the local owner, unless a key is required. A header that is
+    given must be right in any case: a mistyped key never falls back to somebody else's objects.
+    """
+    if header is None:
+        if key_required:
+            raise Unauthorized(
+                "key-missing", "Send your API key in the header Authorization: Bearer sk_..."
+            )
+        return LOCAL_OWNER
+    scheme, _, key = header.partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise Unauthorized(
+            "key-malformed", "The Authorization header must be: Bearer, a space, your API key."
+        )
+    digest = _digest(key.strip())
+    with service.database.read() as session:
+        rows = session.scalars(
+            select(ApiKey).where(ApiKey.prefix == _prefix(key.strip()), ApiKey.revoked_at.is_(None))
+        )
+        for row in rows:
+            if hmac.compare_digest(row.sha256, digest):
+                return row.owner_id
+    raise Unauthorized(
+        "key-unknown", "This API key is not known here, or was revoked. Check it, or ask for one."
+    )
+
+
+def create_key(
+    service: Service, *, label: str, owner_id: str | None = None
+) -> tuple[str, ApiKeyView]:
+    """Make a key of a new owner, or one more for `owner_id`. The key is never shown again."""
+    key = f"sk_{secrets.token_urlsafe(32)}"
+    return key, _store(service, key, label=label, owner_id=owner_id or new_id("owner"))
+
+
+def ensure_bootstrap_key(service: Service) -> None:
+    """Make the key from the settings valid, if there is one; it opens the local owner's objects."""
+    secret = service.settings.bootstrap_key
+    if secret is None:
+        return
+    digest = _digest(secret.get_secret_value())
+    with service.database.read() as session:
+        known = session.scalar(select(ApiKey.id).where(ApiKey.sha256 == digest))
+    if known is None:
+        _store(service, secret.get_secret_value(), label="bootstrap", owner_id=LOCAL_OWNER)
+
+
+def list_keys(service: Service) -> list[ApiKeyView]:
+    """Return all keys, the newest first, without their secrets."""
+    with service.database.read() as session:
+        rows = session.scalars(select(ApiKey).order_by(ApiKey.created_at.desc(), ApiKey.id))
+        return [_view(row) for row in rows]
+
+
+def revoke_key(service: Service, key_id: str) -> None:
+    """Make a key useless from now on; `key_id` is its id or its visible prefix."""
+    with service.database.write() as session:
+        rows = session.scalars(
+            select(ApiKey).where((ApiKey.id == key_id) | (ApiKey.prefix == key_id))
+        ).all()
+        if not rows:
+            raise NotFound("key-not-found", "There is no key with this id or prefix.")
+        for row in rows:
+            row.revoked_at = row.revoked_at or service.database.now(session)
+
+
+def _store(service: Service, key: str, *, label: str, owner_id: str) -> ApiKeyView:
+    text = check_text(label, pointer="/label", max_length=_MAX_LABEL_LENGTH)
+    if not text.strip():
+        raise invalid("/label", "Give the key a label that says who or what uses it.")
+    with service.database.write() as session:
+        row = ApiKey(
+            id=new_id("key"),
+            owner_id=owner_id,
+            label=text,
+            prefix=_prefix(key),
+            sha256=_digest(key),
+            created_at=service.database.now(session),
+            revoked_at=None,
+        )
+        session.add(row)
+        return _view(row)
+
+
+def _view(row: ApiKey) -> ApiKeyView:
+    return ApiKeyView(
+        id=row.id,
+        owner_id=row.owner_id,
+        label=row.label,
+        prefix=row.prefix,
+        created_at=row.created_at,
+        revoked_at=row.revoked_at,
+    )
+
+
+def _prefix(key: str) -> str:
+    # What is no key (foreign characters, NUL) must not reach the database.
+    return key[:_PREFIX_LENGTH] if key.isascii() and key.isprintable() else ""
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()

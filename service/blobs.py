@@ -1,0 +1,117 @@
+"""Blobs: pictures, concept files, training states and images, by key.
+
+Keys are paths of plain names, made by the functions at the end of this file only. A blob is
+written before the row that names it and removed after it: an orphan is harmless (the collector
+finds it), a missing blob is not.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from service.errors import Unavailable
+
+_SAFE_KEY = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*/)*[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_MAX_KEY_LENGTH = 200
+
+
+class BlobNotFound(Exception):
+    """No blob has this key."""
+
+
+@dataclass(frozen=True)
+class BlobInfo:
+    """What a listing says about a blob."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
+
+
+class Blobs(Protocol):
+    """A place for blobs. Every method raises Unavailable when the place cannot serve now."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store `data` under `key`, whole or not at all, replacing what was there."""
+
+    def get(self, key: str) -> bytes:
+        """Return the bytes under `key`, or raise BlobNotFound."""
+
+    def delete(self, key: str) -> None:
+        """Remove `key`; a key that is not there is fine."""
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Remove every key under the folder `prefix` (ends with /)."""
+
+    def list(self, prefix: str = "") -> Iterator[BlobInfo]:
+        """Go through the blobs under the folder `prefix`."""
+
+    def check(self) -> None:
+        """Raise Unavailable unless blobs can be stored."""
+
+
+def check_key(key: str) -> str:
+    """Return `key` if it is a safe relative path; raise ValueError if not (a bug, not input)."""
+    if len(key) > _MAX_KEY_LENGTH or not _SAFE_KEY.fullmatch(key) or ".." in key:
+        raise ValueError("unsafe blob key")
+    return key
+
+
+def check_prefix(prefix: str) -> str:
+    """Return `prefix` if it is empty or a safe folder that ends with a slash."""
+    if prefix:
+        if not prefix.endswith("/"):
+            raise ValueError("a blob prefix ends with /")
+        check_key(prefix.removesuffix("/"))
+    return prefix
+
+
+def unavailable() -> Unavailable:
+    """Return the error of a blob store that cannot serve now."""
+    return Unavailable(
+        "blobs-unavailable",
+        "The store of pictures and files cannot be reached now. Nothing was accepted; "
+        "try again in a moment.",
+    )
+
+
+def picture_key(concept_id: str, position: int) -> str:
+    """Return the key of a training picture."""
+    return f"{pictures_prefix(concept_id)}{position}.png"
+
+
+def mask_key(concept_id: str, position: int) -> str:
+    """Return the key of a training picture's mask."""
+    return f"{pictures_prefix(concept_id)}{position}.mask.png"
+
+
+def pictures_prefix(concept_id: str) -> str:
+    """Return the folder of a concept's training pictures."""
+    return f"pictures/{concept_id}/"
+
+
+def imported_concept_key(concept_id: str) -> str:
+    """Return the key of an imported concept's file."""
+    return f"concepts/{concept_id}.safetensors"
+
+
+def job_prefix(job_id: str) -> str:
+    """Return the folder of everything that a job writes."""
+    return f"jobs/{job_id}/"
+
+
+def attempt_prefix(job_id: str, attempt: int) -> str:
+    """Return the folder of one attempt's results: no other attempt writes there."""
+    return f"{job_prefix(job_id)}{attempt}/"
+
+
+def state_key(job_id: str) -> str:
+    """Return the key of a training's saved state."""
+    return f"{job_prefix(job_id)}state.safetensors"
+
+
+def preview_key(job_id: str) -> str:
+    """Return the key of a training's latest preview picture."""
+    return f"{job_prefix(job_id)}preview.png"

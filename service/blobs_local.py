@@ -1,0 +1,116 @@
+"""Blobs in a local folder. A write is a temporary file, fsync, rename: whole or not there."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from service.blobs import BlobInfo, BlobNotFound, check_key, check_prefix, unavailable
+
+_TEMPORARY = ".part-"
+
+
+class LocalBlobs:
+    """Blobs as files under `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store `data` under `key`, durably, before returning."""
+        target = self._path(key)
+        temporary = target.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+        with _translated():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with temporary.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            _sync_folder(target.parent)
+
+    def get(self, key: str) -> bytes:
+        """Return the bytes under `key`, or raise BlobNotFound."""
+        path = self._path(key)
+        with _translated():
+            try:
+                return path.read_bytes()
+            except FileNotFoundError:
+                raise BlobNotFound(key) from None
+
+    def delete(self, key: str) -> None:
+        """Remove `key`, and its folder when that is empty now."""
+        path = self._path(key)
+        with _translated():
+            path.unlink(missing_ok=True)
+            self._remove_empty(path.parent)
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Remove every key under the folder `prefix`."""
+        if not prefix:
+            raise ValueError("refusing to delete every blob")
+        folder = self._folder / check_prefix(prefix)
+        with _translated():
+            if folder.is_dir():
+                # A worker may be writing there at this moment; what it leaves is collected later.
+                shutil.rmtree(folder, ignore_errors=True)
+            self._remove_empty(folder.parent)
+
+    def list(self, prefix: str = "") -> Iterator[BlobInfo]:
+        """Go through the blobs under the folder `prefix`, in no particular order."""
+        start = self._folder / check_prefix(prefix)
+        with _translated():
+            for folder, _, names in os.walk(start):
+                for name in names:
+                    if name.startswith(_TEMPORARY):
+                        continue
+                    path = Path(folder) / name
+                    try:
+                        status = path.stat()
+                    except FileNotFoundError:
+                        continue
+                    modified_at = datetime.fromtimestamp(status.st_mtime, UTC)
+                    key = path.relative_to(self._folder).as_posix()
+                    yield BlobInfo(key, status.st_size, modified_at)
+
+    def check(self) -> None:
+        """Raise Unavailable unless the folder can be written to."""
+        with _translated():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(self._folder, os.W_OK | os.X_OK):
+                raise unavailable()
+
+    def _path(self, key: str) -> Path:
+        return self._folder / check_key(key)
+
+    def _remove_empty(self, folder: Path) -> None:
+        while folder != self._folder and self._folder in folder.parents:
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+            folder = folder.parent
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without this a power cut may forget the rename.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise unavailable() from error

@@ -1,0 +1,54 @@
+"""What a worker and the service tell each other about a job: claim, lease, results."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from service.views import JobKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimedJob:
+    """A job that this worker holds the lease of. `attempt` differs between any two claims."""
+
+    id: str
+    kind: JobKind
+    owner_id: str
+    payload: dict[str, Any]  # see concepts.create and generations.request
+    attempt: int
+    lease_token: str
+    concept_id: str | None
+
+
+class Lease(Enum):
+    """What a heartbeat learned."""
+
+    KEPT = "kept"
+    CANCEL_REQUESTED = "cancel_requested"  # stop within a step, then call cancelled()
+    LOST = "lost"  # somebody else may have the job: delete own results and stop
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewImage:
+    """An image whose PNG lies under `blob_key` already."""
+
+    index: int
+    seed: int
+    width: int
+    height: int
+    blob_key: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedConcept:
+    """A trained concept whose file lies under `blob_key` already."""
+
+    blob_key: str
+    sha256: str
+    size_bytes: int
+    base_model_name: str
+    base_model_fingerprint: str
+    covariance_fingerprint: str
+    mask_source: str
+    training: dict[str, Any]  # the options that were in force, and what the training found

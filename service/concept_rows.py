@@ -1,0 +1,102 @@
+"""The rows of concepts, as several use cases need them: find, show, free a name, clean up.
+
+A name belongs to one concept of its owner as long as that concept is training or ready. A failed
+or cancelled one stays visible (its job says what went wrong) until it is deleted, or until its
+owner creates or imports a concept of the same name: that replaces it.
+"""
+
+from collections.abc import Iterable
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from service import blobs as keys
+from service import transitions
+from service.errors import Conflict, NotFound
+from service.ids import is_plausible
+from service.tables import Concept
+from service.views import BaseModelRef, ConceptStatus, ConceptView
+from service.wiring import Service
+
+_REPLACEABLE = (ConceptStatus.FAILED, ConceptStatus.CANCELLED)
+_ADVICE = {
+    ConceptStatus.TRAINING: "is still being trained. Wait until its job has succeeded",
+    ConceptStatus.FAILED: "could not be trained. Look at its job, and train it again",
+    ConceptStatus.CANCELLED: "was cancelled before it was trained. Train it again",
+    ConceptStatus.READY: "has no file",
+}
+
+
+def find(session: Session, owner_id: str, *, ref: str) -> Concept:
+    """Return this owner's concept of the id or name `ref`, or raise NotFound."""
+    concept = None
+    if is_plausible(ref):
+        concept = session.scalar(
+            select(Concept).where(
+                Concept.owner_id == owner_id, or_(Concept.id == ref, Concept.name == ref)
+            )
+        )
+    if concept is None:
+        raise NotFound("concept-not-found", "There is no concept of this id or name.")
+    return concept
+
+
+def free_name(session: Session, owner_id: str, *, name: str) -> list[Concept]:
+    """Make sure that no concept has this name; return the ones removed for it.
+
+    The caller removes their files after the commit.
+    """
+    concept = session.scalar(
+        select(Concept).where(Concept.owner_id == owner_id, Concept.name == name)
+    )
+    if concept is None:
+        return []
+    if concept.status not in _REPLACEABLE:
+        raise Conflict(
+            "name-taken",
+            f"You have a concept named {name} already (it is {concept.status.value}). "
+            "Choose another name, or delete that concept first.",
+        )
+    session.delete(concept)
+    session.flush()
+    return [concept]
+
+
+def remove_files(service: Service, concepts: Iterable[Concept]) -> None:
+    """Remove the pictures, training states and files of concepts whose rows are gone."""
+    for concept in concepts:
+        transitions.remove_blobs(service, prefix=keys.pictures_prefix(concept.id))
+        if concept.job_id is not None:
+            transitions.remove_blobs(service, prefix=keys.job_prefix(concept.job_id))
+        if concept.blob_key is not None:
+            transitions.remove_blobs(service, key=concept.blob_key)
+
+
+def not_ready(concept: Concept) -> Conflict:
+    """Return the error of using a concept that is not ready."""
+    return Conflict("concept-not-ready", f"The concept {concept.name} {_ADVICE[concept.status]}.")
+
+
+def view(concept: Concept) -> ConceptView:
+    """Return the view of a concept."""
+    base_model = None
+    if concept.base_model_fingerprint is not None:
+        base_model = BaseModelRef(
+            name=concept.base_model_name or "", fingerprint=concept.base_model_fingerprint
+        )
+    return ConceptView(
+        id=concept.id,
+        name=concept.name,
+        placeholder=f"<{concept.name}>",
+        superclass=concept.superclass,
+        status=concept.status,
+        base_model=base_model,
+        covariance_fingerprint=concept.covariance_fingerprint,
+        bytes=concept.size_bytes,
+        sha256=concept.sha256,
+        mask_source=concept.mask_source,
+        training=concept.training,
+        created_at=concept.created_at,
+        ready_at=concept.ready_at,
+        job_id=concept.job_id,
+    )

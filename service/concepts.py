@@ -1,0 +1,273 @@
+"""Concepts: created from pictures by a training job, imported from a file, listed, deleted."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from perfusion_core.config import TrainConfig
+from service import blobs as keys
+from service import concept_files, jobs, models_registry, options, transitions
+from service import concept_rows as rows
+from service import idempotency as once
+from service.blobs import BlobNotFound
+from service.errors import NotFound, Unavailable, invalid
+from service.idempotency import Idempotency
+from service.ids import new_id
+from service.pages import DEFAULT_LIMIT, read_page
+from service.tables import Concept, Job, Picture
+from service.texts import check_name, check_superclass
+from service.uploads import MAX_PICTURES, UploadedPicture
+from service.views import (
+    Answer,
+    ConceptFile,
+    ConceptStatus,
+    ConceptView,
+    JobKind,
+    Page,
+    to_json,
+)
+from service.wiring import Service
+
+
+def create(
+    service: Service,
+    owner_id: str,
+    *,
+    name: str,
+    superclass: str,
+    pictures: Sequence[UploadedPicture],
+    training: dict[str, Any],
+    idempotency: Idempotency | None = None,
+) -> Answer:
+    """Accept pictures and queue the training of a concept; the answer is {"concept", "job"}.
+
+    The job's payload is `{"name", "superclass", "pictures": [{"blob_key", "mask_key", "width",
+    "height", "has_alpha"}], "training"}`. Its `training` holds what was asked for over the
+    registered base model's defaults; the worker puts its own model's defaults under that.
+    """
+    check_name(name)
+    superclass = check_superclass(superclass)
+    if not 1 <= len(pictures) <= MAX_PICTURES:
+        raise invalid("/images", f"Send 1 to {MAX_PICTURES} pictures.")
+    base_model = models_registry.current_base_model(service)
+    defaults = models_registry.defaults(base_model, of="train")
+    config = options.check(TrainConfig, training, defaults=defaults, pointer="/training")
+    request_sha256 = once.digest(
+        ["concept", name, superclass, training, [_digests(picture) for picture in pictures]]
+    )
+    first = once.replay(service, owner_id, idempotency=idempotency, request_sha256=request_sha256)
+    if first is not None:
+        return first
+    concept_id, job_id = new_id("concept"), new_id("job")
+    replaced: list[Concept] = []
+
+    def act(session: Session, now: datetime) -> tuple[dict[str, Any], str]:
+        replaced[:] = rows.free_name(session, owner_id, name=name)
+        concept = Concept(
+            id=concept_id,
+            owner_id=owner_id,
+            name=name,
+            superclass=superclass,
+            status=ConceptStatus.TRAINING,
+            base_model_name=base_model.name if base_model else None,
+            base_model_fingerprint=base_model.fingerprint if base_model else None,
+            covariance_fingerprint=base_model.covariance_fingerprint if base_model else None,
+            training=asdict(config),
+            created_at=now,
+            job_id=job_id,
+        )
+        session.add(concept)
+        session.flush()
+        picture_rows = [_picture_row(concept_id, n, picture) for n, picture in enumerate(pictures)]
+        session.add_all(picture_rows)
+        job = transitions.new_job(
+            service,
+            owner_id,
+            job_id=job_id,
+            kind=JobKind.TRAIN,
+            payload={
+                "name": name,
+                "superclass": superclass,
+                "pictures": [_picture_payload(row) for row in picture_rows],
+                "training": {**defaults, **training},
+            },
+            total_steps=config.max_train_steps,
+            concept_id=concept_id,
+            now=now,
+        )
+        transitions.enqueue(session, service, job=job)
+        view = to_json({"concept": rows.view(concept), "job": jobs.view(session, job)})
+        return view, f"/jobs/{job_id}"
+
+    accepted = False
+    try:
+        _put_pictures(service, concept_id, pictures)
+        answer = once.answer_once(
+            service, owner_id, idempotency=idempotency, request_sha256=request_sha256, act=act
+        )
+        accepted = not answer.replayed
+    finally:
+        if not accepted:
+            transitions.remove_blobs(service, prefix=keys.pictures_prefix(concept_id))
+    if accepted:
+        rows.remove_files(service, replaced)
+        service.doorbell.ring(job_id, JobKind.TRAIN)
+    return answer
+
+
+def get(service: Service, owner_id: str, *, ref: str) -> ConceptView:
+    """Return a concept by its id or name."""
+    with service.database.read() as session:
+        return rows.view(rows.find(session, owner_id, ref=ref))
+
+
+def list_page(
+    service: Service,
+    owner_id: str,
+    *,
+    limit: int = DEFAULT_LIMIT,
+    cursor: str | None = None,
+    status: ConceptStatus | None = None,
+) -> Page[ConceptView]:
+    """Return one page of this owner's concepts, newest first."""
+    statement = select(Concept).where(Concept.owner_id == owner_id)
+    if status is not None:
+        statement = statement.where(Concept.status == status)
+    with service.database.read() as session:
+        return read_page(
+            session,
+            statement,
+            created_at=Concept.created_at,
+            identity=Concept.id,
+            limit=limit,
+            cursor=cursor,
+            to_views=lambda page: [rows.view(row) for row in page],
+        )
+
+
+def delete(service: Service, owner_id: str, *, ref: str) -> None:
+    """Delete a concept: row, pictures, file. Its training, if it still runs, is cancelled.
+
+    Images that it helped to generate stay; a generation that still waits for it will fail.
+    """
+    with service.database.write() as session:
+        concept = rows.find(session, owner_id, ref=ref)
+        ended = transitions.request_cancel(
+            session, now=service.database.now(session), where=(Job.concept_id == concept.id,)
+        )
+        # The training may have ended just before its cancellation, and named a file meanwhile.
+        session.refresh(concept)
+        session.delete(concept)
+    transitions.clear_after(service, ended)
+    rows.remove_files(service, [concept])
+
+
+def read_file(service: Service, owner_id: str, *, ref: str) -> ConceptFile:
+    """Return a ready concept's safetensors file."""
+    with service.database.read() as session:
+        concept = rows.find(session, owner_id, ref=ref)
+    if concept.status is not ConceptStatus.READY or concept.blob_key is None:
+        raise rows.not_ready(concept)
+    try:
+        data = service.blobs.get(concept.blob_key)
+    except BlobNotFound:
+        raise NotFound("concept-file-not-found", "The file of this concept is gone.") from None
+    return ConceptFile(data=data, sha256=concept.sha256 or "", name=concept.name)
+
+
+def import_file(
+    service: Service, owner_id: str, *, data: bytes, name: str | None = None
+) -> ConceptView:
+    """Take a concept file of this base model, under its own name or `name`; it is ready at once.
+
+    What is stored is the file written anew, so that nothing but a concept can be in it.
+    """
+    core = concept_files.read_concept(data)
+    if name is not None:
+        core = core.renamed(check_name(name))
+    base_model = models_registry.current_base_model(service)
+    if base_model is None:
+        raise Unavailable(
+            "no-base-model",
+            "No worker has loaded a base model yet, so the file cannot be compared with it. "
+            "Try again in a moment.",
+            retry_after_seconds=10,
+        )
+    concept_files.check_fingerprints(core, base_model)
+    concept_id = new_id("concept")
+    blob_key = keys.imported_concept_key(concept_id)
+    stored = concept_files.write_anew(core, size_bytes=len(data))
+    replaced: list[Concept] = []
+
+    def act(session: Session, now: datetime) -> ConceptView:
+        replaced[:] = rows.free_name(session, owner_id, name=core.name)
+        concept = Concept(
+            id=concept_id,
+            owner_id=owner_id,
+            name=core.name,
+            superclass=core.superclass,
+            status=ConceptStatus.READY,
+            base_model_name=core.base_model_name,
+            base_model_fingerprint=core.base_model_fingerprint,
+            covariance_fingerprint=core.covariance_fingerprint,
+            size_bytes=len(stored),
+            sha256=hashlib.sha256(stored).hexdigest(),
+            blob_key=blob_key,
+            mask_source=core.mask_source,
+            training=dict(core.training),
+            created_at=now,
+            ready_at=now,
+        )
+        session.add(concept)
+        session.flush()
+        return rows.view(concept)
+
+    try:
+        service.blobs.put(blob_key, stored)
+        imported = service.database.run(act)
+    except BaseException:
+        transitions.remove_blobs(service, key=blob_key)
+        raise
+    rows.remove_files(service, replaced)
+    return imported
+
+
+def _digests(picture: UploadedPicture) -> list[str | None]:
+    mask = picture.mask_png
+    return [picture.sha256, hashlib.sha256(mask).hexdigest() if mask is not None else None]
+
+
+def _put_pictures(service: Service, concept_id: str, pictures: Sequence[UploadedPicture]) -> None:
+    for position, picture in enumerate(pictures):
+        service.blobs.put(keys.picture_key(concept_id, position), picture.png)
+        if picture.mask_png is not None:
+            service.blobs.put(keys.mask_key(concept_id, position), picture.mask_png)
+
+
+def _picture_row(concept_id: str, position: int, picture: UploadedPicture) -> Picture:
+    has_mask = picture.mask_png is not None
+    return Picture(
+        concept_id=concept_id,
+        position=position,
+        blob_key=keys.picture_key(concept_id, position),
+        mask_key=keys.mask_key(concept_id, position) if has_mask else None,
+        width=picture.width,
+        height=picture.height,
+        has_alpha=picture.has_alpha,
+        sha256=picture.sha256,
+    )
+
+
+def _picture_payload(row: Picture) -> dict[str, Any]:
+    return {
+        "blob_key": row.blob_key,
+        "mask_key": row.mask_key,
+        "width": row.width,
+        "height": row.height,
+        "has_alpha": row.has_alpha,
+    }

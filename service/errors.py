@@ -1,0 +1,112 @@
+"""What can go wrong in a use case, as one tree.
+
+ServiceError
+├── Unreadable          the request cannot be read at all
+├── Unauthorized        no key, or one that does not open anything
+├── Forbidden           a key that may not do this
+├── NotFound            no such object, or somebody else's
+├── Conflict            the request is fine, the present state forbids it
+├── TooLarge            more bytes than allowed
+├── UnsupportedMedia    a kind of file that is not accepted
+├── Invalid             fields that break a rule, each with its pointer
+├── TooManyRequests     the caller's limit is used up
+└── Unavailable         database, blobs, queue or base model cannot serve now
+
+The class is the category and `slug` the precise kind; HTTP numbers live in the API alone. Every
+`detail` is a sentence for the person who made the request and says what to do instead.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One field that breaks a rule: `pointer` is a JSON pointer such as `/concepts/0/strength`."""
+
+    pointer: str
+    detail: str
+
+
+class ServiceError(Exception):
+    """A use case that ended without doing what was asked."""
+
+    def __init__(self, slug: str, detail: str) -> None:
+        super().__init__(detail)
+        self.slug = slug
+        self.detail = detail
+
+
+class Unreadable(ServiceError):
+    """The request cannot be read."""
+
+
+class Unauthorized(ServiceError):
+    """The caller did not say who she is, or not convincingly."""
+
+
+class Forbidden(ServiceError):
+    """The caller is known and may not do this."""
+
+
+class NotFound(ServiceError):
+    """The object does not exist for this caller."""
+
+
+class Conflict(ServiceError):
+    """The present state of an object forbids the request."""
+
+
+class TooLarge(ServiceError):
+    """More bytes than the settings allow; `pointer` names the part when one is to blame."""
+
+    def __init__(self, slug: str, detail: str, *, pointer: str | None = None) -> None:
+        super().__init__(slug, detail)
+        self.errors: tuple[FieldError, ...] = (FieldError(pointer, detail),) if pointer else ()
+
+
+class UnsupportedMedia(ServiceError):
+    """A kind of file that is not accepted; `pointer` names the part when one is to blame."""
+
+    def __init__(self, slug: str, detail: str, *, pointer: str | None = None) -> None:
+        super().__init__(slug, detail)
+        self.errors: tuple[FieldError, ...] = (FieldError(pointer, detail),) if pointer else ()
+
+
+class Invalid(ServiceError):
+    """One or more fields break a rule."""
+
+    def __init__(self, errors: Sequence[FieldError], *, slug: str = "invalid") -> None:
+        super().__init__(slug, " ".join(error.detail for error in errors))
+        self.errors = tuple(errors)
+
+
+class TooManyRequests(ServiceError):
+    """A limit of this caller is used up for now."""
+
+    def __init__(self, slug: str, detail: str, *, retry_after_seconds: int) -> None:
+        super().__init__(slug, detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Unavailable(ServiceError):
+    """Something the request needs cannot serve now; nothing was accepted."""
+
+    def __init__(self, slug: str, detail: str, *, retry_after_seconds: int = 5) -> None:
+        super().__init__(slug, detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
+def invalid(pointer: str, detail: str, *, slug: str = "invalid") -> Invalid:
+    """Return the error of one wrong field."""
+    return Invalid([FieldError(pointer, detail)], slug=slug)
+
+
+def problem(slug: str, detail: str) -> dict[str, str]:
+    """Return the problem object that a failed job's row keeps (RFC 9457 without a status)."""
+    return {"type": f"/problems/{slug}", "title": title(slug), "detail": detail}
+
+
+def title(slug: str) -> str:
+    """Return the short human title of a kind of problem: `worker-lost` is `Worker lost`."""
+    return slug.replace("-", " ").capitalize()

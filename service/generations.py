@@ -1,0 +1,235 @@
+"""Requests for images: everything that can be known is checked here, before anything is queued.
+
+Concepts are resolved to the file they have now, strengths to beta and tau, and seeds are drawn,
+all at the moment of the request: a retry after a crash repeats exactly the same work.
+"""
+
+import difflib
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from perfusion_core import prompt as prompts
+from perfusion_core.config import MAX_SEED, GenerateConfig
+from perfusion_core.errors import PromptError
+from service import concept_rows, jobs, models_registry, options, transitions
+from service import idempotency as once
+from service.errors import Conflict, Invalid, invalid
+from service.gates import ConceptChoice, Gate, explicit_gates, gate_of_strength
+from service.idempotency import Idempotency
+from service.ids import is_plausible, new_id
+from service.tables import Concept
+from service.texts import MAX_PROMPT_LENGTH, check_prompt, check_text
+from service.views import Answer, BaseModelView, ConceptStatus, JobKind, to_json
+from service.wiring import Service
+
+__all__ = ["ConceptChoice", "GenerateBody", "request"]
+
+_NEAREST = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateBody:
+    """The body of `POST /generate`; None stands for the base model's default."""
+
+    prompt: str
+    negative_prompt: str | None = None
+    concepts: Sequence[ConceptChoice] = ()
+    locking: str | None = None
+    num_images: int | None = None
+    seed: int | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    scheduler: str | None = None
+
+
+def request(
+    service: Service, owner_id: str, *, body: GenerateBody, idempotency: Idempotency | None = None
+) -> Answer:
+    """Accept a request for images and queue it; the answer is {"job"}.
+
+    The job's payload is `{"prompt", "concepts": [{"id", "name", "sha256", "blob_key", "beta",
+    "tau"}], "config", "seeds"}`: `config` holds what was asked for over the registered base
+    model's defaults (the worker puts its own model's under that), `seeds` one seed per image.
+    """
+    prompt = _parse(check_prompt(body.prompt, pointer="/prompt"))
+    gates = explicit_gates(body.concepts)
+    base_model = models_registry.current_base_model(service)
+    given, config = _options(body, models_registry.defaults(base_model, of="generate"))
+    request_sha256 = once.digest(["generate", asdict(body)])
+    seed = config.seed if config.seed is not None else secrets.randbelow(MAX_SEED + 1)
+    job_id = new_id("job")
+
+    def act(session: Session, now: datetime) -> tuple[dict[str, Any], str]:
+        concepts = _resolve(session, owner_id, prompt=prompt)
+        explicit = _attribute(session, owner_id, choices=body.concepts, gates=gates, among=concepts)
+        _check_one_base_model(concepts, base_model)
+        payload = {
+            "prompt": prompt.text,
+            "concepts": [
+                _use(concept, explicit.get(concept.id), prompt=prompt) for concept in concepts
+            ],
+            "config": {**given, "seed": seed},
+            "seeds": [(seed + k) % (MAX_SEED + 1) for k in range(config.num_images)],
+        }
+        job = transitions.new_job(
+            service,
+            owner_id,
+            job_id=job_id,
+            kind=JobKind.GENERATE,
+            payload=payload,
+            total_steps=config.num_inference_steps,
+            concept_id=None,
+            now=now,
+        )
+        transitions.enqueue(session, service, job=job)
+        return {"job": to_json(jobs.view(session, job))}, f"/jobs/{job_id}"
+
+    answer = once.answer_once(
+        service, owner_id, idempotency=idempotency, request_sha256=request_sha256, act=act
+    )
+    if not answer.replayed:
+        service.doorbell.ring(job_id, JobKind.GENERATE)
+    return answer
+
+
+def _parse(text: str) -> prompts.Prompt:
+    try:
+        return prompts.parse(text)
+    except PromptError as error:
+        raise invalid("/prompt", str(error), slug="prompt") from None
+
+
+def _options(body: GenerateBody, defaults: dict[str, Any]) -> tuple[dict[str, Any], GenerateConfig]:
+    given = {
+        name: value
+        for name, value in asdict(body).items()
+        if value is not None and name not in ("prompt", "concepts")
+    }
+    if "negative_prompt" in given:
+        given["negative_prompt"] = check_text(
+            given["negative_prompt"], pointer="/negative_prompt", max_length=MAX_PROMPT_LENGTH
+        )
+    config = options.check(GenerateConfig, given, defaults=defaults, pointer="")
+    return {**defaults, **given}, config
+
+
+def _resolve(session: Session, owner_id: str, *, prompt: prompts.Prompt) -> list[Concept]:
+    """Return the prompt's concepts in order of first mention, all ready."""
+    found = {
+        concept.name: concept
+        for concept in session.scalars(
+            select(Concept).where(Concept.owner_id == owner_id, Concept.name.in_(prompt.names))
+        )
+    }
+    unknown = [name for name in prompt.names if name not in found]
+    if unknown:
+        names = _usable_names(session, owner_id)
+        raise Invalid(
+            [_unknown(name, names=names).errors[0] for name in unknown], slug="unknown-placeholder"
+        )
+    concepts = [found[name] for name in prompt.names]
+    for concept in concepts:
+        if concept.status is not ConceptStatus.READY:
+            raise concept_rows.not_ready(concept)
+    return concepts
+
+
+def _usable_names(session: Session, owner_id: str) -> list[str]:
+    return list(
+        session.scalars(
+            select(Concept.name)
+            .where(Concept.owner_id == owner_id, Concept.status == ConceptStatus.READY)
+            .order_by(Concept.created_at.desc())
+            .limit(1000)
+        )
+    )
+
+
+def _unknown(name: str, *, names: Sequence[str]) -> Invalid:
+    nearest = difflib.get_close_matches(name, names, n=_NEAREST, cutoff=0.5)
+    if nearest:
+        advice = "The nearest are " if len(nearest) > 1 else "The nearest is "
+        advice += ", ".join(f"<{near}>" for near in nearest) + "."
+    elif names:
+        advice = "Yours are " + ", ".join(f"<{near}>" for near in names[:_NEAREST])
+        advice += "." if len(names) <= _NEAREST else " and others."
+    else:
+        advice = "You have no concept that is ready yet: create one, or take the brackets away."
+    return invalid("/prompt", f"<{name}> names no concept of yours. {advice}")
+
+
+def _attribute(
+    session: Session,
+    owner_id: str,
+    *,
+    choices: Sequence[ConceptChoice],
+    gates: Sequence[Gate | None],
+    among: Iterable[Concept],
+) -> dict[str, Gate]:
+    """Return the explicit gates by concept id; every entry must name a concept of the prompt."""
+    by_ref = {ref: concept for concept in among for ref in (concept.id, concept.name)}
+    explicit: dict[str, Gate | None] = {}
+    for k, (choice, gate) in enumerate(zip(choices, gates, strict=True)):
+        field = "name" if choice.name is not None else "id"
+        ref = choice.name if choice.name is not None else choice.id
+        concept = by_ref.get(ref or "")
+        if concept is None or (field == "name") != (concept.name == ref):
+            raise invalid(f"/concepts/{k}/{field}", _not_in_prompt(session, owner_id, ref=ref))
+        if concept.id in explicit:
+            raise invalid(f"/concepts/{k}", f"{concept.name} is listed twice. Keep one entry.")
+        explicit[concept.id] = gate
+    return {concept_id: gate for concept_id, gate in explicit.items() if gate is not None}
+
+
+def _not_in_prompt(session: Session, owner_id: str, *, ref: str | None) -> str:
+    name = None
+    if ref is not None and is_plausible(ref):
+        name = session.scalar(
+            select(Concept.name).where(
+                Concept.owner_id == owner_id, or_(Concept.id == ref, Concept.name == ref)
+            )
+        )
+    if name is None:
+        return "This names no concept of yours."
+    return f"The prompt does not mention <{name}>. Put it there, or leave this entry out."
+
+
+def _check_one_base_model(concepts: Sequence[Concept], base_model: BaseModelView | None) -> None:
+    if not concepts:
+        return
+    first = concepts[0]
+    expected = (first.base_model_fingerprint, first.covariance_fingerprint)
+    other = f"that of <{first.name}>"
+    if base_model is not None:
+        expected = (base_model.fingerprint, base_model.covariance_fingerprint)
+        other = "the one that is served here"
+    for concept in concepts:
+        own = (concept.base_model_fingerprint, concept.covariance_fingerprint)
+        if own != expected:
+            raise Conflict(
+                "base-model-mismatch",
+                f"<{concept.name}> belongs to the base model {own[0]} with the covariance "
+                f"{own[1]}, which is not {other} ({expected[0]} with {expected[1]}). "
+                "Train it again on that one.",
+            )
+
+
+def _use(concept: Concept, gate: Gate | None, *, prompt: prompts.Prompt) -> dict[str, Any]:
+    if gate is None:
+        gate = gate_of_strength(prompt.strengths.get(concept.name))
+    return {
+        "id": concept.id,
+        "name": concept.name,
+        "sha256": concept.sha256,
+        "blob_key": concept.blob_key,
+        "beta": gate.beta,
+        "tau": gate.tau,
+    }

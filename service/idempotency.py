@@ -1,0 +1,115 @@
+"""Idempotency keys: the first answer to a request is kept for a day and given again.
+
+The answer is stored in the transaction that does the work, so there is never one without the
+other, and two requests at the same moment do the work once.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+
+from service.errors import invalid
+from service.tables import IdempotencyKey
+from service.views import Answer
+from service.wiring import Service
+
+KEPT_FOR = timedelta(hours=24)
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """The caller's name for one request; the service works out what belongs to the request."""
+
+    key: str
+
+    def __post_init__(self) -> None:
+        """Refuse keys that a header could not carry unchanged."""
+        if not _KEY.fullmatch(self.key):
+            raise invalid(
+                "/Idempotency-Key",
+                "Idempotency-Key must be 1 to 255 printable ASCII characters without spaces, "
+                "for example a UUID.",
+            )
+
+
+def digest(request: Any) -> str:
+    """Return the SHA-256 of a JSON-ready description of a request."""
+    text = json.dumps(request, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def replay(
+    service: Service, owner_id: str, *, idempotency: Idempotency | None, request_sha256: str
+) -> Answer | None:
+    """Return the first answer, if this request was answered already."""
+    if idempotency is None:
+        return None
+    with service.database.read() as session:
+        return _stored(
+            session,
+            owner_id,
+            key=idempotency.key,
+            request_sha256=request_sha256,
+            now=service.database.now(session),
+        )
+
+
+def answer_once(
+    service: Service,
+    owner_id: str,
+    *,
+    idempotency: Idempotency | None,
+    request_sha256: str,
+    act: Callable[[Session, datetime], tuple[dict[str, Any], str]],
+) -> Answer:
+    """Run `act` in a transaction and keep its answer (body and location), or give the first again.
+
+    `act` may run twice, see `Database.run`: it writes rows only.
+    """
+
+    def answer(session: Session, now: datetime) -> Answer:
+        if idempotency is None:
+            body, location = act(session, now)
+            return Answer(body=body, location=location, replayed=False)
+        key = idempotency.key
+        stored = _stored(session, owner_id, key=key, request_sha256=request_sha256, now=now)
+        if stored is not None:
+            return stored
+        body, location = act(session, now)
+        session.execute(delete(IdempotencyKey).where(IdempotencyKey.expires_at <= now))
+        session.add(
+            IdempotencyKey(
+                owner_id=owner_id,
+                key=key,
+                request_sha256=request_sha256,
+                answer=body,
+                location=location,
+                expires_at=now + KEPT_FOR,
+            )
+        )
+        return Answer(body=body, location=location, replayed=False)
+
+    return service.database.run(answer)
+
+
+def _stored(
+    session: Session, owner_id: str, *, key: str, request_sha256: str, now: datetime
+) -> Answer | None:
+    row = session.get(IdempotencyKey, (owner_id, key))
+    if row is None or row.expires_at <= now:
+        return None
+    if row.request_sha256 != request_sha256:
+        raise invalid(
+            "/Idempotency-Key",
+            "This Idempotency-Key was used for another request. Use a new key for a new request.",
+            slug="idempotency-key-reused",
+        )
+    return Answer(body=row.answer, location=row.location, replayed=True)

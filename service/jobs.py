@@ -1,0 +1,197 @@
+"""Jobs as their owner sees them: look, list, cancel, and fetch what they made."""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import Session, aliased
+
+from service import blobs as keys
+from service import transitions
+from service.blobs import BlobNotFound
+from service.errors import Conflict, NotFound
+from service.ids import is_plausible
+from service.pages import DEFAULT_LIMIT, read_page
+from service.tables import Image, Job
+from service.views import (
+    TERMINAL,
+    ImageFile,
+    ImageView,
+    JobKind,
+    JobStatus,
+    JobView,
+    Page,
+    ProgressView,
+)
+from service.wiring import Service
+
+
+def get(service: Service, owner_id: str, *, job_id: str) -> JobView:
+    """Return a job of this owner."""
+    with service.database.read() as session:
+        return view(session, _find(session, owner_id, job_id=job_id))
+
+
+def list_page(
+    service: Service,
+    owner_id: str,
+    *,
+    limit: int = DEFAULT_LIMIT,
+    cursor: str | None = None,
+    status: JobStatus | None = None,
+    kind: JobKind | None = None,
+) -> Page[JobView]:
+    """Return one page of this owner's jobs, newest first."""
+    statement = select(Job).where(Job.owner_id == owner_id)
+    if status is not None:
+        statement = statement.where(Job.status == status)
+    if kind is not None:
+        statement = statement.where(Job.kind == kind)
+    with service.database.read() as session:
+        return read_page(
+            session,
+            statement,
+            created_at=Job.created_at,
+            identity=Job.id,
+            limit=limit,
+            cursor=cursor,
+            to_views=lambda rows: views(session, rows),
+        )
+
+
+def cancel(service: Service, owner_id: str, *, job_id: str) -> JobView:
+    """Ask for a job's end: a queued one ends at once, a running one within a step.
+
+    Asking again is fine; a job that has ended is a conflict.
+    """
+    with service.database.write() as session:
+        job = _find(session, owner_id, job_id=job_id)
+        now = service.database.now(session)
+        ended = transitions.request_cancel(session, now=now, where=(Job.id == job_id,))
+        session.refresh(job)
+        if job.status in TERMINAL and not ended:
+            raise Conflict(
+                "job-finished", f"This job has {_HAS_ENDED[job.status]} already; nothing to cancel."
+            )
+        result = view(session, job)
+    transitions.clear_after(service, ended)
+    return result
+
+
+def read_image(service: Service, owner_id: str, *, image_id: str) -> ImageFile:
+    """Return the PNG of a generated image of this owner."""
+    image = None
+    if is_plausible(image_id):
+        with service.database.read() as session:
+            image = session.scalar(
+                select(Image).where(Image.id == image_id, Image.owner_id == owner_id)
+            )
+    if image is None:
+        raise NotFound("image-not-found", "There is no such image.")
+    try:
+        return ImageFile(data=service.blobs.get(image.blob_key), sha256=image.sha256)
+    except BlobNotFound:
+        raise NotFound("image-not-found", "The file of this image is gone.") from None
+
+
+def preview(service: Service, owner_id: str, *, job_id: str) -> bytes:
+    """Return the latest preview PNG of a training of this owner."""
+    with service.database.read() as session:
+        _find(session, owner_id, job_id=job_id)
+    try:
+        return service.blobs.get(keys.preview_key(job_id))
+    except BlobNotFound:
+        raise NotFound("preview-not-found", "This job has no preview picture (yet).") from None
+
+
+def view(session: Session, job: Job) -> JobView:
+    """Return the view of one job, within a transaction."""
+    return views(session, [job])[0]
+
+
+def views(session: Session, jobs: Sequence[Job]) -> list[JobView]:
+    """Return the views of `jobs`, with two more queries for all of them together."""
+    images = _images_of(session, [job.id for job in jobs])
+    positions = _positions_of(session, [job.id for job in jobs if job.status is JobStatus.QUEUED])
+    return [
+        JobView(
+            id=job.id,
+            kind=job.kind,
+            status=job.status,
+            progress=_progress(job),
+            queue_position=positions.get(job.id),
+            attempt=job.attempt,
+            concept_id=job.concept_id,
+            images=tuple(images.get(job.id, ())),
+            error=job.error,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            version=job.version,
+        )
+        for job in jobs
+    ]
+
+
+_HAS_ENDED = {
+    JobStatus.SUCCEEDED: "succeeded",
+    JobStatus.FAILED: "failed",
+    JobStatus.CANCELLED: "been cancelled",
+}
+
+
+def _find(session: Session, owner_id: str, *, job_id: str) -> Job:
+    job = None
+    if is_plausible(job_id):
+        job = session.scalar(select(Job).where(Job.id == job_id, Job.owner_id == owner_id))
+    if job is None:
+        raise NotFound("job-not-found", "There is no such job.")
+    return job
+
+
+def _progress(job: Job) -> ProgressView:
+    eta_seconds = None
+    if job.status is JobStatus.RUNNING and job.seconds_per_step is not None:
+        eta_seconds = round(max(0, job.total_steps - job.step) * job.seconds_per_step, 1)
+    return ProgressView(
+        step=job.step,
+        total_steps=job.total_steps,
+        seconds_per_step=job.seconds_per_step,
+        eta_seconds=eta_seconds,
+    )
+
+
+def _images_of(session: Session, job_ids: Iterable[str]) -> dict[str, list[ImageView]]:
+    rows = session.scalars(
+        select(Image).where(Image.job_id.in_(job_ids)).order_by(Image.job_id, Image.position)
+    )
+    images: dict[str, list[ImageView]] = {}
+    for row in rows:
+        images.setdefault(row.job_id, []).append(
+            ImageView(
+                id=row.id,
+                url=f"/images/{row.id}",
+                seed=row.seed,
+                width=row.width,
+                height=row.height,
+            )
+        )
+    return images
+
+
+def _positions_of(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
+    """Return the place of each queued job among the queued jobs of its kind; 1 starts next."""
+    if not job_ids:
+        return {}
+    ahead = aliased(Job)
+    before = or_(
+        ahead.created_at < Job.created_at,
+        and_(ahead.created_at == Job.created_at, ahead.id <= Job.id),
+    )
+    position = (
+        select(func.count())
+        .where(ahead.kind == Job.kind, ahead.status == JobStatus.QUEUED, before)
+        .correlate(Job)
+        .scalar_subquery()
+    )
+    rows = session.execute(select(Job.id, position).where(Job.id.in_(job_ids)))
+    return {job_id: count for job_id, count in rows}  # noqa: C416 (Row is no tuple for mypy)

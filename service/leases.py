@@ -1,0 +1,286 @@
+"""A worker's side of a job: claim, heartbeat, and the ends. The fence is here.
+
+A claim gives a new lease token, and every later write checks it: a worker whose lease was given
+away (it slept, its network was cut) changes nothing any more. All writes are conditional
+`UPDATE .. RETURNING`, so any number of workers and reconcilers may run, on SQLite and PostgreSQL
+alike. Where a function returns False or LOST, the caller deletes what it wrote under
+`blobs.attempt_prefix(job.id, job.attempt)` and stops.
+
+`queued -> running -> succeeded | failed | cancelled`, and `running -> queued` (lease expired,
+infrastructure fault, drain). The last three are final. Every function here may raise Unavailable
+(the database is away) and may then be called again, even where the lost answer was that of a
+commit: an end that already happened under the same token is True again.
+"""
+
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.orm import Session
+
+from service import blobs as keys
+from service import transitions
+from service.claims import ClaimedJob, Lease, NewImage, TrainedConcept
+from service.ids import new_id
+from service.tables import Concept, Image, Job
+from service.views import TERMINAL, ConceptStatus, JobStatus, ProgressView
+from service.wiring import Service
+
+__all__ = [
+    "ClaimedJob",
+    "Lease",
+    "NewImage",
+    "TrainedConcept",
+    "cancelled",
+    "claim",
+    "fail",
+    "finish_generation",
+    "finish_training",
+    "heartbeat",
+    "release",
+]
+
+# A fault of the infrastructure spends no attempt; this ends a job that meets one for ever.
+_PATIENCE = timedelta(hours=24)
+_WITHOUT_RESULT = (JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+def claim(service: Service, job_id: str, *, worker_id: str) -> ClaimedJob | None:
+    """Take a queued job. None: the message was stale or double, and there is nothing to do."""
+    token = uuid.uuid4().hex
+    with service.database.write() as session:
+        now = service.database.now(session)
+        jobs = transitions.change(
+            session,
+            now=now,
+            where=(Job.id == job_id, Job.cancel_requested_at.is_(None)),
+            old=JobStatus.QUEUED,
+            new=JobStatus.RUNNING,
+            reason="claimed",
+            values={
+                "attempt": Job.attempt + 1,
+                "attempts_spent": Job.attempts_spent + 1,
+                "lease_token": token,
+                "lease_until": now + timedelta(seconds=service.settings.lease_seconds),
+                "worker_id": worker_id,
+                "started_at": func.coalesce(Job.started_at, now),
+            },
+        )
+        if not jobs:
+            return None
+        job = jobs[0]
+        return ClaimedJob(
+            id=job.id,
+            kind=job.kind,
+            owner_id=job.owner_id,
+            payload=job.payload,
+            attempt=job.attempt,
+            lease_token=token,
+            concept_id=job.concept_id,
+        )
+
+
+def heartbeat(
+    service: Service, claimed: ClaimedJob, *, progress: ProgressView | None = None
+) -> Lease:
+    """Renew the lease and report progress; learn whether to go on."""
+    with service.database.write() as session:
+        now = service.database.now(session)
+        values: dict[str, Any] = {
+            "lease_until": now + timedelta(seconds=service.settings.lease_seconds)
+        }
+        if progress is not None:
+            values |= {
+                "step": progress.step,
+                "total_steps": progress.total_steps,
+                "seconds_per_step": progress.seconds_per_step,
+                "version": Job.version + 1,
+            }
+        row = session.execute(
+            update(Job)
+            .where(Job.status == JobStatus.RUNNING, *_held(claimed))
+            .values(values)
+            .returning(Job.cancel_requested_at)
+            .execution_options(synchronize_session=False)
+        ).one_or_none()
+    if row is None:
+        return Lease.LOST
+    return Lease.KEPT if row.cancel_requested_at is None else Lease.CANCEL_REQUESTED
+
+
+def finish_training(service: Service, claimed: ClaimedJob, *, trained: TrainedConcept) -> bool:
+    """End a training: in one transaction the job has succeeded and its concept is ready."""
+
+    def store(session: Session, job: Job) -> None:
+        session.execute(
+            update(Concept)
+            .where(Concept.id == job.concept_id, Concept.status == ConceptStatus.TRAINING)
+            .values(
+                status=ConceptStatus.READY,
+                blob_key=trained.blob_key,
+                sha256=trained.sha256,
+                size_bytes=trained.size_bytes,
+                base_model_name=trained.base_model_name,
+                base_model_fingerprint=trained.base_model_fingerprint,
+                covariance_fingerprint=trained.covariance_fingerprint,
+                mask_source=trained.mask_source,
+                training=trained.training,
+                ready_at=job.finished_at,
+            )
+        )
+
+    done = _succeed(service, claimed, store=store)
+    if done:
+        transitions.remove_blobs(service, key=keys.state_key(claimed.id))
+    return done
+
+
+def finish_generation(service: Service, claimed: ClaimedJob, *, images: Sequence[NewImage]) -> bool:
+    """End a generation: in one transaction the job has succeeded and its images are there."""
+
+    def store(session: Session, job: Job) -> None:
+        session.add_all(
+            Image(
+                id=new_id("image"),
+                job_id=job.id,
+                owner_id=job.owner_id,
+                position=image.index,
+                seed=image.seed,
+                width=image.width,
+                height=image.height,
+                blob_key=image.blob_key,
+                sha256=image.sha256,
+                created_at=job.finished_at,
+            )
+            for image in images
+        )
+
+    return _succeed(service, claimed, store=store)
+
+
+def fail(service: Service, claimed: ClaimedJob, *, problem: dict[str, Any]) -> bool:
+    """End a job that cannot succeed; `problem` comes from `errors.problem`, for the owner's eyes.
+
+    A job whose cancellation was asked for ends cancelled instead: nobody wants it any more.
+    """
+    with service.database.write() as session:
+        job = _lock(session, claimed)
+        if job is None:
+            return _ended(session, claimed) in _WITHOUT_RESULT
+        if job.cancel_requested_at is None:
+            jobs = _leave(service, session, claimed, new=JobStatus.FAILED, error=problem)
+        else:
+            jobs = _leave(service, session, claimed, new=JobStatus.CANCELLED)
+    transitions.clear_after(service, jobs)
+    return True
+
+
+def cancelled(service: Service, claimed: ClaimedJob) -> bool:
+    """End a job whose cancellation was asked for, once its work has stopped.
+
+    Without such a request the job goes back to the queue: only its owner cancels it.
+    """
+    return release(service, claimed, delay_seconds=0, spend_attempt=False)
+
+
+def release(
+    service: Service, claimed: ClaimedJob, *, delay_seconds: float, spend_attempt: bool
+) -> bool:
+    """Give a job back to the queue: a drain (no delay), or a fault of the infrastructure.
+
+    With `spend_attempt` the attempt counts against the job's limit, and the last one fails it. A
+    fault that spends none ends the job after a day. A job to be cancelled ends cancelled.
+    """
+    delay = timedelta(seconds=delay_seconds)
+    with service.database.write() as session:
+        job = _lock(session, claimed)
+        if job is None:
+            return _ended(session, claimed) in _WITHOUT_RESULT
+        now = service.database.now(session)
+        if job.cancel_requested_at is not None:
+            jobs = _leave(service, session, claimed, new=JobStatus.CANCELLED)
+        elif spend_attempt and job.attempts_spent >= job.max_attempts:
+            jobs = _leave(
+                service, session, claimed, new=JobStatus.FAILED, error=transitions.worker_lost()
+            )
+        elif delay and not spend_attempt and now - (job.started_at or now) > _PATIENCE:
+            jobs = _leave(
+                service,
+                session,
+                claimed,
+                new=JobStatus.FAILED,
+                error=transitions.infrastructure_failed(),
+            )
+        else:
+            jobs = _leave(
+                service,
+                session,
+                claimed,
+                new=JobStatus.QUEUED,
+                values={
+                    **transitions.waiting(ring_at=now + delay),
+                    "attempts_spent": Job.attempts_spent - (0 if spend_attempt else 1),
+                },
+            )
+    transitions.clear_after(service, jobs)
+    return True
+
+
+def _held(claimed: ClaimedJob) -> tuple[ColumnElement[bool], ...]:
+    return (Job.id == claimed.id, Job.lease_token == claimed.lease_token)
+
+
+def _succeed(
+    service: Service, claimed: ClaimedJob, *, store: Callable[[Session, Job], None]
+) -> bool:
+    with service.database.write() as session:
+        jobs = transitions.change(
+            session,
+            now=service.database.now(session),
+            where=(*_held(claimed), Job.cancel_requested_at.is_(None)),
+            old=JobStatus.RUNNING,
+            new=JobStatus.SUCCEEDED,
+            reason="succeeded",
+            values={"step": Job.total_steps},
+        )
+        if not jobs:
+            return _ended(session, claimed) is JobStatus.SUCCEEDED
+        store(session, jobs[0])
+        return True
+
+
+def _leave(
+    service: Service,
+    session: Session,
+    claimed: ClaimedJob,
+    *,
+    new: JobStatus,
+    error: dict[str, Any] | None = None,
+    values: dict[str, Any] | None = None,
+) -> list[Job]:
+    return transitions.change(
+        session,
+        now=service.database.now(session),
+        where=_held(claimed),
+        old=JobStatus.RUNNING,
+        new=new,
+        reason="released" if new is JobStatus.QUEUED else new.value,
+        values={**(values or {}), **({"error": error} if error else {})},
+    )
+
+
+def _lock(session: Session, claimed: ClaimedJob) -> Job | None:
+    return session.scalar(
+        select(Job).where(Job.status == JobStatus.RUNNING, *_held(claimed)).with_for_update()
+    )
+
+
+def _ended(session: Session, claimed: ClaimedJob) -> JobStatus | None:
+    """Return how this claim ended the job earlier, if it did.
+
+    An end keeps the token of who brought it about; an expired lease leaves none.
+    """
+    status = session.scalar(select(Job.status).where(*_held(claimed)))
+    return status if status in TERMINAL else None

@@ -1,0 +1,56 @@
+"""Structured logs: an event and its fields, for people or as JSON lines.
+
+Ids of the request, the job and the worker are bound to the context once (`bound`) and then stand
+in every line. Prompts, keys and file contents are never logged.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from structlog.typing import Processor
+
+from service.settings import Settings
+
+
+def configure(settings: Settings) -> None:
+    """Set up the logs of this process, those of libraries included."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: list[Processor]
+    if settings.log_format == "json":
+        renderer = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    else:
+        renderer = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(settings.log_level.upper())
+    # These say what our own lines say already, or far more than anyone wants to read.
+    for name in ("uvicorn.access", "botocore", "urllib3", "PIL", "kombu", "amqp"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@contextmanager
+def bound(**fields: str) -> Iterator[None]:
+    """Put `fields` (such as job_id) into every line that is logged inside the block."""
+    with structlog.contextvars.bound_contextvars(**fields):
+        yield

@@ -1,0 +1,68 @@
+"""The base model that workers serve, written by them and read by the API (which loads none)."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.tables import BaseModel
+from service.views import BaseModelView
+from service.wiring import Service
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewBaseModel:
+    """What a worker says about the base model that it has loaded.
+
+    `info` is JSON-ready. The service reads `info["defaults"] = {"train": {...}, "generate":
+    {...}}` (the model's overrides of the method's defaults) and leaves the rest to clients.
+    """
+
+    name: str
+    fingerprint: str
+    covariance_fingerprint: str
+    family: str
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+def register_base_model(service: Service, model: NewBaseModel) -> None:
+    """Record that a worker has loaded `model`; it is the current one from now on."""
+    with service.database.write() as session:
+        now = service.database.now(session)
+        row = session.get(BaseModel, (model.fingerprint, model.covariance_fingerprint))
+        if row is None:
+            row = BaseModel(
+                fingerprint=model.fingerprint, covariance_fingerprint=model.covariance_fingerprint
+            )
+            session.add(row)
+        row.name = model.name
+        row.family = model.family
+        row.info = model.info
+        row.seen_at = now
+
+
+def current_base_model(service: Service) -> BaseModelView | None:
+    """Return the base model registered last; None until a worker has loaded one."""
+    with service.database.read() as session:
+        return current(session)
+
+
+def current(session: Session) -> BaseModelView | None:
+    """Return the base model registered last, within a transaction."""
+    row = session.scalars(select(BaseModel).order_by(BaseModel.seen_at.desc()).limit(1)).first()
+    if row is None:
+        return None
+    return BaseModelView(
+        name=row.name,
+        fingerprint=row.fingerprint,
+        covariance_fingerprint=row.covariance_fingerprint,
+        family=row.family,
+        info=row.info,
+        seen_at=row.seen_at,
+    )
+
+
+def defaults(model: BaseModelView | None, *, of: str) -> dict[str, Any]:
+    """Return the base model's overrides of the method's defaults, of `train` or `generate`."""
+    return dict(model.info.get("defaults", {}).get(of, {})) if model is not None else {}

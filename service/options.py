@@ -1,0 +1,76 @@
+"""Options of training and generation, checked against the method's own configuration classes.
+
+Defaults and bounds live in perfusion_core.config alone; here a wrong option becomes a sentence
+with the pointer of its field.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from perfusion_core.config import GenerateConfig, TrainConfig
+from service.errors import FieldError, Invalid
+
+C = TypeVar("C", TrainConfig, GenerateConfig)
+_SENTENCES = {
+    "unexpected_keyword_argument": "There is no such option.",
+    "finite_number": "This must be a finite number.",
+    "string_type": "This must be text.",
+    "bool_type": "This must be true or false.",
+}
+
+
+def check(
+    kind: type[C], given: Mapping[str, Any], *, defaults: Mapping[str, Any], pointer: str
+) -> C:
+    """Return the configuration of `given` over the base model's `defaults`, or raise Invalid.
+
+    `pointer` is where the options lie in the request: `/training`, or empty for the body itself.
+    """
+    try:
+        return kind(**{**defaults, **given})
+    except ValidationError as error:
+        raise Invalid(
+            [
+                FieldError(f"{pointer}/{_escaped(item['loc'])}", _sentence(item))
+                for item in error.errors(include_url=False, include_input=False)
+            ]
+        ) from None
+
+
+def _escaped(location: tuple[int | str, ...]) -> str:
+    name = str(location[0]) if location else ""
+    # A caller may name an option anything; what cannot be sent back as text is replaced.
+    safe = name[:100].encode(errors="replace").decode()
+    return safe.replace("~", "~0").replace("/", "~1")
+
+
+def _plain(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"
+
+
+def _sentence(item: Any) -> str:
+    if item["type"] in _SENTENCES:
+        return _SENTENCES[item["type"]]
+    context = item.get("ctx", {})
+    match item["type"]:
+        case "greater_than_equal":
+            return f"This must be at least {_plain(context['ge'])}."
+        case "greater_than":
+            return f"This must be more than {_plain(context['gt'])}."
+        case "less_than_equal":
+            return f"This must be at most {_plain(context['le'])}."
+        case "less_than":
+            return f"This must be less than {_plain(context['lt'])}."
+        case "multiple_of":
+            return f"This must be a multiple of {_plain(context['multiple_of'])}."
+        case "literal_error":
+            return f"This must be one of {context['expected'].replace(' or ', ', ')}."
+        case "int_type" | "int_from_float" | "int_parsing_size":
+            return "This must be a whole number."
+        case "float_type":
+            return "This must be a number."
+        case "string_too_long":
+            return f"This may have {context['max_length']} characters at most."
+    return f"{item['msg']}."

@@ -1,0 +1,139 @@
+"""Repairs what crashes and lost messages leave behind. Any number of processes may run it.
+
+All statements are conditional updates, so two reconcilers at once do each thing once.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, and_, case, true, update
+from sqlalchemy.orm import Session
+
+from service import transitions
+from service.tables import Job
+from service.views import JobKind, JobStatus
+from service.wiring import Service
+
+# Back-off of ringing for a job that nobody has claimed yet, by how often it was rung for.
+_RING_AGAIN_SECONDS = (5, 10, 20, 40, 60)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconciled:
+    """How many jobs one pass has moved or rung for."""
+
+    cancelled: int
+    requeued: int
+    failed: int
+    rung: int
+
+
+def reconcile(service: Service) -> Reconciled:
+    """End cancelled jobs that nobody holds, requeue or fail expired ones, ring for waiting ones."""
+    with service.database.write() as session:
+        now = service.database.now(session)
+        ended, requeued = _repair(session, now=now, expired=Job.lease_until < now)
+        due = _take_due(session, now=now)
+    transitions.clear_after(service, ended)
+    return Reconciled(
+        cancelled=sum(job.status is JobStatus.CANCELLED for job in ended),
+        requeued=len(requeued),
+        failed=sum(job.status is JobStatus.FAILED for job in ended),
+        rung=_ring(service, due),
+    )
+
+
+def orphans_at_start(service: Service) -> int:
+    """Take every running job away from its worker, which a crash of this process has ended.
+
+    Only for a deployment whose single process holds server and worker, and only before that
+    worker starts. Returns how many jobs were running.
+    """
+    with service.database.write() as session:
+        now = service.database.now(session)
+        ended, requeued = _repair(session, now=now, expired=true())
+    transitions.clear_after(service, ended)
+    return len(ended) + len(requeued)
+
+
+def _repair(
+    session: Session, *, now: datetime, expired: ColumnElement[bool]
+) -> tuple[list[Job], list[Job]]:
+    flagged = Job.cancel_requested_at.is_not(None)
+    # A token that is taken away can never be mistaken for the one that ended the job.
+    fenced = {"lease_token": None}
+    ended = transitions.change(
+        session,
+        now=now,
+        where=(flagged,),
+        old=JobStatus.QUEUED,
+        new=JobStatus.CANCELLED,
+        reason="cancelled",
+    )
+    ended += transitions.change(
+        session,
+        now=now,
+        where=(and_(flagged, expired),),
+        old=JobStatus.RUNNING,
+        new=JobStatus.CANCELLED,
+        reason="cancelled_lease_expired",
+        values=fenced,
+    )
+    ended += transitions.change(
+        session,
+        now=now,
+        where=(expired, Job.attempts_spent >= Job.max_attempts),
+        old=JobStatus.RUNNING,
+        new=JobStatus.FAILED,
+        reason="attempts_spent",
+        values={**fenced, "error": transitions.worker_lost()},
+    )
+    requeued = transitions.change(
+        session,
+        now=now,
+        where=(expired,),
+        old=JobStatus.RUNNING,
+        new=JobStatus.QUEUED,
+        reason="lease_expired",
+        values=transitions.waiting(ring_at=now),
+    )
+    return ended, requeued
+
+
+def _take_due(session: Session, *, now: datetime) -> list[tuple[str, JobKind]]:
+    """Take the jobs to ring for now; whoever takes them moves their next ring."""
+    steps = [
+        (Job.rings == rings, now + timedelta(seconds=seconds))
+        for rings, seconds in enumerate(_RING_AGAIN_SECONDS[:-1])
+    ]
+    rows = session.execute(
+        update(Job)
+        .where(Job.status == JobStatus.QUEUED, Job.dispatch_at <= now)
+        .values(
+            dispatch_at=case(*steps, else_=now + timedelta(seconds=_RING_AGAIN_SECONDS[-1])),
+            rings=Job.rings + 1,
+        )
+        .returning(Job.id, Job.kind, Job.created_at)
+        .execution_options(synchronize_session=False)
+    )
+    return [(row.id, row.kind) for row in sorted(rows, key=lambda row: (row.created_at, row.id))]
+
+
+def _ring(service: Service, due: list[tuple[str, JobKind]]) -> int:
+    for count, (job_id, kind) in enumerate(due):
+        if not service.doorbell.ring(job_id, kind):
+            # Each failure may take seconds, and the next would fail as well.
+            _ring_soon(service, [job_id for job_id, _ in due[count:]])
+            return count
+    return len(due)
+
+
+def _ring_soon(service: Service, job_ids: list[str]) -> None:
+    with service.database.write() as session:
+        soon = service.database.now(session) + timedelta(seconds=_RING_AGAIN_SECONDS[0])
+        session.execute(
+            update(Job)
+            .where(Job.id.in_(job_ids), Job.status == JobStatus.QUEUED)
+            .values(dispatch_at=soon, rings=0)
+            .execution_options(synchronize_session=False)
+        )

@@ -1,0 +1,59 @@
+"""The words for a wrong environment: variable, problem, and what to write instead."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+PREFIX = "PERFUSION_"
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a setting: `lease_seconds` is PERFUSION_LEASE_SECONDS."""
+    return PREFIX + name.upper()
+
+
+def misspelt(environment: Mapping[str, str], fields: Mapping[str, FieldInfo]) -> list[str]:
+    """Return a sentence for each variable that is nearly one of the settings'."""
+    known = [variable_of(name) for name in fields]
+    sentences = []
+    for variable in sorted(environment):
+        if not variable.startswith(PREFIX) or variable in known:
+            continue
+        # Only near misses: other programs may have variables of the same prefix.
+        nearest = difflib.get_close_matches(variable, known, n=1, cutoff=0.88)
+        if nearest:
+            sentences.append(f"{variable} is not a setting. Write {nearest[0]} instead.")
+    return sentences
+
+
+def sentence(error: Any, *, given: str | None, field: FieldInfo) -> str:
+    """Return what is wrong with a value; `given` is None where it may hold a secret."""
+    variable = variable_of(str(error["loc"][0]))
+    repeated = "" if given is None else f" {given!r}"
+    return f"{variable} has a wrong value{repeated}: {_reason(error)}. {_advice(field)}"
+
+
+def _reason(error: Any) -> str:
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "int_parsing" | "int_from_float" | "int_parsing_size":
+            return "it is not a whole number"
+        case "float_parsing" | "finite_number":
+            return "it is not a number"
+        case "greater_than_equal":
+            return f"it is less than {context['ge']:g}"
+        case "less_than_equal":
+            return f"it is more than {context['le']:g}"
+        case "literal_error":
+            return f"it is not one of {context['expected'].replace(' or ', ', ')}"
+        case "value_error":
+            return str(context["error"])
+    return str(error["msg"])
+
+
+def _advice(field: FieldInfo) -> str:
+    examples = " or ".join(str(example) for example in field.examples or [])
+    meaning = (field.description or "").rstrip(".")
+    return f"Set it to something like {examples} ({meaning})."

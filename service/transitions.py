@@ -1,0 +1,207 @@
+"""The changes of a job's status, in one place: row, audit and concept move together.
+
+`change` is the only code that writes `jobs.status`. It is a conditional UPDATE .. RETURNING, so
+whoever comes second changes nothing; for every row changed it writes the audit event and, when a
+training ends without a result, the concept's status, all in the caller's transaction.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.orm import Session
+
+from service import blobs as keys
+from service.errors import TooManyRequests, Unavailable
+from service.errors import problem as make_problem
+from service.tables import Concept, Job, JobEvent
+from service.views import TERMINAL, ConceptStatus, JobKind, JobStatus
+from service.wiring import Service
+
+# The API rings right after its commit; the reconciler does so again only if that was not heard.
+_FIRST_RING_AGAIN_SECONDS = 5
+_CONCEPT_STATUS = {
+    JobStatus.FAILED: ConceptStatus.FAILED,
+    JobStatus.CANCELLED: ConceptStatus.CANCELLED,
+}
+_log = structlog.get_logger()
+
+
+def enqueue(session: Session, service: Service, *, job: Job) -> None:
+    """Add a queued job, unless its owner has too many waiting already.
+
+    The caller rings the doorbell once the transaction has been committed.
+    """
+    waiting = session.scalar(
+        select(func.count())
+        .select_from(Job)
+        .where(Job.owner_id == job.owner_id, Job.status == JobStatus.QUEUED)
+    )
+    limit = service.settings.max_queued_jobs_per_owner
+    if (waiting or 0) >= limit:
+        raise TooManyRequests(
+            "too-many-queued-jobs",
+            f"{limit} of your jobs are waiting already, which is the limit. "
+            "Wait for some to end, or cancel some.",
+            retry_after_seconds=30,
+        )
+    session.add(job)
+    session.flush()
+    record(session, job, now=job.created_at, old=None, reason="accepted")
+
+
+def new_job(
+    service: Service,
+    owner_id: str,
+    *,
+    job_id: str,
+    kind: JobKind,
+    payload: dict[str, Any],
+    total_steps: int,
+    concept_id: str | None,
+    now: datetime,
+) -> Job:
+    """Return the row of a job that has just been accepted."""
+    return Job(
+        id=job_id,
+        owner_id=owner_id,
+        kind=kind,
+        status=JobStatus.QUEUED,
+        payload=payload,
+        step=0,
+        total_steps=total_steps,
+        attempt=0,
+        attempts_spent=0,
+        max_attempts=service.settings.max_attempts,
+        dispatch_at=now + timedelta(seconds=_FIRST_RING_AGAIN_SECONDS),
+        rings=0,
+        concept_id=concept_id,
+        version=1,
+        created_at=now,
+    )
+
+
+def change(
+    session: Session,
+    *,
+    now: datetime,
+    where: Sequence[ColumnElement[bool]],
+    old: JobStatus,
+    new: JobStatus,
+    reason: str,
+    values: dict[str, Any] | None = None,
+) -> list[Job]:
+    """Move the jobs that are `old` and meet `where` to `new`; return those that moved."""
+    assert old not in TERMINAL
+    assigned: dict[str, Any] = {"status": new, "version": Job.version + 1}
+    if new is not JobStatus.RUNNING:
+        assigned["lease_until"] = None
+    if new in TERMINAL:
+        assigned["finished_at"] = now
+    statement = (
+        update(Job)
+        .where(Job.status == old, *where)
+        .values(assigned | (values or {}))
+        .returning(Job)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    )
+    jobs = list(session.scalars(statement))
+    for job in jobs:
+        record(session, job, now=now, old=old, reason=reason)
+    if (concept_status := _CONCEPT_STATUS.get(new)) is not None:
+        concept_ids = [job.concept_id for job in jobs if job.kind is JobKind.TRAIN]
+        session.execute(
+            update(Concept)
+            .where(Concept.id.in_(concept_ids), Concept.status == ConceptStatus.TRAINING)
+            .values(status=concept_status)
+            .execution_options(synchronize_session=False)
+        )
+    return jobs
+
+
+def record(
+    session: Session, job: Job, *, now: datetime, old: JobStatus | None, reason: str
+) -> None:
+    """Write the audit event of a status that has just been set."""
+    session.add(
+        JobEvent(
+            job_id=job.id,
+            at=now,
+            from_status=old.value if old else None,
+            to_status=job.status.value,
+            attempt=job.attempt,
+            worker_id=job.worker_id,
+            reason=reason,
+        )
+    )
+
+
+def request_cancel(
+    session: Session, *, now: datetime, where: Sequence[ColumnElement[bool]]
+) -> list[Job]:
+    """Cancel the jobs that meet `where`: waiting ones at once, running ones by a flag.
+
+    Return those that ended at once.
+    """
+    ended = change(
+        session,
+        now=now,
+        where=where,
+        old=JobStatus.QUEUED,
+        new=JobStatus.CANCELLED,
+        reason="cancelled",
+        values={"cancel_requested_at": now},
+    )
+    session.execute(
+        update(Job)
+        .where(Job.status == JobStatus.RUNNING, Job.cancel_requested_at.is_(None), *where)
+        .values(cancel_requested_at=now, version=Job.version + 1)
+        .execution_options(synchronize_session=False)
+    )
+    return ended
+
+
+def waiting(*, ring_at: datetime) -> dict[str, Any]:
+    """Return the values of a job that goes back to the queue."""
+    return {"lease_token": None, "worker_id": None, "dispatch_at": ring_at, "rings": 0}
+
+
+def worker_lost() -> dict[str, str]:
+    """Return the problem of a job that took its worker down too often."""
+    return make_problem(
+        "worker-lost",
+        "The worker stopped in the middle of this job, as often as is allowed. "
+        "Send the job again; if it happens again, ask for fewer or smaller images.",
+    )
+
+
+def infrastructure_failed() -> dict[str, str]:
+    """Return the problem of a job that met faults of the infrastructure for a day."""
+    return make_problem(
+        "infrastructure",
+        "The job could not be finished within a day, because the database or the store of "
+        "pictures and files kept failing. Ask whoever runs this service, then send it again.",
+    )
+
+
+def clear_after(service: Service, jobs: Iterable[Job]) -> None:
+    """Remove what jobs that ended without a result have written; call it after the commit."""
+    for job in jobs:
+        if job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
+            remove_blobs(service, prefix=keys.job_prefix(job.id))
+
+
+def remove_blobs(service: Service, *, prefix: str | None = None, key: str | None = None) -> None:
+    """Remove a folder of blobs or one blob that no row names any more.
+
+    A store that is away is no reason to fail: the collector removes them later.
+    """
+    try:
+        if prefix is not None:
+            service.blobs.delete_prefix(prefix)
+        if key is not None:
+            service.blobs.delete(key)
+    except Unavailable:
+        _log.warning("blobs_left_for_the_collector", prefix=prefix, key=key)

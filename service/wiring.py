@@ -1,0 +1,48 @@
+"""The composition root: settings in, a wired Service out. Nothing here is global."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import BoundedSemaphore
+
+from service import blobs_local, blobs_s3, db, doorbell
+from service.blobs import Blobs
+from service.db import Clock, Database
+from service.doorbell import Doorbell
+from service.settings import Settings
+
+# Each decoder may take a few hundred megabytes; more of them at once would not be faster.
+_DECODERS = 2
+
+
+@dataclass(frozen=True)
+class Service:
+    """What every use case needs; the first argument of all of them."""
+
+    settings: Settings
+    database: Database
+    blobs: Blobs
+    doorbell: Doorbell
+    decoders: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(_DECODERS))
+
+    def close(self) -> None:
+        """Close connections to the database and the queue."""
+        self.doorbell.close()
+        self.database.close()
+
+
+def build(settings: Settings, *, clock: Clock | None = None) -> Service:
+    """Return the service that `settings` describe; `clock` is for tests."""
+    return Service(
+        settings=settings,
+        database=db.connect(settings.database_url, clock=clock),
+        blobs=_connect_blobs(settings),
+        doorbell=doorbell.CeleryDoorbell(settings.queue_url),
+    )
+
+
+def _connect_blobs(settings: Settings) -> Blobs:
+    if settings.blobs_url.startswith("s3://"):
+        return blobs_s3.connect(
+            settings.blobs_url, endpoint_url=settings.s3_endpoint_url, region=settings.s3_region
+        )
+    return blobs_local.LocalBlobs(Path(settings.blobs_url.removeprefix("file:")))

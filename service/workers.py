@@ -1,0 +1,44 @@
+"""Which worker processes are alive, as they say themselves."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import delete, select
+
+from service.tables import Worker
+from service.views import WorkerView
+from service.wiring import Service
+
+_FORGET_AFTER = timedelta(hours=1)
+
+
+def seen(service: Service, worker_id: str, *, queues: Sequence[str], device: str) -> None:
+    """Record a worker's sign of life; call it every `heartbeat_seconds`."""
+    with service.database.write() as session:
+        now = service.database.now(session)
+        worker = session.get(Worker, worker_id)
+        if worker is None:
+            session.execute(delete(Worker).where(Worker.seen_at < now - _FORGET_AFTER))
+            worker = Worker(id=worker_id, started_at=now)
+            session.add(worker)
+        worker.queues = list(queues)
+        worker.device = device
+        worker.seen_at = now
+
+
+def gone(service: Service, worker_id: str) -> None:
+    """Forget a worker that has stopped in good order."""
+    with service.database.write() as session:
+        session.execute(delete(Worker).where(Worker.id == worker_id))
+
+
+def live(service: Service) -> list[WorkerView]:
+    """Return the workers that gave a sign of life within the time of a lease."""
+    with service.database.read() as session:
+        now = service.database.now(session)
+        oldest = now - timedelta(seconds=service.settings.lease_seconds)
+        rows = session.scalars(select(Worker).where(Worker.seen_at >= oldest).order_by(Worker.id))
+        return [
+            WorkerView(id=row.id, queues=tuple(row.queues), device=row.device, seen_at=row.seen_at)
+            for row in rows
+        ]

@@ -1,0 +1,122 @@
+"""A server, a browser and a concept, shared by every test of the page."""
+
+import io
+import os
+import shutil
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from running import START_SECONDS, Photo, Visit, Visits, serving
+
+from api.demo.subjects import SUBJECTS, photograph
+
+_JOB_SECONDS = 90
+_BROWSERS = ("chromium", "google-chrome", "chromium-browser", "google-chrome-stable")
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def photos() -> list[Photo]:
+    """Three photos of the demo's robot; the last one is cut out, its background transparent."""
+    taken = photograph(SUBJECTS[0])[:3]
+    cut_out = taken[-1].picture.copy()
+    cut_out.putalpha(taken[-1].mask)
+    pictures = [photo.picture for photo in taken[:-1]] + [cut_out]
+    files = []
+    for number, picture in enumerate(pictures):
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        files.append(Photo(name=f"robot-{number}.png", data=buffer.getvalue()))
+    return files
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the embedded default, ready to work, with nothing in it."""
+    with serving(tmp_path_factory.mktemp("server")) as url:
+        deadline = time.monotonic() + START_SECONDS
+        while not _is_ready(url):
+            if time.monotonic() > deadline:
+                pytest.fail(f"The server was not ready within {START_SECONDS} s.")
+            time.sleep(0.2)
+        yield url
+
+
+@pytest.fixture(scope="session")
+def taught(server: str, photos: list[Photo]) -> str:
+    """The name of a concept that is ready, taught over REST."""
+    answer = httpx.post(
+        f"{server}/concepts",
+        data={
+            "name": "tin-owl",
+            "superclass": "robot",
+            "training": '{"max_train_steps": 4, "train_batch_size": 2}',
+        },
+        files=[("images", (photo.name, photo.data, photo.media_type)) for photo in photos],
+        timeout=60,
+    )
+    assert answer.status_code == httpx.codes.ACCEPTED, answer.text
+    job = f"{server}/jobs/{answer.json()['job']['id']}"
+    deadline = time.monotonic() + _JOB_SECONDS
+    while (status := httpx.get(job, timeout=10).json()["status"]) in ("queued", "running"):
+        assert time.monotonic() < deadline, "the training took too long"
+        time.sleep(0.2)
+    assert status == "succeeded"
+    return "tin-owl"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium or Chrome that is installed on this machine."""
+    executable = os.environ.get("PERFUSION_TEST_BROWSER") or next(
+        (path for name in _BROWSERS if (path := shutil.which(name))), None
+    )
+    if executable is None:
+        pytest.fail(
+            "The page is tested in a real browser and none was found. Install Chromium (on Debian "
+            "and Ubuntu: apt-get install chromium), or set PERFUSION_TEST_BROWSER to the path of a "
+            "Chromium or Chrome."
+        )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=list(_FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visits(browser: Browser) -> Iterator[Visits]:
+    """Makes tabs of any size and colour scheme; closes them."""
+    contexts: list[BrowserContext] = []
+
+    def visit(*, width: int = 1280, height: int = 900, dark: bool = False) -> Visit:
+        contexts.append(
+            browser.new_context(
+                viewport={"width": width, "height": height},
+                color_scheme="dark" if dark else "light",
+                reduced_motion="reduce",
+            )
+        )
+        return Visit(contexts[-1])
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=10).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,105 @@
+"""The real thing, twice: the embedded server as its own process, and a tab of a real browser."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import BrowserContext, ConsoleMessage, FilePayload, Page, expect
+
+_REPOSITORY = Path(__file__).parents[2]
+START_SECONDS = 150
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A file to show to the page."""
+
+    name: str
+    data: bytes
+    media_type: str = "image/png"
+
+    @property
+    def payload(self) -> FilePayload:
+        """The file as Playwright hands it to a file picker."""
+        return {"name": self.name, "mimeType": self.media_type, "buffer": self.data}
+
+
+@contextmanager
+def serving(folder: Path, **settings: str) -> Iterator[str]:
+    """`perfusion serve` on a free port, its data in `folder`; yields its address."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PERFUSION_")}
+    environment = {**inherited, "PERFUSION_DATA_DIR": str(folder / "data"), **settings}
+    log = folder / "server.log"
+    perfusion = [sys.executable, "-m", "api"]
+    # Only the embedded default migrates by itself.
+    subprocess.run([*perfusion, "migrate"], cwd=_REPOSITORY, env=environment, check=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*perfusion, "serve", "--port", "0"],
+            cwd=_REPOSITORY,
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            yield _address(process, log)
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _address(process: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        if found := re.search(r"Perfusion at (http://\S+)", log.read_text("utf-8", "replace")):
+            return found[1]
+        time.sleep(0.1)
+    raise RuntimeError(f"The server did not start:\n{log.read_text('utf-8', 'replace')[-4000:]}")
+
+
+class Visit:
+    """A tab on the page that remembers what went wrong in it."""
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.page = context.new_page()
+        self.complaints: list[str] = []
+        self.strangers: set[str] = set()
+        self._own = ""
+        self.page.on("console", self._on_console)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self._on_request(request.url))
+
+    def open(self, url: str, *, wait: bool = True) -> Page:
+        """Open the page and wait until it has read what the server knows."""
+        self._own = url
+        self.page.goto(url)
+        if not wait:
+            return self.page
+        expect(self.page.locator("#model")).not_to_be_empty()
+        return self.page
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type not in ("error", "warning"):
+            return
+        address = (message.location or {}).get("url", "")
+        # The contract says 404 until a training has its first preview; Chromium reports each one.
+        if "status of 404" in message.text and address.endswith("/preview"):
+            return
+        self.complaints.append(f"{message.text} {address}")
+
+    def _on_request(self, url: str) -> None:
+        if not url.startswith((self._own, "blob:", "data:")):
+            self.strangers.add(url)
+
+
+Visits = Callable[..., Visit]

@@ -1,0 +1,108 @@
+"""kill -9 in the middle of a training and of a generation: nothing accepted is lost or doubled."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+from tests.integration.server import Server
+
+FINAL = {"succeeded", "failed", "cancelled"}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path, checkpoint_seconds=0.3)
+    server.start()
+    yield server
+    server.close()
+
+
+def photos() -> list[bytes]:
+    files = []
+    for shift in (0, 6):
+        picture = Image.new("RGB", (96, 96), (240, 240, 250))
+        pen = ImageDraw.Draw(picture)
+        pen.rectangle((24 + shift, 30, 66 + shift, 80), fill=(120, 60, 170))
+        pen.ellipse((34 + shift, 40, 44 + shift, 50), fill=(250, 220, 60))
+        file = io.BytesIO()
+        picture.save(file, "PNG")
+        files.append(file.getvalue())
+    return files
+
+
+def assert_ended_once(server: Server, job_id: str, end: str) -> None:
+    statuses = server.statuses(job_id)
+    assert statuses[-1] == end
+    assert sum(status in FINAL for status in statuses) == 1
+
+
+def test_a_training_survives_kill_9_and_a_drain_and_goes_on_from_its_saved_state(
+    server: Server,
+) -> None:
+    job_id = server.post_training(photos(), name="rex", max_train_steps=40, train_batch_size=2)
+    server.wait_until(lambda: server.saved_step(job_id) >= 4)
+    server.kill()
+    saved = server.saved_step(job_id)
+    assert server.statuses(job_id) == ["queued", "running"]
+
+    server.start()
+    server.wait_until(lambda: server.job(job_id)["attempt"] == 2)
+    server.wait_until(lambda: server.saved_step(job_id) > saved or server.job(job_id)["error"])
+    assert f'"step": {saved}, ' in resumed(server)
+    saved = server.saved_step(job_id)
+    assert server.terminate() == 0
+    assert server.saved_step(job_id) >= saved
+    saved = server.saved_step(job_id)
+    assert server.statuses(job_id)[-1] == "queued"
+
+    server.start()
+    job = server.wait_for(job_id)
+    assert f'"step": {saved}, ' in resumed(server)
+    assert (job["status"], job["attempt"]) == ("succeeded", 3)
+    assert_ended_once(server, job_id, "succeeded")
+    concept = server.http.get("/concepts/rex").json()
+    file = server.http.get("/concepts/rex/file").content
+    assert (concept["status"], concept["bytes"]) == ("ready", len(file))
+
+
+def resumed(server: Server) -> str:
+    """The log line that says where a training went on."""
+    return next(line for line in server.log.splitlines() if "training.resumed" in line)
+
+
+def test_generations_survive_kill_9_whether_they_ran_or_waited(server: Server) -> None:
+    request = {"num_inference_steps": 12, "num_images": 2}
+    job_ids = [server.post_generation(f"a photo of {n} dogs", seed=n, **request) for n in range(12)]
+    server.wait_until(lambda: any(server.job(job_id)["progress"]["step"] for job_id in job_ids))
+    server.kill()
+    interrupted = [job_id for job_id in job_ids if server.statuses(job_id)[-1] == "running"]
+    waiting = [job_id for job_id in job_ids if server.statuses(job_id) == ["queued"]]
+    assert interrupted
+    assert waiting
+
+    server.start()
+    for job_id in job_ids:
+        job = server.wait_for(job_id)
+        assert job["status"] == "succeeded", job["error"]
+        assert len(job["images"]) == 2
+        assert_ended_once(server, job_id, "succeeded")
+    # A retry repeats exactly the same work.
+    job = server.job(interrupted[0])
+    number = job_ids.index(interrupted[0])
+    again = server.wait_for(
+        server.post_generation(f"a photo of {number} dogs", seed=number, **request)
+    )
+    for one, other in zip(job["images"], again["images"], strict=True):
+        assert one["seed"] == other["seed"]
+        assert apart(server, one["url"], other["url"]) <= 1
+
+
+def apart(server: Server, one: str, other: str) -> int:
+    """The most grey levels that two images differ by."""
+    pixels = [
+        Image.open(io.BytesIO(server.http.get(url).content)).tobytes() for url in (one, other)
+    ]
+    return max(abs(a - b) for a, b in zip(*pixels, strict=True))

@@ -1,0 +1,75 @@
+"""The real application over a real service (SQLite, local blobs), without a worker."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+import migrations
+from api.app import create_app
+from service import wiring
+from service.settings import Settings
+from service.wiring import Service
+from tests.unit.service import staging
+
+BASE_URL = "http://127.0.0.1"
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One migrated SQLite file, copied for every test."""
+    file = tmp_path_factory.mktemp("template") / "perfusion.db"
+    migrations.upgrade(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def make_service(tmp_path: Path, migrated: Path) -> Iterator[Callable[..., Service]]:
+    built: list[Service] = []
+
+    def make(**options: Any) -> Service:
+        folder = tmp_path / f"data{len(built)}"
+        folder.mkdir()
+        shutil.copy(migrated, folder / "perfusion.db")
+        service = wiring.build(Settings.model_validate({"data_dir": str(folder), **options}))
+        built.append(service)
+        return service
+
+    yield make
+    for service in built:
+        service.close()
+
+
+@pytest.fixture
+def service(make_service: Callable[..., Service]) -> Service:
+    return make_service()
+
+
+@pytest.fixture
+def make_client() -> Iterator[Callable[..., TestClient]]:
+    with ExitStack() as stack:
+
+        def make(service: Service, **options: Any) -> TestClient:
+            app = create_app(service, embedded=False, **options)
+            client = TestClient(app, base_url=BASE_URL, raise_server_exceptions=False)
+            return stack.enter_context(client)
+
+        yield make
+
+
+@pytest.fixture
+def client(service: Service, make_client: Callable[..., TestClient]) -> TestClient:
+    """A caller on loopback, who needs no key."""
+    return make_client(service)
+
+
+@pytest.fixture
+def teddy(service: Service) -> str:
+    """A ready concept of the local owner, named teddy, and the base model it belongs to."""
+    staging.register_base_model(service)
+    staging.ready(service, "teddy", owner_id="local")
+    return "teddy"

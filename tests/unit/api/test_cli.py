@@ -1,0 +1,217 @@
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from api.__main__ import main
+from tests.unit.service import staging
+
+ROOT = Path(__file__).parents[3]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Runs a command line in an empty folder; gives exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["perfusion", *arguments])
+        code: object = 0
+        handlers = logging.getLogger().handlers[:]
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        finally:
+            logging.getLogger().handlers = handlers  # `serve` sets up the logs of its process
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.out + captured.err
+        assert isinstance(code, int)
+        return code, captured.out, captured.err
+
+    return call
+
+
+def refused(result: tuple[int, str, str]) -> str:
+    """The one sentence of a command that did not do what was asked."""
+    code, out, err = result
+    assert code == 1
+    assert out == ""
+    *logged, sentence = err.splitlines()
+    assert re.fullmatch(r"perfusion: .+[.!?]", sentence), err
+    assert not [line for line in logged if "perfusion: " in line]
+    return sentence
+
+
+def picture_file(folder: Path, name: str = "a.png") -> str:
+    (folder / name).write_bytes(staging.encoded(staging.picture()))
+    return name
+
+
+@pytest.mark.parametrize(
+    "command", ["serve", "worker", "migrate", "train", "generate", "prepare", "keys", "demo"]
+)
+def test_every_command_explains_itself(run: Run, command: str) -> None:
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert "Usage: perfusion " + command in out
+    assert command in run("--help")[1]
+
+
+def test_options_of_the_method_are_shown_with_their_bounds(run: Run) -> None:
+    _, out, _ = run("train", "--help")
+    assert "--max-train-steps" in out
+    assert "≤ 20000" in out
+    _, out, _ = run("generate", "--help")
+    assert "dpmpp_2m" in out
+    assert "--guidance" in out
+
+
+def test_wrong_usage_is_exit_code_two(run: Run) -> None:
+    for arguments in (("nonsense",), ("serve", "--port", "x"), ("train",), ("generate",)):
+        assert run(*arguments)[0] == 2
+
+
+def test_a_wrong_setting_ends_the_start_with_a_sentence(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERFUSION_DATABASE_URL", "mysql://secret@host/db")
+    sentence = refused(run("serve"))
+    assert "PERFUSION_DATABASE_URL" in sentence
+    assert "secret" not in sentence
+
+
+def test_serving_a_network_without_any_key_is_refused(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentence = refused(run("serve", "--host", "0.0.0.0"))
+    assert "perfusion keys create" in sentence
+    monkeypatch.setenv("PERFUSION_AUTH", "off")
+    assert "loopback" in refused(run("serve", "--host", "0.0.0.0"))
+
+
+def test_an_address_that_is_taken_is_a_sentence(run: Run) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        assert port in refused(run("serve", "--port", port))
+
+
+def test_a_database_of_another_form_is_not_served(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERFUSION_QUEUE_URL", "redis://127.0.0.1:1")
+    assert "perfusion migrate" in refused(run("serve"))
+    assert run("migrate")[0] == 0
+    assert run("migrate")[0] == 0
+    assert run("keys", "list")[0] == 0
+
+
+def test_a_worker_needs_a_queue_and_knows_its_names(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "memory://" in refused(run("worker"))
+    monkeypatch.setenv("PERFUSION_QUEUE_URL", "redis://127.0.0.1:1")
+    assert "'tarin'" in refused(run("worker", "--queues", "generate,tarin"))
+
+
+def test_keys_are_made_listed_and_revoked(run: Run) -> None:
+    code, key, _ = run("keys", "create", "studio")
+    assert code == 0
+    assert re.fullmatch(r"sk_[\w-]{43}\n", key)
+    _, listed, _ = run("keys", "list")
+    assert "studio" in listed
+    assert key.strip() not in listed
+    assert run("keys", "revoke", key[:11])[0] == 0
+    assert "no key" in refused(run("keys", "revoke", "sk_nothing"))
+
+
+def test_mistakes_are_told_before_anything_is_loaded(run: Run, tmp_path: Path) -> None:
+    picture = picture_file(tmp_path)
+    (tmp_path / "bad.png").write_bytes(b"text")
+    named = ("--name", "rex", "--superclass", "robot")
+    cases = {
+        ("train", "missing.png", *named): "missing.png",
+        ("train", picture, "bad.png", *named): "bad.png",
+        ("train", picture, *([picture] * 20), *named): "1 to 20",
+        ("train", picture, "--mask", picture, "--mask", picture, *named): "mask",
+        ("train", picture, "--name", "Rex!", "--superclass", "robot"): "name",
+        ("train", picture, "--name", "rex", "--superclass", "a b c d"): "superclass",
+        ("train", picture, *named, "--learning-rate", "9"): "--learning-rate",
+        ("train", picture, *named, "--out", "nowhere/x.safetensors"): "nowhere",
+        ("generate", "a <rex>"): "--concept",
+        ("generate", "a <rex:2>"): "strength",
+        ("generate", "a dog", "--concept", "missing.safetensors"): "missing",
+        ("generate", "a <rex>", "--concept", "bad.png"): "concept file",
+        ("generate", "a dog", "--seed", "-1"): "--seed",
+        ("prepare", "model", "--captions", "missing.txt"): "missing.txt",
+    }
+    for arguments, word in cases.items():
+        assert word in refused(run(*arguments)), arguments
+
+
+def in_a_fresh_process(code: str, folder: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True)
+
+
+def test_the_api_and_the_help_load_no_torch(tmp_path: Path) -> None:
+    in_a_fresh_process(
+        "import sys\n"
+        "from api.app import create_app\n"
+        "from api.cli.commands import build\n"
+        "from service import settings, wiring\n"
+        "create_app(wiring.build(settings.load({})), embedded=False)\n"
+        "build()\n"
+        "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)\n",
+        tmp_path,
+    )
+
+
+def test_a_server_starts_answers_and_stops_at_a_signal(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERFUSION_QUEUE_URL", "redis://127.0.0.1:1")
+    assert run("migrate")[0] == 0
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "api", "serve", "--port", str(port)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz") as answer:
+                    assert answer.status == 200
+                break
+            except OSError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0, log
+    assert f"http://127.0.0.1:{port}" in log
+    assert "Traceback" not in log

@@ -1,0 +1,262 @@
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from service import leases
+from service.wiring import Service
+from tests.unit.api.checks import pointers, refusal
+from tests.unit.service import staging
+
+
+def finish(service: Service, job_id: str) -> None:
+    """What a worker does in the end."""
+    claimed = staging.claim(service, job_id)
+    images = staging.generated(service, claimed)
+    assert leases.finish_generation(service, claimed, images=images)
+
+
+def finish_next(service: Service) -> threading.Thread:
+    """Finish the one job that will be queued, in a while."""
+
+    def work() -> None:
+        while not (found := queued_jobs(service)):
+            time.sleep(0.02)
+        finish(service, found[0])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def queued_jobs(service: Service) -> list[str]:
+    from service import jobs
+    from service.views import JobStatus
+
+    page = jobs.list_page(service, "local", status=JobStatus.QUEUED)
+    return [job.id for job in page.items]
+
+
+def test_a_prompt_is_accepted_and_becomes_a_job(client: TestClient, teddy: str) -> None:
+    body = {"prompt": f"a photo of <{teddy}:0.6> at night", "num_images": 3, "seed": 2**32 - 1}
+    answer = client.post("/generate", json=body)
+    assert answer.status_code == 202, answer.text
+    job = answer.json()["job"]
+    assert answer.headers["location"] == f"/jobs/{job['id']}"
+    assert (job["kind"], job["status"], job["images"]) == ("generate", "queued", [])
+    assert client.get(f"/jobs/{job['id']}").json() == job
+
+
+def test_every_option_is_accepted(client: TestClient, teddy: str, service: Service) -> None:
+    body = {
+        "prompt": f"a <{teddy}>",
+        "negative_prompt": "blurry",
+        "concepts": [{"name": teddy, "beta": 0.7, "tau": 0.2}],
+        "locking": "global",
+        "num_images": 2,
+        "seed": 5,
+        "num_inference_steps": 20,
+        "guidance_scale": 5,
+        "width": 64,
+        "height": 72,
+        "scheduler": "dpmpp_2m",
+    }
+    answer = client.post("/generate", json=body)
+    assert answer.status_code == 202, answer.text
+    claimed = staging.claim(service, answer.json()["job"]["id"])
+    config = claimed.payload["config"]
+    for option in ("locking", "num_inference_steps", "width", "height", "scheduler"):
+        assert config[option] == body[option]
+    assert claimed.payload["seeds"] == [5, 6]
+    assert claimed.payload["concepts"][0]["beta"] == 0.7
+
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("num_images", 0, "/num_images"),
+    ("num_images", 17, "/num_images"),
+    ("num_images", True, "/num_images"),
+    ("num_images", "2", "/num_images"),
+    ("seed", -1, "/seed"),
+    ("seed", 10**40, "/seed"),
+    ("seed", 2**32, "/seed"),
+    ("seed", 1.5, "/seed"),
+    ("seed", float("nan"), "/seed"),
+    ("width", False, "/width"),
+    ("width", 65, "/width"),
+    ("height", 10**9, "/height"),
+    ("guidance_scale", float("nan"), "/guidance_scale"),
+    ("guidance_scale", float("inf"), "/guidance_scale"),
+    ("num_inference_steps", 100_000, "/num_inference_steps"),
+    ("scheduler", "magic", "/scheduler"),
+    ("locking", "none", "/locking"),
+    ("prompt", "", "/prompt"),
+    ("prompt", "   ", "/prompt"),
+    ("prompt", 7, "/prompt"),
+    ("prompt", "half \ud800 a pair", "/prompt"),
+    ("prompt", "nul \0 here", "/prompt"),
+    ("prompt", "x" * 2001, "/prompt"),
+    ("prompt", "<teddy:0>", "/prompt"),
+    ("prompt", "<teddy:1>", "/prompt"),
+    ("prompt", "<teddy:-1>", "/prompt"),
+    ("prompt", "<teddy:nan>", "/prompt"),
+    ("prompt", "<teddy:0.3> and <teddy:0.4>", "/prompt"),
+    ("negative_prompt", "nul \0 here", "/negative_prompt"),
+    ("negative_prompt", None, "/negative_prompt"),
+    ("concepts", {"name": "teddy"}, "/concepts"),
+    ("concepts", [{"name": "teddy", "strength": 0}], "/concepts/0/strength"),
+    ("concepts", [{"name": "teddy", "strength": 1}], "/concepts/0/strength"),
+    ("concepts", [{"name": "teddy", "strength": -1}], "/concepts/0/strength"),
+    ("concepts", [{"name": "teddy", "strength": float("nan")}], "/concepts/0/strength"),
+    ("concepts", [{"name": "teddy", "strength": 0.5, "beta": 0.5}], "/concepts/0/beta"),
+    ("concepts", [{"name": "teddy", "strength": 0.5, "tau": 0.5}], "/concepts/0/tau"),
+    ("concepts", [{"name": "teddy", "tau": 0}], "/concepts/0/tau"),
+    ("concepts", [{"name": "teddy", "colour": 1}], "/concepts/0/colour"),
+    ("concepts", [{"strength": 0.5}], "/concepts/0"),
+    ("concepts", [{"name": "other"}], "/concepts/0/name"),
+    ("colour", "red", "/colour"),
+    ("a/b~c", 1, "/a~1b~0c"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "pointer"), WRONG)
+def test_a_wrong_field_is_refused_with_its_pointer(
+    client: TestClient, teddy: str, field: str, value: Any, pointer: str
+) -> None:
+    # json.dumps writes NaN, Infinity and lone surrogates as a careless client would.
+    body = json.dumps({"prompt": "a <teddy>", field: value})
+    answer = client.post("/generate", content=body, headers={"content-type": "application/json"})
+    assert pointers(refusal(answer, 422)) == {pointer}
+    assert len(client.get("/jobs", params={"kind": "generate"}).json()["items"]) == 0
+
+
+def test_a_placeholder_that_names_no_concept_is_refused_with_the_nearest(
+    client: TestClient, teddy: str
+) -> None:
+    answer = client.post("/generate", json={"prompt": "a <tedy> and a <zebra>"})
+    problem = refusal(answer, 422, "unknown-placeholder")
+    assert "<teddy>" in problem["errors"][0]["detail"]
+    assert len(problem["errors"]) == 2
+
+
+def test_a_concept_that_is_still_training_is_a_conflict(
+    client: TestClient, service: Service
+) -> None:
+    staging.submit(service, "rex", owner_id="local")
+    refusal(client.post("/generate", json={"prompt": "a <rex>"}), 409)
+
+
+def test_somebody_elses_concept_is_unknown(client: TestClient, service: Service) -> None:
+    staging.ready(service, "hers", owner_id="somebody-else")
+    problem = refusal(client.post("/generate", json={"prompt": "a <hers>"}), 422)
+    assert problem["type"] == "/problems/unknown-placeholder"
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "status"),
+    [
+        ("{", "application/json", 400),
+        ("", "application/json", 422),
+        ("[]", "application/json", 422),
+        ("null", "application/json", 422),
+        (b"\xff\xfe", "application/json", 400),
+        ("[" * 100_000, "application/json", 400),
+        ('{"seed": 1' + "0" * 5000 + "}", "application/json", 400),
+        ('{"prompt": "x"}', "text/plain", 415),
+        ('{"prompt": "x"}', "application/x-www-form-urlencoded", 415),
+        ('{"prompt": "x"}', "", 415),
+    ],
+)
+def test_a_body_that_is_no_json_object_is_refused(
+    client: TestClient, body: Any, media_type: str, status: int
+) -> None:
+    headers = {"content-type": media_type} if media_type else {}
+    refusal(client.post("/generate", content=body, headers=headers), status)
+
+
+def test_the_same_idempotency_key_gives_the_first_answer_again(client: TestClient) -> None:
+    key = {"Idempotency-Key": "k" * 255}
+    body = {"prompt": "a dog"}
+    first = client.post("/generate", json=body, headers=key)
+    again = client.post("/generate", json=body, headers=key)
+    assert again.status_code == 202
+    assert again.json() == first.json()
+    assert again.headers["idempotency-replayed"] == "true"
+    other = client.post("/generate", json={"prompt": "a cat"}, headers=key)
+    refusal(other, 422, "idempotency-key-reused")
+    assert len(client.get("/jobs").json()["items"]) == 1
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256, "with space", "\N{SNOWMAN}".encode()])
+def test_a_key_that_no_header_can_carry_is_refused(client: TestClient, key: Any) -> None:
+    answer = client.post("/generate", json={"prompt": "a"}, headers={"Idempotency-Key": key})
+    assert pointers(refusal(answer, 422)) == {"/Idempotency-Key"}
+
+
+@pytest.mark.parametrize("prefer", ["wait=20", "respond-async, Wait = 20 ; x", 'wait="20"'])
+def test_whoever_prefers_to_wait_gets_the_finished_job(
+    client: TestClient, service: Service, prefer: str
+) -> None:
+    worker = finish_next(service)
+    answer = client.post(
+        "/generate", json={"prompt": "a dog", "num_images": 2}, headers={"Prefer": prefer}
+    )
+    worker.join()
+    assert answer.status_code == 200
+    assert answer.headers["preference-applied"] == "wait=20"
+    job = answer.json()["job"]
+    assert job["status"] == "succeeded"
+    assert answer.headers["location"] == f"/jobs/{job['id']}"
+    first, second = job["images"]
+    assert second["seed"] == first["seed"] + 1
+    assert client.get(first["url"]).headers["content-type"] == "image/png"
+
+
+def test_who_waits_in_vain_gets_the_accepted_job(client: TestClient) -> None:
+    answer = client.post("/generate", json={"prompt": "a dog"}, headers={"Prefer": "wait=1"})
+    assert answer.status_code == 202
+    assert answer.json()["job"]["status"] == "queued"
+
+
+@pytest.mark.parametrize("prefer", ["wait=0", "wait=-1", "wait=soon", "wait=", "wait", "handling=x"])
+def test_a_preference_that_means_nothing_is_ignored(client: TestClient, prefer: str) -> None:
+    answer = client.post("/generate", json={"prompt": "a dog"}, headers={"Prefer": prefer})
+    assert answer.status_code == 202
+    assert "preference-applied" not in answer.headers
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = [
+    "prompt", "negative_prompt", "concepts", "locking", "num_images", "seed",
+    "num_inference_steps", "guidance_scale", "width", "height", "scheduler",
+]  # fmt: skip
+texts = st.text(st.characters(codec=None), max_size=40)  # lone surrogates and NUL among them
+bodies = st.dictionaries(
+    st.sampled_from(FIELDS) | st.text(max_size=5), json_values | texts, max_size=4
+)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(body=bodies, prompt=texts | st.just("a <teddy:0.5>") | st.just("<teddy>"))
+def test_no_body_whatever_crashes_the_server(
+    client: TestClient, teddy: str, body: dict[str, Any], prompt: str
+) -> None:
+    content = json.dumps({"prompt": prompt, **body})
+    answer = client.post("/generate", content=content, headers={"content-type": "application/json"})
+    if answer.status_code == 429:  # a hundred accepted ones are waiting
+        refusal(answer, 429)
+    elif answer.status_code != 202:
+        assert answer.status_code in (400, 422)
+        refusal(answer, answer.status_code)

@@ -1,0 +1,186 @@
+"""OpenAPI agrees with the contract, with the method's own bounds, and with the answers."""
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from starlette.testclient import TestClient
+
+from api import schemas
+from api.openapi import GENERATE_EXAMPLES
+from perfusion_core.config import GenerateConfig, TrainConfig
+from service.gates import ConceptChoice
+from service.generations import GenerateBody
+from service.wiring import Service
+from tests.unit.api.test_generate import finish
+from tests.unit.service import staging
+
+# Every path of the contract, and what it promises to answer.
+CONTRACT = {
+    ("post", "/concepts"): {202, 400, 401, 403, 409, 413, 415, 422, 429, 503},
+    ("get", "/concepts"): {200, 401, 403, 422, 429, 503},
+    ("get", "/concepts/{ref}"): {200, 401, 403, 404, 429, 503},
+    ("delete", "/concepts/{ref}"): {204, 401, 403, 404, 429, 503},
+    ("get", "/concepts/{ref}/file"): {200, 304, 401, 403, 404, 409, 429, 503},
+    ("post", "/concepts/import"): {201, 400, 401, 403, 409, 413, 415, 422, 429, 503},
+    ("post", "/generate"): {200, 202, 400, 401, 403, 409, 413, 415, 422, 429, 503},
+    ("get", "/jobs"): {200, 401, 403, 422, 429, 503},
+    ("get", "/jobs/{id}"): {200, 401, 403, 404, 429, 503},
+    ("post", "/jobs/{id}/cancel"): {202, 401, 403, 404, 409, 429, 503},
+    ("get", "/jobs/{id}/events"): {200, 204, 401, 403, 404, 429, 503},
+    ("get", "/images/{id}"): {200, 304, 401, 403, 404, 429, 503},
+    ("get", "/healthz"): {200},
+    ("get", "/readyz"): {200, 503},
+    ("get", "/metrics"): {200, 401},
+}
+SHAPES: dict[str, set[str]] = {
+    "Concept": {
+        "id", "name", "placeholder", "superclass", "status", "base_model",
+        "covariance_fingerprint", "bytes", "sha256", "mask_source", "training", "created_at",
+        "ready_at", "job_id",
+    },
+    "Job": {
+        "id", "kind", "status", "progress", "queue_position", "attempt", "concept_id", "images",
+        "error", "created_at", "started_at", "finished_at",
+    },
+    "Progress": {"step", "total_steps", "seconds_per_step", "eta_seconds"},
+    "Image": {"id", "url", "seed", "width", "height"},
+    "Problem": {"type", "title", "status", "detail", "instance", "errors", "request_id"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def openapi(client: TestClient) -> dict[str, Any]:
+    document: dict[str, Any] = client.get("/openapi.json").json()
+    return document
+
+
+@pytest.mark.parametrize("operation", CONTRACT, ids=" ".join)
+def test_every_status_of_the_contract_is_documented(
+    openapi: dict[str, Any], operation: tuple[str, str]
+) -> None:
+    method, path = operation
+    documented = {int(status) for status in openapi["paths"][path][method]["responses"]}
+    assert CONTRACT[operation] <= documented
+
+
+def test_objects_have_the_fields_of_the_contract(openapi: dict[str, Any]) -> None:
+    for name, expected in SHAPES.items():
+        assert set(openapi["components"]["schemas"][name]["properties"]) == expected
+
+
+def operations(openapi: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (f"{method} {path}", operation)
+        for path, methods in openapi["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_every_refusal_is_documented_as_a_problem(openapi: dict[str, Any]) -> None:
+    for name, operation in operations(openapi):
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                assert list(response["content"]) == ["application/problem+json"], (name, status)
+            if status in ("429", "503"):
+                assert "Retry-After" in response["headers"]
+
+
+def test_every_operation_is_summarised_tagged_and_says_whether_it_needs_a_key(
+    openapi: dict[str, Any],
+) -> None:
+    tags = {tag["name"] for tag in openapi["tags"]}
+    for name, operation in operations(openapi):
+        assert operation["summary"], name
+        assert set(operation["tags"]) <= tags, name
+        is_open = name in ("get /healthz", "get /readyz")
+        assert operation.get("security", []) == ([] if is_open else [{"key": []}]), name
+    assert openapi["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    assert "HTTPValidationError" not in openapi["components"]["schemas"]
+
+
+@pytest.mark.parametrize(
+    ("config", "model"),
+    [(GenerateConfig, schemas.GenerateRequest), (TrainConfig, schemas.TrainingOptions)],
+)
+def test_options_and_bounds_are_those_of_the_method(config: Any, model: type[BaseModel]) -> None:
+    shown = model.model_json_schema()["properties"]
+    for each in fields(config):
+        rules = {
+            name: getattr(rule, name)
+            for rule in config.__pydantic_fields__[each.name].metadata
+            for name in ("ge", "gt", "le", "lt", "multiple_of", "max_length")
+            if hasattr(rule, name)
+        }
+        keys = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum",
+                "lt": "exclusiveMaximum", "multiple_of": "multipleOf",
+                "max_length": "maxLength"}  # fmt: skip
+        schema = shown[each.name]
+        inner = schema.get("anyOf", [schema])[0]
+        assert {keys[name]: value for name, value in rules.items()}.items() <= inner.items()
+        assert schema["description"]
+
+
+def test_what_the_schema_takes_the_use_case_takes_too() -> None:
+    taken = set(schemas.GenerateRequest.model_fields)
+    assert taken == {each.name for each in fields(GenerateBody)}
+    assert set(schemas.ConceptUse.model_fields) == {each.name for each in fields(ConceptChoice)}
+
+
+def test_the_examples_are_valid() -> None:
+    for example in GENERATE_EXAMPLES.values():
+        schemas.GenerateRequest.model_validate(example["value"])
+
+
+def closed(model: type[BaseModel], value: Any) -> None:
+    """Check an answer against its schema, with nothing missing and nothing extra."""
+    model.model_validate(value)
+    assert set(value) == set(model.model_fields)
+
+
+def test_answers_agree_with_their_schemas(
+    client: TestClient, service: Service, teddy: str
+) -> None:
+    job = client.post("/generate", json={"prompt": f"a <{teddy}>"}).json()["job"]
+    closed(schemas.Job, job)
+    finish(service, job["id"])
+    job = client.get(f"/jobs/{job['id']}").json()
+    closed(schemas.Job, job)
+    closed(schemas.Progress, job["progress"])
+    closed(schemas.Image, job["images"][0])
+    concept = client.get(f"/concepts/{teddy}").json()
+    closed(schemas.Concept, concept)
+    closed(schemas.BaseModelRef, concept["base_model"])
+    closed(schemas.JobPage, client.get("/jobs").json())
+    closed(schemas.ConceptPage, client.get("/concepts").json())
+    closed(schemas.BaseModelInfo, client.get("/base-model").json())
+    closed(schemas.Health, client.get("/healthz").json())
+
+
+def test_the_base_model_is_described_with_its_defaults_and_every_bound(
+    client: TestClient, service: Service
+) -> None:
+    info = {"resolution": 64, "defaults": {"train": {"max_train_steps": 150}, "generate": {}}}
+    staging.register_base_model(service, info=info)
+    described = client.get("/base-model").json()
+    assert described["resolution"] == {"width": 64, "height": 64}
+    assert described["defaults"]["train"]["max_train_steps"] == 150
+    assert described["defaults"]["generate"]["num_inference_steps"] == 50
+    assert described["bounds"]["generate"]["num_inference_steps"]["maximum"] == 200
+    assert "prompt" not in described["bounds"]["generate"]
+    assert set(described["bounds"]["train"]) == set(described["defaults"]["train"])
+
+
+def test_the_reference_page_names_every_route_and_loads_nothing(
+    client: TestClient, openapi: dict[str, Any]
+) -> None:
+    page = client.get("/docs")
+    for path, methods in openapi["paths"].items():
+        for method in methods:
+            assert f"<code>{method.upper()} {path}</code>" in page.text
+    for sign in ("<script", "src=", "http://", "https://", "<link", "@import"):
+        assert sign not in page.text
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "style-src 'sha256-" in policy

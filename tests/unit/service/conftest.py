@@ -1,0 +1,117 @@
+"""A real service on a fresh database and local blobs, with a clock that tests move.
+
+The database is an SQLite file. The same tests run on PostgreSQL where TEST_POSTGRES_URL names a
+server (postgresql+psycopg://...) on which databases may be made.
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url, text
+
+import migrations
+from service import db, wiring
+from service.settings import Settings
+from service.wiring import Service
+from tests.unit.service.staging import Clock, RecordedDoorbell
+
+POSTGRES_URL = os.environ.get("TEST_POSTGRES_URL")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One migrated database, copied for every test."""
+    if POSTGRES_URL is None:
+        url = f"sqlite:///{tmp_path_factory.mktemp('template')}/perfusion.db"
+        migrations.upgrade(url)
+        yield url
+        return
+    url = _create_postgres(POSTGRES_URL)
+    migrations.upgrade(url)
+    yield url
+    _drop_postgres(url)
+
+
+@pytest.fixture
+def make_database(tmp_path: Path, migrated: str) -> Iterator[Callable[[], str]]:
+    made: list[str] = []
+
+    def make() -> str:
+        if POSTGRES_URL is not None:
+            made.append(_create_postgres(migrated, template=migrated))
+            return made[-1]
+        file = tmp_path / f"{uuid.uuid4().hex}.db"
+        shutil.copy(migrated.removeprefix("sqlite:///"), file)
+        return f"sqlite:///{file}"
+
+    yield make
+    for url in made:
+        _drop_postgres(url)
+
+
+@pytest.fixture
+def make_service(
+    tmp_path: Path, make_database: Callable[[], str], clock: Clock
+) -> Iterator[Callable[..., Service]]:
+    built: list[Service] = []
+
+    def make(*, doorbell: object = None, **options: object) -> Service:
+        values = {
+            "database_url": make_database(),
+            "blobs_url": f"file:{tmp_path}/blobs{len(built)}",
+            **options,
+        }
+        wired = wiring.build(Settings.model_validate(values), clock=clock)
+        wired.doorbell.close()
+        service = Service(
+            settings=wired.settings,
+            database=wired.database,
+            blobs=wired.blobs,
+            doorbell=doorbell or RecordedDoorbell(),  # type: ignore[arg-type]
+        )
+        built.append(service)
+        return service
+
+    yield make
+    for service in built:
+        service.close()
+
+
+@pytest.fixture
+def service(make_service: Callable[..., Service]) -> Service:
+    return make_service()
+
+
+@pytest.fixture
+def doorbell(service: Service) -> RecordedDoorbell:
+    assert isinstance(service.doorbell, RecordedDoorbell)
+    return service.doorbell
+
+
+def _create_postgres(server_url: str, *, template: str = "template1") -> str:
+    name = f"test_{uuid.uuid4().hex}"
+    original = make_url(template).database if "://" in template else template
+    _execute(server_url, f'CREATE DATABASE "{name}" TEMPLATE "{original}"')
+    return make_url(server_url).set(database=name).render_as_string(hide_password=False)
+
+
+def _drop_postgres(url: str) -> None:
+    _execute(url, f'DROP DATABASE "{make_url(url).database}" WITH (FORCE)')
+
+
+def _execute(url: str, statement: str) -> None:
+    engine = db.make_engine(
+        make_url(url).set(database="postgres").render_as_string(hide_password=False)
+    )
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(statement))
+    engine.dispose()

@@ -1,0 +1,161 @@
+"""What the tests of the service use: a clock, pictures, concepts, and a worker's moves."""
+
+import io
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from PIL import Image
+
+from perfusion_core.concept import Concept as CoreConcept
+from service import concepts, leases, models_registry
+from service.leases import ClaimedJob, NewImage, TrainedConcept
+from service.models_registry import NewBaseModel
+from service.uploads import UploadedPicture
+from service.views import JobKind
+from service.wiring import Service
+
+OWNER = "owner_a"
+STRANGER = "owner_b"
+
+
+class Clock:
+    """The time, as the test wants it."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(microseconds=1)
+        return self.now
+
+    def tick(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass
+class RecordedDoorbell:
+    """A doorbell that nobody hears: tests claim jobs themselves."""
+
+    rung: list[tuple[str, JobKind]] = field(default_factory=list)
+    broken: bool = False
+
+    def ring(self, job_id: str, kind: JobKind) -> bool:
+        if self.broken:
+            return False
+        self.rung.append((job_id, kind))
+        return True
+
+    def check(self) -> None:
+        if self.broken:
+            raise ConnectionError
+
+    def close(self) -> None:
+        pass
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def picture(*, size: tuple[int, int] = (48, 40), seed: int = 0, alpha: bool = False) -> Image.Image:
+    shape = (size[1], size[0], 4 if alpha else 3)
+    pixels = np.random.default_rng(seed).integers(0, 255, shape, dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def uploaded(number: int = 1, *, seed: int = 0) -> list[UploadedPicture]:
+    """Pictures as `uploads.read_pictures` returns them, without the process that decodes."""
+    return [
+        UploadedPicture(
+            png=(png := encoded(picture(seed=seed + n))),
+            width=48,
+            height=40,
+            has_alpha=False,
+            sha256=f"{len(png):032x}{seed + n:032x}",
+        )
+        for n in range(number)
+    ]
+
+
+def core_concept(name: str = "teddy", **changes: object) -> CoreConcept:
+    values: dict[str, object] = {
+        "name": name,
+        "superclass": "bear",
+        "family": "sd1",
+        "base_model_name": "tiny",
+        "base_model_fingerprint": "base-1",
+        "covariance_fingerprint": "cov-1",
+        "o_v": np.linspace(0, 1, 64, dtype=np.float32),
+        "i_star": np.linspace(1, 2, 16, dtype=np.float32),
+        "embeddings": (np.linspace(2, 3, 16, dtype=np.float32),),
+        "mask_source": "uniform",
+        "training": {"max_train_steps": 5},
+    }
+    return CoreConcept(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def register_base_model(service: Service, **changes: object) -> None:
+    values: dict[str, object] = {
+        "name": "tiny",
+        "fingerprint": "base-1",
+        "covariance_fingerprint": "cov-1",
+        "family": "sd1",
+        "info": {"defaults": {"train": {"max_train_steps": 150}, "generate": {}}},
+    }
+    models_registry.register_base_model(service, NewBaseModel(**{**values, **changes}))  # type: ignore[arg-type]
+
+
+def submit(service: Service, name: str = "teddy", *, owner_id: str = OWNER) -> str:
+    """Create a concept; return the id of its job."""
+    answer = concepts.create(
+        service, owner_id, name=name, superclass="bear", pictures=uploaded(), training={}
+    )
+    return str(answer.body["job"]["id"])
+
+
+def claim(service: Service, job_id: str, worker_id: str = "worker-1") -> ClaimedJob:
+    claimed = leases.claim(service, job_id, worker_id=worker_id)
+    assert claimed is not None
+    return claimed
+
+
+def trained(service: Service, claimed: ClaimedJob) -> TrainedConcept:
+    """Put a concept file where a worker would, and return what a worker would say about it."""
+    data = core_concept(claimed.payload["name"]).to_bytes()
+    key = f"jobs/{claimed.id}/{claimed.attempt}/concept.safetensors"
+    service.blobs.put(key, data)
+    return TrainedConcept(
+        blob_key=key,
+        sha256="5" * 64,
+        size_bytes=len(data),
+        base_model_name="tiny",
+        base_model_fingerprint="base-1",
+        covariance_fingerprint="cov-1",
+        mask_source="uniform",
+        training={"max_train_steps": 5},
+    )
+
+
+def generated(service: Service, claimed: ClaimedJob) -> list[NewImage]:
+    images = []
+    for index, seed in enumerate(claimed.payload["seeds"]):
+        key = f"jobs/{claimed.id}/{claimed.attempt}/{index}.png"
+        service.blobs.put(key, encoded(picture(seed=index)))
+        images.append(
+            NewImage(index=index, seed=seed, width=48, height=40, blob_key=key, sha256="6" * 64)
+        )
+    return images
+
+
+def ready(service: Service, name: str = "teddy", *, owner_id: str = OWNER) -> str:
+    """Create a concept and finish its training; return the id of its job."""
+    claimed = claim(service, submit(service, name, owner_id=owner_id))
+    assert leases.finish_training(service, claimed, trained=trained(service, claimed))
+    return claimed.id
+
+
+def blob_keys(service: Service) -> set[str]:
+    return {blob.key for blob in service.blobs.list()}

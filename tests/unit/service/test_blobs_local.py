@@ -1,0 +1,103 @@
+"""Local blobs: whole or not there, and never outside their folder."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from service import blobs
+from service.blobs import BlobNotFound, check_key, check_prefix
+from service.blobs_local import LocalBlobs
+from service.errors import Unavailable
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalBlobs:
+    return LocalBlobs(tmp_path / "blobs")
+
+
+def test_what_was_put_is_there_until_it_is_deleted(store: LocalBlobs) -> None:
+    store.put("jobs/j1/1/0.png", b"one")
+    store.put("jobs/j1/1/0.png", b"two")
+    assert store.get("jobs/j1/1/0.png") == b"two"
+    store.delete("jobs/j1/1/0.png")
+    store.delete("jobs/j1/1/0.png")
+    with pytest.raises(BlobNotFound):
+        store.get("jobs/j1/1/0.png")
+    with pytest.raises(BlobNotFound):
+        store.get("jobs/j1/none")
+
+
+def test_a_folder_is_listed_and_deleted_alone(store: LocalBlobs) -> None:
+    for key in ("jobs/j1/a", "jobs/j1/2/b", "jobs/j10/c", "pictures/p/0.png"):
+        store.put(key, b"x")
+    assert {blob.key for blob in store.list("jobs/j1/")} == {"jobs/j1/a", "jobs/j1/2/b"}
+    store.delete_prefix("jobs/j1/")
+    store.delete_prefix("jobs/none/")
+    rest = list(store.list())
+    assert {blob.key for blob in rest} == {"jobs/j10/c", "pictures/p/0.png"}
+    assert rest[0].size_bytes == 1
+    assert abs(datetime.now(UTC) - rest[0].modified_at) < timedelta(minutes=1)
+    with pytest.raises(ValueError, match="every blob"):
+        store.delete_prefix("")
+
+
+def test_deleting_leaves_no_empty_folders(store: LocalBlobs, tmp_path: Path) -> None:
+    store.put("jobs/j1/1/a", b"x")
+    store.put("pictures/p/0.png", b"x")
+    store.delete("jobs/j1/1/a")
+    store.delete_prefix("pictures/p/")
+    assert list((tmp_path / "blobs").iterdir()) == []
+
+
+def test_a_write_that_fails_leaves_nothing(store: LocalBlobs, tmp_path: Path) -> None:
+    store.put("a/b", b"old")
+    with pytest.raises(TypeError):
+        store.put("a/b", "no bytes")  # type: ignore[arg-type]
+    assert store.get("a/b") == b"old"
+    assert [file.name for file in (tmp_path / "blobs" / "a").iterdir()] == ["b"]
+
+
+def test_a_write_in_progress_is_not_listed(store: LocalBlobs, tmp_path: Path) -> None:
+    store.put("a/b", b"x")
+    (tmp_path / "blobs" / "a" / ".part-1").write_bytes(b"half")
+    assert [blob.key for blob in store.list()] == ["a/b"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "/", "/etc/passwd", "../x", "a/../b", "a//b", "a/", ".hidden", "a/.part-1", "a\0b",
+     "a b", "ä", "a\\b", "x" * 201, "-rf", "a/..", "a\n"],
+)  # fmt: skip
+def test_a_key_that_is_no_plain_path_is_a_bug(store: LocalBlobs, key: str) -> None:
+    for use in (check_key, store.get, store.delete, lambda name: store.put(name, b"")):
+        with pytest.raises(ValueError, match="unsafe"):
+            use(key)
+    with pytest.raises(ValueError, match=r"prefix|unsafe"):
+        check_prefix(f"{key}/" if key else "x")
+
+
+def test_a_folder_that_cannot_be_used_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    broken = LocalBlobs(tmp_path / "file" / "blobs")
+    for use in (broken.check, lambda: broken.put("a", b""), lambda: broken.get("a")):
+        with pytest.raises(Unavailable):
+            use()
+    LocalBlobs(tmp_path / "fresh").check()
+
+
+def test_every_key_function_makes_a_safe_key() -> None:
+    for key in (
+        blobs.picture_key("concept_1", 0),
+        blobs.mask_key("concept_1", 19),
+        blobs.imported_concept_key("concept_1"),
+        blobs.state_key("job_1"),
+        blobs.preview_key("job_1"),
+    ):
+        assert check_key(key) == key
+    for prefix in (
+        blobs.pictures_prefix("concept_1"),
+        blobs.job_prefix("job_1"),
+        blobs.attempt_prefix("job_1", 3),
+    ):
+        assert check_prefix(prefix) == prefix

@@ -1,0 +1,162 @@
+"""A concept file from outside is trusted with nothing but being a concept of this base model."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from perfusion_core.concept import Concept as CoreConcept
+from service import concepts
+from service.errors import Conflict, Invalid, TooLarge, Unavailable
+from service.wiring import Service
+from tests.unit.service.staging import (
+    OWNER,
+    STRANGER,
+    blob_keys,
+    core_concept,
+    ready,
+    register_base_model,
+    submit,
+)
+
+
+@pytest.fixture(autouse=True)
+def base_model(service: Service) -> None:
+    register_base_model(service)
+
+
+def test_an_imported_concept_is_ready_at_once(service: Service) -> None:
+    core = core_concept()
+    view = concepts.import_file(service, OWNER, data=core.to_bytes())
+    assert (view.name, view.superclass, view.status.value) == ("teddy", "bear", "ready")
+    assert (view.job_id, view.mask_source) == (None, "uniform")
+    assert view.ready_at == view.created_at
+    file = concepts.read_file(service, OWNER, ref=view.id)
+    assert file.sha256 == view.sha256
+    assert len(file.data) == view.bytes
+    np.testing.assert_array_equal(CoreConcept.from_bytes(file.data).o_v, core.o_v)
+
+
+def test_a_concept_may_be_imported_under_another_name(service: Service) -> None:
+    data = core_concept().to_bytes()
+    concepts.import_file(service, OWNER, data=data)
+    view = concepts.import_file(service, OWNER, data=data, name="other")
+    assert view.placeholder == "<other>"
+    file = concepts.read_file(service, OWNER, ref="other")
+    assert CoreConcept.from_bytes(file.data).name == "other"
+
+
+def test_a_file_in_half_precision_stays_so(service: Service) -> None:
+    values = np.linspace(0, 1, 4000, dtype=np.float32)
+    core = core_concept(o_v=values)
+    small = concepts.import_file(service, OWNER, data=core.to_bytes("float16"))
+    large = concepts.import_file(service, OWNER, data=core.to_bytes(), name="large")
+    assert (small.bytes or 0) < 0.6 * (large.bytes or 0)
+
+
+def test_a_taken_name_is_a_conflict(service: Service) -> None:
+    data = core_concept().to_bytes()
+    ready(service)
+    before = blob_keys(service)
+    with pytest.raises(Conflict) as caught:
+        concepts.import_file(service, OWNER, data=data)
+    assert (caught.value.slug, blob_keys(service)) == ("name-taken", before)
+    concepts.import_file(service, STRANGER, data=data)
+    submit(service, "rex")
+    with pytest.raises(Conflict, match="it is training"):
+        concepts.import_file(service, OWNER, data=data, name="rex")
+
+
+@pytest.mark.parametrize(
+    ("field", "what"),
+    [
+        ("base_model_fingerprint", "base-model-mismatch"),
+        ("covariance_fingerprint", "covariance-mismatch"),
+    ],
+)
+def test_a_file_of_another_base_model_is_a_conflict_that_names_both(
+    service: Service, field: str, what: str
+) -> None:
+    data = core_concept(**{field: "another-one"}).to_bytes()
+    with pytest.raises(Conflict) as caught:
+        concepts.import_file(service, OWNER, data=data)
+    own = "base-1" if what.startswith("base") else "cov-1"
+    assert caught.value.slug == what
+    assert "another-one" in caught.value.detail
+    assert own in caught.value.detail
+    assert blob_keys(service) == set()
+
+
+def test_without_a_base_model_an_import_has_to_wait(make_service: object) -> None:
+    fresh: Service = make_service()  # type: ignore[operator]
+    with pytest.raises(Unavailable) as caught:
+        concepts.import_file(fresh, OWNER, data=core_concept().to_bytes())
+    assert (caught.value.slug, caught.value.retry_after_seconds) == ("no-base-model", 10)
+
+
+def foreign() -> bytes:
+    return save({"x": np.zeros(3, np.float32)}, metadata={"format": "pt"})
+
+
+def broken_metadata(**changes: str) -> bytes:
+    data = core_concept().to_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] |= changes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+
+GOOD = core_concept().to_bytes()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"hello",
+        GOOD[:100],
+        GOOD[:-1],
+        GOOD + b"x",
+        GOOD[:-4] + b"\xff\xff\xff\xff",
+        foreign(),
+        pickle.dumps({"o_v": [1.0]}),
+        b"\xff" * 64,
+        (2**63).to_bytes(8, "little") + b"{}",
+        broken_metadata(**{"perfusion.name": "../x"}),
+        broken_metadata(**{"perfusion.superclass": "a b c d"}),
+        broken_metadata(**{"perfusion.superclass": "a\0"}),
+        broken_metadata(**{"perfusion.superclass": "\ud800"}),
+        broken_metadata(**{"perfusion.mask_source": "guess"}),
+        broken_metadata(**{"perfusion.base_model": "x" * 300}),
+        broken_metadata(**{"perfusion.base_model": "\0"}),
+        broken_metadata(**{"perfusion.training": '{"loss": NaN}'}),
+        broken_metadata(**{"perfusion.training": '{"a": "\\u0000"}'}),
+        broken_metadata(**{"perfusion.training": '{"a": "\\ud800"}'}),
+        broken_metadata(**{"perfusion.training": "[]"}),
+        broken_metadata(**{"perfusion.training": "[" * 50_000}),
+        broken_metadata(**{"perfusion.training": '{"a":' + "[" * 50 + "]" * 50 + "}"}),
+    ],
+)
+def test_what_is_no_whole_concept_file_is_refused(service: Service, data: bytes) -> None:
+    with pytest.raises(Invalid) as caught:
+        concepts.import_file(service, OWNER, data=data)
+    assert caught.value.errors[0].pointer == "/file"
+    caught.value.detail.encode()
+    assert concepts.list_page(service, OWNER).items == ()
+    assert blob_keys(service) == set()
+
+
+def test_a_file_that_is_far_too_large_is_refused_unread(service: Service) -> None:
+    with pytest.raises(TooLarge):
+        concepts.import_file(service, OWNER, data=bytes(3 * 1024**2))
+
+
+@pytest.mark.parametrize("name", ["", "Teddy", "\ud800", "a\0"])
+def test_the_new_name_is_checked(service: Service, name: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        concepts.import_file(service, OWNER, data=GOOD, name=name)
+    assert caught.value.errors[0].pointer == "/name"

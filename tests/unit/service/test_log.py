@@ -1,0 +1,48 @@
+"""Logs: one line per event, with the ids that were bound, as words or as JSON."""
+
+import json
+import logging
+
+import pytest
+import structlog
+
+from service import log
+from service.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def restored() -> object:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def lines(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_json_lines_carry_the_bound_ids(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure(Settings(log_format="json"))
+    with log.bound(job_id="job_1"):
+        structlog.get_logger("worker").info("claimed", attempt=2)
+        logging.getLogger("library").warning("something %s", "odd")
+    structlog.get_logger().debug("too quiet")
+    ours, theirs = lines(capsys.readouterr().err)
+    assert (ours["event"], ours["attempt"], ours["job_id"]) == ("claimed", 2, "job_1")
+    assert (theirs["event"], theirs["level"], theirs["job_id"]) == (
+        "something odd",
+        "warning",
+        "job_1",
+    )
+    assert str(ours["timestamp"]).endswith("Z")
+
+
+def test_people_get_words(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure(Settings(log_level="warning"))
+    structlog.get_logger().warning("doorbell_failed", job_id="job_1")
+    structlog.get_logger().info("unheard")
+    written = capsys.readouterr().err
+    assert "doorbell_failed" in written
+    assert "unheard" not in written

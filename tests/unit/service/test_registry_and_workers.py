@@ -1,0 +1,37 @@
+"""What workers say about themselves: who is alive, and which base model they serve."""
+
+from service import models_registry, workers
+from service.wiring import Service
+from tests.unit.service.staging import Clock, register_base_model
+
+
+def test_a_worker_is_alive_as_long_as_it_gives_signs(service: Service, clock: Clock) -> None:
+    assert workers.live(service) == []
+    workers.seen(service, "w1", queues=["train"], device="cpu")
+    clock.tick(20)
+    workers.seen(service, "w2", queues=["generate", "train"], device="cuda")
+    assert [(view.id, view.queues, view.device) for view in workers.live(service)] == [
+        ("w1", ("train",), "cpu"),
+        ("w2", ("generate", "train"), "cuda"),
+    ]
+    clock.tick(20)
+    assert [view.id for view in workers.live(service)] == ["w2"]
+    workers.seen(service, "w1", queues=["train"], device="cpu")
+    assert len(workers.live(service)) == 2
+    workers.gone(service, "w2")
+    assert [view.id for view in workers.live(service)] == ["w1"]
+
+
+def test_the_base_model_registered_last_is_the_current_one(service: Service, clock: Clock) -> None:
+    assert models_registry.current_base_model(service) is None
+    assert models_registry.defaults(None, of="train") == {}
+    register_base_model(service)
+    register_base_model(service, fingerprint="base-2", name="other", info={})
+    current = models_registry.current_base_model(service)
+    assert current is not None
+    assert (current.name, current.fingerprint) == ("other", "base-2")
+    assert models_registry.defaults(current, of="train") == {}
+    register_base_model(service)
+    current = models_registry.current_base_model(service)
+    assert current is not None
+    assert models_registry.defaults(current, of="train") == {"max_train_steps": 150}

@@ -1,0 +1,128 @@
+"""A wrong value in the environment ends the start with a sentence that says what to change."""
+
+from typing import Any
+
+import pytest
+
+from service import settings
+from service.settings import Settings, SettingsError, load, variable_of
+
+
+def complaint(**environment: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load({f"PERFUSION_{name}": value for name, value in environment.items()})
+    return str(caught.value)
+
+
+def test_without_an_environment_everything_lies_in_one_folder() -> None:
+    options = load({})
+    assert options.database_url == "sqlite:///data/perfusion.db"
+    assert options.blobs_url == "file:data/blobs"
+    assert options.queue_url == "memory://"
+    moved = load({"PERFUSION_DATA_DIR": "/srv/perfusion"})
+    assert moved.database_url == "sqlite:////srv/perfusion/perfusion.db"
+    assert moved.blobs_url == "file:/srv/perfusion/blobs"
+
+
+def test_every_setting_can_be_given_by_its_variable() -> None:
+    options = load(
+        {
+            "PERFUSION_DATABASE_URL": "postgresql+psycopg://u:p@db/perfusion",
+            "PERFUSION_BLOBS_URL": "s3://pictures/prod",
+            "PERFUSION_QUEUE_URL": "redis://queue:6379/0",
+            "PERFUSION_DEVICE": "cuda:1",
+            "PERFUSION_AUTH": "Required",
+            "PERFUSION_BOOTSTRAP_KEY": "sk_" + "a" * 43,
+            "PERFUSION_CORS_ORIGINS": "https://a.example, http://localhost:3000",
+            "PERFUSION_LEASE_SECONDS": "60",
+            "PERFUSION_MAX_ATTEMPTS": "5",
+            "PERFUSION_LOG_LEVEL": "WARNING",
+            "PERFUSION_S3_ENDPOINT_URL": "",
+            "HOME": "/root",
+        }
+    )
+    assert options.cors_origins == ("https://a.example", "http://localhost:3000")
+    assert (options.lease_seconds, options.max_attempts) == (60.0, 5)
+    assert (options.auth, options.log_level, options.s3_endpoint_url) == (
+        "required",
+        "warning",
+        None,
+    )
+    assert "a" * 43 not in repr(options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("LEASE_SECONDS", "soon", "it is not a number"),
+        ("LEASE_SECONDS", "nan", "it is not a number"),
+        ("LEASE_SECONDS", "0", "it is less than 1"),
+        ("MAX_ATTEMPTS", "2.5", "it is not a whole number"),
+        ("MAX_ATTEMPTS", "many", "it is not a whole number"),
+        ("MAX_ATTEMPTS", "1000", "it is more than 100"),
+        ("HEARTBEAT_SECONDS", "20", "more than a third of PERFUSION_LEASE_SECONDS"),
+        ("LOG_FORMAT", "xml", "it is not one of 'console', 'json'"),
+        ("AUTH", "no", "it is not one of"),
+        ("DEVICE", "gpu", "it is no device"),
+        ("DATABASE_URL", "mysql://u:p@h/d", "sqlite:/// and postgresql+psycopg://"),
+        ("DATABASE_URL", "sqlite://", "sqlite:/// and postgresql+psycopg://"),
+        ("BLOBS_URL", "/data", "neither file:FOLDER nor s3://BUCKET/PREFIX"),
+        ("BLOBS_URL", "s3://", "neither file:FOLDER nor s3://BUCKET/PREFIX"),
+        ("QUEUE_URL", "amqp://h", "memory://, redis:// and rediss://"),
+        ("S3_ENDPOINT_URL", "localhost:8333", "http:// or https://"),
+        ("CORS_ORIGINS", "*", "never *"),
+        ("CORS_ORIGINS", "https://a.example/path", "no path"),
+        ("BOOTSTRAP_KEY", "secret", "sk_ followed by at least 32"),
+    ],
+)
+def test_a_wrong_value_is_answered_with_variable_problem_and_advice(
+    name: str, value: str, reason: str
+) -> None:
+    sentence = complaint(**{name: value})
+    assert sentence.startswith(f"PERFUSION_{name} has a wrong value")
+    assert reason in sentence
+    assert "Set it to something like" in sentence
+    assert len(sentence.splitlines()) == 1
+
+
+def test_a_short_lease_shortens_the_heartbeat_that_nobody_chose() -> None:
+    assert load({}).heartbeat_seconds == 5
+    assert load({"PERFUSION_LEASE_SECONDS": "3"}).heartbeat_seconds == 1
+
+
+def test_all_wrong_values_are_named_at_once() -> None:
+    assert len(complaint(AUTH="no", LOG_LEVEL="loud", MAX_ATTEMPTS="x").splitlines()) == 3
+
+
+def test_a_misspelt_variable_is_not_silently_ignored() -> None:
+    sentence = complaint(DATABSE_URL="sqlite:///x.db")
+    assert sentence == (
+        "PERFUSION_DATABSE_URL is not a setting. Write PERFUSION_DATABASE_URL instead."
+    )
+    load({"PERFUSION_SOMETHING_OF_ANOTHER_PROGRAM": "1"})
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "QUEUE_URL", "BLOBS_URL", "BOOTSTRAP_KEY"])
+def test_secrets_are_never_repeated(name: str) -> None:
+    assert "hunter2" not in complaint(**{name: "amqp://user:hunter2@host"})
+
+
+def test_every_setting_is_described_and_has_an_example() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert field.examples, name
+
+
+def test_the_examples_of_single_values_are_valid() -> None:
+    for name, field in Settings.model_fields.items():
+        for example in field.examples or []:
+            if " " not in str(example):
+                load({variable_of(name): str(example)})
+
+
+def test_settings_cannot_be_changed_or_invented() -> None:
+    options: Any = load({})
+    with pytest.raises(ValueError, match="frozen"):
+        options.device = "cpu"
+    with pytest.raises(ValueError, match="Extra inputs"):
+        settings.Settings(devise="cpu")  # type: ignore[call-arg]

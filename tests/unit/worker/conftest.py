@@ -1,0 +1,97 @@
+"""Real parts for the worker's tests: SQLite, local blobs, the shipped base model."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import migrations
+from perfusion_core.base_model import BaseModel
+from perfusion_core.concept import Concept
+from perfusion_core.training import train
+from service import wiring
+from service.settings import Settings
+from service.wiring import Service
+from tests.unit.worker.staging import drawing
+from worker import parts as composition
+from worker.parts import Parts
+
+BASE_MODEL = Path(__file__).parents[3] / "models" / "base"
+# Two threads on two busy cores spend their time waiting for each other.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    """The shipped base model, loaded once."""
+    return BaseModel.load(BASE_MODEL, device="cpu", covariance_dir=tmp_path_factory.mktemp("C"))
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One migrated SQLite file, copied for every test."""
+    file = tmp_path_factory.mktemp("template") / "perfusion.db"
+    migrations.upgrade(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def make_service(tmp_path: Path, migrated: Path) -> Iterator[Callable[..., Service]]:
+    built: list[Service] = []
+
+    def make(**options: Any) -> Service:
+        folder = tmp_path / f"data{len(built)}"
+        folder.mkdir()
+        shutil.copy(migrated, folder / "perfusion.db")
+        quick = {"reconcile_seconds": 0.1, "heartbeat_seconds": 0.1, "lease_seconds": 2}
+        settings = Settings.model_validate({"data_dir": str(folder), **quick, **options})
+        service = wiring.build(settings)
+        built.append(service)
+        return service
+
+    yield make
+    for service in built:
+        service.close()
+
+
+@pytest.fixture
+def service(make_service: Callable[..., Service]) -> Service:
+    return make_service()
+
+
+@pytest.fixture
+def make_parts(service: Service, base: BaseModel) -> Iterator[Callable[[], Parts]]:
+    """Makes workers without consumers: tests bring the job ids themselves."""
+    built: list[Parts] = []
+
+    def make() -> Parts:
+        parts = composition.build(service, base=base)
+        parts.resident.start()
+        assert parts.resident.wait(timeout_seconds=10)
+        parts.engine.start()
+        built.append(parts)
+        return parts
+
+    yield make
+    for parts in built:
+        parts.draining.set()
+        parts.halted.set()
+        parts.engine.stop()
+
+
+@pytest.fixture
+def parts(make_parts: Callable[[], Parts]) -> Parts:
+    return make_parts()
+
+
+@pytest.fixture(scope="session")
+def concept(base: BaseModel) -> Concept:
+    """A concept after very few steps: enough to be one."""
+    config = base.defaults.train_config({"max_train_steps": 3, "train_batch_size": 2})
+    training = train(base, [drawing()], name="rex", superclass="robot", config=config)
+    for _ in training:
+        pass
+    return training.concept()

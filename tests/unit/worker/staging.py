@@ -1,0 +1,95 @@
+"""What the worker's tests stage: pictures drawn here, and jobs accepted by the service."""
+
+import io
+import time
+from collections.abc import Callable
+from threading import Thread
+from typing import Any
+
+from PIL import Image, ImageDraw
+from sqlalchemy import select
+
+from perfusion_core.concept import Concept
+from service import blobs, concepts, generations, jobs, leases
+from service.generations import GenerateBody
+from service.leases import ClaimedJob
+from service.tables import JobEvent
+from service.uploads import UploadedPicture
+from service.views import JobView
+from service.wiring import Service
+
+OWNER = "local"
+
+
+def drawing(side: int = 64) -> Image.Image:
+    picture = Image.new("RGB", (side, side), "white")
+    pen = ImageDraw.Draw(picture)
+    pen.rectangle((side // 4, side // 4, side * 3 // 4, side * 3 // 4), fill="purple")
+    pen.ellipse((side // 3, side // 3, side // 2, side // 2), fill="yellow")
+    return picture
+
+
+def accept_training(service: Service, *, name: str = "rex", **options: Any) -> str:
+    """Accept a training and return its job's id."""
+    file = io.BytesIO()
+    drawing().save(file, "PNG")
+    picture = UploadedPicture(
+        png=file.getvalue(), width=64, height=64, has_alpha=False, sha256="0" * 64
+    )
+    answer = concepts.create(
+        service,
+        OWNER,
+        name=name,
+        superclass="robot",
+        pictures=[picture],
+        training={"max_train_steps": 3, "train_batch_size": 1, **options},
+    )
+    return str(answer.body["job"]["id"])
+
+
+def accept_generation(service: Service, prompt: str = "a photo of a dog", **options: Any) -> str:
+    """Accept a generation and return its job's id."""
+    body = GenerateBody(prompt=prompt, **{"num_inference_steps": 2, "seed": 5, **options})
+    return str(generations.request(service, OWNER, body=body).body["job"]["id"])
+
+
+def look_at(service: Service, job_id: str) -> JobView:
+    return jobs.get(service, OWNER, job_id=job_id)
+
+
+def claim(service: Service, job_id: str, worker_id: str = "somebody") -> ClaimedJob:
+    claimed = leases.claim(service, job_id, worker_id=worker_id)
+    assert claimed is not None
+    return claimed
+
+
+def add_concept(service: Service, concept: Concept) -> str:
+    """Import a concept and return its blob's key."""
+    view = concepts.import_file(service, OWNER, data=concept.to_bytes())
+    return blobs.imported_concept_key(view.id)
+
+
+def events(service: Service, job_id: str) -> list[tuple[str, int]]:
+    """The audit of a job: each status that it came to, and in which attempt."""
+    with service.database.read() as session:
+        rows = session.scalars(
+            select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.id)
+        )
+        return [(row.to_status, row.attempt) for row in rows]
+
+
+def blob_keys(service: Service, prefix: str = "") -> list[str]:
+    return sorted(blob.key for blob in service.blobs.list(prefix))
+
+
+def in_thread(run: Callable[[str], None], job_id: str) -> Thread:
+    thread = Thread(target=run, args=(job_id,), daemon=True)
+    thread.start()
+    return thread
+
+
+def wait_until(true: Callable[[], bool], *, timeout_seconds: float = 60) -> None:
+    give_up_at = time.monotonic() + timeout_seconds
+    while not true():
+        assert time.monotonic() < give_up_at, "waited in vain"
+        time.sleep(0.02)

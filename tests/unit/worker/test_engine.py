@@ -1,0 +1,231 @@
+"""The engine: pictures in company equal pictures alone, and nobody pays for a neighbour."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from perfusion_core import denoise
+from perfusion_core.base_model import BaseModel
+from perfusion_core.concept import Concept
+from perfusion_core.conditioning import ConceptUse
+from perfusion_core.config import GenerateConfig
+from perfusion_core.denoise import ImageRequest
+from perfusion_core.errors import PromptError
+from worker.device import Turns
+from worker.engine import Engine, Ticket
+from worker.errors import Draining, ImageDiverged, OutOfMemory
+
+
+@pytest.fixture
+def engine(base: BaseModel) -> Iterator[Engine]:
+    engine = Engine(lambda: base, turns=Turns())
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+def asking(prompt: str = "a photo of a dog", **options: Any) -> ImageRequest:
+    config = GenerateConfig(**{"num_inference_steps": 3, "seed": 1, **options})
+    return ImageRequest(prompt=prompt, config=config)
+
+
+def grey_levels_apart(one: Image.Image, other: Image.Image) -> int:
+    return int(np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max())
+
+
+def alone(base: BaseModel, request: ImageRequest) -> list[Image.Image]:
+    return denoise.generate(base, request.prompt, concepts=request.concepts, config=request.config)
+
+
+REQUESTS = st.builds(
+    asking,
+    st.sampled_from(["a photo of a <rex>", "a red <rex> in the snow", "a house", ""]),
+    num_inference_steps=st.integers(1, 3),
+    seed=st.integers(0, 2**32 - 1),
+    num_images=st.integers(1, 2),
+    guidance_scale=st.sampled_from([1.0, 4.0]),
+    scheduler=st.sampled_from(["ddim", "dpmpp_2m", "euler", "unipc"]),
+    width=st.sampled_from([64, 32]),
+    locking=st.sampled_from(["local", "global"]),
+)
+
+
+@settings(
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
+)
+@given(requests=st.lists(REQUESTS, min_size=2, max_size=4), left=st.integers(0, 3))
+def test_pixels_in_company_equal_pixels_alone_even_when_others_leave(
+    engine: Engine, base: BaseModel, concept: Concept, requests: list[ImageRequest], left: int
+) -> None:
+    use = {"rex": ConceptUse(concept, beta=0.7)}
+    requests = [replace(one, concepts=use if "<rex>" in one.prompt else {}) for one in requests]
+    tickets = [engine.submit(request) for request in requests]
+    if left < len(tickets) - 1:
+        tickets[left].cancel()
+    for number, (ticket, request) in enumerate(zip(tickets, requests, strict=True)):
+        samples = ticket.result(timeout_seconds=60)
+        if number == left and not samples:
+            continue
+        for sample, expected in zip(samples, alone(base, request), strict=True):
+            assert grey_levels_apart(sample.image, expected) <= 1
+
+
+def test_image_k_has_seed_plus_k_and_equals_the_image_of_that_seed(engine: Engine) -> None:
+    three = engine.submit(asking(num_images=3, seed=2**32 - 2)).result(timeout_seconds=60)
+    assert [sample.seed for sample in three] == [2**32 - 2, 2**32 - 1, 0]
+    last = engine.submit(asking(seed=0)).result(timeout_seconds=60)
+    assert grey_levels_apart(three[2].image, last[0].image) <= 1
+
+
+def test_the_same_request_alone_gives_the_same_pixels(engine: Engine) -> None:
+    first, second = (
+        engine.submit(asking(num_images=2)).result(timeout_seconds=60) for _ in range(2)
+    )
+    for one, other in zip(first, second, strict=True):
+        assert one.image.tobytes() == other.image.tobytes()
+
+
+def test_an_exploding_request_hurts_nobody(
+    engine: Engine, base: BaseModel, concept: Concept
+) -> None:
+    huge = replace(concept, o_v=np.full_like(concept.o_v, 1e38))
+    exploding = replace(asking("a photo of a <rex>"), concepts={"rex": ConceptUse(huge, beta=-5.0)})
+    good = asking(seed=9)
+    tickets = [engine.submit(one) for one in (good, exploding, good)]
+    with pytest.raises(ImageDiverged, match="diverged"):
+        tickets[1].result(timeout_seconds=60)
+    for ticket in (tickets[0], tickets[2]):
+        image = ticket.result(timeout_seconds=60)[0].image
+        assert grey_levels_apart(image, alone(base, good)[0]) <= 1
+
+
+def test_a_request_that_cannot_begin_fails_alone(engine: Engine) -> None:
+    bad = engine.submit(asking("a photo of <nobody>"))
+    good = engine.submit(asking())
+    with pytest.raises(PromptError):
+        bad.result(timeout_seconds=60)
+    assert len(good.result(timeout_seconds=60)) == 1
+
+
+def test_a_request_that_fails_in_the_middle_of_a_step_fails_alone(base: BaseModel) -> None:
+    engine = Engine(lambda: base, turns=Turns())
+    tickets = [engine.submit(asking(seed=seed, num_inference_steps=4)) for seed in range(3)]
+
+    def spoil(done: int, _: int) -> None:
+        if done == 2:
+            # Of another width than the others': the batch cannot even be put together.
+            tickets[1].trajectories[0].packed = tickets[1].trajectories[0].packed[..., :-1]
+
+    tickets[1].on_step = spoil
+    engine.start()
+    with pytest.raises(RuntimeError):
+        tickets[1].result(timeout_seconds=60)
+    for seed in (0, 2):
+        image = tickets[seed].result(timeout_seconds=60)[0].image
+        expected = alone(base, asking(seed=seed, num_inference_steps=4))[0]
+        assert grey_levels_apart(image, expected) <= 1
+    engine.stop()
+
+
+def test_a_cancelled_request_leaves_within_a_step(engine: Engine) -> None:
+    steps: list[int] = []
+    seen = threading.Event()
+
+    def on_step(done: int, total: int) -> None:
+        steps.append(done)
+        seen.set()
+
+    ticket = engine.submit(asking(num_inference_steps=200), on_step=on_step)
+    assert seen.wait(60)
+    ticket.cancel()
+    assert ticket.result(timeout_seconds=60) == []
+    assert len(steps) < 200
+    assert len(engine.submit(asking()).result(timeout_seconds=60)) == 1
+
+
+def test_a_younger_request_joins_between_steps_and_the_oldest_ends_first(engine: Engine) -> None:
+    ended: list[str] = []
+    old = engine.submit(asking(num_inference_steps=12))
+    old.future.add_done_callback(lambda _: ended.append("old"))
+    time.sleep(0.05)
+    young = engine.submit(asking(num_inference_steps=12, seed=2))
+    young.future.add_done_callback(lambda _: ended.append("young"))
+    old.result(timeout_seconds=60)
+    young.result(timeout_seconds=60)
+    assert ended == ["old", "young"]
+
+
+def test_progress_counts_every_step_of_every_image(engine: Engine) -> None:
+    seen: list[tuple[int, int]] = []
+    request = asking(num_images=2, num_inference_steps=3)
+    engine.submit(request, on_step=lambda *now: seen.append(now)).result(timeout_seconds=60)
+    assert seen == [(2, 6), (4, 6), (6, 6)]
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = _limit_memory(monkeypatch, rows=4)
+    engine = Engine(lambda: base, turns=Turns(), max_rows=16)
+    request = asking(num_images=5, num_inference_steps=2)
+    ticket = engine.submit(request)
+    engine.start()
+    samples = ticket.result(timeout_seconds=60)
+    monkeypatch.undo()
+    for sample, expected in zip(samples, alone(base, request), strict=True):
+        assert grey_levels_apart(sample.image, expected) <= 1
+    assert sizes[0] == 10
+    assert max(sizes[2:]) <= 4
+    engine.stop()
+
+
+def test_a_picture_that_does_not_fit_into_memory_alone_is_refused_in_words(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _limit_memory(monkeypatch, rows=1)
+    engine = Engine(lambda: base, turns=Turns())
+    ticket = engine.submit(asking())
+    engine.start()
+    with pytest.raises(OutOfMemory, match="smaller width and height"):
+        ticket.result(timeout_seconds=60)
+    monkeypatch.undo()
+    assert len(engine.submit(asking()).result(timeout_seconds=60)) == 1
+    engine.stop()
+
+
+def test_stopping_gives_unfinished_requests_back(base: BaseModel) -> None:
+    engine = Engine(lambda: base, turns=Turns())
+    tickets: list[Ticket] = [engine.submit(asking(num_inference_steps=200)) for _ in range(2)]
+    engine.start()
+    time.sleep(0.1)
+    engine.stop()
+    for ticket in [*tickets, engine.submit(asking())]:
+        with pytest.raises(Draining):
+            ticket.result(timeout_seconds=1)
+
+
+def _limit_memory(monkeypatch: pytest.MonkeyPatch, *, rows: int) -> list[int]:
+    """Let the real step run, but only for batches of so many rows; return the sizes tried."""
+    sizes: list[int] = []
+    real = denoise.step
+
+    def step(base: BaseModel, trajectories: list[denoise.Trajectory]) -> None:
+        sizes.append(sum(one.rows for one in trajectories))
+        if sizes[-1] > rows:
+            raise torch.OutOfMemoryError("out of memory")
+        real(base, trajectories)
+
+    monkeypatch.setattr(denoise, "step", step)
+    return sizes

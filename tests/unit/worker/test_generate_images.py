@@ -1,0 +1,117 @@
+"""A generation job: the PNG files say how they were made, and are the same for the same seed."""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from perfusion_core import denoise
+from perfusion_core.base_model import BaseModel
+from perfusion_core.concept import Concept
+from perfusion_core.conditioning import ConceptUse
+from perfusion_core.strength import beta_from_strength
+from service import jobs
+from service.views import JobStatus
+from service.wiring import Service
+from tests.unit.worker.staging import OWNER, accept_generation, add_concept, in_thread, look_at
+from worker.parts import Parts
+from worker.runner import Runner
+
+
+def generated(service: Service, parts: Parts, prompt: str, **options: Any) -> list[bytes]:
+    job_id = accept_generation(service, prompt, **options)
+    Runner(parts).run(job_id)
+    job = look_at(service, job_id)
+    assert job.status is JobStatus.SUCCEEDED, job.error
+    return [jobs.read_image(service, OWNER, image_id=image.id).data for image in job.images]
+
+
+def opened(data: bytes) -> Any:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def test_the_same_request_gives_the_same_bytes_and_another_seed_gives_others(
+    service: Service, parts: Parts, concept: Concept
+) -> None:
+    add_concept(service, concept)
+    first = generated(service, parts, "a photo of a <rex>", num_images=2)
+    second = generated(service, parts, "a photo of a <rex>", num_images=2)
+    assert first == second
+    assert first[0] != first[1]
+    assert generated(service, parts, "a photo of a <rex>", seed=6)[0] != first[0]
+
+
+def test_a_job_gives_the_pixels_of_the_library_call(
+    service: Service, parts: Parts, base: BaseModel, concept: Concept
+) -> None:
+    add_concept(service, concept)
+    data = generated(service, parts, "a <rex:0.6> in the snow", num_inference_steps=3)[0]
+    config = base.defaults.generate_config({"num_inference_steps": 3, "seed": 5})
+    use = ConceptUse(concept, beta=beta_from_strength(0.6))
+    expected = denoise.generate(
+        base, "a <rex:0.6> in the snow", concepts={"rex": use}, config=config
+    )
+    assert np.array_equal(np.asarray(opened(data)), np.asarray(expected[0]))
+
+
+def test_the_parameters_chunk_reads_like_a_web_uis(service: Service, parts: Parts) -> None:
+    data = generated(
+        service,
+        parts,
+        "a photo of a dog",
+        negative_prompt="blurry, dark",
+        guidance_scale=6.0,
+        scheduler="dpmpp_2m",
+    )[0]
+    base = parts.resident.base()
+    side = base.default_resolution
+    assert opened(data).text["parameters"] == (
+        "a photo of a dog\n"
+        "Negative prompt: blurry, dark\n"
+        f"Steps: 2, Sampler: DPM++ 2M, CFG scale: 6, Seed: 5, Size: {side}x{side}, "
+        f"Model hash: {base.fingerprint[:10]}, Model: {base.name}"
+    )
+
+
+def test_the_perfusion_chunk_holds_all_that_the_image_depends_on(
+    service: Service, parts: Parts, concept: Concept
+) -> None:
+    add_concept(service, concept)
+    second = generated(service, parts, "a <rex:0.6>, ünïcode", num_images=2)[1]
+    about = json.loads(opened(second).text["perfusion"])
+    assert about["seed"] == 6
+    assert about["request"]["seed"] == 5
+    assert about["request"]["prompt"] == "a <rex:0.6>, ünïcode"
+    assert about["base_model"]["fingerprint"] == parts.resident.base().fingerprint
+    (used,) = about["concepts"]
+    assert used["name"] == "rex"
+    assert used["beta"] == beta_from_strength(0.6)
+    assert len(used["sha256"]) == 64
+    assert "job" not in second.decode("latin-1")
+
+
+def test_jobs_side_by_side_share_batches_and_all_succeed(service: Service, parts: Parts) -> None:
+    job_ids = [accept_generation(service, f"a photo of {n} dogs", seed=n) for n in range(5)]
+    threads = [in_thread(Runner(parts).run, job_id) for job_id in job_ids]
+    for thread in threads:
+        thread.join(60)
+    together = [look_at(service, job_id) for job_id in job_ids]
+    assert {job.status for job in together} == {JobStatus.SUCCEEDED}
+    alone = opened(generated(service, parts, "a photo of 3 dogs", seed=3)[0])
+    image_id = together[3].images[0].id
+    beside = opened(jobs.read_image(service, OWNER, image_id=image_id).data)
+    apart = np.abs(np.asarray(alone, np.int16) - np.asarray(beside, np.int16))
+    assert apart.max() <= 1
+
+
+def test_an_imported_concept_is_used_under_the_name_that_its_owner_gave_it(
+    service: Service, parts: Parts, concept: Concept
+) -> None:
+    from service import concepts
+
+    concepts.import_file(service, OWNER, data=concept.to_bytes(), name="dino")
+    assert len(generated(service, parts, "a photo of a <dino>")) == 1

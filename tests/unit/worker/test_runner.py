@@ -1,0 +1,273 @@
+"""The laws of a job's life, on real SQLite and local blobs: it ends exactly once, in every case."""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+
+import pytest
+from structlog.testing import capture_logs
+
+from perfusion_core.base_model import BaseModel
+from perfusion_core.concept import Concept
+from perfusion_core.errors import TrainingDiverged
+from service import blobs, jobs, reconciler
+from service.leases import ClaimedJob
+from service.views import JobKind, JobStatus
+from service.wiring import Service
+from tests.unit.worker.staging import (
+    OWNER,
+    accept_generation,
+    accept_training,
+    add_concept,
+    blob_keys,
+    claim,
+    events,
+    in_thread,
+    look_at,
+    wait_until,
+)
+from worker.parts import Parts
+from worker.pulse import Pulse
+from worker.runner import Runner, Work
+
+
+def works_until(released: Event, *, result: Callable[[ClaimedJob], bool]) -> Work:
+    """Work that takes steps until the test lets it end."""
+
+    def work(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
+        parts.service.blobs.put(f"{blobs.attempt_prefix(claimed.id, claimed.attempt)}0.png", b"x")
+        step = 0
+        while not released.is_set():
+            step += 1
+            pulse.report(step, 1000)
+            pulse.check()
+            time.sleep(0.01)
+        return result(claimed)
+
+    return work
+
+
+def runner_of(parts: Parts, work: Work) -> Runner:
+    return Runner(parts, work={JobKind.TRAIN: work, JobKind.GENERATE: work})
+
+
+def failing(error: Exception) -> Work:
+    def work(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
+        raise error
+
+    return work
+
+
+def test_a_job_ends_exactly_once_and_a_double_message_is_ignored(
+    service: Service, parts: Parts
+) -> None:
+    job_id = accept_generation(service)
+    runner = Runner(parts)
+    threads = [in_thread(runner.run, job_id) for _ in range(4)]
+    for thread in threads:
+        thread.join(60)
+    runner.run(job_id)
+    assert look_at(service, job_id).status is JobStatus.SUCCEEDED
+    assert events(service, job_id) == [("queued", 0), ("running", 1), ("succeeded", 1)]
+    assert len(look_at(service, job_id).images) == 1
+
+
+def test_a_message_about_no_job_is_ignored(parts: Parts) -> None:
+    Runner(parts).run("")
+    Runner(parts).run("job_of_another_database")
+
+
+def test_a_job_cancelled_before_it_starts_is_never_claimed(service: Service, parts: Parts) -> None:
+    job_id = accept_training(service)
+    jobs.cancel(service, OWNER, job_id=job_id)
+    Runner(parts).run(job_id)
+    assert events(service, job_id) == [("queued", 0), ("cancelled", 0)]
+
+
+@pytest.mark.parametrize("kind", JobKind)
+def test_a_running_job_is_cancelled_within_a_second(
+    service: Service, parts: Parts, kind: JobKind
+) -> None:
+    if kind is JobKind.TRAIN:
+        job_id = accept_training(service, max_train_steps=5000)
+    else:
+        job_id = accept_generation(service, num_inference_steps=200, num_images=8)
+    thread = in_thread(Runner(parts).run, job_id)
+    wait_until(lambda: look_at(service, job_id).progress.step > 0)
+    jobs.cancel(service, OWNER, job_id=job_id)
+    asked_at = time.monotonic()
+    thread.join(60)
+    assert time.monotonic() - asked_at < 5  # idle: under one second; these machines are shared
+    assert look_at(service, job_id).status is JobStatus.CANCELLED
+    assert blob_keys(service, blobs.job_prefix(job_id)) == []
+
+
+def test_a_result_that_comes_with_a_cancellation_is_not_kept(
+    service: Service, parts: Parts
+) -> None:
+    job_id = accept_generation(service)
+
+    def result(claimed: ClaimedJob) -> bool:
+        jobs.cancel(service, OWNER, job_id=job_id)
+        return False  # what finish_generation answers then
+
+    released = Event()
+    released.set()
+    runner_of(parts, works_until(released, result=result)).run(job_id)
+    assert look_at(service, job_id).status is JobStatus.CANCELLED
+
+
+def test_a_lost_lease_discards_the_work_and_the_job_ends_elsewhere(
+    service: Service, make_parts: Callable[[], Parts]
+) -> None:
+    job_id = accept_generation(service)
+    released = Event()
+    zombie = runner_of(make_parts(), works_until(released, result=lambda _: True))
+    thread = in_thread(zombie.run, job_id)
+    wait_until(lambda: bool(blob_keys(service, blobs.job_prefix(job_id))))
+    # What the reconciler does once a lease has run out.
+    assert reconciler.orphans_at_start(service) == 1
+    thread.join(30)
+    assert blob_keys(service, blobs.job_prefix(job_id)) == []
+    assert look_at(service, job_id).status is JobStatus.QUEUED
+    Runner(make_parts()).run(job_id)
+    assert [status for status, _ in events(service, job_id)] == [
+        "queued",
+        "running",
+        "queued",
+        "running",
+        "succeeded",
+    ]
+    assert len(look_at(service, job_id).images) == 1
+
+
+def test_a_job_keeps_its_lease_for_as_long_as_it_works(service: Service, parts: Parts) -> None:
+    job_id = accept_generation(service)
+    released = Event()
+    thread = in_thread(runner_of(parts, works_until(released, result=lambda _: True)).run, job_id)
+    beyond = time.monotonic() + 1.5 * service.settings.lease_seconds
+    while time.monotonic() < beyond:
+        assert reconciler.reconcile(service).requeued == 0
+        time.sleep(0.1)
+    assert look_at(service, job_id).status is JobStatus.RUNNING
+    assert look_at(service, job_id).progress.total_steps == 1000
+    jobs.cancel(service, OWNER, job_id=job_id)
+    thread.join(30)
+
+
+def test_a_damaged_concept_file_is_a_named_problem(
+    service: Service, parts: Parts, concept: Concept
+) -> None:
+    key = add_concept(service, concept)
+    job_id = accept_generation(service, "a photo of a <rex>")
+    service.blobs.put(key, b"not what it was")
+    Runner(parts).run(job_id)
+    job = look_at(service, job_id)
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert job.error["type"] == "/problems/concept-file"
+    assert "train it again" in job.error["detail"]
+
+
+def test_a_concept_that_was_deleted_meanwhile_is_a_named_problem(
+    service: Service, parts: Parts, concept: Concept
+) -> None:
+    key = add_concept(service, concept)
+    job_id = accept_generation(service, "a photo of a <rex>")
+    service.blobs.delete(key)
+    Runner(parts).run(job_id)
+    error = look_at(service, job_id).error
+    assert error is not None
+    assert error["type"] == "/problems/file-gone"
+
+
+def test_an_error_of_the_method_reaches_the_owner_in_its_own_words(
+    service: Service, parts: Parts
+) -> None:
+    job_id = accept_training(service)
+    runner_of(parts, failing(TrainingDiverged("Try a learning_rate below 0.03."))).run(job_id)
+    assert look_at(service, job_id).error == {
+        "type": "/problems/training-diverged",
+        "title": "Training diverged",
+        "detail": "Try a learning_rate below 0.03.",
+    }
+
+
+def test_an_unexpected_error_shows_only_an_id_whose_trace_is_in_the_log(
+    service: Service, parts: Parts
+) -> None:
+    job_id = accept_generation(service)
+    with capture_logs() as lines:
+        runner_of(parts, failing(ZeroDivisionError("secret detail"))).run(job_id)
+    job = look_at(service, job_id)
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert job.error["type"] == "/problems/internal"
+    assert "secret" not in str(job.error)
+    line = next(line for line in lines if line["event"] == "job.unexpected_error")
+    assert line["report"] in job.error["detail"]
+    assert isinstance(line["exc_info"], ZeroDivisionError)
+
+
+def test_a_job_that_takes_its_worker_down_fails_after_its_attempts(service: Service) -> None:
+    job_id = accept_generation(service)
+    for _ in range(service.settings.max_attempts):
+        assert look_at(service, job_id).status is JobStatus.QUEUED
+        claim(service, job_id)
+        reconciler.orphans_at_start(service)
+    job = look_at(service, job_id)
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert job.error["type"] == "/problems/worker-lost"
+    assert job.attempt == 3
+
+
+def test_a_store_that_is_away_sends_the_job_back_without_spending_an_attempt(
+    service: Service, parts: Parts
+) -> None:
+    job_id = accept_generation(service)
+    folder = Path(service.settings.data_dir) / "blobs"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.write_text("in the way")
+    for _ in range(service.settings.max_attempts + 1):
+        Runner(parts).run(job_id)
+        assert look_at(service, job_id).status is JobStatus.QUEUED
+    folder.unlink()
+    Runner(parts).run(job_id)
+    assert look_at(service, job_id).status is JobStatus.SUCCEEDED
+
+
+def test_a_broken_device_ends_the_claims_of_this_process(service: Service, parts: Parts) -> None:
+    first, second = accept_generation(service), accept_generation(service)
+    broken = RuntimeError("CUDA error: an illegal memory access was encountered")
+    runner_of(parts, failing(broken)).run(first)
+    Runner(parts).run(second)
+    assert parts.broken.is_set()
+    assert look_at(service, first).status is JobStatus.QUEUED
+    assert events(service, second) == [("queued", 0)]
+
+
+def test_a_draining_worker_claims_nothing(service: Service, parts: Parts) -> None:
+    job_id = accept_generation(service)
+    parts.draining.set()
+    Runner(parts).run(job_id)
+    assert events(service, job_id) == [("queued", 0)]
+
+
+def test_a_base_model_that_cannot_be_loaded_leaves_jobs_in_the_queue(
+    make_service: Callable[..., Service], base: BaseModel
+) -> None:
+    from worker import parts as composition
+
+    service = make_service(base_model="no/such-folder")
+    parts = composition.build(service)
+    job_id = accept_generation(service)
+    with capture_logs() as lines:
+        parts.resident.start()
+        Runner(parts).run(job_id)
+        parts.resident.stop()
+    assert look_at(service, job_id).status is JobStatus.QUEUED
+    assert "no/such-folder" in (parts.resident.problem or "")
+    assert [line["event"] for line in lines] == ["base_model.not_loaded"]

@@ -1,0 +1,149 @@
+"""A training job: progress, previews, a state to go on from, and one concept file."""
+
+import io
+from collections.abc import Callable
+from threading import Thread
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from perfusion_core.base_model import BaseModel
+from perfusion_core.concept import Concept
+from service import blobs, concepts, jobs
+from service.blobs import BlobNotFound
+from service.views import ConceptStatus, JobStatus
+from service.wiring import Service
+from tests.unit.worker.staging import (
+    OWNER,
+    accept_training,
+    blob_keys,
+    events,
+    in_thread,
+    look_at,
+    wait_until,
+)
+from worker.parts import Parts
+from worker.runner import Runner
+
+
+def trained_file(service: Service, name: str = "rex") -> bytes:
+    return concepts.read_file(service, OWNER, ref=name).data
+
+
+def drain_after(service: Service, parts: Parts, job_id: str, *, steps: int) -> Thread:
+    thread = in_thread(Runner(parts).run, job_id)
+    wait_until(lambda: look_at(service, job_id).progress.step >= steps)
+    parts.draining.set()
+    thread.join(60)
+    return thread
+
+
+def test_a_training_ends_with_a_ready_concept_and_its_file(
+    service: Service, parts: Parts, base: BaseModel
+) -> None:
+    job_id = accept_training(service, max_train_steps=4)
+    Runner(parts).run(job_id)
+    job = look_at(service, job_id)
+    assert (job.status, job.progress.step, job.progress.total_steps) == (JobStatus.SUCCEEDED, 4, 4)
+    view = concepts.get(service, OWNER, ref="rex")
+    assert view.status is ConceptStatus.READY
+    assert view.mask_source == "uniform"
+    assert view.training["max_train_steps"] == 4
+    concept = Concept.from_bytes(trained_file(service))
+    base.check(concept)
+    assert (concept.name, concept.superclass) == ("rex", "robot")
+    assert blob_keys(service, blobs.job_prefix(job_id)) == [f"jobs/{job_id}/1/concept.safetensors"]
+
+
+def test_a_drained_training_goes_on_from_its_state_and_ends_with_the_same_concept(
+    service: Service, make_parts: Callable[[], Parts]
+) -> None:
+    whole = accept_training(service, name="whole", max_train_steps=16)
+    Runner(make_parts()).run(whole)
+    job_id = accept_training(service, name="interrupted", max_train_steps=16)
+    drain_after(service, make_parts(), job_id, steps=3)
+    drained = look_at(service, job_id)
+    assert drained.status is JobStatus.QUEUED
+    assert drained.progress.step < 16
+    assert service.blobs.get(blobs.state_key(job_id))
+    second = make_parts()
+    Runner(second).run(job_id)
+    assert look_at(service, job_id).status is JobStatus.SUCCEEDED
+    interrupted = Concept.from_bytes(trained_file(service, "interrupted"))
+    expected = Concept.from_bytes(trained_file(service, "whole"))
+    assert np.array_equal(interrupted.o_v, expected.o_v)
+    assert np.array_equal(interrupted.i_star, expected.i_star)
+    assert np.array_equal(interrupted.embeddings, expected.embeddings)
+    with pytest.raises(BlobNotFound):
+        service.blobs.get(blobs.state_key(job_id))
+
+
+def test_a_drain_spends_no_attempt(service: Service, make_parts: Callable[[], Parts]) -> None:
+    job_id = accept_training(service, max_train_steps=5000)
+    for round_ in range(service.settings.max_attempts + 1):
+        drain_after(service, make_parts(), job_id, steps=round_ + 1)
+        assert look_at(service, job_id).status is JobStatus.QUEUED
+    assert {status for status, _ in events(service, job_id)} == {"queued", "running"}
+
+
+def test_the_state_is_saved_now_and_then_while_training(
+    make_service: Callable[..., Service], base: BaseModel
+) -> None:
+    service = make_service(checkpoint_seconds=0.1)
+    from worker import parts as composition
+
+    parts = composition.build(service, base=base)
+    parts.resident.start()
+    parts.engine.start()
+    job_id = accept_training(service, max_train_steps=5000)
+    thread = in_thread(Runner(parts).run, job_id)
+    wait_until(lambda: blobs.state_key(job_id) in blob_keys(service))
+    jobs.cancel(service, OWNER, job_id=job_id)
+    thread.join(60)
+    parts.engine.stop()
+    assert look_at(service, job_id).status is JobStatus.CANCELLED
+
+
+def test_a_state_that_cannot_be_used_costs_time_but_not_the_job(
+    service: Service, parts: Parts
+) -> None:
+    job_id = accept_training(service)
+    service.blobs.put(blobs.state_key(job_id), b"of another release")
+    Runner(parts).run(job_id)
+    assert look_at(service, job_id).status is JobStatus.SUCCEEDED
+
+
+def test_a_preview_shows_the_concept_while_it_is_trained(service: Service, parts: Parts) -> None:
+    job_id = accept_training(service, max_train_steps=5000, train_batch_size=8)
+    thread = in_thread(Runner(parts).run, job_id)
+    wait_until(lambda: blobs.preview_key(job_id) in blob_keys(service), timeout_seconds=120)
+    file = jobs.preview(service, OWNER, job_id=job_id)
+    jobs.cancel(service, OWNER, job_id=job_id)
+    thread.join(60)
+    assert file.startswith(b"\x89PNG")
+
+
+def test_a_picture_that_is_gone_is_a_named_problem(service: Service, parts: Parts) -> None:
+    job_id = accept_training(service)
+    concept_id = look_at(service, job_id).concept_id
+    assert concept_id is not None
+    service.blobs.delete(blobs.picture_key(concept_id, 0))
+    Runner(parts).run(job_id)
+    error = look_at(service, job_id).error
+    assert error is not None
+    assert error["type"] == "/problems/file-gone"
+    assert concepts.get(service, OWNER, ref="rex").status is ConceptStatus.FAILED
+
+
+def test_alpha_serves_as_the_mask_through_the_whole_chain(service: Service, parts: Parts) -> None:
+    job_id = accept_training(service)
+    concept_id = look_at(service, job_id).concept_id
+    assert concept_id is not None
+    picture = Image.new("RGBA", (64, 64), (200, 30, 30, 0))
+    picture.paste((200, 30, 30, 255), (16, 16, 48, 48))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    service.blobs.put(blobs.picture_key(concept_id, 0), file.getvalue())
+    Runner(parts).run(job_id)
+    assert concepts.get(service, OWNER, ref="rex").mask_source == "alpha"

@@ -1,0 +1,87 @@
+"""A worker inside another program's process: the embedded default, and the body of `standalone`.
+
+The same Celery app, tasks, claims and leases as in a deployment of many processes; with
+`memory://` the messages merely stay inside. Signals belong to the caller, who calls `stop`.
+"""
+
+import time
+from collections.abc import Mapping
+from threading import Thread
+
+import structlog
+
+from perfusion_core.base_model import BaseModel
+from service.views import JobKind
+from service.wiring import Service
+from worker import parts as composition
+from worker.consumers import Consumers
+from worker.parts import Parts
+from worker.reconciler import Reconciler
+from worker.runner import Runner
+
+# Generations wait in slots for their rows of a batch; a training needs the device to itself.
+_GENERATE_SLOTS = 8
+_TRAIN_SLOTS = 1
+DRAIN_SECONDS = 10.0
+"""How long a stop lets generations finish before they go back to the queue."""
+_STOP_SECONDS = 50.0
+_log = structlog.get_logger("perfusion.worker")
+
+
+class Embedded:
+    """A running worker. Stop it once; a stopped one is not started again."""
+
+    def __init__(self, parts: Parts, *, slots: Mapping[str, int]) -> None:
+        self.parts = parts
+        self._consumers = Consumers(
+            parts.service.settings,
+            run_job=Runner(parts).run,
+            slots=slots,
+            worker_id=parts.worker_id,
+        )
+        self._reconciler = Reconciler(parts, queues=sorted(slots))
+
+    def start(self) -> None:
+        """Start every thread, and return before the base model is loaded."""
+        self.parts.resident.start()
+        self.parts.engine.start()
+        self._reconciler.start()
+        self._consumers.start()
+
+    def stop(self, *, drain_seconds: float = DRAIN_SECONDS) -> bool:
+        """Let trainings save their state and generations end; wait for all threads.
+
+        What does not end in time goes back to the queue. False where a job does not even notice:
+        then its lease does the rest.
+        """
+        began = time.monotonic()
+        _log.info("worker.stopping")
+        self.parts.draining.set()
+        self.parts.resident.stop()
+        halt = Thread(target=self._halt_after, args=(drain_seconds,), daemon=True)
+        halt.start()
+        idle = self._consumers.stop(timeout_seconds=drain_seconds + _STOP_SECONDS)
+        self.parts.halted.set()
+        self.parts.engine.stop()
+        self._reconciler.stop()
+        _log.info("worker.stopped", idle=idle, seconds=round(time.monotonic() - began, 2))
+        return idle
+
+    def _halt_after(self, seconds: float) -> None:
+        if not self.parts.halted.wait(seconds):
+            self.parts.halted.set()
+
+
+def start(
+    service: Service, *, slots: Mapping[str, int] | None = None, base: BaseModel | None = None
+) -> Embedded:
+    """Start a worker on all queues, in threads of this process; `base` may be loaded already."""
+    parts = composition.build(service, base=base)
+    worker = Embedded(parts, slots=default_slots() if slots is None else slots)
+    worker.start()
+    return worker
+
+
+def default_slots() -> dict[str, int]:
+    """How many jobs of each queue one process runs at once."""
+    return {JobKind.GENERATE.value: _GENERATE_SLOTS, JobKind.TRAIN.value: _TRAIN_SLOTS}

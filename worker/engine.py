@@ -1,0 +1,237 @@
+"""The engine: one thread that samples for all generation jobs of this process.
+
+Between any two steps jobs may join and leave. Each step takes the oldest unfinished picture and
+as many others of its latent shape as fit, in order of age, and advances them in one U-Net batch
+(perfusion_core.denoise). A job that fails does so alone.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import Condition, Thread
+
+import structlog
+from PIL import Image
+
+from perfusion_core import denoise
+from perfusion_core.base_model import BaseModel
+from perfusion_core.denoise import ImageRequest, Trajectory
+from worker.device import Turns, free_memory, is_out_of_memory
+from worker.errors import Draining, ImageDiverged, OutOfMemory
+
+OnStep = Callable[[int, int], None]
+# A CPU gains little from wide batches, and they make the oldest wait for the youngest.
+_MOST_ROWS_ON_CPU = 8
+_MOST_ROWS = 32
+_log = structlog.get_logger("perfusion.worker")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A finished picture and the seed of its noise."""
+
+    image: Image.Image
+    seed: int
+
+
+@dataclass(eq=False, kw_only=True)
+class Ticket:
+    """One request in the engine: wait for its `result`, or `cancel` it at any time."""
+
+    request: ImageRequest
+    on_step: OnStep | None
+    cancelled: bool = False
+    trajectories: list[Trajectory] = field(default_factory=list)
+    samples: dict[int, Sample] = field(default_factory=dict)
+    future: "Future[list[Sample]]" = field(default_factory=Future)
+
+    def cancel(self) -> None:
+        """Leave the engine at the next step; after the end it changes nothing."""
+        self.cancelled = True
+
+    def result(self, *, timeout_seconds: float | None = None) -> list[Sample]:
+        """Return the pictures, raise what went wrong, or TimeoutError when they take longer."""
+        return self.future.result(timeout_seconds)
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is a result or an error."""
+        return self.future.done()
+
+    def end(self, error: Exception | None = None) -> None:
+        """Resolve the future: with `error`, or with the pictures."""
+        if error is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result([self.samples[index] for index in sorted(self.samples)])
+        self.trajectories = []
+
+
+_Row = tuple[Ticket, Trajectory]
+
+
+class Engine:
+    """Packs the trajectories of many requests into batches; `submit` from any thread."""
+
+    def __init__(
+        self, base: Callable[[], BaseModel], *, turns: Turns, max_rows: int | None = None
+    ) -> None:
+        """`base` is called once there is work; `max_rows` bounds a U-Net batch (2 per picture)."""
+        self._base = base
+        self._turns = turns
+        self._max_rows = max_rows
+        # Shapes whose batches did not fit into memory, and how many rows they may take since.
+        self._rows_that_fit: dict[tuple[int, ...], int] = {}
+        self._changed = Condition()
+        self._arrivals: list[Ticket] = []
+        self._tickets: list[Ticket] = []  # in order of age; the engine's thread alone touches it
+        self._stopped = False
+        self._thread = Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Start the engine's thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the present step; requests that are left raise Draining."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def submit(self, request: ImageRequest, *, on_step: OnStep | None = None) -> Ticket:
+        """Queue a request; `on_step(steps done, steps in all)` is called as it advances."""
+        ticket = Ticket(request=request, on_step=on_step)
+        with self._changed:
+            if self._stopped:
+                ticket.end(Draining())
+            else:
+                self._arrivals.append(ticket)
+                self._changed.notify()
+        return ticket
+
+    def _run(self) -> None:
+        while self._wait_for_work():
+            try:
+                self._cycle()
+            except Exception as error:
+                # A bug here must not silence the engine: these requests fail, later ones do not.
+                _log.exception("engine.failed")
+                for ticket in self._tickets:
+                    _fail(ticket, error)
+            self._tickets = [ticket for ticket in self._tickets if not ticket.ended]
+        for ticket in self._tickets + self._arrivals:
+            _fail(ticket, Draining())
+
+    def _wait_for_work(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._arrivals or self._tickets or self._stopped)
+            if not self._tickets:
+                self._rows_that_fit.clear()
+            self._tickets += self._arrivals
+            self._arrivals = []
+            return not self._stopped
+
+    def _cycle(self) -> None:
+        for ticket in self._tickets:
+            if ticket.cancelled:
+                ticket.end()
+            elif not ticket.trajectories:
+                self._begin(ticket)
+        batch = self._choose()
+        if batch:
+            self._advance(batch)
+        for ticket in self._tickets:
+            self._collect(ticket)
+
+    def _begin(self, ticket: Ticket) -> None:
+        try:
+            with self._turns.generation():
+                ticket.trajectories = denoise.start(self._base(), ticket.request)
+        except Exception as error:
+            _fail(ticket, error)
+
+    def _choose(self) -> list[_Row]:
+        """The oldest unfinished trajectory, and those of its shape that fit beside it."""
+        waiting = [
+            (ticket, one)
+            for ticket in self._tickets
+            for one in ticket.trajectories
+            if not one.finished
+        ]
+        if not waiting:
+            return []
+        shape = waiting[0][1].latent_shape
+        room = self._rows_that_fit.get(shape, self._most_rows())
+        batch: list[_Row] = []
+        for ticket, one in waiting:
+            if one.latent_shape == shape:
+                if batch and one.rows > room:
+                    break
+                batch.append((ticket, one))
+                room -= one.rows
+        return batch
+
+    def _advance(self, batch: list[_Row]) -> None:
+        before = [one.step_index for _, one in batch]
+        try:
+            with self._turns.generation():
+                denoise.step(self._base(), [one for _, one in batch])
+        except Exception as error:
+            if len(batch) == 1:
+                _fail(batch[0][0], error)
+            elif is_out_of_memory(error):
+                free_memory()
+                rows = sum(one.rows for _, one in batch) // 2
+                self._rows_that_fit[batch[0][1].latent_shape] = rows
+                _log.warning("engine.batch_halved", rows=rows)
+            else:
+                # Whose fault it is shows when each takes the step alone.
+                for row, index in zip(batch, before, strict=True):
+                    if not row[0].ended and row[1].step_index == index:
+                        self._advance([row])
+            return
+        for ticket in dict.fromkeys(ticket for ticket, _ in batch):
+            if ticket.on_step is not None:
+                done = sum(one.step_index for one in ticket.trajectories)
+                ticket.on_step(done, sum(one.total_steps for one in ticket.trajectories))
+
+    def _collect(self, ticket: Ticket) -> None:
+        """Decode what has finished; a request with all its pictures is done."""
+        for index, one in enumerate(ticket.trajectories):
+            if one.finished and index not in ticket.samples:
+                try:
+                    ticket.samples[index] = self._decode(one)
+                except Exception as error:
+                    _fail(ticket, error)
+                    return
+        if ticket.trajectories and len(ticket.samples) == len(ticket.trajectories):
+            ticket.end()
+
+    def _decode(self, one: Trajectory) -> Sample:
+        if not bool(one.latents.isfinite().all()):
+            raise ImageDiverged(
+                f"The image of seed {one.seed} diverged: a concept or the guidance is too strong. "
+                "Lower the strengths or guidance_scale."
+            )
+        with self._turns.generation():
+            return Sample(image=denoise.decode(self._base(), one), seed=one.seed)
+
+    def _most_rows(self) -> int:
+        if self._max_rows is None:
+            on_cpu = self._base().device.type == "cpu"
+            self._max_rows = _MOST_ROWS_ON_CPU if on_cpu else _MOST_ROWS
+        return self._max_rows
+
+
+def _fail(ticket: Ticket, error: Exception) -> None:
+    if ticket.ended:
+        return
+    if is_out_of_memory(error):
+        free_memory()
+        error = OutOfMemory(
+            "The device's memory does not suffice for an image of this size: ask for a smaller "
+            "width and height."
+        )
+    ticket.end(error)

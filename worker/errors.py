@@ -1,0 +1,43 @@
+"""What ends a job's work before its result, as one tree. Sentences are for the job's owner.
+
+WorkerError
+├── Interrupted         the work stops, for a reason outside of it
+│   ├── CancelRequested its owner does not want it any more
+│   ├── LeaseLost       somebody else may have the job: discard and say nothing
+│   └── Draining        this process is stopping: the job goes back to the queue
+├── OutOfMemory         the device has too little memory even for this job alone
+├── ImageDiverged       sampling came to numbers that are no picture
+└── FileGone            a file that the job needs was deleted after it was accepted
+"""
+
+
+class WorkerError(Exception):
+    """Base of what ends a job's work on purpose."""
+
+
+class Interrupted(WorkerError):
+    """The work stops, for a reason outside of it."""
+
+
+class CancelRequested(Interrupted):
+    """The job's owner asked for its end."""
+
+
+class LeaseLost(Interrupted):
+    """The job may be somebody else's by now."""
+
+
+class Draining(Interrupted):
+    """This process is stopping."""
+
+
+class OutOfMemory(WorkerError):
+    """The device's memory does not suffice for this job, even alone."""
+
+
+class ImageDiverged(WorkerError):
+    """Sampling came to numbers that are not finite."""
+
+
+class FileGone(WorkerError):
+    """A file that the job needs is not there any more."""

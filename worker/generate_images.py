@@ -1,0 +1,87 @@
+"""A generation job: concepts from the cache, images from the engine, PNG files at the end."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from perfusion_core.base_model import BaseModel
+from perfusion_core.conditioning import ConceptUse
+from perfusion_core.denoise import ImageRequest
+from service import blobs, leases
+from service.leases import ClaimedJob, NewImage
+from worker import png
+from worker.engine import Sample
+from worker.parts import Parts
+from worker.pulse import Pulse
+
+_POLL_SECONDS = 0.1
+
+
+def generate_images(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
+    """Generate the images of a claimed job and record them; False where the row refused them."""
+    base = parts.resident.base()
+    request = _to_request(parts, claimed.payload, base)
+    samples = _sample(parts, request, pulse)
+    pulse.check()
+    images = [
+        _store(parts, claimed, sample, index=index, request=request, base=base)
+        for index, sample in enumerate(samples)
+    ]
+    return leases.finish_generation(parts.service, claimed, images=images)
+
+
+def _to_request(parts: Parts, payload: dict[str, Any], base: BaseModel) -> ImageRequest:
+    concepts: dict[str, ConceptUse] = {}
+    for one in payload["concepts"]:
+        concept = parts.concepts.get(one["sha256"], blob_key=one["blob_key"])
+        # Its name is the owner's to choose; the file may carry an older one.
+        concept = concept.renamed(one["name"])
+        base.check(concept)
+        concepts[one["name"]] = ConceptUse(concept, beta=one["beta"], tau=one["tau"])
+    return ImageRequest(
+        prompt=payload["prompt"],
+        concepts=concepts,
+        config=base.defaults.generate_config(payload["config"]),
+    )
+
+
+def _sample(parts: Parts, request: ImageRequest, pulse: Pulse) -> Sequence[Sample]:
+    steps = request.config.num_inference_steps
+
+    def report(done: int, total: int) -> None:
+        # Images of one job need not advance together; what is shown is their mean.
+        pulse.report(done * steps // total, steps)
+
+    pulse.report(0, steps)
+    ticket = parts.engine.submit(request, on_step=report)
+    try:
+        while True:
+            try:
+                return ticket.result(timeout_seconds=_POLL_SECONDS)
+            except TimeoutError:
+                pulse.check()
+    finally:
+        ticket.cancel()
+
+
+def _store(
+    parts: Parts,
+    claimed: ClaimedJob,
+    sample: Sample,
+    *,
+    index: int,
+    request: ImageRequest,
+    base: BaseModel,
+) -> NewImage:
+    hashes = {one["name"]: one["sha256"] for one in claimed.payload["concepts"]}
+    data = png.encode(sample, request=request, concept_hashes=hashes, base=base)
+    blob_key = f"{blobs.attempt_prefix(claimed.id, claimed.attempt)}{index}.png"
+    parts.service.blobs.put(blob_key, data)
+    return NewImage(
+        index=index,
+        seed=sample.seed,
+        width=sample.image.width,
+        height=sample.image.height,
+        blob_key=blob_key,
+        sha256=hashlib.sha256(data).hexdigest(),
+    )

@@ -1,0 +1,52 @@
+"""The composition root of a worker: one base model, one engine, one device, whose turns they take.
+
+Nothing here is global, so that tests run several workers in one process.
+"""
+
+import os
+import socket
+import uuid
+from dataclasses import dataclass, field
+from threading import Event
+
+from perfusion_core.base_model import BaseModel
+from service.wiring import Service
+from worker.concept_cache import ConceptCache
+from worker.device import Turns
+from worker.engine import Engine
+from worker.resident import Resident
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What every job of this process shares."""
+
+    service: Service
+    worker_id: str
+    resident: Resident
+    turns: Turns
+    engine: Engine
+    concepts: ConceptCache
+    # Set in this order when the process stops: no new jobs and trainings leave; all leave.
+    draining: Event = field(default_factory=Event)
+    halted: Event = field(default_factory=Event)
+    # Set when the device hangs or fails for good: only a new process helps.
+    broken: Event = field(default_factory=Event)
+
+    @property
+    def willing(self) -> bool:
+        """Whether new jobs may be claimed."""
+        return not self.draining.is_set() and not self.broken.is_set()
+
+
+def build(service: Service, *, base: BaseModel | None = None) -> Parts:
+    """Return the parts of one worker, none of them started; `base` may be loaded already."""
+    resident, turns = Resident(service, base=base), Turns()
+    return Parts(
+        service=service,
+        worker_id=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}",
+        resident=resident,
+        turns=turns,
+        engine=Engine(resident.base, turns=turns),
+        concepts=ConceptCache(service.blobs),
+    )

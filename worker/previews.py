@@ -1,0 +1,104 @@
+"""Preview pictures of a training: what its concept looks like so far, for whoever watches.
+
+They come from the engine like any other picture, always of one seed so that they can be compared,
+and may take a tenth of the training's time at most.
+"""
+
+import io
+import math
+import time
+from collections.abc import Callable
+
+import structlog
+
+from perfusion_core.conditioning import ConceptUse
+from perfusion_core.denoise import ImageRequest
+from perfusion_core.strength import DEFAULT_STRENGTH, beta_from_strength
+from perfusion_core.training import Training
+from service import blobs
+from service.leases import ClaimedJob
+from worker.engine import Sample
+from worker.errors import Interrupted
+from worker.parts import Parts
+
+_HOW_MANY = 8
+_SHARE_OF_TIME = 0.1
+_SEED = 7
+_INFERENCE_STEPS = 12
+# What a preview costs is known from the last one. Before there was any: it takes two rows forward
+# for each of its steps, while a training step takes each row of its batch forward and back, which
+# is three times forward.
+_PREVIEW_ROWS = 2 * _INFERENCE_STEPS / 3
+_POLL_SECONDS = 0.1
+_log = structlog.get_logger("perfusion.worker")
+
+
+class Previews:
+    """Draws a preview whenever one is due and there is time for it."""
+
+    def __init__(self, parts: Parts, claimed: ClaimedJob, training: Training) -> None:
+        self._parts = parts
+        self._claimed = claimed
+        config = training.config
+        self._every_steps = max(1, config.max_train_steps // _HOW_MANY)
+        in_steps = max(1.0, _PREVIEW_ROWS / config.train_batch_size)
+        first = math.ceil(in_steps / _SHARE_OF_TIME)
+        self._next_step = training.step + first
+        self._began = time.monotonic()
+        self._spent_seconds = 0.0
+        self._last_seconds = 0.0
+
+    def maybe_draw(self, training: Training, *, check: Callable[[], None]) -> None:
+        """Draw the concept as it is now, if it is time; failing costs the preview alone.
+
+        `check` raises Interrupted where the training is to stop meanwhile.
+        """
+        if training.step < self._next_step or not self._affordable():
+            return
+        self._next_step = training.step + self._every_steps
+        began = time.monotonic()
+        try:
+            self._draw(training, check)
+        except Interrupted:
+            raise
+        except Exception as error:
+            _log.warning("training.no_preview", error=type(error).__name__, exc_info=True)
+        finally:
+            self._last_seconds = time.monotonic() - began
+            self._spent_seconds += self._last_seconds
+
+    def _affordable(self) -> bool:
+        budget = _SHARE_OF_TIME * (time.monotonic() - self._began)
+        return self._spent_seconds + self._last_seconds <= budget
+
+    def _draw(self, training: Training, check: Callable[[], None]) -> None:
+        sample = self._sample(training, check)
+        file = io.BytesIO()
+        sample.image.save(file, "PNG")
+        self._parts.service.blobs.put(blobs.preview_key(self._claimed.id), file.getvalue())
+
+    def _sample(self, training: Training, check: Callable[[], None]) -> Sample:
+        config = training.base.defaults.generate_config(
+            {
+                "num_images": 1,
+                "seed": _SEED,
+                "num_inference_steps": _INFERENCE_STEPS,
+                "scheduler": "dpmpp_2m",
+            }
+        )
+        use = ConceptUse(training.concept(), beta=beta_from_strength(DEFAULT_STRENGTH))
+        ticket = self._parts.engine.submit(
+            ImageRequest(
+                prompt=f"a photo of a <{training.name}>",
+                concepts={training.name: use},
+                config=config,
+            )
+        )
+        try:
+            while True:
+                try:
+                    return ticket.result(timeout_seconds=_POLL_SECONDS)[0]
+                except TimeoutError:
+                    check()
+        finally:
+            ticket.cancel()

@@ -1,0 +1,55 @@
+"""A worker as a process of its own, beside a server: `perfusion worker`.
+
+SIGTERM and SIGINT drain it: running trainings save their state and go back to the queue. A second
+signal ends it at once, and the leases do the rest.
+"""
+
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from threading import Event
+from types import FrameType
+
+from service import wiring
+from service.settings import Settings
+from service.views import JobKind
+from worker import embedded
+
+_LOOK_SECONDS = 0.5
+
+
+def run(settings: Settings, *, queues: Sequence[str], concurrency: int | None = None) -> None:
+    """Work until a signal comes. `concurrency` is how many generations share the device.
+
+    Trainings run one at a time. Raises SystemExit(1) where the device broke or a job hung: a
+    supervisor should start a new process.
+    """
+    signalled = Event()
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        signalled.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, drain)
+    service = wiring.build(settings)
+    worker = embedded.start(service, slots=_slots(queues, concurrency))
+    broken = worker.parts.broken
+    while not signalled.wait(_LOOK_SECONDS) and not broken.is_set():
+        pass
+    idle = worker.stop()
+    if not idle:
+        # A hanging step cannot be interrupted, and its thread would keep the process from ending.
+        logging.shutdown()
+        os._exit(1)
+    service.close()
+    if broken.is_set():
+        raise SystemExit(1)
+
+
+def _slots(queues: Sequence[str], concurrency: int | None) -> dict[str, int]:
+    slots = {queue: embedded.default_slots()[queue] for queue in queues}
+    if concurrency is not None and JobKind.GENERATE in slots:
+        slots[JobKind.GENERATE.value] = concurrency
+    return slots

@@ -1,0 +1,120 @@
+"""The heartbeat of one job: keeps its lease, carries its progress, brings back what is wanted.
+
+A thread of its own, because a step may take longer than a lease. The work calls `report` and
+`check` between steps; neither touches the database.
+"""
+
+import time
+from collections import deque
+from threading import Event, Lock, Thread
+from types import TracebackType
+
+import structlog
+
+from service import leases
+from service.errors import Unavailable
+from service.leases import ClaimedJob, Lease
+from service.views import ProgressView
+from service.wiring import Service
+from worker.errors import CancelRequested, Draining, LeaseLost
+
+HANG_SECONDS = 900.0
+"""A job that finishes no step for this long is taken for hanging, and loses its lease."""
+
+# Twice a second: people watch the progress, and a cancel is noticed within that time.
+_LONGEST_INTERVAL_SECONDS = 0.5
+_WINDOW_SECONDS = 30.0
+_log = structlog.get_logger("perfusion.worker")
+
+
+class Pulse:
+    """A context: inside it, the job's lease is renewed.
+
+    `leave` is set by others when the work must stop; `broken` is set here when the job hangs.
+    """
+
+    def __init__(
+        self, service: Service, claimed: ClaimedJob, *, leave: Event, broken: Event
+    ) -> None:
+        self._service = service
+        self._broken = broken
+        self._claimed = claimed
+        self._leave = leave
+        self._interval = min(service.settings.heartbeat_seconds, _LONGEST_INTERVAL_SECONDS)
+        self._stopped = Event()
+        self._cancelled = False
+        self._lost = False
+        self._lock = Lock()
+        self._reported_at = time.monotonic()
+        self._total_steps = 0
+        self._steps: deque[tuple[float, int]] = deque()
+        self._thread = Thread(target=self._beat, name=f"pulse-{claimed.id}", daemon=True)
+
+    def __enter__(self) -> "Pulse":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def report(self, step: int, total_steps: int) -> None:
+        """Say how far the work is; the next heartbeat carries it."""
+        with self._lock:
+            self._reported_at = time.monotonic()
+            self._total_steps = total_steps
+            self._steps.append((self._reported_at, step))
+            while self._steps[0][0] < self._reported_at - _WINDOW_SECONDS and len(self._steps) > 2:
+                self._steps.popleft()
+
+    def check(self) -> None:
+        """Raise Interrupted where the work is to stop: call it between steps."""
+        if self._lost:
+            raise LeaseLost
+        if self._cancelled:
+            raise CancelRequested
+        if self._leave.is_set():
+            raise Draining
+
+    def progress(self) -> ProgressView | None:
+        """Return what was reported last, with the pace of the last half minute."""
+        with self._lock:
+            if not self._steps:
+                return None
+            (began, first), (now, last) = self._steps[0], self._steps[-1]
+            pace = (now - began) / (last - first) if last > first else None
+            return ProgressView(step=last, total_steps=self._total_steps, seconds_per_step=pace)
+
+    def _beat(self) -> None:
+        renewed_at = time.monotonic()
+        sent: ProgressView | None = None
+        while not self._stopped.wait(self._interval):
+            if time.monotonic() - self._reported_at > HANG_SECONDS:
+                _log.critical("job.hangs", job_id=self._claimed.id, seconds=HANG_SECONDS)
+                self._lost = True
+                self._broken.set()
+                return
+            progress = self.progress()
+            beginning = time.monotonic()
+            try:
+                news = progress if progress != sent else None
+                lease = leases.heartbeat(self._service, self._claimed, progress=news)
+            except Exception as error:
+                if not isinstance(error, Unavailable):
+                    _log.exception("job.heartbeat_failed", job_id=self._claimed.id)
+                # The database is away: go on as long as the lease cannot have been given away.
+                if time.monotonic() - renewed_at > self._service.settings.lease_seconds:
+                    _log.warning("job.lease_not_renewed", job_id=self._claimed.id)
+                    self._lost = True
+                    return
+                continue
+            renewed_at, sent = beginning, progress
+            if lease is Lease.LOST:
+                self._lost = True
+                return
+            self._cancelled = lease is Lease.CANCEL_REQUESTED

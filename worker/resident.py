@@ -1,0 +1,125 @@
+"""The base model of this process: loaded once, in a thread, and registered for the API to see.
+
+A model that cannot be loaded (a wrong name, a hub that is away) is tried again now and then.
+Until it is there no job is claimed, so all of them stay queued, and the worker does not report
+itself as alive, so /readyz names it; the log says why.
+"""
+
+import time
+from pathlib import Path
+from threading import Event, Thread
+
+import diffusers
+import structlog
+import transformers
+
+from perfusion_core.base_model import BaseModel
+from perfusion_core.errors import PerfusionError
+from service.errors import Unavailable
+from service.models_registry import NewBaseModel, register_base_model
+from service.wiring import Service
+
+_TRY_AGAIN_SECONDS = 30.0
+_log = structlog.get_logger("perfusion.worker")
+
+
+class Resident:
+    """Holds the base model, or what stands in its way."""
+
+    def __init__(self, service: Service, *, base: BaseModel | None = None) -> None:
+        """`base` is for who has loaded one already; it is registered all the same."""
+        self._service = service
+        self._given = base
+        self._base: BaseModel | None = None
+        self._problem: str | None = None
+        self._decided = Event()
+        self._stopped = Event()
+        self._thread = Thread(target=self._load, name="load-base-model", daemon=True)
+
+    def start(self) -> None:
+        """Begin to load, and return at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop trying. A load under way is left to itself: nothing of it can be interrupted."""
+        self._stopped.set()
+        self._decided.set()
+
+    @property
+    def problem(self) -> str | None:
+        """Why there is no base model, in a sentence; None while it loads and once it is there."""
+        return self._problem
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the base model is there and registered."""
+        return self._base is not None
+
+    def base(self) -> BaseModel:
+        """Return the base model; only for jobs, which are not claimed before it is there."""
+        if self._base is None:
+            raise RuntimeError("a job was claimed before the base model was there")
+        return self._base
+
+    def wait(self, *, timeout_seconds: float | None = None) -> bool:
+        """Wait until the base model is there, or has failed to load; return whether it is."""
+        self._decided.wait(timeout_seconds)
+        return self.loaded
+
+    def _load(self) -> None:
+        _silence_libraries()
+        settings = self._service.settings
+        while not self._stopped.is_set():
+            began = time.monotonic()
+            try:
+                base = self._given or BaseModel.load(
+                    settings.base_model,
+                    device=settings.device,
+                    covariance_dir=self._cache_folder(),
+                )
+                self._register(base)
+            except Exception as error:
+                self._problem = _sentence(error)
+                _log.exception("base_model.not_loaded", problem=self._problem)
+                self._decided.set()
+                self._stopped.wait(_TRY_AGAIN_SECONDS)
+            else:
+                self._base, self._problem = base, None
+                self._decided.set()
+                _log.info(
+                    "base_model.loaded",
+                    name=base.name,
+                    device=str(base.device),
+                    seconds=round(time.monotonic() - began, 2),
+                )
+                return
+
+    def _cache_folder(self) -> Path:
+        folder = Path(self._service.settings.data_dir) / "covariance"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _register(self, base: BaseModel) -> None:
+        register_base_model(
+            self._service,
+            NewBaseModel(
+                name=base.name,
+                fingerprint=base.fingerprint,
+                covariance_fingerprint=base.covariance_fingerprint,
+                family=base.family,
+                info=base.describe(),
+            ),
+        )
+
+
+def _silence_libraries() -> None:
+    # Their progress bars and advice would end up in the middle of structured logs.
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.disable_progress_bar()
+        library.set_verbosity_error()
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, (PerfusionError, Unavailable)):
+        return str(error)
+    return f"The base model could not be loaded ({type(error).__name__}); the log has the trace."

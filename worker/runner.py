@@ -1,0 +1,170 @@
+"""One job from its message to its end, and the only try / except of a job.
+
+Claim, work with a heartbeat beside it, then exactly one end: succeeded, failed with a problem
+that its owner can read, cancelled, or back to the queue. A job whose lease was given away ends
+elsewhere: here its results are discarded in silence.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from perfusion_core.errors import PerfusionError
+from service import blobs, leases
+from service.errors import Unavailable, problem
+from service.leases import ClaimedJob
+from service.views import JobKind
+from worker.device import free_memory, is_broken, is_out_of_memory
+from worker.errors import CancelRequested, Draining, Interrupted, LeaseLost, WorkerError
+from worker.generate_images import generate_images
+from worker.parts import Parts
+from worker.pulse import Pulse
+from worker.train_concept import train_concept
+
+Work = Callable[[Parts, ClaimedJob, Pulse], bool]
+"""Does a job and records its result; False where the row would not take it."""
+
+_WORK: Mapping[JobKind, Work] = {
+    JobKind.TRAIN: train_concept,
+    JobKind.GENERATE: generate_images,
+}
+_FAULT_DELAY_SECONDS = 10.0
+_log = structlog.get_logger("perfusion.worker")
+
+
+class Runner:
+    """Runs the jobs whose ids the queue brings."""
+
+    def __init__(self, parts: Parts, *, work: Mapping[JobKind, Work] | None = None) -> None:
+        self._parts = parts
+        self._work = work or _WORK
+
+    def run(self, job_id: str) -> None:
+        """Run the job, if it still waits for somebody; never raises."""
+        structlog.contextvars.bind_contextvars(job_id=job_id)
+        try:
+            # Before the claim: a job that nothing can be done for keeps waiting in the queue, and
+            # the reconciler rings for it again.
+            if not self._parts.resident.wait() or not self._parts.willing:
+                return
+            claimed = leases.claim(self._parts.service, job_id, worker_id=self._parts.worker_id)
+            if claimed is None:
+                _log.debug("job.nothing_to_claim")
+                return
+            _log.info("job.claimed", kind=claimed.kind.value, attempt=claimed.attempt)
+            began = time.monotonic()
+            end = self._run_claimed(claimed)
+            _log.info("job.left", end=end, seconds=round(time.monotonic() - began, 3))
+        except Exception:
+            # The claim or the end could not be written: the lease runs out and others repair it.
+            _log.exception("job.left_to_its_lease")
+        finally:
+            structlog.contextvars.unbind_contextvars("job_id")
+
+    def _run_claimed(self, claimed: ClaimedJob) -> str:
+        service, parts = self._parts.service, self._parts
+        leave = parts.draining if claimed.kind is JobKind.TRAIN else parts.halted
+        with Pulse(service, claimed, leave=leave, broken=parts.broken) as pulse:
+            try:
+                if self._work[claimed.kind](parts, claimed, pulse):
+                    return "succeeded"
+                # The row refused the result: it is cancelled, or not ours any more.
+                pulse.check()
+                end = self._cancelled(claimed)
+            except CancelRequested:
+                end = self._cancelled(claimed)
+            except Draining:
+                end = self._released(claimed, delay_seconds=0, spend_attempt=False)
+            except LeaseLost:
+                end = False, "lost"
+            except Unavailable as error:
+                _log.warning("job.infrastructure_fault", problem=error.slug)
+                end = self._released(
+                    claimed, delay_seconds=_FAULT_DELAY_SECONDS, spend_attempt=False
+                )
+            except Exception as error:
+                if is_broken(error):
+                    _log.critical("device.broken", exc_info=True)
+                    parts.broken.set()
+                    end = self._released(claimed, delay_seconds=0, spend_attempt=True)
+                else:
+                    end = self._failed(claimed, error)
+        held, name = end
+        if not held:
+            self._discard(claimed)
+            return "discarded"
+        return name
+
+    def _cancelled(self, claimed: ClaimedJob) -> tuple[bool, str]:
+        return self._insist(lambda: leases.cancelled(self._parts.service, claimed)), "cancelled"
+
+    def _released(
+        self, claimed: ClaimedJob, *, delay_seconds: float, spend_attempt: bool
+    ) -> tuple[bool, str]:
+        held = self._insist(
+            lambda: leases.release(
+                self._parts.service,
+                claimed,
+                delay_seconds=delay_seconds,
+                spend_attempt=spend_attempt,
+            )
+        )
+        return held, "released"
+
+    def _failed(self, claimed: ClaimedJob, error: Exception) -> tuple[bool, str]:
+        answer = explain(error)
+        held = self._insist(lambda: leases.fail(self._parts.service, claimed, problem=answer))
+        return held, "failed"
+
+    def _insist(self, write: Callable[[], bool]) -> bool:
+        """Repeat a write while the database is away, for as long as the lease may last."""
+        give_up_at = time.monotonic() + self._parts.service.settings.lease_seconds
+        while True:
+            try:
+                return write()
+            except Unavailable:
+                if time.monotonic() > give_up_at:
+                    raise
+                time.sleep(0.5)
+
+    def _discard(self, claimed: ClaimedJob) -> None:
+        """Delete what this attempt wrote: no row names it. The job's next attempt writes anew."""
+        try:
+            self._parts.service.blobs.delete_prefix(
+                blobs.attempt_prefix(claimed.id, claimed.attempt)
+            )
+        except Unavailable:
+            _log.warning("job.results_left_for_the_collector")
+
+
+def explain(error: Exception) -> dict[str, str]:
+    """Return the problem that the job's owner reads; what she cannot act on is only an id.
+
+    An unexpected error's trace goes to the log, under that id.
+    """
+    if isinstance(error, (PerfusionError, WorkerError)) and not isinstance(error, Interrupted):
+        _log.info("job.failed", error=type(error).__name__)
+        return problem(_slug(error), str(error))
+    if is_out_of_memory(error):
+        free_memory()
+        _log.warning("job.out_of_memory")
+        return problem(
+            "out-of-memory",
+            "The device's memory does not suffice for this job. For a training, lower "
+            "train_batch_size or resolution; for images, width and height.",
+        )
+    report = uuid.uuid4().hex[:12]
+    _log.error("job.unexpected_error", report=report, exc_info=error)
+    return problem(
+        "internal",
+        f"Something went wrong inside the worker, and it is not your request's fault. Ask whoever "
+        f"runs this service, and name the report {report}.",
+    )
+
+
+def _slug(error: Exception) -> str:
+    """ConceptFileError is `concept-file`, TrainingDiverged is `training-diverged`."""
+    name = type(error).__name__.removesuffix("Error")
+    return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-")

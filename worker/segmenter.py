@@ -1,0 +1,31 @@
+"""The segmenter that finds the object where neither a mask nor alpha shows it: CLIPSeg.
+
+It is used where its weights lie in the local hub cache, and never downloaded: a first training
+must not wait for 600 MB. Without it the mask is uniform, and the concept's record says so.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import try_to_load_from_cache
+from PIL import Image
+
+from perfusion_core.masks import Segmenter
+
+NAME = "CIDAS/clipseg-rd64-refined"
+
+
+def find(
+    pictures: Sequence[Image.Image], masks: Sequence[Image.Image | None], *, device: str
+) -> Segmenter | None:
+    """Return the segmenter, if a picture needs it and its weights are on this machine."""
+    needed = any(
+        mask is None and not picture.has_transparency_data
+        for picture, mask in zip(pictures, masks, strict=True)
+    )
+    if not needed:
+        return None
+    config = try_to_load_from_cache(NAME, "config.json")
+    if not isinstance(config, str):
+        return None
+    return Segmenter(Path(config).parent, device=device)

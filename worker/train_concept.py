@@ -1,0 +1,130 @@
+"""A training job: pictures from blobs, steps on the device, a concept file at the end.
+
+The state is saved every so often, and when the process drains, so that another attempt goes on
+from it; the core promises that the concept is then the same as without the interruption.
+"""
+
+import hashlib
+import io
+import time
+from typing import Any
+
+import structlog
+from PIL import Image
+
+from perfusion_core.base_model import BaseModel
+from perfusion_core.errors import TrainingStateError
+from perfusion_core.training import Training, train
+from service import blobs, leases
+from service.blobs import BlobNotFound
+from service.leases import ClaimedJob, TrainedConcept
+from worker import segmenter
+from worker.errors import Draining, FileGone
+from worker.parts import Parts
+from worker.previews import Previews
+from worker.pulse import Pulse
+
+_log = structlog.get_logger("perfusion.worker")
+
+
+def train_concept(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
+    """Train the concept of a claimed job and record it; False where the row would not take it."""
+    base = parts.resident.base()
+    training = _begin(parts, claimed, base)
+    pulse.report(training.step, training.config.max_train_steps)
+    previews = Previews(parts, claimed, training)
+    saved_at = time.monotonic()
+    while True:
+        try:
+            pulse.check()
+            with parts.turns.training():
+                step = next(training, None)
+            if step is None:
+                break
+            pulse.report(step.step, step.total_steps)
+            previews.maybe_draw(training, check=pulse.check)
+        except Draining:
+            _save_state(parts, claimed, training)
+            raise
+        if time.monotonic() - saved_at >= parts.service.settings.checkpoint_seconds:
+            _save_state(parts, claimed, training)
+            saved_at = time.monotonic()
+    return _record(parts, claimed, base, training)
+
+
+def _begin(parts: Parts, claimed: ClaimedJob, base: BaseModel) -> Training:
+    payload = claimed.payload
+    pictures, masks = _read_pictures(parts, payload["pictures"])
+    config = base.defaults.train_config(payload["training"])
+
+    def begin(state: bytes | None) -> Training:
+        # On the device: the pictures pass through the VAE here.
+        with parts.turns.training():
+            return train(
+                base,
+                pictures,
+                name=payload["name"],
+                superclass=payload["superclass"],
+                config=config,
+                masks=masks,
+                segmenter=segmenter.find(pictures, masks, device=str(base.device)),
+                state=state,
+            )
+
+    try:
+        state = parts.service.blobs.get(blobs.state_key(claimed.id))
+    except BlobNotFound:
+        return begin(None)
+    try:
+        training = begin(state)
+    except TrainingStateError as error:
+        # Saved by another release, or on another base model: time is lost, but not the job.
+        _log.warning("training.state_refused", reason=str(error))
+        return begin(None)
+    _log.info("training.resumed", step=training.step)
+    return training
+
+
+def _read_pictures(
+    parts: Parts, listed: list[dict[str, Any]]
+) -> tuple[list[Image.Image], list[Image.Image | None]]:
+    def read(key: str) -> Image.Image:
+        # Written by this service itself, from pictures that it decoded within bounds.
+        picture = Image.open(io.BytesIO(parts.service.blobs.get(key)), formats=("PNG",))
+        picture.load()
+        return picture
+
+    try:
+        pictures = [read(one["blob_key"]) for one in listed]
+        masks = [read(one["mask_key"]) if one["mask_key"] else None for one in listed]
+    except BlobNotFound:
+        raise FileGone(
+            "A picture of this training is not there any more. Send the pictures again."
+        ) from None
+    return pictures, masks
+
+
+def _save_state(parts: Parts, claimed: ClaimedJob, training: Training) -> None:
+    parts.service.blobs.put(blobs.state_key(claimed.id), training.state())
+    _log.debug("training.state_saved", step=training.step)
+
+
+def _record(parts: Parts, claimed: ClaimedJob, base: BaseModel, training: Training) -> bool:
+    concept = training.concept()
+    data = concept.to_bytes()
+    blob_key = f"{blobs.attempt_prefix(claimed.id, claimed.attempt)}concept.safetensors"
+    parts.service.blobs.put(blob_key, data)
+    return leases.finish_training(
+        parts.service,
+        claimed,
+        trained=TrainedConcept(
+            blob_key=blob_key,
+            sha256=hashlib.sha256(data).hexdigest(),
+            size_bytes=len(data),
+            base_model_name=base.name,
+            base_model_fingerprint=base.fingerprint,
+            covariance_fingerprint=base.covariance_fingerprint,
+            mask_source=concept.mask_source,
+            training=dict(concept.training),
+        ),
+    )
