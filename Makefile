@@ -32,8 +32,10 @@ format: setup ## Rewrite to the project's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# One thread for each process: the tests run several, and threads that wait for each other's cores
+# are many times slower than one.
 test: setup browser ## The whole suite, on the embedded default
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest
 
 browser: # A Chromium for the page's tests: the system's, else its package, else Playwright's own
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \

@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, HTMLResponse
 from starlette.middleware.cors import CORSMiddleware
@@ -22,6 +24,7 @@ from service import auth
 from service.wiring import Service
 
 _WEB = Path(__file__).parent / "web"
+_DECODING_THREADS = 4
 
 
 def create_app(service: Service, *, embedded: bool, key_required: bool | None = None) -> FastAPI:
@@ -39,6 +42,7 @@ def create_app(service: Service, *, embedded: bool, key_required: bool | None = 
     )
     state = State(
         service=service,
+        uploads=CapacityLimiter(_DECODING_THREADS),
         limiter=limiter,
         metrics=metrics,
         key_required=auth.required(settings, host="127.0.0.1")
@@ -63,6 +67,7 @@ def create_app(service: Service, *, embedded: bool, key_required: bool | None = 
         redoc_url=None,
         redirect_slashes=False,
     )
+    _describe_security(app, key_required=state["key_required"])
     problems.install(app)
     # The last added is the outermost.
     app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
@@ -79,6 +84,23 @@ def create_app(service: Service, *, embedded: bool, key_required: bool | None = 
         app.include_router(routes.router)
     _add_pages(app)
     return app
+
+
+def _describe_security(app: FastAPI, *, key_required: bool) -> None:
+    """On loopback OpenAPI calls the key optional: `{}` beside it is how it says so."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        is_new = app.openapi_schema is None
+        document = generate()
+        if is_new and not key_required:
+            for methods in document["paths"].values():
+                for operation in methods.values():
+                    if "security" in operation:
+                        operation["security"].append({})
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the framework's documented way
 
 
 def _add_pages(app: FastAPI) -> None:

@@ -2,9 +2,11 @@
 
 from typing import Annotated, TypedDict, cast
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Header, Query, Security
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from api.auth import refuse_foreign_pages
@@ -21,18 +23,22 @@ class State(TypedDict):
     """What the application's lifespan gives to every request."""
 
     service: Service
+    uploads: CapacityLimiter  # threads that decode; the others stay free for everyone else
     limiter: Limiter
     metrics: Metrics
     key_required: bool
 
 
-def state_of(request: Request) -> State:
+async def state_of(request: Request) -> State:
     """The lifespan state, typed."""
-    return cast(State, request.state._state)
+    return cast(State, request.state)
 
 
-def _service(request: Request) -> Service:
-    return state_of(request)["service"]
+StateDep = Annotated[State, Depends(state_of)]
+
+
+async def _service(state: StateDep) -> Service:
+    return state["service"]
 
 
 # Only so that OpenAPI names the scheme; the header itself is read by service.auth.
@@ -43,28 +49,32 @@ _bearer = HTTPBearer(
 )
 
 
-def _caller(request: Request, _: Annotated[object, Security(_bearer)]) -> str:
-    state = state_of(request)
+async def _caller(
+    request: Request, state: StateDep, _: Annotated[object, Security(_bearer)]
+) -> str:
     service, limiter = state["service"], state["limiter"]
     header = request.headers.get("authorization")
     if header is None and not state["key_required"]:
         refuse_foreign_pages(request, service.settings.cors_origins)
+        await limiter.check(f"owner:{auth.LOCAL_OWNER}")
+        return auth.LOCAL_OWNER
     try:
-        owner_id = auth.authenticate(service, header, key_required=state["key_required"])
+        owner_id = await run_in_threadpool(
+            auth.authenticate, service, header, key_required=state["key_required"]
+        )
     except Unauthorized:
         # Guessing is limited by address, since there is no owner yet to count on.
-        limiter.check(f"address:{request.client.host if request.client else ''}")
+        await limiter.check(f"address:{request.client.host if request.client else ''}")
         raise
-    limiter.check(f"owner:{owner_id}")
+    await limiter.check(f"owner:{owner_id}")
     return owner_id
 
 
 ServiceDep = Annotated[Service, Depends(_service)]
-StateDep = Annotated[State, Depends(state_of)]
 Caller = Annotated[str, Depends(_caller)]
 
 
-def _idempotency(
+async def _idempotency(
     key: Annotated[
         str | None,
         Header(

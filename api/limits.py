@@ -13,6 +13,7 @@ import structlog
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage, Storage, storage_from_string
 from limits.strategies import SlidingWindowCounterRateLimiter
+from starlette.concurrency import run_in_threadpool
 
 from api.metrics import Metrics
 from service.errors import TooManyRequests
@@ -27,15 +28,15 @@ class Limiter:
     """Counts what each caller does; raises TooManyRequests beyond the limits."""
 
     def __init__(self, *, requests_per_minute: int, queue_url: str, metrics: Metrics) -> None:
-        self._limit = RateLimitItemPerMinute(requests_per_minute) if requests_per_minute else None
+        self._limit = RateLimitItemPerMinute(requests_per_minute)
         self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._shared = _shared_storage(queue_url)
         self._metrics = metrics
         self._streams: Counter[str] = Counter()
 
-    def check(self, caller: str) -> None:
+    async def check(self, caller: str) -> None:
         """Count one request of `caller`."""
-        if self._limit is not None and not self._hit(self._limit, caller):
+        if not await self._hit(caller):
             self._metrics.limited.inc()
             raise TooManyRequests(
                 "too-many-requests",
@@ -67,15 +68,15 @@ class Limiter:
             if not self._streams[caller]:
                 del self._streams[caller]
 
-    def _hit(self, limit: RateLimitItemPerMinute, caller: str) -> bool:
+    async def _hit(self, caller: str) -> bool:
         if self._shared is not None:
             try:
-                return self._shared.hit(limit, caller)
+                return await run_in_threadpool(self._shared.hit, self._limit, caller)
             except Exception as error:
                 # Any error of a Redis client: all of them mean "cannot count over there".
                 self._metrics.limiter_fallbacks.inc()
                 log.warning("limits.shared_storage_failed", error=type(error).__name__)
-        return self._local.hit(limit, caller)
+        return self._local.hit(self._limit, caller)
 
 
 def _shared_storage(queue_url: str) -> SlidingWindowCounterRateLimiter | None:

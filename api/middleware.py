@@ -7,6 +7,7 @@ import re
 import time
 import uuid
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -21,6 +22,7 @@ log = structlog.get_logger("perfusion.api")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _MAX_JSON_BYTES = 1024**2
+_MAX_LOGGED_PATH = 200
 _QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 
 _API_CSP = "default-src 'none'; frame-ancestors 'none'"
@@ -64,7 +66,7 @@ class RequestContext:
         try:
             await self.app(scope, receive, send_with_headers)
         except Exception as error:
-            log.exception("request.crashed", method=scope["method"], path=scope["path"])
+            log.exception("request.crashed", method=scope["method"], path=_printable_path(scope))
             if status:
                 raise  # half an answer is out: break the connection, so that nobody trusts it
             response = problems.unexpected(Request(scope), error)
@@ -81,7 +83,7 @@ class RequestContext:
         write(
             "request",
             method=scope["method"],
-            path=scope["path"],  # never the query or the body: prompts and keys stay out of logs
+            path=_printable_path(scope),
             status=status,
             milliseconds=round(seconds * 1000, 1),
             **({"problem": problem} if problem else {}),
@@ -130,6 +132,15 @@ class BodyLimit:
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _printable_path(scope: Scope) -> str:
+    """The path as it was sent: percent-encoded, so that nobody writes lines of her own into logs.
+
+    Never the query or the body: prompts and keys stay out of logs.
+    """
+    raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    return raw.partition(b"?")[0][:_MAX_LOGGED_PATH].decode("latin-1")
 
 
 def _add_headers(headers: MutableHeaders, request_id: str) -> None:

@@ -190,3 +190,16 @@ GENERATE_EXAMPLES: Final[dict[str, Example]] = {
         },
     },
 }
+
+JOB_EVENT: Final = {
+    "type": "object",
+    "properties": {
+        "event": {"enum": ["progress", "succeeded", "failed", "cancelled"]},
+        "id": {"type": "string"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/Job"},
+        },
+    },
+}

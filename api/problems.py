@@ -75,14 +75,24 @@ def from_http_exception(request: Request, error: HTTPException) -> Response:
     """The problem of a request that the framework refused."""
     status = error.status_code
     slug, sentence = _FRAMEWORK.get(status, ("refused", "The request was refused."))
+    headers = dict(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers |= _allowed_methods(request)
     own_words = error.detail not in {phrase.phrase for phrase in HTTPStatus}
     return _response(
         request,
         status,
         slug=slug,
         detail=error.detail if own_words and status == 413 else sentence,
-        headers=error.headers,
+        headers=headers,
     )
+
+
+def _allowed_methods(request: Request) -> dict[str, str]:
+    """Every method of the address; the router names only those of the first route that fits."""
+    template = getattr(request.scope.get("route"), "path", "")
+    methods = request.app.openapi()["paths"].get(template, {})
+    return {"Allow": ", ".join(method.upper() for method in methods)} if methods else {}
 
 
 def from_validation_error(request: Request, error: RequestValidationError) -> Response:
@@ -170,7 +180,10 @@ def _response(
     if fields:
         body["errors"] = [{"pointer": each.pointer, "detail": each.detail} for each in fields]
     return Response(
-        json.dumps(body), status_code=int(status), headers=dict(headers or {}), media_type=MEDIA_TYPE
+        json.dumps(body),
+        status_code=int(status),
+        headers=dict(headers or {}),
+        media_type=MEDIA_TYPE,
     )
 
 

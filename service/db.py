@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.errors import Unavailable
+from service.settings import SettingsError
 
 BUSY_TIMEOUT_SECONDS = 10
 Clock = Callable[[], datetime]
@@ -104,13 +105,23 @@ def make_engine(database_url: str) -> Engine:
             connect_args={"connect_timeout": 3},
         )
     if url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(Path(url.database).parent)
     engine = create_engine(
         url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False}
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"The database's folder {folder} cannot be made ({error.strerror}). Set "
+            "PERFUSION_DATA_DIR or PERFUSION_DATABASE_URL to a place where this user may write."
+        ) from error
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -49,7 +49,9 @@ class CeleryDoorbell:
 
     def __init__(self, queue_url: str) -> None:
         # Not set as current: the worker's own app of the same process must stay the current one.
-        self._app = Celery("perfusion-doorbell", broker=queue_url, set_as_current=False)
+        # A host's name is of no meaning in memory, but kombu complains where none is given.
+        broker = "memory://localhost//" if queue_url == "memory://" else queue_url
+        self._app = Celery("perfusion-doorbell", broker=broker, set_as_current=False)
         self._app.conf.update(
             result_backend=None,
             task_ignore_result=True,

@@ -20,7 +20,7 @@ from perfusion_core.errors import PromptError
 from service import concept_rows, jobs, models_registry, options, transitions
 from service import idempotency as once
 from service.errors import Conflict, Invalid, invalid
-from service.gates import ConceptChoice, Gate, explicit_gates, gate_of_strength
+from service.gates import MAX_CONCEPTS, ConceptChoice, Gate, explicit_gates, gate_of_strength
 from service.idempotency import Idempotency
 from service.ids import is_plausible, new_id
 from service.tables import Concept
@@ -123,6 +123,8 @@ def _options(body: GenerateBody, defaults: dict[str, Any]) -> tuple[dict[str, An
 
 def _resolve(session: Session, owner_id: str, *, prompt: prompts.Prompt) -> list[Concept]:
     """Return the prompt's concepts in order of first mention, all ready."""
+    if len(prompt.names) > MAX_CONCEPTS:
+        raise invalid("/prompt", f"A prompt may name {MAX_CONCEPTS} concepts at most.")
     found = {
         concept.name: concept
         for concept in session.scalars(

@@ -52,6 +52,10 @@ def orphans_at_start(service: Service) -> int:
     with service.database.write() as session:
         now = service.database.now(session)
         ended, requeued = _repair(session, now=now, expired=true())
+        # Whatever rang for the queued ones went with the process: ring again at once.
+        session.execute(
+            update(Job).where(Job.status == JobStatus.QUEUED).values(dispatch_at=now, rings=0)
+        )
     transitions.clear_after(service, ended)
     return len(ended) + len(requeued)
 

@@ -55,7 +55,13 @@ def create(settings: Settings, *, run_job: Callable[[str], None]) -> Celery:
     def job(job_id: str) -> None:
         run_job(job_id)
 
-    for chatty in ("celery.worker.strategy", "celery.app.trace"):
-        # One line per message, without the job's id: the runner logs what happens to a job.
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    _quieten_celery()
     return app
+
+
+def _quieten_celery() -> None:
+    # Its debug lines print source code; and its one line per message has no job's id, while the
+    # runner logs what happens to a job.
+    logging.getLogger("celery").setLevel(max(logging.INFO, logging.getLogger().level))
+    for chatty in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -22,7 +22,7 @@ class Turns:
         self._free = Condition()
         self._busy = False
         self._generations_waiting = 0
-        self._training_since: float | None = None
+        self._trainings_waiting_since: list[float] = []
 
     @contextmanager
     def generation(self) -> Iterator[None]:
@@ -42,18 +42,20 @@ class Turns:
         """Hold the device for one step of training, once no sampling wants it."""
         with self._free:
             since = time.monotonic()
-            self._training_since = min(since, self._training_since or since)
-            while self._busy or (self._generations_waiting and not self._training_is_overdue()):
-                # Becoming overdue makes no sound, so look again after a while.
-                self._free.wait(timeout=self._patience_seconds / 4)
-            self._training_since = None
+            self._trainings_waiting_since.append(since)
+            try:
+                while self._busy or (self._generations_waiting and not self._training_is_overdue()):
+                    # Becoming overdue makes no sound, so look again after a while.
+                    self._free.wait(timeout=self._patience_seconds / 4)
+            finally:
+                self._trainings_waiting_since.remove(since)
             self._busy = True
         with self._released_at_the_end():
             yield
 
     def _training_is_overdue(self) -> bool:
-        since = self._training_since
-        return since is not None and time.monotonic() - since >= self._patience_seconds
+        latest = time.monotonic() - self._patience_seconds
+        return any(since <= latest for since in self._trainings_waiting_since)
 
     @contextmanager
     def _released_at_the_end(self) -> Iterator[None]:
@@ -69,12 +71,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` means that the device's (or the machine's) memory did not suffice."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    # The CPU allocator raises a plain RuntimeError.
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    # The CPU's allocator, and CUDA's libraries, raise a plain RuntimeError.
+    words = ("can't allocate memory", "out of memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def is_broken(error: BaseException) -> bool:
     """Whether `error` leaves this process without a usable device: only a new process helps."""
+    if is_out_of_memory(error):
+        return False
     return isinstance(error, RuntimeError) and "CUDA error" in str(error)
 
 

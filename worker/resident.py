@@ -9,9 +9,7 @@ import time
 from pathlib import Path
 from threading import Event, Thread
 
-import diffusers
 import structlog
-import transformers
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.errors import PerfusionError
@@ -113,7 +111,11 @@ class Resident:
 
 
 def _silence_libraries() -> None:
-    # Their progress bars and advice would end up in the middle of structured logs.
+    # Their progress bars and advice would end up in the middle of structured logs. Imported here,
+    # in the loading thread, since it takes seconds in which the API can answer already.
+    import diffusers
+    import transformers
+
     for library in (diffusers.utils.logging, transformers.utils.logging):
         library.disable_progress_bar()
         library.set_verbosity_error()

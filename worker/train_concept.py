@@ -17,6 +17,7 @@ from perfusion_core.errors import TrainingStateError
 from perfusion_core.training import Training, train
 from service import blobs, leases
 from service.blobs import BlobNotFound
+from service.errors import Unavailable
 from service.leases import ClaimedJob, TrainedConcept
 from worker import segmenter
 from worker.errors import Draining, FileGone
@@ -47,8 +48,12 @@ def train_concept(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
             _save_state(parts, claimed, training)
             raise
         if time.monotonic() - saved_at >= parts.service.settings.checkpoint_seconds:
-            _save_state(parts, claimed, training)
             saved_at = time.monotonic()
+            try:
+                _save_state(parts, claimed, training)
+            except Unavailable:
+                # No reason to stop: the next state may be saved again, and only that one counts.
+                _log.warning("training.state_not_saved", step=training.step)
     return _record(parts, claimed, base, training)
 
 

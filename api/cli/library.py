@@ -4,23 +4,20 @@ Torch is imported inside the functions, so that `--help` and every mistake in th
 once. Pictures go through the same allow-list and bounds as the server's uploads.
 """
 
-import io
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from PIL import Image
 
 from api.cli.commands import CommandError
+from api.cli.files import find_concepts, free_name, open_pictures
 from api.cli.options import with_options
 from api.cli.progress import progress_bar
-from perfusion_core.concept import Concept
 from perfusion_core.config import GenerateConfig, TrainConfig
 from perfusion_core.prompt import parse
 from perfusion_core.strength import DEFAULT_STRENGTH, beta_from_strength
-from service import settings, texts, uploads, wiring
-from service.errors import Invalid, TooLarge, UnsupportedMedia
+from service import settings, texts
 
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
@@ -61,7 +58,7 @@ def train(
     file = out or Path(f"{name}.safetensors")
     if not file.parent.is_dir():
         raise CommandError(f"There is no folder {file.parent} to write {file.name} into.")
-    opened, opened_masks = _open_pictures(pictures, masks or [])
+    opened, opened_masks = open_pictures(pictures, masks or [])
 
     from perfusion_core.training import train as begin
 
@@ -102,7 +99,7 @@ def generate(
 ) -> None:
     """Make images from a prompt with concept files, without a server."""
     prompt = texts.check_prompt(prompt, pointer="/prompt")
-    used = _find_concepts(prompt, concepts or [])
+    used = find_concepts(prompt, concepts or [])
     out.mkdir(parents=True, exist_ok=True)
 
     from perfusion_core.conditioning import ConceptUse
@@ -122,7 +119,7 @@ def generate(
             step(base, trajectories)
             advance(trajectories[0].step_index)
     for trajectory in trajectories:
-        file = _free_name(out, trajectory.seed)
+        file = free_name(out, trajectory.seed)
         decode(base, trajectory).save(file)
         typer.echo(str(file))
 
@@ -175,67 +172,3 @@ def _covariance_folder() -> Path:
     folder = Path(settings.load().data_dir) / "covariance"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _open_pictures(
-    files: list[Path], masks: list[Path]
-) -> tuple[list[Image.Image], list[Image.Image | None] | None]:
-    """Pictures, and their masks if there are any, normalised like uploads."""
-    for file in (*files, *masks):
-        if not file.is_file():
-            raise CommandError(f"There is no file {file}.")
-    service = wiring.build(settings.load())
-    try:
-        uploaded = uploads.read_pictures(
-            service,
-            images=[file.read_bytes() for file in files],
-            masks=[file.read_bytes() for file in masks],
-        )
-    except (Invalid, TooLarge, UnsupportedMedia) as error:
-        named = _name_the_file(error.errors[0].pointer, files, masks)
-        raise CommandError(named + error.detail) from error
-    finally:
-        service.close()
-    opened = [_open(picture.png) for picture in uploaded]
-    return opened, [_open(p.mask_png) if p.mask_png else None for p in uploaded] if masks else None
-
-
-def _open(png: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(png))
-
-
-def _name_the_file(pointer: str, files: list[Path], masks: list[Path]) -> str:
-    """`/images/0` says little on a command line; `cat.jpg: ` says which one it is."""
-    part, _, position = pointer.lstrip("/").partition("/")
-    named = {"images": files, "masks": masks}.get(part, [])
-    return f"{named[int(position)]}: " if position.isdecimal() else ""
-
-
-def _find_concepts(prompt: str, files: list[Path]) -> dict[str, Concept]:
-    """The concepts that the prompt names, by name: from the given files, else NAME.safetensors."""
-    for file in files:
-        if not file.is_file():
-            raise CommandError(f"There is no concept file {file}.")
-    given = {concept.name: concept for concept in map(Concept.load, files)}
-    names = parse(prompt).names
-    for name in names:
-        file = Path(f"{name}.safetensors")
-        if name not in given and file.is_file():
-            given[name] = Concept.load(file).renamed(name)
-        if name not in given:
-            raise CommandError(
-                f"The prompt names <{name}>, but there is no concept of that name: "
-                "add --concept FILE."
-            )
-    if unused := sorted(set(given) - set(names)):
-        raise CommandError(f"The prompt does not name <{unused[0]}>: write it into the prompt.")
-    return given
-
-
-def _free_name(folder: Path, seed: int) -> Path:
-    """A file that is not there yet: an image is never overwritten."""
-    file, k = folder / f"{seed}.png", 1
-    while file.exists():
-        k += 1
-        file = folder / f"{seed}-{k}.png"
-    return file

@@ -16,7 +16,15 @@ from rich.progress import (
 
 @contextmanager
 def progress_bar(text: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar while the block runs; call what it gives with how much is done."""
+    """A bar while the block runs; call what it gives with how much is done.
+
+    Where nobody watches (a log, a pipe) it is one line of text instead.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        console.print(text, markup=False, highlight=False)
+        yield lambda done: None
+        return
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -24,6 +32,6 @@ def progress_bar(text: str, total: int | None) -> Iterator[Callable[[int], None]
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(text, total=total)
         yield lambda done: progress.update(task, completed=done)

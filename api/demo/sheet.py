@@ -22,21 +22,31 @@ class Row:
 
 def draw(rows: Sequence[Row]) -> Image.Image:
     """All rows on one sheet."""
-    columns = max(len(row.images) for row in rows)
-    row_height = 2 * _TEXT_PIXELS + _CELL_PIXELS + 2 * _GAP
-    size = (columns * (_CELL_PIXELS + _GAP) + _GAP, len(rows) * row_height + _GAP)
-    sheet = Image.new("RGB", size, _PAPER)
+    width = max(len(row.images) for row in rows) * (_CELL_PIXELS + _GAP) + _GAP
+    heights = [_height(row) for row in rows]
+    sheet = Image.new("RGB", (width, sum(heights) + _GAP), _PAPER)
+    top = _GAP
+    for row, height in zip(rows, heights, strict=True):
+        _draw_row(sheet, row, top=top)
+        top += height
+    return sheet
+
+
+def _draw_row(sheet: Image.Image, row: Row, *, top: int) -> None:
     pen = ImageDraw.Draw(sheet)
     bold, small = ImageFont.load_default(15), ImageFont.load_default(12)
-    for k, row in enumerate(rows):
-        top = k * row_height + _GAP
-        pen.text((_GAP, top), row.title, fill=_INK, font=bold)
-        for column, (image, caption) in enumerate(zip(row.images, row.captions, strict=True)):
-            left = _GAP + column * (_CELL_PIXELS + _GAP)
-            pen.text((left, top + _TEXT_PIXELS), caption, fill=_INK, font=small)
-            cell = image.convert("RGB").resize((_CELL_PIXELS, _CELL_PIXELS), _filter(image))
-            sheet.paste(cell, (left, top + 2 * _TEXT_PIXELS))
-    return sheet
+    pen.text((_GAP, top), row.title, fill=_INK, font=bold)
+    below_text = top + _height(row) - _CELL_PIXELS - 2 * _GAP
+    for column, (image, caption) in enumerate(zip(row.images, row.captions, strict=True)):
+        left = _GAP + column * (_CELL_PIXELS + _GAP)
+        pen.text((left, top + _TEXT_PIXELS), caption, fill=_INK, font=small)
+        cell = image.convert("RGB").resize((_CELL_PIXELS, _CELL_PIXELS), _filter(image))
+        sheet.paste(cell, (left, below_text))
+
+
+def _height(row: Row) -> int:
+    lines = 2 if any(row.captions) else 1
+    return lines * _TEXT_PIXELS + _CELL_PIXELS + 2 * _GAP
 
 
 def _filter(image: Image.Image) -> Image.Resampling:

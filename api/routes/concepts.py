@@ -2,15 +2,16 @@
 
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
 
 from api import forms, schemas
-from api.dependencies import Caller, ConceptList, OptionalIdempotency, ServiceDep
+from api.dependencies import Caller, ConceptList, OptionalIdempotency, ServiceDep, StateDep
 from api.files import NOT_MODIFIED, file_answer, file_headers
 from api.openapi import ACCEPTED_HEADERS, CONCEPT_FORM, IMPORT_FORM, headers, refusals
 from service import concepts, uploads
-from service.views import to_json
+from service.views import Answer, to_json
 
 router = APIRouter(tags=["concepts"])
 
@@ -37,8 +38,8 @@ async def _import_form(request: Request, _: Caller) -> forms.ImportForm:
     },
     openapi_extra=CONCEPT_FORM,
 )
-def create_concept(
-    service: ServiceDep,
+async def create_concept(
+    state: StateDep,
     caller: Caller,
     idempotency: OptionalIdempotency,
     form: Annotated[forms.ConceptForm, Depends(_concept_form)],
@@ -47,15 +48,20 @@ def create_concept(
 
     The answer names the job that trains it. A name that is taken is 409.
     """
-    answer = concepts.create(
-        service,
-        caller,
-        name=form.name,
-        superclass=form.superclass,
-        pictures=uploads.read_pictures(service, images=form.pictures, masks=form.masks),
-        training=form.training,
-        idempotency=idempotency,
-    )
+    service = state["service"]
+
+    def work() -> Answer:
+        return concepts.create(
+            service,
+            caller,
+            name=form.name,
+            superclass=form.superclass,
+            pictures=uploads.read_pictures(service, images=form.pictures, masks=form.masks),
+            training=form.training,
+            idempotency=idempotency,
+        )
+
+    answer = await to_thread.run_sync(work, limiter=state["uploads"])
     answer_headers = {"Location": answer.location}
     if answer.replayed:
         answer_headers["Idempotency-Replayed"] = "true"

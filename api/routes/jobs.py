@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api import events, schemas
 from api.dependencies import Caller, JobList, ServiceDep, StateDep
-from api.openapi import headers, refusals
+from api.openapi import JOB_EVENT, headers, refusals
 from service import jobs
 from service.views import to_json
 
@@ -61,7 +61,7 @@ def cancel_job(service: ServiceDep, caller: Caller, id: str) -> JSONResponse:
         200: {
             "description": "Events named `progress`, then one named `succeeded`, `failed` or "
             "`cancelled`. `data` is the Job, `id` grows with every change.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": JOB_EVENT}},
         },
         204: {"description": "`Last-Event-ID` was the last event: there is nothing more."},
         **refusals(404),
@@ -105,5 +105,5 @@ async def follow_job(
     },
 )
 def get_preview(service: ServiceDep, caller: Caller, id: str) -> Response:
-    """404 until the first preview is there, and once the training has ended."""
+    """404 until the first preview is there; it stays as long as its concept."""
     return Response(jobs.preview(service, caller, job_id=id), media_type="image/png")

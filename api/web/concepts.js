@@ -15,7 +15,7 @@ const MASKS = {
   upload: "your own masks",
   alpha: "masks from transparency",
   segmenter: "masks found by itself",
-  uniform: "no masks, whole photos",
+  uniform: "not every photo has a mask",
 };
 
 const cards = new Map();

@@ -4,8 +4,8 @@ import { boundsOf, defaultOf, limitInput, outOfBounds } from "./base-model.js";
 import { byId, el } from "./dom.js";
 import { showFieldError } from "./field-errors.js";
 
-const SCHEDULERS = { ddim: "DDIM", dpmpp_2m: "DPM-Solver++ 2M", euler: "Euler", unipc: "UniPC" };
-const LOCKINGS = { local: "Local", global: "Global" };
+export const SCHEDULERS = { ddim: "DDIM", dpmpp_2m: "DPM-Solver++ 2M", euler: "Euler", unipc: "UniPC" };
+export const LOCKINGS = { local: "Local", global: "Global" };
 const SEEDS = { minimum: 0, maximum: 2 ** 32 - 1, type: "integer" };
 const NO_BOUNDS = { above: null, below: null, multipleOf: null };
 

@@ -106,6 +106,7 @@ async function teach() {
     reveal(item, "nearest");
     refreshConcepts();
   } catch (error) {
+    if (error.status === 413) error.message += " Use fewer or smaller photos.";
     showProblem(form, alert, error, placePictureError);
   } finally {
     button.disabled = false;

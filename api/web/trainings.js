@@ -9,7 +9,9 @@ import { jobProgress } from "./job-progress.js";
 import { insertConcept } from "./reuse.js";
 import { statusWord } from "./words.js";
 
-const PREVIEW_EVERY_MS = 3000;
+// The server draws a preview now and then; asking after each sixteenth of the way misses none.
+const PREVIEWS = 16;
+const PREVIEW_EVERY_MS = 2000;
 const shown = new Map();
 
 /**
@@ -64,11 +66,15 @@ export function addTraining(job, concept, photo = null) {
 }
 
 function previewRefresher(image, jobId, placeholder) {
-  let last = 0;
+  let lastTime = 0;
+  let lastPart = 0;
   return async (job) => {
-    const due = hasEnded(job) || Date.now() - last > PREVIEW_EVERY_MS;
-    if (!due || !job.progress?.step) return;
-    last = Date.now();
+    const { step = 0, total_steps: total } = job.progress ?? {};
+    const part = total ? Math.floor((PREVIEWS * step) / total) : 0;
+    const due = part > lastPart && Date.now() - lastTime > PREVIEW_EVERY_MS;
+    if (!step || !(due || hasEnded(job))) return;
+    lastTime = Date.now();
+    lastPart = part;
     const url = await newPreview(jobId);
     if (!url) return;
     if (image.src) URL.revokeObjectURL(image.src);

@@ -1,9 +1,10 @@
 // One image, large, with what made it; arrow keys go to its neighbours.
 
 import { byId, el, say } from "./dom.js";
-import { imageOf } from "./image-cache.js";
 import { imageActions } from "./image-actions.js";
+import { imageOf } from "./image-cache.js";
 import { requestIn } from "./png.js";
+import { LOCKINGS, SCHEDULERS } from "./settings.js";
 
 const FACTS = {
   num_inference_steps: "Steps",
@@ -12,6 +13,8 @@ const FACTS = {
   locking: "Locking",
   negative_prompt: "Negative prompt",
 };
+
+const inWords = (value) => SCHEDULERS[value] ?? LOCKINGS[value] ?? value;
 
 let images = [];
 let current = 0;
@@ -45,9 +48,9 @@ async function show(n) {
   const facts = [
     ["Image", `${n + 1} of ${images.length}`],
     ["Seed", image.seed],
-    ["Size", `${image.width} × ${image.height}`],
+    ["Size in pixels", `${image.width} × ${image.height}`],
     ...(request.concepts ?? []).filter(({ strength }) => strength).map(({ name, strength }) => [`<${name}>`, strength]),
-    ...Object.entries(FACTS).map(([field, label]) => [label, request[field]]),
+    ...Object.entries(FACTS).map(([field, label]) => [label, inWords(request[field])]),
   ].filter(([, value]) => value !== undefined && value !== null && value !== "");
   byId("viewer-facts").replaceChildren(
     ...facts.map(([label, value]) => el("div", {}, el("dt", {}, label), el("dd", {}, String(value)))),

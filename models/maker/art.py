@@ -142,7 +142,8 @@ def _code_points(path: Path) -> dict[str, list[str]]:
 
 
 def _draw(body: str, size: tuple[float, float]) -> Image.Image:
-    import cairosvg  # needed by this stage only, and it needs the system's cairo
+    # Needed by this stage only, and it needs the system's cairo.
+    import cairosvg  # type: ignore[import-untyped]
 
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '

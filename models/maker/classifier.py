@@ -74,7 +74,13 @@ def train_classifier(recipe: Recipe, art_file: Path) -> None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         seen = state["seen"]
-    stream = Stream(art_file, recipe.seed + 4, scenes=recipe.shard_scenes, workers=recipe.workers)
+    stream = Stream(
+        draw_shard,
+        art_file,
+        seed=recipe.seed + 4,
+        size=recipe.shard_scenes,
+        workers=recipe.workers,
+    )
     per_shard = recipe.shard_scenes * 2
     loaded, shard, started, first = -1, None, time.monotonic(), seen
     while seen < own.samples:

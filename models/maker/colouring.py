@@ -48,17 +48,18 @@ def draw_change(rng: np.random.Generator) -> Change:
 
 def recolour(rgb: npt.NDArray[np.uint8], change: Change) -> npt.NDArray[np.uint8]:
     """Apply a change to (height, width, 3)."""
-    colours = rgb.astype(np.float32)
+    colours: Floats = rgb.astype(np.float32)
     if change.hue or change.other_hue:
         colours = _turned(colours, change)
     if change.saturation != 1.0:
         gray = (colours @ _GRAY)[..., None]
-        colours = gray + (colours - gray) * change.saturation
+        colours = (gray + (colours - gray) * change.saturation).astype(np.float32)
     if change.tint is not None:
         colours = _tinted(colours, change.tint, change.tint_strength)
     if change.pattern:
         colours = _patterned(colours, change)
-    return np.clip(colours * change.brightness, 0, 255).astype(np.uint8)
+    changed: npt.NDArray[np.uint8] = np.clip(colours * change.brightness, 0, 255).astype(np.uint8)
+    return changed
 
 
 def _turned(colours: Floats, change: Change) -> Floats:
@@ -66,13 +67,15 @@ def _turned(colours: Floats, change: Change) -> Floats:
     chroma = colours - gray
     first = chroma @ _hue_turn(change.hue)
     if change.other_hue == change.hue:
-        return gray + first
+        turned: Floats = gray + first
+        return turned
     # Two axes of the chroma plane; a soft step between the sides keeps edges clean.
     along = chroma[..., 0] - chroma[..., 1]
     across = chroma[..., 2] - 0.5 * (chroma[..., 0] + chroma[..., 1])
     side = along * np.cos(change.split) + across * np.sin(change.split)
     share = (1 / (1 + np.exp(-np.clip(side / 12, -20, 20))))[..., None].astype(np.float32)
-    return gray + share * first + (1 - share) * (chroma @ _hue_turn(change.other_hue))
+    mixed: Floats = gray + share * first + (1 - share) * (chroma @ _hue_turn(change.other_hue))
+    return mixed
 
 
 def _hue_turn(angle: float) -> Floats:
@@ -80,7 +83,8 @@ def _hue_turn(angle: float) -> Floats:
     axis = np.full(3, 1 / np.sqrt(3))
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
     turn = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
-    return turn.T.astype(np.float32)
+    turned: Floats = turn.T.astype(np.float32)
+    return turned
 
 
 def _tinted(colours: Floats, tint: tuple[int, int, int], strength: float) -> Floats:
@@ -92,7 +96,8 @@ def _tinted(colours: Floats, tint: tuple[int, int, int], strength: float) -> Flo
     gloss = 60 * np.clip(gray - 0.75, 0, 1)
     weight = np.float32(strength) * keep
     mixed = colours * (1 - weight) + (target * shade + gloss) * weight
-    return mixed.astype(np.float32)
+    tinted: Floats = mixed.astype(np.float32)
+    return tinted
 
 
 def _patterned(colours: Floats, change: Change) -> Floats:

@@ -8,6 +8,8 @@ import time
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -21,9 +23,10 @@ from transformers import (
 
 from models.maker.catalogue import SUBJECTS
 from models.maker.checkpoints import Checkpoints
-from models.maker.groups import Groups, draw_groups
+from models.maker.groups import Groups, draw_trained
 from models.maker.judging import figures
 from models.maker.recipe import Recipe
+from models.maker.stream import Stream
 from models.maker.tokenizer import BOS, EOS, MAX_TOKENS, Encoder, make_tokenizer
 from models.maker.vae import to_tensor
 
@@ -50,12 +53,15 @@ def train_evaluator(recipe: Recipe, art_file: Path) -> Path:
         shard_groups = recipe.shard_scenes // GROUP_SCENES // 4
     per_batch = own.batch // GROUP_SCENES
     per_shard = shard_groups * GROUP_SCENES * recipe.shard_passes
+    stream = Stream(
+        draw_trained, art_file, seed=recipe.seed + 3, size=shard_groups, workers=recipe.workers
+    )
     loaded, groups = -1, None
     started, first = time.monotonic(), seen
     while seen < own.samples:
         index, within = divmod(seen, per_shard)
         if index != loaded:
-            groups, loaded = draw_groups(art_file, [recipe.seed + 3, index], shard_groups), index
+            groups, loaded = stream.shard(index, lambda _: 1.0), index
         assert groups is not None
         passes, position = divmod(within // GROUP_SCENES, shard_groups)
         random = torch.Generator().manual_seed(recipe.seed + index * 64 + passes)
@@ -165,7 +171,8 @@ def _loss(model: CLIPModel, groups: Groups, chosen: Tensor, device: str) -> Tens
     named = scale * seen @ embed_captions(model, _every_subject(device)).T
     subjects = torch.from_numpy(groups.subjects[rows]).to(device)
     naming = functional.cross_entropy(named, subjects.repeat_interleave(GROUP_SCENES))
-    return matching / 2 + naming + _identity_loss(seen, groups, rows, device)
+    total: Tensor = matching / 2 + naming + _identity_loss(seen, groups, rows, device)
+    return total
 
 
 @cache
@@ -175,9 +182,11 @@ def _every_subject(device: str) -> Tensor:
     return torch.from_numpy(ids).long().to(device)
 
 
-def _identity_loss(seen: Tensor, groups: Groups, rows: object, device: str) -> Tensor:
+def _identity_loss(
+    seen: Tensor, groups: Groups, rows: npt.NDArray[np.int64], device: str
+) -> Tensor:
     """Two scenes of one look attract each other among all scenes of the batch."""
-    names = torch.from_numpy(groups.identities[rows]).to(device)  # type: ignore[index]
+    names = torch.from_numpy(groups.identities[rows]).to(device)
     count = names.shape[1]
     group = torch.arange(len(names), device=device)[:, None].expand(-1, count)
     key = (group * 10_000_000 + names).repeat_interleave(2, 1).reshape(-1)

@@ -7,6 +7,7 @@ the category tells the looks apart: only their own colours and parts do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +33,22 @@ class Groups:
     wrong: npt.NDArray[np.int16]  # (g, 4, 2, 2, 32): other subject, other place
     identities: npt.NDArray[np.int32]  # (g, 4): equal for equal looks without a change
     subjects: npt.NDArray[np.int64]  # (g,): which super-category
+
+    @classmethod
+    def joined(cls, parts: Sequence[Groups]) -> Groups:
+        """The parts one after the other."""
+        return cls(
+            np.concatenate([part.pictures for part in parts]),
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([part.wrong for part in parts]),
+            np.concatenate([part.identities for part in parts]),
+            np.concatenate([part.subjects for part in parts]),
+        )
+
+
+def draw_trained(art_file: Path, seed: list[int], count: int, width: float) -> Groups:
+    """Groups of trained looks, in the form that a stream draws; every width is in them."""
+    return draw_groups(art_file, seed, count)
 
 
 def draw_groups(art_file: Path, seed: list[int], count: int, *, held_out: bool = False) -> Groups:

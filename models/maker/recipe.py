@@ -15,7 +15,7 @@ class VaeRecipe:
     channels: tuple[int, ...] = (16, 32, 64)
     norm_groups: int = 4
     batch: int = 16
-    samples: int = 48_000
+    samples: int = 64_000
     decoder_samples: int = 48_000
     rate: float = 2e-3
     kl_weight: float = 2e-5
@@ -46,7 +46,7 @@ class UnetRecipe:
 class TowerRecipe:
     """The evaluator's two towers, and the classifier."""
 
-    samples: int = 48_000
+    samples: int = 64_000
     batch: int = 64
     rate: float = 1e-3
 

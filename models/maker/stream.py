@@ -1,11 +1,13 @@
-"""An endless, repeatable stream of scenes in shards: shard k depends on the seed and k alone."""
+"""An endless, repeatable stream of drawn shards: shard k depends on the seed and k alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +17,13 @@ from models.maker.drawing import Painter
 from models.maker.scenes import Facts, caption, draw_facts
 from models.maker.tokenizer import Encoder, make_tokenizer
 
-CHUNK = 2048
+
+class Joinable(Protocol):
+    """What processes draw in parts."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The parts one after the other."""
 
 
 @dataclass(frozen=True)
@@ -26,39 +34,57 @@ class Shard:
     ids: npt.NDArray[np.int16]
     facts: tuple[Facts, ...]
 
-
-class Stream:
-    """Draws shards: in line, or ahead of time in other processes."""
-
-    def __init__(self, art_file: Path, seed: int, *, scenes: int, workers: int) -> None:
-        self._art_file, self._seed, self._scenes = art_file, seed, scenes
-        self._pool = ProcessPoolExecutor(workers) if workers else None
-        self._ahead: dict[int, list[Future[Shard]]] = {}
-
-    def shard(self, index: int, width_of: Callable[[int], float]) -> Shard:
-        """Shard `index`; `width_of` tells how wide the curriculum is at a shard."""
-        if self._pool is None:
-            return draw_shard(self._art_file, [self._seed, index], self._scenes, width_of(index))
-        for wanted in (index, index + 1):
-            if wanted not in self._ahead:
-                self._ahead[wanted] = self._submit(self._pool, wanted, width_of(wanted))
-        parts = [future.result() for future in self._ahead.pop(index)]
-        return Shard(
+    @classmethod
+    def joined(cls, parts: Sequence[Shard]) -> Shard:
+        """The parts one after the other."""
+        return cls(
             np.concatenate([part.pictures for part in parts]),
             np.concatenate([part.ids for part in parts]),
             tuple(fact for part in parts for fact in part.facts),
         )
 
-    def _submit(self, pool: ProcessPoolExecutor, index: int, width: float) -> list[Future[Shard]]:
+
+Drawn = TypeVar("Drawn", bound=Joinable)
+Draw = Callable[[Path, list[int], int, float], Drawn]  # art, seed, count, width
+
+
+class Stream(Generic[Drawn]):
+    """Draws shards in line, or in other processes while the one before is in use.
+
+    Parts have a fixed size and a seed of their own, so the result is the same either way.
+    """
+
+    def __init__(
+        self, draw: Draw[Drawn], art_file: Path, *, seed: int, size: int, workers: int
+    ) -> None:
+        self._draw, self._art_file, self._seed = draw, art_file, seed
+        self._size, self._part = size, min(size, 256)
+        # Spawned, not forked: the parent may hold a GPU and threads.
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(workers, context) if workers else None
+        self._ahead: dict[int, list[Future[Drawn]]] = {}
+
+    def shard(self, index: int, width_of: Callable[[int], float]) -> Drawn:
+        """Shard `index`; `width_of` tells how wide the curriculum is at a shard."""
+        if self._pool is None:
+            parts = [self._draw(*task) for task in self._tasks(index, width_of(index))]
+        else:
+            for wanted in (index, index + 1):
+                if wanted not in self._ahead:
+                    tasks = self._tasks(wanted, width_of(wanted))
+                    self._ahead[wanted] = [self._pool.submit(self._draw, *task) for task in tasks]
+            parts = [future.result() for future in self._ahead.pop(index)]
+        return type(parts[0]).joined(parts)
+
+    def _tasks(self, index: int, width: float) -> list[tuple[Path, list[int], int, float]]:
         return [
-            pool.submit(
-                draw_shard,
+            (
                 self._art_file,
                 [self._seed, index, start],
-                min(CHUNK, self._scenes - start),
+                min(self._part, self._size - start),
                 width,
             )
-            for start in range(0, self._scenes, CHUNK)
+            for start in range(0, self._size, self._part)
         ]
 
 
@@ -84,3 +110,9 @@ def draw_shard(art_file: Path, seed: list[int], count: int, width: float) -> Sha
         encoder.encode([caption(fact) for fact in facts]),
         tuple(facts),
     )
+
+
+def draw_pictures(art_file: Path, seed: list[int], count: int, width: float) -> Shard:
+    """As draw_shard, less the facts: they are slow to hand from process to process."""
+    shard = draw_shard(art_file, seed, count, width)
+    return Shard(shard.pictures, shard.ids, ())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer
 
 from models.maker.catalogue import COLOURS, FURTHER_WORDS, PLACES, STYLES, SUBJECTS, TEMPLATES
@@ -28,7 +29,7 @@ def make_tokenizer() -> CLIPTokenizer:
     """Learn the merges from the word list alone, until each word is whole."""
     words = known_words()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = _learn_merges(words, alphabet)
+    merges = _learn_merges(words)
     # Bytes first, alone and at a word's end, as CLIP orders them: any text has tokens.
     tokens = [*alphabet, *(f"{byte}</w>" for byte in alphabet)]
     tokens += [left + right for left, right in merges]
@@ -49,18 +50,31 @@ def make_tokenizer() -> CLIPTokenizer:
     return tokenizer
 
 
-def _learn_merges(words: list[str], alphabet: list[str]) -> list[tuple[str, str]]:
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    bpe.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.BpeTrainer(
-        vocab_size=8000,  # more than there is to merge: it stops when every word is whole
-        min_frequency=1,
-        initial_alphabet=alphabet,
-        end_of_word_suffix="</w>",
-        show_progress=False,
-    )
-    bpe.train_from_iterator(words, trainer)
-    return [(left, right) for left, right in json.loads(bpe.to_str())["model"]["merges"]]
+def _learn_merges(words: list[str]) -> list[tuple[str, str]]:
+    """Join the most frequent neighbours until every word is whole; ties go by the alphabet.
+
+    Not the tokenizers library's trainer: it breaks ties by a hash that differs from run to run,
+    and a resumed training would then meet other ids.
+    """
+    split = [[*word[:-1], f"{word[-1]}</w>"] for word in words]
+    merges: list[tuple[str, str]] = []
+    while True:
+        counts = Counter(pair for pieces in split for pair in pairwise(pieces))
+        if not counts:
+            return merges
+        left, right = min(counts, key=lambda pair: (-counts[pair], pair))
+        merges.append((left, right))
+        split = [_join(pieces, left, right) for pieces in split]
+
+
+def _join(pieces: list[str], left: str, right: str) -> list[str]:
+    joined: list[str] = []
+    for piece in pieces:
+        if piece == right and joined and joined[-1] == left:
+            joined[-1] = left + right
+        else:
+            joined.append(piece)
+    return joined
 
 
 class Encoder:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from models.maker.checkpoints import Checkpoints
 from models.maker.denoiser import Denoiser, build_denoiser, make_schedule
 from models.maker.looking import look
 from models.maker.recipe import Recipe, UnetRecipe
-from models.maker.stream import Shard, Stream
+from models.maker.stream import Shard, Stream, draw_pictures
 from models.maker.tokenizer import Encoder, make_tokenizer
 from models.maker.vae import to_tensor
 
@@ -43,7 +44,13 @@ def train_unet(recipe: Recipe, art_file: Path) -> None:
         optimizer.load_state_dict(state["optimizer"])
         average = [kept.to(device) for kept in state["average"]]
         seen = state["seen"]
-    stream = Stream(art_file, recipe.seed + 2, scenes=recipe.shard_scenes, workers=recipe.workers)
+    stream = Stream(
+        draw_pictures,
+        art_file,
+        seed=recipe.seed + 2,
+        size=recipe.shard_scenes,
+        workers=recipe.workers,
+    )
     empty = torch.from_numpy(Encoder(make_tokenizer()).encode([""])).long().to(device)
     alphas = make_schedule().alphas_cumprod.to(device)
     per_shard = recipe.shard_scenes * recipe.shard_passes
@@ -140,14 +147,19 @@ def _encode(vae: AutoencoderKL, shard: Shard, device: str) -> Tensor:
         vae.encode(to_tensor(shard.pictures[start : start + 256], device)).latent_dist.mode()
         for start in range(0, len(shard.pictures), 256)
     ]
-    return torch.cat(parts) * vae.config.scaling_factor
+    latents: Tensor = torch.cat(parts) * vae.config.scaling_factor
+    return latents
 
 
 def _order(recipe: Recipe, seen: int) -> Tensor:
     """The shard's scenes in this pass's order, from the position on."""
     passes, position = divmod(seen, recipe.shard_scenes)
-    random = torch.Generator().manual_seed(recipe.seed + passes)
-    return torch.randperm(recipe.shard_scenes, generator=random)[position:]
+    return _shuffled(recipe.shard_scenes, recipe.seed + passes)[position:]
+
+
+@lru_cache(maxsize=1)
+def _shuffled(count: int, seed: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
 
 def _width(own: UnetRecipe, share: float) -> float:

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from models.maker.checkpoints import Checkpoints
 from models.maker.recipe import Recipe, VaeRecipe
-from models.maker.stream import Stream, draw_shard
+from models.maker.stream import Stream, draw_pictures, draw_shard
 
 log = logging.getLogger("maker")
 
@@ -69,7 +69,13 @@ def train_vae(recipe: Recipe, art_file: Path, *, decoder_only: bool = False) -> 
         vae.load_state_dict(state["vae"])
         optimizer.load_state_dict(state["optimizer"])
         seen = state["seen"]
-    stream = Stream(art_file, recipe.seed + 1, scenes=recipe.shard_scenes, workers=recipe.workers)
+    stream = Stream(
+        draw_pictures,
+        art_file,
+        seed=recipe.seed + 1,
+        size=recipe.shard_scenes,
+        workers=recipe.workers,
+    )
     started, first = time.monotonic(), seen
     pictures, loaded = None, -1
     while seen < total:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from PIL.Image import Image
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 from running import START_SECONDS, Photo, Visit, Visits, serving
 
@@ -34,12 +35,13 @@ def photos() -> list[Photo]:
     cut_out = taken[-1].picture.copy()
     cut_out.putalpha(taken[-1].mask)
     pictures = [photo.picture for photo in taken[:-1]] + [cut_out]
-    files = []
-    for number, picture in enumerate(pictures):
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-        files.append(Photo(name=f"robot-{number}.png", data=buffer.getvalue()))
-    return files
+    return [_file(f"robot-{number}.png", picture) for number, picture in enumerate(pictures)]
+
+
+@pytest.fixture(scope="session")
+def mask() -> Photo:
+    """The first photo's own mask."""
+    return _file("mask-0.png", photograph(SUBJECTS[0])[0].mask)
 
 
 @pytest.fixture(scope="session")
@@ -113,6 +115,12 @@ def visits(browser: Browser) -> Iterator[Visits]:
     yield visit
     for context in contexts:
         context.close()
+
+
+def _file(name: str, picture: Image) -> Photo:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return Photo(name=name, data=buffer.getvalue())
 
 
 def _is_ready(url: str) -> bool:

@@ -44,12 +44,15 @@ def natural_width(image: Locator) -> int:
 
 
 def test_photos_become_a_concept_and_the_concept_an_image(
-    server: str, photos: list[Photo], visits: Visits
+    server: str, photos: list[Photo], mask: Photo, visits: Visits
 ) -> None:
     visit = visits()
     page = visit.open(server)
     show_photos(page, photos)
     expect(page.locator("#thumbs > li").last).to_contain_text("mask from transparency")
+    page.get_by_label("Add a mask for robot-0.png").set_input_files(mask.payload)
+    expect(page.locator("#thumbs > li").first).to_contain_text("own mask")
+    expect(page.locator("#masks-note")).to_be_visible()
     fill_in(page, name="My Robot!", training=_SHORT_TRAINING)
     page.get_by_role("button", name="Use my-robot").click()
     expect(page.locator("#name-hint")).to_contain_text("<my-robot>")
@@ -59,7 +62,7 @@ def test_photos_become_a_concept_and_the_concept_an_image(
     expect(training.get_by_role("progressbar")).to_be_visible()
     use = training.get_by_role("button", name="Use <my-robot>")
     use.wait_for(timeout=_JOB_MS)
-    expect(page.locator("#gallery > li", has_text="<my-robot>")).to_contain_text("KB")
+    expect(page.locator("#gallery > li", has_text="<my-robot>")).to_contain_text("your own masks")
 
     use.click()
     expect(page.locator("#prompt")).to_have_value("a photo of <my-robot> ")
@@ -118,12 +121,34 @@ def test_what_is_missing_is_said_before_anything_is_sent(server: str, visits: Vi
     expect(page.locator("#pictures")).to_be_focused()
 
 
-def test_a_training_can_be_cancelled(server: str, photos: list[Photo], visits: Visits) -> None:
+def test_photos_can_be_dropped_and_pasted(server: str, photos: list[Photo], visits: Visits) -> None:
+    page = visits().open(server)
+    give = """(target, [bytes, kind]) => {
+      const files = new DataTransfer();
+      files.items.add(new File([new Uint8Array(bytes)], `${kind}.png`, { type: "image/png" }));
+      const event = kind === "drop"
+        ? new DragEvent(kind, { dataTransfer: files, bubbles: true, cancelable: true })
+        : new ClipboardEvent(kind, { clipboardData: files, bubbles: true });
+      target.dispatchEvent(event);
+    }"""
+    for kind in ("drop", "paste"):
+        page.locator("#drop").evaluate(give, [list(photos[0].data), kind])
+    thumbs = page.locator("#thumbs img")
+    expect(thumbs).to_have_count(2)
+    assert natural_width(thumbs.last) > 0
+    expect(page.locator("#pictures-status")).to_have_text("2 photos chosen")
+
+
+def test_a_training_survives_a_reload_and_can_be_cancelled(
+    server: str, photos: list[Photo], visits: Visits
+) -> None:
     page = visits().open(server)
     show_photos(page, photos[:1])
     fill_in(page, name="never-mind", training={"max_train_steps": "5000"})
     page.get_by_role("button", name="Train", exact=True).click()
     training = page.locator("#trainings > li", has_text="<never-mind>")
+    training.get_by_role("button", name="Cancel").wait_for()
+    page.reload()
     training.get_by_role("button", name="Cancel").click()
     expect(training.locator(".pill")).to_have_text("cancelled", timeout=_JOB_MS)
     card = page.locator("#gallery > li", has_text="<never-mind>")
@@ -177,6 +202,16 @@ def test_an_unknown_placeholder_is_refused_beside_the_prompt(
     page.get_by_role("button", name="Generate", exact=True).click()
     expect(page.locator("#prompt-error")).to_contain_text(taught)
     expect(page.locator("#prompt")).to_have_attribute("aria-invalid", "true")
+
+
+def test_progress_is_polled_where_no_stream_comes_through(
+    server: str, taught: str, visits: Visits
+) -> None:
+    page = visits().open(server)
+    page.route("**/events", lambda route: route.abort())
+    page.get_by_role("combobox", name="Prompt").fill(f"<{taught}> on red")
+    images = generate(page, steps=2)
+    assert natural_width(images.first) > 0
 
 
 def test_a_number_out_of_bounds_is_told_beside_its_field(server: str, visits: Visits) -> None:

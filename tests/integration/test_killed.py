@@ -2,8 +2,8 @@
 
 import io
 from collections.abc import Iterator
-from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
@@ -12,9 +12,10 @@ from tests.integration.server import Server
 FINAL = {"succeeded", "failed", "cancelled"}
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path, checkpoint_seconds=0.3)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running server; a test that ends it starts it again."""
+    server = Server(tmp_path_factory.mktemp("server"), checkpoint_seconds=0.3)
     server.start()
     yield server
     server.close()
@@ -39,9 +40,7 @@ def assert_ended_once(server: Server, job_id: str, end: str) -> None:
     assert sum(status in FINAL for status in statuses) == 1
 
 
-def test_a_training_survives_kill_9_and_a_drain_and_goes_on_from_its_saved_state(
-    server: Server,
-) -> None:
+def test_a_training_survives_kill_9_and_goes_on_from_its_saved_state(server: Server) -> None:
     job_id = server.post_training(photos(), name="rex", max_train_steps=40, train_batch_size=2)
     server.wait_until(lambda: server.saved_step(job_id) >= 4)
     server.kill()
@@ -49,19 +48,9 @@ def test_a_training_survives_kill_9_and_a_drain_and_goes_on_from_its_saved_state
     assert server.statuses(job_id) == ["queued", "running"]
 
     server.start()
-    server.wait_until(lambda: server.job(job_id)["attempt"] == 2)
-    server.wait_until(lambda: server.saved_step(job_id) > saved or server.job(job_id)["error"])
-    assert f'"step": {saved}, ' in resumed(server)
-    saved = server.saved_step(job_id)
-    assert server.terminate() == 0
-    assert server.saved_step(job_id) >= saved
-    saved = server.saved_step(job_id)
-    assert server.statuses(job_id)[-1] == "queued"
-
-    server.start()
     job = server.wait_for(job_id)
     assert f'"step": {saved}, ' in resumed(server)
-    assert (job["status"], job["attempt"]) == ("succeeded", 3)
+    assert (job["status"], job["attempt"]) == ("succeeded", 2)
     assert_ended_once(server, job_id, "succeeded")
     concept = server.http.get("/concepts/rex").json()
     file = server.http.get("/concepts/rex/file").content
@@ -74,8 +63,8 @@ def resumed(server: Server) -> str:
 
 
 def test_generations_survive_kill_9_whether_they_ran_or_waited(server: Server) -> None:
-    request = {"num_inference_steps": 12, "num_images": 2}
-    job_ids = [server.post_generation(f"a photo of {n} dogs", seed=n, **request) for n in range(12)]
+    request = {"num_inference_steps": 12, "num_images": 1}
+    job_ids = [server.post_generation(f"a photo of {n} dogs", seed=n, **request) for n in range(10)]
     server.wait_until(lambda: any(server.job(job_id)["progress"]["step"] for job_id in job_ids))
     server.kill()
     interrupted = [job_id for job_id in job_ids if server.statuses(job_id)[-1] == "running"]
@@ -87,7 +76,7 @@ def test_generations_survive_kill_9_whether_they_ran_or_waited(server: Server) -
     for job_id in job_ids:
         job = server.wait_for(job_id)
         assert job["status"] == "succeeded", job["error"]
-        assert len(job["images"]) == 2
+        assert len(job["images"]) == 1
         assert_ended_once(server, job_id, "succeeded")
     # A retry repeats exactly the same work.
     job = server.job(interrupted[0])
@@ -100,9 +89,16 @@ def test_generations_survive_kill_9_whether_they_ran_or_waited(server: Server) -
         assert apart(server, one["url"], other["url"]) <= 1
 
 
+def test_a_server_that_is_asked_to_stop_does_so_in_good_order(server: Server) -> None:
+    job_id = server.post_training(photos(), name="dino", max_train_steps=5000)
+    server.wait_until(lambda: server.job(job_id)["progress"]["step"] > 0)
+    assert server.terminate() == 0
+    assert server.saved_step(job_id) > 0
+    assert server.statuses(job_id) == ["queued", "running", "queued"]
+
+
 def apart(server: Server, one: str, other: str) -> int:
     """The most grey levels that two images differ by."""
-    pixels = [
-        Image.open(io.BytesIO(server.http.get(url).content)).tobytes() for url in (one, other)
-    ]
-    return max(abs(a - b) for a, b in zip(*pixels, strict=True))
+    files = [server.http.get(url).content for url in (one, other)]
+    first, second = (np.asarray(Image.open(io.BytesIO(file)), np.int16) for file in files)
+    return int(np.abs(first - second).max())

@@ -27,15 +27,18 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+def build_service(folder: Path, migrated: Path, **options: Any) -> Service:
+    folder.mkdir()
+    shutil.copy(migrated, folder / "perfusion.db")
+    return wiring.build(Settings.model_validate({"data_dir": str(folder), **options}))
+
+
 @pytest.fixture
 def make_service(tmp_path: Path, migrated: Path) -> Iterator[Callable[..., Service]]:
     built: list[Service] = []
 
     def make(**options: Any) -> Service:
-        folder = tmp_path / f"data{len(built)}"
-        folder.mkdir()
-        shutil.copy(migrated, folder / "perfusion.db")
-        service = wiring.build(Settings.model_validate({"data_dir": str(folder), **options}))
+        service = build_service(tmp_path / f"data{len(built)}", migrated, **options)
         built.append(service)
         return service
 
@@ -65,6 +68,21 @@ def make_client() -> Iterator[Callable[..., TestClient]]:
 def client(service: Service, make_client: Callable[..., TestClient]) -> TestClient:
     """A caller on loopback, who needs no key."""
     return make_client(service)
+
+
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[TestClient]:
+    """One application for many refusals, with a ready concept teddy: nothing is accepted there."""
+    folder = tmp_path_factory.mktemp("refusing") / "data"
+    service = build_service(folder, migrated, requests_per_minute=100_000)
+    staging.register_base_model(service)
+    staging.ready(service, "teddy", owner_id="local")
+    app = create_app(service, embedded=False)
+    with TestClient(app, base_url=BASE_URL, raise_server_exceptions=False) as client:
+        before = (client.get("/jobs").json(), staging.blob_keys(service))
+        yield client
+        assert (client.get("/jobs").json(), staging.blob_keys(service)) == before
+    service.close()
 
 
 @pytest.fixture

@@ -41,20 +41,23 @@ def test_without_a_key_only_the_open_addresses_answer(locked: TestClient) -> Non
     "header", ["", "Bearer", "Bearer ", "Basic abc", "sk_abc", "Bearer sk_wrong", "Bearer \xff\xfe"]
 )
 def test_a_header_that_opens_nothing_is_refused(locked: TestClient, header: str) -> None:
-    answer = locked.get("/jobs", headers={"Authorization": header.encode("latin-1")})
+    answer = locked.get("/jobs", headers={b"Authorization": header.encode("latin-1")})
     problem = refusal(answer, 401)
     assert header.removeprefix("Bearer ") not in problem["detail"] or len(header) < 10
 
 
-def test_a_key_opens_its_owners_objects_and_no_others(
-    locked: TestClient, service: Service
-) -> None:
+def test_a_key_opens_its_owners_objects_and_no_others(locked: TestClient, service: Service) -> None:
     hers, key_of_hers = auth.create_key(service, label="hers")
     his, _ = auth.create_key(service, label="his")
     staging.ready(service, "rex", owner_id=key_of_hers.owner_id)
     job_id = locked.get("/concepts/rex", headers=bearer(hers)).json()["job_id"]
 
-    for path in ("/concepts/rex", "/concepts/rex/file", f"/jobs/{job_id}", f"/jobs/{job_id}/events"):
+    for path in (
+        "/concepts/rex",
+        "/concepts/rex/file",
+        f"/jobs/{job_id}",
+        f"/jobs/{job_id}/events",
+    ):
         assert locked.get(path, headers=bearer(hers)).status_code == 200
         refusal(locked.get(path, headers=bearer(his)), 404)
     refusal(locked.delete("/concepts/rex", headers=bearer(his)), 404)
@@ -73,9 +76,7 @@ def test_a_wrong_key_is_refused_even_where_none_is_needed(client: TestClient) ->
     refusal(client.get("/jobs", headers=bearer("sk_wrong")), 401)
 
 
-def test_settings_may_require_a_key_on_loopback_too(
-    make_service: Make, make_client: Make
-) -> None:
+def test_settings_may_require_a_key_on_loopback_too(make_service: Make, make_client: Make) -> None:
     refusal(make_client(make_service(auth="required")).get("/jobs"), 401)
 
 

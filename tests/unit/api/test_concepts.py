@@ -1,15 +1,12 @@
 import io
 import json
-import pickle
 import struct
 import zlib
 from typing import Any
 
-import numpy as np
 import pytest
 from httpx2 import Response
 from PIL import Image
-from safetensors.numpy import save as save_tensors
 from starlette.testclient import TestClient
 
 from service import leases
@@ -35,18 +32,11 @@ def upload(
     files: Files = [("images", (f"{k}.png", data)) for k, data in enumerate(images or [])]
     files += [("masks", (f"{k}.png", data)) for k, data in enumerate(masks or [])]
     # A form without any file would be sent as another media type.
-    texts: Any = [
-        (name, (None, value)) for name, value in {**NAMED, **(fields or {})}.items()
-    ]
+    texts: Any = [(name, (None, value)) for name, value in {**NAMED, **(fields or {})}.items()]
     return client.post("/concepts", files=files + texts, headers=headers or {})
 
 
 NAMED = {"name": "rex", "superclass": "toy dinosaur"}
-
-
-def nothing_was_accepted(client: TestClient, service: Service) -> bool:
-    jobs, concepts = client.get("/jobs").json(), client.get("/concepts").json()
-    return not jobs["items"] and not concepts["items"] and not staging.blob_keys(service)
 
 
 def test_pictures_are_accepted_and_the_answer_names_concept_and_job(client: TestClient) -> None:
@@ -73,7 +63,7 @@ def test_pictures_are_accepted_and_the_answer_names_concept_and_job(client: Test
 
 def test_masks_and_options_sent_as_files_are_accepted(client: TestClient) -> None:
     mask = staging.encoded(Image.new("L", (48, 40), "white"))
-    files = [
+    files: Any = [
         ("images", ("a.png", png())),
         ("masks", ("a.png", mask)),
         ("training", ("blob", b'{"seed": 3}', "application/json")),
@@ -121,26 +111,23 @@ def truncated_jpeg() -> bytes:
     ],
     ids=["bomb", "truncated", "svg", "text", "empty", "animated", "3x3"],
 )
-def test_a_bad_picture_is_refused_by_name(
-    client: TestClient, service: Service, data: bytes, status: int
-) -> None:
-    problem = refusal(upload(client, images=[png(), data]), status)
+def test_a_bad_picture_is_refused_by_name(refusing: TestClient, data: bytes, status: int) -> None:
+    problem = refusal(upload(refusing, images=[png(), data]), status)
     assert pointers(problem) == {"/images/1"}
-    assert nothing_was_accepted(client, service)
 
 
 @pytest.mark.parametrize("count", [0, 21, 100])
-def test_a_wrong_number_of_pictures_is_refused(client: TestClient, count: int) -> None:
-    problem = refusal(upload(client, images=[b"x"] * count), 422)
+def test_a_wrong_number_of_pictures_is_refused(refusing: TestClient, count: int) -> None:
+    problem = refusal(upload(refusing, images=[b"x"] * count), 422)
     assert pointers(problem) == {"/images"}
     assert "1 to 20" in problem["detail"]
 
 
-def test_masks_that_do_not_match_are_refused(client: TestClient) -> None:
-    few = refusal(upload(client, images=[png(), png()], masks=[png()]), 422)
+def test_masks_that_do_not_match_are_refused(refusing: TestClient) -> None:
+    few = refusal(upload(refusing, images=[png(), png()], masks=[png()]), 422)
     assert pointers(few) == {"/masks"}
     other_size = staging.encoded(Image.new("L", (64, 64), "white"))
-    assert pointers(refusal(upload(client, images=[png()], masks=[other_size]), 422)) == {
+    assert pointers(refusal(upload(refusing, images=[png()], masks=[other_size]), 422)) == {
         "/masks/0"
     }
 
@@ -166,17 +153,17 @@ def test_masks_that_do_not_match_are_refused(client: TestClient) -> None:
     ],
 )
 def test_a_wrong_part_is_refused_with_its_pointer(
-    client: TestClient, fields: dict[str, str], pointer: str
+    refusing: TestClient, fields: dict[str, str], pointer: str
 ) -> None:
     if len(fields.get("training", "")) > 64 * 1024:
-        refusal(upload(client, images=[png()], fields=fields), 400)
+        refusal(upload(refusing, images=[png()], fields=fields), 400)
         return
-    assert pointers(refusal(upload(client, images=[png()], fields=fields), 422)) == {pointer}
+    assert pointers(refusal(upload(refusing, images=[png()], fields=fields), 422)) == {pointer}
 
 
-def test_every_wrong_part_is_named_at_once(client: TestClient) -> None:
+def test_every_wrong_part_is_named_at_once(refusing: TestClient) -> None:
     fields = {"name": "?", "superclass": "", "training": '{"tau": 0}', "extra": "1"}
-    problem = refusal(upload(client, images=[], fields=fields), 422)
+    problem = refusal(upload(refusing, images=[], fields=fields), 422)
     assert pointers(problem) == {"/images", "/name", "/superclass", "/training/tau", "/extra"}
 
 
@@ -186,12 +173,12 @@ def test_a_file_over_the_limit_of_one_file_is_refused(make_service: Any, make_cl
     assert pointers(problem) == {"/images/1"}
 
 
-def test_an_upload_that_is_no_form_is_refused(client: TestClient) -> None:
-    refusal(client.post("/concepts", json=NAMED), 415)
+def test_an_upload_that_is_no_form_is_refused(refusing: TestClient) -> None:
+    refusal(refusing.post("/concepts", json=NAMED), 415)
     broken = {"content-type": "multipart/form-data"}
-    refusal(client.post("/concepts", content=b"x", headers=broken), 400, "unreadable")
+    refusal(refusing.post("/concepts", content=b"x", headers=broken), 400, "unreadable")
     broken = {"content-type": "multipart/form-data; boundary=b"}
-    refusal(client.post("/concepts", content=b"--c\r\n", headers=broken), 400, "unreadable")
+    refusal(refusing.post("/concepts", content=b"--c\r\n", headers=broken), 400, "unreadable")
 
 
 def test_a_name_that_is_taken_is_a_conflict(client: TestClient, teddy: str) -> None:
@@ -235,8 +222,8 @@ def test_concepts_are_listed_in_pages_newest_first(client: TestClient, service: 
         ({"offset": 3}, "/offset"),
     ],
 )
-def test_a_wrong_query_is_refused(client: TestClient, query: Any, pointer: str) -> None:
-    assert pointers(refusal(client.get("/concepts", params=query), 422)) == {pointer}
+def test_a_wrong_query_is_refused(refusing: TestClient, query: Any, pointer: str) -> None:
+    assert pointers(refusal(refusing.get("/concepts", params=query), 422)) == {pointer}
 
 
 def test_a_concepts_file_is_sent_once_and_then_known(client: TestClient, teddy: str) -> None:
@@ -269,56 +256,6 @@ def test_a_deleted_concept_really_goes(client: TestClient, service: Service, ted
     refusal(client.get(f"/concepts/{teddy}"), 404)
     refusal(client.delete(f"/concepts/{teddy}"), 404)
     assert not any("safetensors" in key or "pictures" in key for key in staging.blob_keys(service))
-
-
-def send_file(client: TestClient, data: bytes, name: str | None = None) -> Response:
-    fields = {"name": name} if name else {}
-    return client.post("/concepts/import", files={"file": ("c.safetensors", data)}, data=fields)
-
-
-def test_a_concept_file_is_imported_and_ready_at_once(client: TestClient, teddy: str) -> None:
-    file = client.get(f"/concepts/{teddy}/file").content
-    answer = send_file(client, file, "teddy-2")
-    assert answer.status_code == 201, answer.text
-    concept = answer.json()
-    assert answer.headers["location"] == f"/concepts/{concept['id']}"
-    assert (concept["name"], concept["status"], concept["job_id"]) == ("teddy-2", "ready", None)
-    refusal(send_file(client, file), 409)
-
-
-def test_a_file_of_another_base_model_is_a_conflict_that_names_both(
-    client: TestClient, teddy: str
-) -> None:
-    data = staging.core_concept("alien", base_model_fingerprint="base-2").to_bytes()
-    problem = refusal(send_file(client, data), 409)
-    assert "base-1" in problem["detail"]
-    assert "base-2" in problem["detail"]
-
-
-def test_files_that_are_no_concept_are_refused(client: TestClient, teddy: str) -> None:
-    good = staging.core_concept("good").to_bytes()
-    not_finite = np.full(64, np.nan, dtype=np.float32)
-    broken = {
-        "pickle": pickle.dumps({"o_v": [1.0]}),
-        "truncated": good[:-20],
-        "corrupted": good[:40] + b"\xff\xff" + good[42:],
-        "foreign": save_tensors({"lora": np.zeros(4, np.float32)}),
-        "empty": b"",
-        "not finite": staging.core_concept("bad", o_v=not_finite).to_bytes(),
-    }
-    for kind, data in broken.items():
-        problem = refusal(send_file(client, data), 422)
-        assert pointers(problem) == {"/file"}, kind
-    refusal(send_file(client, b"x" * (3 * 1024**2)), 413)
-    assert [item["name"] for item in client.get("/concepts").json()["items"]] == [teddy]
-
-
-def test_an_import_needs_its_file_and_a_base_model(client: TestClient) -> None:
-    nothing = client.post("/concepts/import", files={"name": (None, "x")})
-    assert pointers(refusal(nothing, 422)) == {"/file"}
-    answer = send_file(client, staging.core_concept().to_bytes())
-    refusal(answer, 503)
-    assert int(answer.headers["retry-after"]) > 0
 
 
 def test_a_failed_training_shows_its_problem(client: TestClient, service: Service) -> None:

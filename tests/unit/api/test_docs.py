@@ -14,11 +14,11 @@ from worker import errors as worker_errors
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
-_CATEGORIES = {
+_GIVE_A_SLUG = {"problem", "make_problem"} | {
     name
     for name, kind in vars(service_errors).items()
     if isinstance(kind, type) and issubclass(kind, service_errors.ServiceError)
-}
+} - {"Invalid"}
 
 
 def headings(file: str, level: int) -> list[str]:
@@ -33,7 +33,7 @@ def slugs_in(source: Path) -> Iterator[str]:
         if not isinstance(node, ast.Call):
             continue
         called = getattr(node.func, "id", getattr(node.func, "attr", ""))
-        first = node.args[:1] if called in _CATEGORIES - {"Invalid"} | {"problem", "make_problem"} else []
+        first = node.args[:1] if called in _GIVE_A_SLUG else []
         named = [word.value for word in node.keywords if word.arg == "slug"]
         for value in (*first, *named):
             if isinstance(value, ast.Constant) and isinstance(value.value, str):

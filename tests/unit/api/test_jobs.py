@@ -35,7 +35,9 @@ def events_of(text: str) -> list[dict[str, Any]]:
     """The events of a whole stream: their name, id and data."""
     events = []
     for block in text.replace("\r\n", "\n").split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        fields = dict(
+            line.split(": ", 1) for line in block.splitlines() if not line.startswith(":")
+        )
         if fields:
             events.append({**fields, "data": json.loads(fields["data"])})
     return events
@@ -95,14 +97,14 @@ def test_a_finished_job_cannot_be_cancelled(client: TestClient, service: Service
 
 
 @pytest.mark.parametrize("job_id", ["nothing", "job_" + "0" * 32, "%00", "%ff", "a" * 5000, "..."])
-def test_what_is_no_job_is_not_found(client: TestClient, job_id: str) -> None:
-    refusal(client.get(f"/jobs/{job_id}"), 404)
-    refusal(client.post(f"/jobs/{job_id}/cancel"), 404)
-    refusal(client.get(f"/jobs/{job_id}/events"), 404)
-    refusal(client.get(f"/jobs/{job_id}/preview"), 404)
-    refusal(client.get(f"/images/{job_id}"), 404)
-    refusal(client.get(f"/concepts/{job_id}"), 404)
-    refusal(client.delete(f"/concepts/{job_id}"), 404)
+def test_what_is_no_job_is_not_found(refusing: TestClient, job_id: str) -> None:
+    refusal(refusing.get(f"/jobs/{job_id}"), 404)
+    refusal(refusing.post(f"/jobs/{job_id}/cancel"), 404)
+    refusal(refusing.get(f"/jobs/{job_id}/events"), 404)
+    refusal(refusing.get(f"/jobs/{job_id}/preview"), 404)
+    refusal(refusing.get(f"/images/{job_id}"), 404)
+    refusal(refusing.get(f"/concepts/{job_id}"), 404)
+    refusal(refusing.delete(f"/concepts/{job_id}"), 404)
 
 
 def test_an_image_is_sent_once_and_kept_for_ever(client: TestClient, service: Service) -> None:
@@ -221,9 +223,9 @@ def test_events_arrive_as_they_happen_and_the_stream_ends_with_its_reader(
             lines = stream.iter_lines()
             assert next(line for line in lines if line.startswith("event")) == "event: progress"
             report(service, staging.claim(service, job_id), 7)
-            data = next(json.loads(line[6:]) for line in lines if line.startswith('data: {'))
+            data = next(json.loads(line[6:]) for line in lines if line.startswith("data: {"))
             while data["status"] == "queued":
-                data = next(json.loads(line[6:]) for line in lines if line.startswith('data: {'))
+                data = next(json.loads(line[6:]) for line in lines if line.startswith("data: {"))
             assert data["status"] == "running"
             assert open_streams(client) == 1
         deadline = time.monotonic() + 5

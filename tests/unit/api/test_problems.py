@@ -14,14 +14,22 @@ SECRET = "the secret of the crash"
 
 
 def test_an_address_without_a_route_is_a_problem(client: TestClient) -> None:
-    for path in ("/nothing", "/jobs/", "/web/nothing.js", "/web/../app.py", "/%00", "/concepts//file"):
+    for path in (
+        "/nothing",
+        "/jobs/",
+        "/web/nothing.js",
+        "/web/../app.py",
+        "/%00",
+        "/concepts//file",
+    ):
         refusal(client.get(path), 404)
 
 
 def test_a_method_that_a_route_does_not_know_is_a_problem(client: TestClient) -> None:
     answer = client.put("/jobs")
     refusal(answer, 405, "method-not-allowed")
-    assert "GET" in answer.headers["allow"]
+    assert answer.headers["allow"] == "GET"
+    assert client.put("/concepts/x").headers["allow"] == "GET, DELETE"
     refusal(client.post("/"), 405)
     refusal(client.delete("/web/app.js"), 405)
 
@@ -52,6 +60,20 @@ def test_a_request_id_is_taken_if_it_is_harmless_and_else_made(client: TestClien
         made = client.get("/healthz", headers={"X-Request-Id": bad}).headers["x-request-id"]
         assert made != bad
         assert len(made) == 32
+
+
+def test_a_log_line_names_the_request_and_nothing_that_was_written_by_the_caller(
+    client: TestClient,
+) -> None:
+    with capture_logs(processors=[merge_contextvars]) as logged:
+        client.get("/jobs/%0a%1b[31mforged?secret=1", headers={"X-Request-Id": "abc"})
+        client.post("/generate", json={"prompt": "a secret"})
+    first, second = [line for line in logged if line["event"] == "request"]
+    assert first["path"] == "/jobs/%0a%1b[31mforged"
+    assert (first["request_id"], first["status"]) == ("abc", 404)
+    assert first["problem"] == "job-not-found"
+    assert second["status"] == 202
+    assert "secret" not in str(logged)
 
 
 def test_every_answer_carries_the_security_headers(client: TestClient) -> None:
@@ -118,9 +140,7 @@ def test_metrics_count_requests_by_route_and_jobs_by_status(client: TestClient) 
     client.get("/nowhere/at/all")
     text = client.get("/metrics").text
     assert 'perfusion_jobs{kind="generate",status="queued"} 1.0' in text
-    assert (
-        'perfusion_http_requests_total{method="GET",route="/jobs/{id}",status="404"} 1.0' in text
-    )
+    assert 'perfusion_http_requests_total{method="GET",route="/jobs/{id}",status="404"} 1.0' in text
     assert 'route="unmatched",status="404"' in text
     assert "nowhere" not in text
 

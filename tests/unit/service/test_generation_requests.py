@@ -211,6 +211,7 @@ def test_a_concept_of_another_base_model_is_a_conflict_that_names_both(service: 
         ({"prompt": "\ud800"}, "/prompt"),
         ({"prompt": "x" * 2001}, "/prompt"),
         ({"prompt": 5}, "/prompt"),
+        ({"prompt": " ".join(f"<c{n}>" for n in range(17))}, "/prompt"),
         ({"negative_prompt": "a\0b"}, "/negative_prompt"),
         ({"negative_prompt": "\udfff"}, "/negative_prompt"),
         ({"negative_prompt": "x" * 2001}, "/negative_prompt"),

@@ -1,10 +1,11 @@
 """A wrong value in the environment ends the start with a sentence that says what to change."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service import settings
+from service import settings, wiring
 from service.settings import Settings, SettingsError, load, variable_of
 
 
@@ -126,3 +127,10 @@ def test_settings_cannot_be_changed_or_invented() -> None:
         options.device = "cpu"
     with pytest.raises(ValueError, match="Extra inputs"):
         settings.Settings(devise="cpu")  # type: ignore[call-arg]
+
+
+def test_a_data_folder_that_cannot_be_made_is_a_sentence_too(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    options = load({"PERFUSION_DATA_DIR": f"{tmp_path}/file/data"})
+    with pytest.raises(SettingsError, match="PERFUSION_DATA_DIR"):
+        wiring.build(options)

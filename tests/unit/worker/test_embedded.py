@@ -42,8 +42,7 @@ def test_a_generation_is_done_while_a_training_runs_and_the_next_training_waits(
         wait_until(lambda: look_at(service, first).progress.step > 0)
         second = accept_training(service, name="b", max_train_steps=5000)
         generations = [accept_generation(service, seed=seed) for seed in range(10)]
-        for job_id in generations:
-            wait_until(lambda job_id=job_id: look_at(service, job_id).finished)
+        wait_until(lambda: all(look_at(service, job_id).finished for job_id in generations))
         assert status(service, first) is JobStatus.RUNNING
         assert status(service, second) is JobStatus.QUEUED
     for job_id in generations:

@@ -87,7 +87,7 @@ def test_a_job_cancelled_before_it_starts_is_never_claimed(service: Service, par
 
 
 @pytest.mark.parametrize("kind", JobKind)
-def test_a_running_job_is_cancelled_within_a_second(
+def test_a_running_job_is_cancelled_within_a_step(
     service: Service, parts: Parts, kind: JobKind
 ) -> None:
     if kind is JobKind.TRAIN:
@@ -99,7 +99,7 @@ def test_a_running_job_is_cancelled_within_a_second(
     jobs.cancel(service, OWNER, job_id=job_id)
     asked_at = time.monotonic()
     thread.join(60)
-    assert time.monotonic() - asked_at < 5  # idle: under one second; these machines are shared
+    assert time.monotonic() - asked_at < 5  # under one second on an idle machine
     assert look_at(service, job_id).status is JobStatus.CANCELLED
     assert blob_keys(service, blobs.job_prefix(job_id)) == []
 

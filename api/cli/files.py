@@ -1,0 +1,76 @@
+"""The files of a command line: pictures and concepts in, images out."""
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from api.cli.commands import CommandError
+from perfusion_core.concept import Concept
+from perfusion_core.prompt import parse
+from service import settings, uploads, wiring
+from service.errors import Invalid, TooLarge, UnsupportedMedia
+
+
+def open_pictures(
+    files: list[Path], masks: list[Path]
+) -> tuple[list[Image.Image], list[Image.Image | None] | None]:
+    """Pictures, and their masks if there are any, normalised like uploads."""
+    for file in (*files, *masks):
+        if not file.is_file():
+            raise CommandError(f"There is no file {file}.")
+    service = wiring.build(settings.load())
+    try:
+        uploaded = uploads.read_pictures(
+            service,
+            images=[file.read_bytes() for file in files],
+            masks=[file.read_bytes() for file in masks],
+        )
+    except (Invalid, TooLarge, UnsupportedMedia) as error:
+        named = _name_the_file(error.errors[0].pointer, files, masks)
+        raise CommandError(named + error.detail) from error
+    finally:
+        service.close()
+    opened = [_open(picture.png) for picture in uploaded]
+    return opened, [_open(p.mask_png) if p.mask_png else None for p in uploaded] if masks else None
+
+
+def _open(png: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(png))
+
+
+def _name_the_file(pointer: str, files: list[Path], masks: list[Path]) -> str:
+    """`/images/0` says little on a command line; `cat.jpg: ` says which one it is."""
+    part, _, position = pointer.lstrip("/").partition("/")
+    named = {"images": files, "masks": masks}.get(part, [])
+    return f"{named[int(position)]}: " if position.isdecimal() else ""
+
+
+def find_concepts(prompt: str, files: list[Path]) -> dict[str, Concept]:
+    """The concepts that the prompt names, by name: from the given files, else NAME.safetensors."""
+    for file in files:
+        if not file.is_file():
+            raise CommandError(f"There is no concept file {file}.")
+    given = {concept.name: concept for concept in map(Concept.load, files)}
+    names = parse(prompt).names
+    for name in names:
+        file = Path(f"{name}.safetensors")
+        if name not in given and file.is_file():
+            given[name] = Concept.load(file).renamed(name)
+        if name not in given:
+            raise CommandError(
+                f"The prompt names <{name}>, but there is no concept of that name: "
+                "add --concept FILE."
+            )
+    if unused := sorted(set(given) - set(names)):
+        raise CommandError(f"The prompt does not name <{unused[0]}>: write it into the prompt.")
+    return given
+
+
+def free_name(folder: Path, seed: int) -> Path:
+    """A file that is not there yet: an image is never overwritten."""
+    file, k = folder / f"{seed}.png", 1
+    while file.exists():
+        k += 1
+        file = folder / f"{seed}-{k}.png"
+    return file

@@ -1,0 +1,64 @@
+"""`perfusion train`, `generate` and `prepare` with the shipped base model."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from perfusion_core.concept import Concept
+from tests.unit.api.test_cli import Run, picture_file, refused, run
+from tests.unit.service import staging
+
+__all__ = ["run"]  # the fixture
+
+
+@pytest.fixture
+def rex(run: Run, tmp_path: Path) -> Concept:
+    """A concept after two steps, taught on the command line."""
+    mask = staging.encoded(Image.new("L", (48, 40), "white"))
+    (tmp_path / "mask.png").write_bytes(mask)
+    code, out, err = run(
+        "train", picture_file(tmp_path), "--mask", "mask.png", "--name", "rex",
+        "--superclass", "robot", "--steps", "2", "--batch-size", "2", "--no-flip",
+    )  # fmt: skip
+    assert code == 0, err
+    assert out.startswith("rex.safetensors: <rex>")
+    return Concept.load(tmp_path / "rex.safetensors")
+
+
+def test_a_concept_is_taught_and_used_without_a_server(
+    run: Run, rex: Concept, tmp_path: Path
+) -> None:
+    assert (rex.name, rex.superclass, rex.mask_source) == ("rex", "robot", "upload")
+    assert rex.training["max_train_steps"] == 2
+    assert rex.training["flip"] is False
+
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "8.png").touch()
+    code, out, err = run(
+        "generate", "a photo of <rex:0.6>", "--steps", "2", "--seed", "7", "--num-images", "2",
+        "--scheduler", "dpmpp_2m", "--out", "made",
+    )  # fmt: skip
+    assert code == 0, err
+    # An image is never overwritten.
+    assert out.split() == ["made/7.png", "made/8-2.png"]
+    assert Image.open(tmp_path / "made" / "7.png").size[0] >= 32
+
+    rex.renamed("other").save(tmp_path / "other.safetensors")
+    sentence = refused(run("generate", "a <rex>", "--concept", "other.safetensors", "--steps", "1"))
+    assert "<other>" in sentence
+
+
+def test_a_base_model_is_prepared_with_captions_of_ones_own(run: Run, tmp_path: Path) -> None:
+    from perfusion_core.covariance import Covariance
+
+    shipped = Path(__file__).parents[3] / "models" / "base"
+    words = ["a photo of a robot", "a teddy on the beach", "a red car", "two dogs at night"]
+    (tmp_path / "captions.txt").write_text("\n".join(words * 200), "utf-8")
+    code, out, err = run("prepare", str(shipped), "--captions", "captions.txt")
+    assert code == 0, err
+    assert "fingerprint: " in out
+    assert "condition number: " in out
+    (kept,) = (tmp_path / "data" / "covariance").iterdir()
+    assert Covariance.load(kept).fingerprint in out
+    assert "cannot be loaded" in refused(run("prepare", str(tmp_path)))

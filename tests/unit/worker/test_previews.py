@@ -1,0 +1,73 @@
+"""Previews take a tenth of the training's time at most, and fail without harm."""
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from perfusion_core.base_model import BaseModel
+from perfusion_core.training import Training, train
+from service import blobs
+from service.wiring import Service
+from tests.unit.worker.staging import accept_training, blob_keys, claim, drawing
+from worker.errors import CancelRequested
+from worker.parts import Parts
+from worker.previews import Previews
+
+
+def training_of(base: BaseModel, *, steps: int) -> Training:
+    config = base.defaults.train_config({"max_train_steps": steps, "train_batch_size": 8})
+    training = train(base, [drawing()], name="rex", superclass="robot", config=config)
+    training.step = steps // 2  # as if it had come so far
+    return training
+
+
+def never() -> None:
+    """Nobody asks the training to stop."""
+
+
+def test_a_preview_is_drawn_only_while_previews_cost_less_than_their_share(
+    service: Service, parts: Parts, base: BaseModel
+) -> None:
+    job_id = accept_training(service)
+    training = training_of(base, steps=800)
+    previews = Previews(parts, claim(service, job_id), training)
+    training.step += 200
+    began = time.monotonic()
+    previews.maybe_draw(training, check=never)
+    cost = time.monotonic() - began
+    assert service.blobs.get(blobs.preview_key(job_id)).startswith(b"\x89PNG")
+    service.blobs.delete(blobs.preview_key(job_id))
+    # Two of that cost fit into a tenth of twenty times as long, and no sooner.
+    while time.monotonic() < began + 3 * cost:
+        training.step += 200
+        previews.maybe_draw(training, check=never)
+        time.sleep(0.01)
+    assert blobs.preview_key(job_id) not in blob_keys(service)
+
+
+def test_a_preview_that_cannot_be_drawn_does_not_stop_the_training(
+    service: Service, parts: Parts, base: BaseModel
+) -> None:
+    job_id = accept_training(service)
+    training = training_of(base, steps=800)
+    parts.engine.stop()
+    broken = replace(parts, engine=object())  # type: ignore[arg-type]
+    previews = Previews(broken, claim(service, job_id), training)
+    training.step += 200
+    previews.maybe_draw(training, check=never)
+    assert blobs.preview_key(job_id) not in blob_keys(service)
+
+
+def test_a_cancel_is_noticed_in_the_middle_of_a_preview(
+    service: Service, parts: Parts, base: BaseModel
+) -> None:
+    training = training_of(base, steps=800)
+    previews = Previews(parts, claim(service, accept_training(service)), training)
+    training.step += 200
+
+    def cancelled() -> None:
+        raise CancelRequested
+
+    with parts.turns.training(), pytest.raises(CancelRequested):
+        previews.maybe_draw(training, check=cancelled)
