@@ -1,6 +1,8 @@
 """The files of a command line: pictures and concepts in, images out."""
 
+import hashlib
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -46,17 +48,23 @@ def _name_the_file(pointer: str, files: list[Path], masks: list[Path]) -> str:
     return f"{named[int(position)]}: " if position.isdecimal() else ""
 
 
-def find_concepts(prompt: str, files: list[Path]) -> dict[str, Concept]:
+@dataclass(frozen=True)
+class ConceptFile:
+    """A concept and the hash of the file that it came from."""
+
+    concept: Concept
+    sha256: str
+
+
+def find_concepts(prompt: str, files: list[Path]) -> dict[str, ConceptFile]:
     """The concepts that the prompt names, by name: from the given files, else NAME.safetensors."""
-    for file in files:
-        if not file.is_file():
-            raise CommandError(f"There is no concept file {file}.")
-    given = {concept.name: concept for concept in map(Concept.load, files)}
+    given = {read.concept.name: read for read in map(_read_concept, files)}
     names = parse(prompt).names
     for name in names:
         file = Path(f"{name}.safetensors")
         if name not in given and file.is_file():
-            given[name] = Concept.load(file).renamed(name)
+            read = _read_concept(file)
+            given[name] = ConceptFile(read.concept.renamed(name), read.sha256)
         if name not in given:
             raise CommandError(
                 f"The prompt names <{name}>, but there is no concept of that name: "
@@ -65,6 +73,13 @@ def find_concepts(prompt: str, files: list[Path]) -> dict[str, Concept]:
     if unused := sorted(set(given) - set(names)):
         raise CommandError(f"The prompt does not name <{unused[0]}>: write it into the prompt.")
     return given
+
+
+def _read_concept(file: Path) -> ConceptFile:
+    if not file.is_file():
+        raise CommandError(f"There is no concept file {file}.")
+    concept = Concept.load(file)
+    return ConceptFile(concept, hashlib.sha256(file.read_bytes()).hexdigest())
 
 
 def free_name(folder: Path, seed: int) -> Path:

@@ -104,24 +104,30 @@ def generate(
 
     from perfusion_core.conditioning import ConceptUse
     from perfusion_core.denoise import ImageRequest, decode, start, step
+    from worker.engine import Sample
+    from worker.png import encode
 
     base = _load(base_model, device)
     strengths = parse(prompt).strengths
     uses = {}
-    for name, concept in used.items():
-        base.check(concept)
+    for name, file in used.items():
+        base.check(file.concept)
         strength = strengths.get(name, DEFAULT_STRENGTH)
-        uses[name] = ConceptUse(concept, beta=beta_from_strength(strength))
+        uses[name] = ConceptUse(file.concept, beta=beta_from_strength(strength))
     config = base.defaults.generate_config(options)
-    trajectories = start(base, ImageRequest(prompt=prompt, concepts=uses, config=config))
+    request = ImageRequest(prompt=prompt, concepts=uses, config=config)
+    trajectories = start(base, request)
     with progress_bar("Denoising", total=trajectories[0].total_steps) as advance:
         while not trajectories[0].finished:
             step(base, trajectories)
             advance(trajectories[0].step_index)
+    hashes = {name: file.sha256 for name, file in used.items()}
     for trajectory in trajectories:
-        file = free_name(out, trajectory.seed)
-        decode(base, trajectory).save(file)
-        typer.echo(str(file))
+        sample = Sample(image=decode(base, trajectory), seed=trajectory.seed)
+        png = encode(sample, request=request, concept_hashes=hashes, base=base)
+        target = free_name(out, trajectory.seed)
+        target.write_bytes(png)
+        typer.echo(str(target))
 
 
 def prepare(

@@ -1,7 +1,8 @@
 """The demo's sample photos: two toys drawn here, each in five scenes, with their masks.
 
 No base model has seen them. Both differ from their superclass's usual look in ways that are easy
-to recognise at 64 pixels: a lavender robot with an orange aerial, a mint teddy with a red scarf.
+to recognise at 64 pixels: a pale robot with a dark visor, amber eyes and orange ears; a blue owl
+with a yellow face and a peach belly.
 """
 
 import random
@@ -16,11 +17,11 @@ _PHOTOS = 5
 
 Colour = tuple[int, int, int]
 _SCENES: tuple[tuple[Colour, Colour], ...] = (
-    ((201, 222, 236), (148, 118, 92)),  # window, table
-    ((240, 232, 214), (122, 158, 96)),  # hedge in the sun, lawn
-    ((228, 203, 198), (231, 225, 219)),  # pink wall, white shelf
-    ((176, 204, 170), (214, 196, 150)),  # dunes, sand
-    ((120, 132, 158), (84, 88, 104)),  # dusk, pavement
+    ((150, 205, 240), (238, 214, 160)),  # sky, sand
+    ((150, 205, 240), (96, 170, 80)),  # sky, lawn
+    ((236, 236, 230), (236, 236, 230)),  # a white sheet
+    ((230, 205, 180), (150, 110, 80)),  # wall, table
+    ((205, 220, 235), (246, 248, 252)),  # winter sky, snow
 )
 
 
@@ -87,48 +88,39 @@ def _background(scene: tuple[Colour, Colour]) -> Image.Image:
 
 
 def _robot(draw: ImageDraw.ImageDraw) -> None:
-    lavender, violet, dark, cyan, orange = "#b9a4e6", "#8a72c2", "#2c2440", "#6ff0e4", "#ff8a2a"
-    for x in (330, 574):  # legs, feet
-        draw.rounded_rectangle((x, 800, x + 120, 960), 30, fill=violet)
-        draw.rounded_rectangle((x - 30, 910, x + 150, 985), 36, fill=dark)
-    for x in (150, 774):  # arms, hands
-        draw.rounded_rectangle((x, 540, x + 100, 780), 48, fill=violet)
-        draw.ellipse((x - 15, 740, x + 115, 870), fill=orange)
-    draw.rounded_rectangle((240, 510, 784, 850), 80, fill=lavender)
-    draw.rounded_rectangle((400, 600, 624, 740), 40, fill=dark)
-    for x, colour in ((440, orange), (512, cyan), (584, orange)):
-        draw.ellipse((x - 24, 646, x + 24, 694), fill=colour)
-    draw.rectangle((500, 90, 524, 190), fill=violet)  # aerial
-    draw.ellipse((452, 20, 572, 140), fill=orange)
-    draw.rounded_rectangle((200, 170, 824, 530), 110, fill=lavender)
-    draw.rounded_rectangle((270, 240, 754, 460), 90, fill=dark)
-    for x in (400, 624):
-        draw.ellipse((x - 62, 288, x + 62, 412), fill=cyan)
+    pale, lilac, dark, amber, orange = "#d9cfec", "#b9a9dc", "#241f3a", "#ffd24a", "#f2762e"
+    for x in (96, 856):  # ears
+        draw.rounded_rectangle((x, 430, x + 72, 720), 36, fill=orange)
+        draw.rectangle((x + 28, 300, x + 44, 440), fill=orange)
+        draw.ellipse((x - 4, 236, x + 76, 316), fill=orange)
+    draw.rounded_rectangle((400, 110, 624, 260), 60, fill=orange)  # lamp
+    draw.rounded_rectangle((150, 200, 874, 930), 150, fill=pale)
+    draw.rounded_rectangle((150, 640, 874, 930), 140, fill=lilac)  # chin
+    draw.rectangle((150, 600, 874, 780), fill=pale)
+    draw.rounded_rectangle((220, 350, 804, 600), 120, fill=dark)  # visor
+    for x in (390, 634):
+        draw.ellipse((x - 70, 405, x + 70, 545), fill=amber)
+    draw.rounded_rectangle((400, 720, 624, 800), 40, fill=dark)
 
 
-def _teddy(draw: ImageDraw.ImageDraw) -> None:
-    mint, pine, cream, dark, red = "#7fdcb8", "#3fa784", "#fff3da", "#1f3b33", "#e2383f"
-    for x in (250, 774):  # ears
-        draw.ellipse((x - 115, 70, x + 115, 300), fill=mint)
-        draw.ellipse((x - 62, 122, x + 62, 246), fill=pine)
-    for x in (215, 809):  # arms
-        draw.ellipse((x - 105, 560, x + 105, 830), fill=pine)
-    for x in (355, 669):  # feet
-        draw.ellipse((x - 130, 810, x + 130, 1000), fill=mint)
-        draw.ellipse((x - 66, 865, x + 66, 975), fill=cream)
-    draw.ellipse((240, 510, 784, 960), fill=mint)
-    draw.ellipse((360, 640, 664, 910), fill=cream)
-    draw.ellipse((190, 110, 834, 640), fill=mint)
-    draw.ellipse((350, 370, 674, 610), fill=cream)
-    for x in (385, 639):
-        draw.ellipse((x - 44, 290, x + 44, 378), fill=dark)
-    draw.ellipse((446, 390, 578, 486), fill=dark)
-    draw.arc((430, 440, 594, 570), 20, 160, fill=dark, width=18)
-    draw.rounded_rectangle((265, 590, 759, 690), 50, fill=red)  # scarf
-    draw.rounded_rectangle((590, 640, 710, 860), 34, fill=red)
+def _owl(draw: ImageDraw.ImageDraw) -> None:
+    blue, night, peach, yellow = "#5f86d6", "#3b55a0", "#ffb98a", "#ffd93b"
+    dark, orange = "#20242e", "#f2762e"
+    for x in (390, 634):  # feet
+        draw.ellipse((x - 90, 890, x + 90, 990), fill=orange)
+    draw.polygon([(215, 330), (200, 60), (470, 190)], fill=night)  # ears
+    draw.polygon([(809, 330), (824, 60), (554, 190)], fill=night)
+    draw.ellipse((190, 110, 834, 960), fill=blue)
+    draw.ellipse((150, 430, 330, 860), fill=night)  # wings
+    draw.ellipse((694, 430, 874, 860), fill=night)
+    draw.ellipse((300, 480, 724, 950), fill=peach)
+    for x in (390, 634):
+        draw.ellipse((x - 140, 220, x + 140, 500), fill=yellow)
+        draw.ellipse((x - 76, 284, x + 76, 436), fill=dark)
+    draw.polygon([(462, 440), (562, 440), (512, 560)], fill=orange)  # beak
 
 
 SUBJECTS = (
-    Subject("lavender-robot", "robot", _robot),
-    Subject("mint-teddy", "teddy", _teddy),
+    Subject("pale-robot", "robot", _robot),
+    Subject("blue-owl", "owl", _owl),
 )

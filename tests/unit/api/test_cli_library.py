@@ -1,5 +1,6 @@
 """`perfusion train`, `generate` and `prepare` with the shipped base model."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,10 @@ def test_a_concept_is_taught_and_used_without_a_server(
     assert code == 0, err
     # An image is never overwritten.
     assert out.split() == ["made/7.png", "made/8-2.png"]
-    assert Image.open(tmp_path / "made" / "7.png").size[0] >= 32
+    image = Image.open(tmp_path / "made" / "7.png")
+    assert image.size[0] >= 32
+    assert "Steps: 2" in image.info["parameters"]
+    assert json.loads(image.info["perfusion"])["concepts"][0]["name"] == "rex"
 
     rex.renamed("other").save(tmp_path / "other.safetensors")
     sentence = refused(run("generate", "a <rex>", "--concept", "other.safetensors", "--steps", "1"))
