@@ -61,6 +61,7 @@ def train(
     opened, opened_masks = open_pictures(pictures, masks or [])
 
     from perfusion_core.training import train as begin
+    from worker import segmenter
 
     base = _load(base_model, device)
     begun_s = time.perf_counter()
@@ -71,6 +72,9 @@ def train(
         superclass=superclass,
         config=base.defaults.train_config(options),
         masks=opened_masks,
+        segmenter=segmenter.find(
+            opened, opened_masks or [None] * len(opened), device=str(base.device)
+        ),
     )
     with progress_bar(f"Teaching <{name}>", total=training.config.max_train_steps) as advance:
         for step in training:

@@ -19,7 +19,7 @@ from api.demo.sheet import Row
 from api.demo.subjects import SUBJECTS, Photo, Subject, photograph
 
 STRENGTHS = (0.3, 0.6, 0.9)
-SCENES = ("on the beach", "at night")
+SCENES = ("on the beach", "in the snow", "at night")
 SEED = 7
 _PAIRS = 4
 
@@ -45,7 +45,7 @@ class Journey:
             with self._timed(f"teaching <{subject.name}>"):
                 self._teach(subject, photos[subject])
         for subject in SUBJECTS:
-            title = f"{len(photos[subject])} photos of <{subject.name}>, a {subject.superclass}"
+            title = f"{len(photos[subject])} photos of <{subject.name}>, {_one(subject)}"
             pictures = [photo.picture for photo in photos[subject]]
             rows.append(Row(title, pictures, [""] * len(pictures)))
             with self._timed(f"images of <{subject.name}>"):
@@ -77,7 +77,7 @@ class Journey:
 
     def _compare(self, subject: Subject, scene: str) -> Row:
         """One scene and one seed: the plain superclass, then the concept ever stronger."""
-        words = [(f"a {subject.superclass}", f"plain {subject.superclass}")]
+        words = [(_one(subject), f"plain {subject.superclass}")]
         words += [(f"<{subject.name}:{s}>", f"strength {s}") for s in STRENGTHS]
         images = [
             self._generate(f"a photo of {word} {scene}", f"{subject.name} {scene} {caption}")[0]
@@ -112,6 +112,11 @@ class Journey:
         begun_s = time.perf_counter()
         yield
         self.seconds[part] = time.perf_counter() - begun_s
+
+
+def _one(subject: Subject) -> str:
+    article = "an" if subject.superclass[0] in "aeiou" else "a"
+    return f"{article} {subject.superclass}"
 
 
 def _png(image: Image.Image) -> bytes:

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 
-import httpx
+import httpx2 as httpx
 import pytest
 from PIL.Image import Image
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
