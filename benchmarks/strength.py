@@ -21,9 +21,12 @@ from perfusion_core.similarity import Evaluator
 from perfusion_core.strength import beta_from_strength
 
 MODELS = Path(__file__).parents[1] / "models"
-PROMPTS = ("a photo of a {}", "a photo of a {} on the beach", "a photo of a {} at night",
-           "a photo of a {} in the snow", "a {} on the grass")  # fmt: skip
-STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+PROMPTS = (
+    "a photo of a {} on the beach",
+    "a photo of a {} at night",
+    "a photo of a {} in the snow",
+)
+STRENGTHS = (0.2, 0.4, 0.6, 0.75, 0.9)
 LOCKINGS: tuple[Locking, ...] = ("local", "global")
 
 
@@ -76,12 +79,12 @@ def _scores(
     )
     return (
         evaluator.image_similarity(images, pictures),
-        float(np.mean([_overlap(one, other) for one in images for other in pictures])),
+        float(np.mean([histogram_overlap(one, other) for one in images for other in pictures])),
         evaluator.text_similarity(images, prompt.format(concept.superclass)),
     )
 
 
-def _overlap(one: Image.Image, other: Image.Image) -> float:
+def histogram_overlap(one: Image.Image, other: Image.Image) -> float:
     """Histogram intersection of the central part of two pictures, in 64 colours."""
 
     def histogram(image: Image.Image) -> np.ndarray:

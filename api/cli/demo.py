@@ -33,7 +33,7 @@ def demo(
 
     begun_s = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
-    with _server(out) as url:
+    with server(out) as url:
         started_s = time.perf_counter() - begun_s
         journey = Journey(Client(url), out, progress_bar)
         try:
@@ -47,8 +47,8 @@ def demo(
 
 
 @contextmanager
-def _server(out: Path) -> Iterator[str]:
-    """A server of this release with an empty data folder; gives its address."""
+def server(out: Path) -> Iterator[str]:
+    """Run a server of this release with an empty data folder below `out`; gives its address."""
     data = out / ".data"
     shutil.rmtree(data, ignore_errors=True)
     port = _free_port()
