@@ -30,8 +30,8 @@ from perfusion_core.conditioning import (
 from perfusion_core.config import TrainConfig
 from perfusion_core.denoise import make_scheduler
 from perfusion_core.errors import PictureError, TrainingDiverged, TrainingStateError
-from perfusion_core.images import to_pixels
-from perfusion_core.masks import MaskSource, Segmenter, choose_masks, to_soft_mask
+from perfusion_core.examples import Examples, encode_pictures
+from perfusion_core.masks import MaskSource, Segmenter, choose_masks
 from perfusion_core.prompt import parse
 from perfusion_core.rank_one import decompose
 from perfusion_core.tokens import superclass_ids, tokenise
@@ -51,15 +51,6 @@ class Step:
     total_steps: int
     loss: float
     gate: float
-
-
-@dataclass(frozen=True)
-class _Examples:
-    """The training pictures and their mirror images, encoded once."""
-
-    latents: Tensor  # (M, c, h, w)
-    masks: Tensor  # (M, 1, h, w), maximum 1 in each
-    digest: str  # identifies the pictures in a saved state
 
 
 def train(
@@ -84,7 +75,7 @@ def train(
     chosen, source = choose_masks(
         pictures, uploaded=masks, segmenter=segmenter, superclass=superclass
     )
-    examples = _encode_pictures(base, pictures, chosen, config)
+    examples = encode_pictures(base, pictures, chosen, config)
     training = Training(
         base, examples, name=name, superclass=superclass, config=config, mask_source=source
     )
@@ -99,7 +90,7 @@ class Training(Iterator[Step]):
     def __init__(
         self,
         base: "BaseModel",
-        examples: _Examples,
+        examples: Examples,
         *,
         name: str,
         superclass: str,
@@ -305,29 +296,3 @@ class Training(Iterator[Step]):
             f"Training diverged at step {self.step + 1}: {why}. "
             f"Try a learning_rate below {self.config.learning_rate:g}."
         )
-
-
-@torch.no_grad()
-def _encode_pictures(
-    base: "BaseModel",
-    pictures: Sequence[Image.Image],
-    masks: Sequence[Image.Image | None],
-    config: TrainConfig,
-) -> _Examples:
-    side = config.resolution or base.default_resolution
-    pixels = torch.stack([to_pixels(picture, side=side) for picture in pictures])
-    M = torch.stack(
-        [to_soft_mask(mask, side=side, latent_side=side // base.vae_factor) for mask in masks]
-    )
-    digest = hashlib.sha256(pixels.numpy().tobytes() + M.numpy().tobytes()).hexdigest()
-    if config.flip:
-        pixels, M = torch.cat([pixels, pixels.flip(-1)]), torch.cat([M, M.flip(-1)])
-    latents = torch.cat(
-        [base.vae.encode(one[None].to(base.device)).latent_dist.mode() for one in pixels]
-    )
-    shift = base.vae.config.shift_factor or 0.0
-    return _Examples(
-        latents=(latents - shift) * base.vae.config.scaling_factor,
-        masks=M.to(base.device),
-        digest=digest,
-    )
