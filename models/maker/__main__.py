@@ -1,5 +1,5 @@
-"""python -m models.maker STAGE: art, vae, evaluator, unet, classifier, decoder, export, card,
-all.
+"""python -m models.maker STAGE: art, vae, evaluator, unet, classifier, decoder, export, sampling,
+card, all.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from models.maker.art import make_art
 from models.maker.recipe import DEFAULT_CACHE, Recipe, recipe_of
 
-STAGES = ("art", "vae", "evaluator", "unet", "classifier", "decoder", "export", "card")
+STAGES = ("art", "vae", "evaluator", "unet", "classifier", "decoder", "export", "sampling", "card")
 
 
 def main() -> None:
@@ -43,6 +43,7 @@ def main() -> None:
 
 def run_stage(stage: str, recipe: Recipe, art_file: Path) -> None:
     """One stage; imports wait until a stage needs them."""
+    torch.manual_seed(recipe.seed)  # a fresh model's first weights
     if stage == "vae":
         from models.maker.vae import train_vae
 
@@ -67,6 +68,10 @@ def run_stage(stage: str, recipe: Recipe, art_file: Path) -> None:
         from models.maker.export import export
 
         export(recipe, art_file)
+    elif stage == "sampling":
+        from models.maker.sampling import measure_sampling
+
+        measure_sampling(recipe)
     elif stage == "card":
         from models.maker.card import make_card
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import (
     CLIPConfig,
@@ -21,9 +21,9 @@ from transformers import (
     CLIPVisionConfig,
 )
 
-from models.maker.catalogue import SUBJECTS
+from models.maker.catalogue import PLACES, SUBJECTS
 from models.maker.checkpoints import Checkpoints
-from models.maker.groups import Groups, draw_trained
+from models.maker.groups import LOOKS, SCENES, Groups, draw_trained
 from models.maker.judging import figures
 from models.maker.recipe import Recipe
 from models.maker.stream import Stream
@@ -32,7 +32,7 @@ from models.maker.vae import to_tensor
 
 log = logging.getLogger("maker")
 IDENTITY_TEMPERATURE = 0.1
-GROUP_SCENES = 8
+GROUP_SCENES = LOOKS * SCENES
 LONGEST = 20  # tokens of the longest caption, begin and end included
 
 
@@ -40,12 +40,15 @@ def train_evaluator(recipe: Recipe, art_file: Path) -> Path:
     """Train, measure on held-out scenes and looks, save as CLIP does; returns the folder."""
     own, device = recipe.evaluator, recipe.device
     model = build_evaluator().to(device)
-    weights = list(model.parameters())
+    # Plain labels teach the image tower what to see, sooner than captions do; not kept.
+    heads = nn.Linear(128, len(SUBJECTS) + len(PLACES) + 1).to(device)
+    weights = [*model.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(weights, own.rate, weight_decay=0.05, betas=(0.9, 0.98))
     checkpoints = Checkpoints(recipe.cache / "evaluator.ckpt", recipe.checkpoint_seconds)
     seen = 0
     if (state := checkpoints.load()) is not None:
         model.load_state_dict(state["model"])
+        heads.load_state_dict(state["heads"])
         optimizer.load_state_dict(state["optimizer"])
         seen = state["seen"]
     shard_groups = max(2, min(256, recipe.shard_scenes // GROUP_SCENES))
@@ -66,7 +69,8 @@ def train_evaluator(recipe: Recipe, art_file: Path) -> Path:
         passes, position = divmod(within // GROUP_SCENES, shard_groups)
         random = torch.Generator().manual_seed(recipe.seed + index * 64 + passes)
         order = torch.randperm(shard_groups, generator=random)
-        loss = _loss(model, groups, order[position : position + per_batch], device)
+        torch.manual_seed(recipe.seed * 1_000_003 + seen)  # how the pictures are shaken
+        loss = _loss(model, heads, groups, order[position : position + per_batch], device)
         for group in optimizer.param_groups:
             group["lr"] = _rate(own.rate, seen / own.samples)
         optimizer.zero_grad(set_to_none=True)
@@ -76,7 +80,12 @@ def train_evaluator(recipe: Recipe, art_file: Path) -> Path:
         seen += per_batch * GROUP_SCENES
         if checkpoints.due() or seen >= own.samples:
             checkpoints.save(
-                {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "seen": seen}
+                {
+                    "model": model.state_dict(),
+                    "heads": heads.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "seen": seen,
+                }
             )
             speed = (seen - first) / (time.monotonic() - started)
             log.info("evaluator seen=%d loss=%.3f %.0f img/s", seen, loss.item(), speed)
@@ -146,7 +155,9 @@ def embed_captions(model: CLIPModel, ids: Tensor) -> Tensor:
     return functional.normalize(model.text_projection(pooled), dim=-1)
 
 
-def _loss(model: CLIPModel, groups: Groups, chosen: Tensor, device: str) -> Tensor:
+def _loss(
+    model: CLIPModel, heads: nn.Linear, groups: Groups, chosen: Tensor, device: str
+) -> Tensor:
     rows = chosen.numpy()
     pictures = to_tensor(groups.pictures[rows].reshape(-1, 64, 64, 3), device)
     pictures = _shaken(pictures)
@@ -155,7 +166,8 @@ def _loss(model: CLIPModel, groups: Groups, chosen: Tensor, device: str) -> Tens
     wrong_ids = groups.wrong[rows][..., :LONGEST].reshape(-1, LONGEST)
     ids = torch.from_numpy(told_ids).long().to(device)
     wrong = torch.from_numpy(wrong_ids).long().to(device)
-    seen = embed_pictures(model, pictures)
+    pooled = model.vision_model(pixel_values=pictures).pooler_output
+    seen = functional.normalize(model.visual_projection(pooled), dim=-1)
     told = embed_captions(model, torch.cat([ids, wrong]))
     right, misleading = told[: len(ids)], told[len(ids) :].reshape(len(ids), 2, -1)
     scale = model.logit_scale.exp().clamp(max=100)
@@ -169,9 +181,16 @@ def _loss(model: CLIPModel, groups: Groups, chosen: Tensor, device: str) -> Tens
     matching = matching - (target * logits.T.log_softmax(1)).sum(1).mean()
     # All super-categories compete, whatever the batch holds: else backgrounds suffice to match.
     named = scale * seen @ embed_captions(model, _every_subject(device)).T
-    subjects = torch.from_numpy(groups.subjects[rows]).to(device)
-    naming = functional.cross_entropy(named, subjects.repeat_interleave(GROUP_SCENES))
-    total: Tensor = matching / 2 + naming + _identity_loss(seen, groups, rows, device)
+    subjects = torch.from_numpy(groups.subjects[rows]).to(device).repeat_interleave(GROUP_SCENES)
+    places = torch.from_numpy(groups.places[rows]).to(device).flatten()
+    by_label = heads(pooled).split([len(SUBJECTS), len(PLACES) + 1], dim=1)
+    total: Tensor = (
+        matching / 2
+        + functional.cross_entropy(named, subjects) / 2
+        + functional.cross_entropy(by_label[0], subjects)
+        + functional.cross_entropy(by_label[1], places) / 2
+        + _identity_loss(seen, groups, rows, device) / 2
+    )
     return total
 
 

@@ -1,8 +1,9 @@
 """Groups of scenes for the evaluator: what must be told apart stands side by side.
 
-A group holds several looks of one super-category, each in two scenes of different places; one
-scene of every look shares its place with a scene of the next look. So neither the background nor
-the category tells the looks apart: only their own colours and parts do.
+A group holds two looks of one super-category, each in two scenes of different places; one scene
+of the first look shares its place with a scene of the second. So neither the background nor the
+category tells the looks apart: only their own colours and parts do. Two looks, not more: a batch
+then holds many super-categories, without which naming them is hardly learnt.
 """
 
 from __future__ import annotations
@@ -20,19 +21,20 @@ from models.maker.colouring import Change, draw_change
 from models.maker.scenes import Facts, caption, draw_facts
 from models.maker.stream import tools
 
-LOOKS, SCENES = 4, 2
-_SUBJECTS = list(SUBJECTS)
+LOOKS, SCENES = 2, 2
+_SUBJECTS, _PLACES = list(SUBJECTS), list(PLACES)
 
 
 @dataclass(frozen=True)
 class Groups:
     """Arrays over (groups, looks, scenes); a wrong caption differs in subject or place."""
 
-    pictures: npt.NDArray[np.uint8]  # (g, 4, 2, 64, 64, 3)
-    ids: npt.NDArray[np.int16]  # (g, 4, 2, 32)
-    wrong: npt.NDArray[np.int16]  # (g, 4, 2, 2, 32): other subject, other place
-    identities: npt.NDArray[np.int32]  # (g, 4): equal for equal looks without a change
+    pictures: npt.NDArray[np.uint8]  # (g, 2, 2, 64, 64, 3)
+    ids: npt.NDArray[np.int16]  # (g, 2, 2, 32)
+    wrong: npt.NDArray[np.int16]  # (g, 2, 2, 2, 32): other subject, other place
+    identities: npt.NDArray[np.int32]  # (g, 2): equal for equal looks without a change
     subjects: npt.NDArray[np.int64]  # (g,): which super-category
+    places: npt.NDArray[np.int64]  # (g, 2, 2): which place; len(PLACES) for none
 
     @classmethod
     def joined(cls, parts: Sequence[Groups]) -> Groups:
@@ -43,6 +45,7 @@ class Groups:
             np.concatenate([part.wrong for part in parts]),
             np.concatenate([part.identities for part in parts]),
             np.concatenate([part.subjects for part in parts]),
+            np.concatenate([part.places for part in parts]),
         )
 
 
@@ -54,7 +57,7 @@ def draw_trained(art_file: Path, seed: list[int], count: int, width: float) -> G
 def draw_groups(art_file: Path, seed: list[int], count: int, *, held_out: bool = False) -> Groups:
     """Draw groups; held-out ones show a look that no training sees, beside trained looks."""
     painter, encoder = tools(art_file)
-    pictures, captions, wrong, identities, subjects = [], [], [], [], []
+    pictures, captions, wrong, identities, subjects, places = [], [], [], [], [], []
     for index in range(count):
         rng = np.random.default_rng([*seed, index])
         facts, names = _group(rng, painter.art, held_out=held_out)
@@ -63,6 +66,7 @@ def draw_groups(art_file: Path, seed: list[int], count: int, *, held_out: bool =
         for fact in facts:
             pictures.append(painter.paint(fact))
             captions.append(caption(fact))
+            places.append(len(_PLACES) if fact.place is None else _PLACES.index(fact.place))
             wrong += [caption(_other_subject(rng, fact)), caption(_other_place(rng, fact))]
     shape = (count, LOOKS, SCENES)
     return Groups(
@@ -71,6 +75,7 @@ def draw_groups(art_file: Path, seed: list[int], count: int, *, held_out: bool =
         encoder.encode(wrong).reshape(*shape, 2, 32),
         np.array(identities, np.int32),
         np.array(subjects, np.int64),
+        np.array(places, np.int64).reshape(shape),
     )
 
 
@@ -80,7 +85,7 @@ def _group(rng: np.random.Generator, art: Art, *, held_out: bool) -> tuple[list[
     pool = list(rng.permutation(art.of(subject)))
     if held_out:
         pool = [int(rng.choice(art.of(subject, True))), *pool]
-    places = [None if rng.random() < 0.25 else str(p) for p in rng.choice(list(PLACES), 5)]
+    places = [None if rng.random() < 0.25 else str(p) for p in rng.choice(_PLACES, LOOKS + 1)]
     facts, names = [], []
     for number in range(LOOKS):
         look = int(pool[number % len(pool)])

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
@@ -37,20 +38,22 @@ PROMPTS = (
 def look(model: Denoiser, vae: AutoencoderKL, recipe: Recipe, art_file: Path, *, seen: int) -> None:
     """Log the diagnosis and save a grid of samples."""
     model.unet.eval(), model.text.eval()
-    for line in diagnose(model, vae, recipe, art_file):
+    count = 4 if recipe.name == "dry-run" else 48
+    for line in diagnose(model, vae, recipe, art_file, count):
         log.info("diagnosis seen=%d %s", seen, line)
     folder = recipe.cache / "grids"
     folder.mkdir(exist_ok=True)
     prompts = PROMPTS[:4] if recipe.name == "dry-run" else PROMPTS
     steps = 2 if recipe.name == "dry-run" else 20
     pictures = sample(model, vae, list(prompts), recipe, steps=steps)
-    save_grid(pictures, folder / f"seen-{seen:08d}.png")
+    pixels = (pictures * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    save_grid(pixels, folder / f"seen-{seen:08d}.png")
     model.unet.train(), model.text.train()
 
 
 @torch.no_grad()
 def diagnose(
-    model: Denoiser, vae: AutoencoderKL, recipe: Recipe, art_file: Path, count: int = 48
+    model: Denoiser, vae: AutoencoderKL, recipe: Recipe, art_file: Path, count: int
 ) -> list[str]:
     """Loss with the right caption, with another subject's, with another place's."""
     painter, encoder = tools(art_file)
@@ -121,12 +124,11 @@ def sample(
     return pictures
 
 
-def save_grid(pictures: Tensor, path: Path, columns: int = 8) -> None:
-    """Pictures side by side, twice their size, so that a person can judge them."""
+def save_grid(pictures: npt.NDArray[np.uint8], path: Path, columns: int = 8) -> None:
+    """(n, 64, 64, 3) side by side, twice their size, so that a person can judge them."""
     rows = -(-len(pictures) // columns)
     grid = Image.new("RGB", (columns * 132, rows * 132), (255, 255, 255))
-    for index, picture in enumerate(pictures.cpu()):
-        pixels = (picture.permute(1, 2, 0) * 255).round().byte().numpy()
-        tile = Image.fromarray(pixels).resize((128, 128), Image.Resampling.BICUBIC)
+    for index, picture in enumerate(pictures):
+        tile = Image.fromarray(picture).resize((128, 128), Image.Resampling.BICUBIC)
         grid.paste(tile, (index % columns * 132 + 2, index // columns * 132 + 2))
     grid.save(path)

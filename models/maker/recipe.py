@@ -18,7 +18,7 @@ class VaeRecipe:
     samples: int = 64_000
     decoder_samples: int = 48_000
     rate: float = 2e-3
-    kl_weight: float = 2e-5
+    kl_weight: float = 4e-6
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class UnetRecipe:
 class TowerRecipe:
     """The evaluator's two towers, and the classifier."""
 
-    samples: int = 64_000
+    samples: int = 160_000
     batch: int = 64
     rate: float = 1e-3
 
@@ -80,9 +80,9 @@ def recipe_of(name: str, cache: Path, device: str, warm_start: Path | None) -> R
         # What is learnt already needs a short, gentle schedule.
         return replace(
             recipe,
-            vae=VaeRecipe(samples=8_192, rate=1.2e-3),
+            vae=VaeRecipe(samples=36_864, rate=1.6e-3),
             unet=UnetRecipe(
-                samples=400_000, rate=6e-4, final_rate=5e-5, simple_until=0.1, wide_from=0.5
+                samples=140_000, rate=6e-4, final_rate=5e-5, simple_until=0.1, wide_from=0.5
             ),
         )
     if name == "gpu":

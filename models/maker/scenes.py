@@ -81,7 +81,7 @@ def draw_facts(
     first = _thing(rng, art, width=width, subject=subject, held_out=held_out)
     things: tuple[Thing, ...] = (first,)
     relation = ""
-    if rng.random() < 0.14 and first.worn is None and subject is None:
+    if rng.random() < 0.2 and first.worn is None and subject is None:
         second = _thing(rng, art, width=width, subject=None, held_out=False)
         things = _side_by_side(rng, first, second, width=width)
         relation = str(rng.choice(RELATIONS, p=[0.7, 0.15, 0.15]))

@@ -90,6 +90,7 @@ def train_vae(recipe: Recipe, art_file: Path, *, decoder_only: bool = False) -> 
         batch = to_tensor(pictures[start : start + own.batch], recipe.device)
         for group in optimizer.param_groups:
             group["lr"] = _rate(own.rate, seen / total)
+        torch.manual_seed(recipe.seed * 1_000_003 + seen)  # the posterior's noise
         loss = _loss(vae, batch, own.kl_weight)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -125,7 +126,7 @@ def _loss(vae: AutoencoderKL, batch: Tensor, kl_weight: float) -> Tensor:
     edges = (error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()) / 2
     total: Tensor = (
         error.abs().mean()
-        + 2 * functional.mse_loss(decoded, batch)
+        + 5 * functional.mse_loss(decoded, batch)
         + 0.5 * edges
         + kl_weight * posterior.kl().mean()
     )

@@ -1,0 +1,83 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+
+from models.maker.__main__ import STAGES, run_stage
+from models.maker.checkpoints import Checkpoints
+from models.maker.recipe import Recipe, recipe_of
+
+
+@pytest.fixture(scope="module")
+def made(art_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """Every stage at tiny size, as `all --dry-run` runs them."""
+    cache = tmp_path_factory.mktemp("maker") / "dry-run"
+    cache.mkdir()
+    (cache.parent / "art.npz").symlink_to(art_file)
+    recipe = recipe_of("dry-run", cache, "cpu", None)
+    for stage in STAGES[1:]:
+        run_stage(stage, recipe, art_file)
+    return recipe
+
+
+def test_the_exported_folder_is_a_pipeline_that_plain_diffusers_runs(made: Recipe) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(made.cache / "export", dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    picture = pipeline("a photo of a teddy", num_inference_steps=2).images[0]
+    assert picture.size == (64, 64)
+
+
+def test_the_export_names_its_held_out_looks_and_its_data(made: Recipe) -> None:
+    described = json.loads((made.cache / "export" / "data.json").read_text())
+    assert "teddy/fluent-emoji-3d/teddy" in described["held_out_looks"]
+    assert len(described["subjects"]) == 64
+
+
+def test_the_card_states_a_figure_of_every_kind(made: Recipe) -> None:
+    figures = json.loads((made.cache / "figures.json").read_text())
+    for name in (
+        "autoencoder, dB",
+        "right super-category",
+        "right place",
+        "right colour",
+        "both objects",
+        "evaluator: text to image top-1 of 64, held-out looks",
+        "evaluator: same look nearer, held-out looks",
+    ):
+        assert name in figures
+    assert (made.cache / "sheets" / "seed-0.png").exists()
+
+
+def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(
+    art_file: Path, made: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = []
+    (tmp_path / "art.npz").symlink_to(art_file)
+    for folder, interrupted in (("whole", False), ("halves", True)):
+        cache = tmp_path / folder
+        cache.mkdir()
+        (cache / "vae").symlink_to(made.cache / "vae")
+        recipe = replace(made, cache=cache, unet=replace(made.unet, samples=64))
+        if interrupted:
+            with monkeypatch.context() as patched:
+                patched.setattr(Checkpoints, "due", lambda self: self._stop() or True)
+                with pytest.raises(SystemExit):
+                    run_stage("unet", recipe, art_file)
+        run_stage("unet", recipe, art_file)
+        state = torch.load(cache / "unet.ckpt", weights_only=False)
+        assert state["seen"] == 64
+        weights.append(state["unet"])
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_training_the_decoder_alone_leaves_the_latents_as_they_were(made: Recipe) -> None:
+    before = AutoencoderKL.from_pretrained(made.cache / "vae")
+    after = AutoencoderKL.from_pretrained(made.cache / "vae-decoder")
+    pictures = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    same = before.encode(pictures).latent_dist.mode() == after.encode(pictures).latent_dist.mode()
+    assert same.all()
+    assert not torch.equal(before.decoder.conv_out.weight, after.decoder.conv_out.weight)
+    assert before.config.scaling_factor == after.config.scaling_factor
