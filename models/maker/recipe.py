@@ -80,7 +80,7 @@ def recipe_of(name: str, cache: Path, device: str, warm_start: Path | None) -> R
         # What is learnt already needs a short, gentle schedule.
         return replace(
             recipe,
-            vae=VaeRecipe(samples=36_864, rate=1.6e-3),
+            vae=VaeRecipe(samples=32_768, rate=1.6e-3),
             unet=UnetRecipe(
                 samples=140_000, rate=6e-4, final_rate=5e-5, simple_until=0.1, wide_from=0.5
             ),

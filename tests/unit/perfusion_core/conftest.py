@@ -24,6 +24,8 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.captions import captions
 
 SHIPPED = Path(__file__).parents[3] / "models" / "base"
+TOKENIZER = CLIPTokenizer.from_pretrained(SHIPPED / "tokenizer")
+EOS = TOKENIZER.eos_token_id
 
 
 @pytest.fixture(scope="session")
@@ -34,9 +36,10 @@ def shipped() -> BaseModel:
 
 def text_encoder(width: int, *, eos: int, projected: bool = False) -> Any:
     config = CLIPTextConfig(
-        vocab_size=765, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=32, projection_dim=width,
-        bos_token_id=763, eos_token_id=eos, pad_token_id=764,
+        vocab_size=len(TOKENIZER), hidden_size=width, intermediate_size=2 * width,
+        num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=32,
+        projection_dim=width, bos_token_id=TOKENIZER.bos_token_id, eos_token_id=eos,
+        pad_token_id=EOS,
     )  # fmt: skip
     return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
 
@@ -53,13 +56,12 @@ def unet(width: int, **more: Any) -> UNet2DConditionModel:
 def tiny_pipeline(family: str, *, prediction_type: str = "epsilon") -> Any:
     """A random pipeline of `family`: right classes and wiring, a few thousand weights."""
     torch.manual_seed(7)
-    tokenizer = CLIPTokenizer.from_pretrained(SHIPPED / "tokenizer")
     parts: dict[str, Any] = {
         "vae": AutoencoderKL(
             block_out_channels=(4, 8), norm_num_groups=2, layers_per_block=1,
             down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
         ),
-        "tokenizer": tokenizer,
+        "tokenizer": TOKENIZER,
         "scheduler": DDIMScheduler(
             beta_schedule="scaled_linear", prediction_type=prediction_type, clip_sample=False,
             set_alpha_to_one=False, steps_offset=1,
@@ -68,9 +70,9 @@ def tiny_pipeline(family: str, *, prediction_type: str = "epsilon") -> Any:
     if family == "sdxl":
         return StableDiffusionXLPipeline(
             **parts,
-            text_encoder=text_encoder(16, eos=764),
-            text_encoder_2=text_encoder(24, eos=764, projected=True),
-            tokenizer_2=tokenizer,
+            text_encoder=text_encoder(16, eos=EOS),
+            text_encoder_2=text_encoder(24, eos=EOS, projected=True),
+            tokenizer_2=TOKENIZER,
             unet=unet(
                 40,
                 addition_embed_type="text_time",
@@ -80,7 +82,7 @@ def tiny_pipeline(family: str, *, prediction_type: str = "epsilon") -> Any:
         )
     width = {"sd1": 32, "sd2": 1024}[family]
     return StableDiffusionPipeline(
-        **parts, text_encoder=text_encoder(width, eos=764), unet=unet(width),
+        **parts, text_encoder=text_encoder(width, eos=EOS), unet=unet(width),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from perfusion_core.covariance import Covariance, estimate
 from perfusion_core.denoise import generate
 from perfusion_core.errors import BaseModelError, CovarianceError, FingerprintMismatch
 from perfusion_core.training import train
-from tests.unit.perfusion_core.conftest import SHIPPED, tiny_pipeline, unet
+from tests.unit.perfusion_core.conftest import EOS, SHIPPED, tiny_pipeline, unet
 
 FAMILIES = ["sd1", "sd2", "sdxl"]
 QUICK = GenerateConfig(num_inference_steps=2, guidance_scale=3.0, seed=1)
@@ -107,7 +107,7 @@ def test_stable_diffusion_1_5_at_its_full_shape_trains_and_samples() -> None:
         encoder = CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
-                num_attention_heads=12, max_position_embeddings=77, eos_token_id=764,
+                num_attention_heads=12, max_position_embeddings=77, eos_token_id=EOS,
             )
         )  # fmt: skip
     pipeline.unet, pipeline.text_encoder = materialised(model), materialised(encoder)
