@@ -40,8 +40,7 @@ def train_evaluator(recipe: Recipe, art_file: Path) -> Path:
     """Train, measure on held-out scenes and looks, save as CLIP does; returns the folder."""
     own, device = recipe.evaluator, recipe.device
     model = build_evaluator().to(device)
-    # Plain labels teach the image tower what to see, sooner than captions do; not kept.
-    heads = nn.Linear(128, len(SUBJECTS) + len(PLACES) + 1).to(device)
+    heads = Heads().to(device)
     weights = [*model.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(weights, own.rate, weight_decay=0.05, betas=(0.9, 0.98))
     checkpoints = Checkpoints(recipe.cache / "evaluator.ckpt", recipe.checkpoint_seconds)
@@ -64,13 +63,15 @@ def train_evaluator(recipe: Recipe, art_file: Path) -> Path:
     while seen < own.samples:
         index, within = divmod(seen, per_shard)
         if index != loaded:
-            groups, loaded = stream.shard(index, lambda _: 1.0), index
+            groups = stream.shard(index, lambda k: _width(k * per_shard / own.samples))
+            loaded = index
         assert groups is not None
         passes, position = divmod(within // GROUP_SCENES, shard_groups)
         random = torch.Generator().manual_seed(recipe.seed + index * 64 + passes)
         order = torch.randperm(shard_groups, generator=random)
         torch.manual_seed(recipe.seed * 1_000_003 + seen)  # how the pictures are shaken
-        loss = _loss(model, heads, groups, order[position : position + per_batch], device)
+        chosen, width = order[position : position + per_batch], _width(seen / own.samples)
+        loss = _loss(model, heads, groups, chosen, device, width=width)
         for group in optimizer.param_groups:
             group["lr"] = _rate(own.rate, seen / own.samples)
         optimizer.zero_grad(set_to_none=True)
@@ -95,6 +96,16 @@ def train_evaluator(recipe: Recipe, art_file: Path) -> Path:
             model.train()
             save_evaluator(model, recipe.cache / "evaluator")
     return recipe.cache / "evaluator"
+
+
+class Heads(nn.Module):
+    """Plain labels teach the image tower what to see, far sooner than captions do; not kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.picture = nn.Linear(128, len(SUBJECTS) + len(PLACES) + 1)
+        # Every patch names what it shows: 64 answers a picture instead of one.
+        self.patch = nn.Linear(128, len(SUBJECTS) + 1)
 
 
 def build_evaluator() -> CLIPModel:
@@ -126,7 +137,20 @@ def build_evaluator() -> CLIPModel:
         CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=128)
     )
     torch.nn.init.normal_(model.text_model.embeddings.token_embedding.weight, std=0.2)
+    # Which patches are neighbours need not be learnt.
+    with torch.no_grad():
+        places = model.vision_model.embeddings.position_embedding.weight  # (1 + 64, 128)
+        places[1:] = 0.2 * _waves(8, 128)
     return model
+
+
+def _waves(side: int, width: int) -> Tensor:
+    """Sines and cosines of row and column, (side * side, width)."""
+    speeds = 16.0 ** (-torch.arange(width // 4) / (width // 4))
+    angles = torch.arange(side)[:, None] * speeds  # (side, width / 4)
+    wave = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, width / 2)
+    rows, columns = wave[:, None].expand(-1, side, -1), wave[None].expand(side, -1, -1)
+    return torch.cat([rows, columns], dim=2).reshape(side * side, width)
 
 
 def save_evaluator(model: CLIPModel, folder: Path) -> None:
@@ -156,17 +180,19 @@ def embed_captions(model: CLIPModel, ids: Tensor) -> Tensor:
 
 
 def _loss(
-    model: CLIPModel, heads: nn.Linear, groups: Groups, chosen: Tensor, device: str
+    model: CLIPModel, heads: Heads, groups: Groups, chosen: Tensor, device: str, *, width: float
 ) -> Tensor:
     rows = chosen.numpy()
-    pictures = to_tensor(groups.pictures[rows].reshape(-1, 64, 64, 3), device)
-    pictures = _shaken(pictures)
+    pictures = _shaken(to_tensor(groups.pictures[rows].reshape(-1, 64, 64, 4), device), width)
+    covered = functional.avg_pool2d(pictures[:, 3:] / 2 + 0.5, 8)
+    covered = covered.flatten(1)[..., None]  # (b, 64, 1): how much of a patch is the object
     # The pooled token is the first end token and attention is causal: the rest is not needed.
     told_ids = groups.ids[rows][..., :LONGEST].reshape(-1, LONGEST)
     wrong_ids = groups.wrong[rows][..., :LONGEST].reshape(-1, LONGEST)
     ids = torch.from_numpy(told_ids).long().to(device)
     wrong = torch.from_numpy(wrong_ids).long().to(device)
-    pooled = model.vision_model(pixel_values=pictures).pooler_output
+    out = model.vision_model(pixel_values=pictures[:, :3])
+    pooled, patches = out.pooler_output, out.last_hidden_state[:, 1:]
     seen = functional.normalize(model.visual_projection(pooled), dim=-1)
     told = embed_captions(model, torch.cat([ids, wrong]))
     right, misleading = told[: len(ids)], told[len(ids) :].reshape(len(ids), 2, -1)
@@ -183,12 +209,16 @@ def _loss(
     named = scale * seen @ embed_captions(model, _every_subject(device)).T
     subjects = torch.from_numpy(groups.subjects[rows]).to(device).repeat_interleave(GROUP_SCENES)
     places = torch.from_numpy(groups.places[rows]).to(device).flatten()
-    by_label = heads(pooled).split([len(SUBJECTS), len(PLACES) + 1], dim=1)
+    by_label = heads.picture(pooled).split([len(SUBJECTS), len(PLACES) + 1], dim=1)
+    by_patch = heads.patch(patches).log_softmax(-1)  # (b, 64, subjects + 1), the last: no object
+    own = by_patch.gather(2, subjects[:, None, None].expand(-1, by_patch.shape[1], 1))
+    naming_patches = -(covered * own + (1 - covered) * by_patch[..., -1:]).mean()
     total: Tensor = (
         matching / 2
         + functional.cross_entropy(named, subjects) / 2
         + functional.cross_entropy(by_label[0], subjects)
         + functional.cross_entropy(by_label[1], places) / 2
+        + naming_patches
         + _identity_loss(seen, groups, rows, device) / 2
     )
     return total
@@ -215,10 +245,10 @@ def _identity_loss(
     return -((logits * positive).sum(1) / positive.sum(1)).mean()
 
 
-def _shaken(pictures: Tensor) -> Tensor:
-    """A random zoom and shift for the whole batch, light noise: crops are the same look."""
-    zoom = float(torch.empty(1).uniform_(0.75, 1.05))
-    shift = torch.empty(len(pictures), 2).uniform_(-0.12, 0.12)
+def _shaken(pictures: Tensor, width: float) -> Tensor:
+    """A random zoom for the batch, a shift for each, light noise: crops are the same look."""
+    zoom = 1 + width * float(torch.empty(1).uniform_(-0.25, 0.05))
+    shift = width * torch.empty(len(pictures), 2).uniform_(-0.12, 0.12)
     theta = torch.zeros(len(pictures), 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = zoom
     theta[:, :, 2] = shift
@@ -226,7 +256,13 @@ def _shaken(pictures: Tensor) -> Tensor:
         theta.to(pictures.device), list(pictures.shape), align_corners=False
     )
     moved = functional.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
-    return moved + 0.03 * torch.randn_like(moved)
+    moved[:, :3] += 0.03 * torch.randn_like(moved[:, :3])
+    return moved
+
+
+def _width(share: float) -> float:
+    """Centred objects first: a transformer that must find them learns no names for long."""
+    return min(1.0, max(0.0, (share - 0.15) / 0.4))
 
 
 def _rate(peak: float, share: float) -> float:

@@ -29,7 +29,7 @@ _SUBJECTS, _PLACES = list(SUBJECTS), list(PLACES)
 class Groups:
     """Arrays over (groups, looks, scenes); a wrong caption differs in subject or place."""
 
-    pictures: npt.NDArray[np.uint8]  # (g, 2, 2, 64, 64, 3)
+    pictures: npt.NDArray[np.uint8]  # (g, 2, 2, 64, 64, 4): colours, and where the object is
     ids: npt.NDArray[np.int16]  # (g, 2, 2, 32)
     wrong: npt.NDArray[np.int16]  # (g, 2, 2, 2, 32): other subject, other place
     identities: npt.NDArray[np.int32]  # (g, 2): equal for equal looks without a change
@@ -50,27 +50,29 @@ class Groups:
 
 
 def draw_trained(art_file: Path, seed: list[int], count: int, width: float) -> Groups:
-    """Groups of trained looks, in the form that a stream draws; every width is in them."""
-    return draw_groups(art_file, seed, count)
+    """Groups of trained looks, in the form that a stream draws, of all widths up to `width`."""
+    return draw_groups(art_file, seed, count, width=width)
 
 
-def draw_groups(art_file: Path, seed: list[int], count: int, *, held_out: bool = False) -> Groups:
+def draw_groups(
+    art_file: Path, seed: list[int], count: int, *, held_out: bool = False, width: float = 1.0
+) -> Groups:
     """Draw groups; held-out ones show a look that no training sees, beside trained looks."""
     painter, encoder = tools(art_file)
     pictures, captions, wrong, identities, subjects, places = [], [], [], [], [], []
     for index in range(count):
         rng = np.random.default_rng([*seed, index])
-        facts, names = _group(rng, painter.art, held_out=held_out)
+        facts, names = _group(rng, painter.art, held_out=held_out, width=width)
         identities.append(names)
         subjects.append(_SUBJECTS.index(facts[0].things[0].subject))
         for fact in facts:
-            pictures.append(painter.paint(fact))
+            pictures.append(np.dstack([painter.paint(fact), painter.mask(fact)]))
             captions.append(caption(fact))
             places.append(len(_PLACES) if fact.place is None else _PLACES.index(fact.place))
             wrong += [caption(_other_subject(rng, fact)), caption(_other_place(rng, fact))]
     shape = (count, LOOKS, SCENES)
     return Groups(
-        np.stack(pictures).reshape(*shape, 64, 64, 3),
+        np.stack(pictures).reshape(*shape, 64, 64, 4),
         encoder.encode(captions).reshape(*shape, 32),
         encoder.encode(wrong).reshape(*shape, 2, 32),
         np.array(identities, np.int32),
@@ -79,7 +81,9 @@ def draw_groups(art_file: Path, seed: list[int], count: int, *, held_out: bool =
     )
 
 
-def _group(rng: np.random.Generator, art: Art, *, held_out: bool) -> tuple[list[Facts], list[int]]:
+def _group(
+    rng: np.random.Generator, art: Art, *, held_out: bool, width: float
+) -> tuple[list[Facts], list[int]]:
     subjects = sorted({look.subject for look in art.looks if look.held_out or not held_out})
     subject = str(rng.choice(subjects))
     pool = list(rng.permutation(art.of(subject)))
@@ -99,7 +103,7 @@ def _group(rng: np.random.Generator, art: Art, *, held_out: bool) -> tuple[list[
         plain = change.hue == change.other_hue and abs(change.hue) < 0.3 and not change.tint
         names.append(look if plain and not change.pattern else 10_000 * (number + 1) + look)
         for scene in range(SCENES):
-            fact = draw_facts(rng, art, width=float(rng.random()), subject=subject)
+            fact = draw_facts(rng, art, width=width * float(rng.random()), subject=subject)
             thing = replace(fact.things[0], look=look, change=change, colour=None)
             place = places[number + scene]
             facts.append(replace(fact, things=(thing,), place=place, style=None))

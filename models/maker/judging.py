@@ -28,9 +28,9 @@ def figures(model: CLIPModel, recipe: Recipe, art_file: Path, rounds: int = 8) -
             kind = "held-out looks" if held_out else "trained looks"
             seed = [recipe.seed + 9, 3, number, int(held_out)]
             groups = draw_groups(art_file, seed, 64, held_out=held_out)
-            pictures = groups.pictures[:, 0].reshape(-1, 64, 64, 3)
+            pictures = groups.pictures[:, 0, ..., :3].reshape(-1, 64, 64, 3)
             seen = _pictures(model, to_tensor(pictures, recipe.device)).reshape(64, 2, -1)
-            others = to_tensor(groups.pictures[:, 1].reshape(-1, 64, 64, 3), recipe.device)
+            others = to_tensor(groups.pictures[:, 1, ..., :3].reshape(-1, 64, 64, 3), recipe.device)
             other = _pictures(model, others).reshape(64, 2, -1)
             ids = torch.from_numpy(groups.ids[:, 0, 0]).long().to(recipe.device)
             wrong = torch.from_numpy(groups.wrong[:, 0, 0]).long().to(recipe.device)

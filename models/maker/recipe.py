@@ -39,6 +39,7 @@ class UnetRecipe:
     # Placement is simple for the first share of the samples, then widens until the second.
     simple_until: float = 0.15
     wide_from: float = 0.6
+    widest: float = 1.0  # 1: every size, place and extra; less where samples are few
     noise_skew: float = 0.75  # t = 1000 * u ** skew: below 1 favours high noise
 
 
@@ -47,7 +48,7 @@ class TowerRecipe:
     """The evaluator's two towers, and the classifier."""
 
     samples: int = 160_000
-    batch: int = 64
+    batch: int = 32
     rate: float = 1e-3
 
 
@@ -82,7 +83,12 @@ def recipe_of(name: str, cache: Path, device: str, warm_start: Path | None) -> R
             recipe,
             vae=VaeRecipe(samples=32_768, rate=1.6e-3),
             unet=UnetRecipe(
-                samples=140_000, rate=6e-4, final_rate=5e-5, simple_until=0.1, wide_from=0.5
+                samples=72_000,
+                rate=6e-4,
+                final_rate=3e-5,
+                simple_until=0.1,
+                wide_from=0.5,
+                widest=0.5,
             ),
         )
     if name == "gpu":

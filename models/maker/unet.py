@@ -55,7 +55,8 @@ def train_unet(recipe: Recipe, art_file: Path) -> None:
     alphas = make_schedule().alphas_cumprod.to(device)
     per_shard = recipe.shard_scenes * recipe.shard_passes
     latents, ids, loaded = torch.empty(0), torch.empty(0), -1
-    started, first, losses, next_look = time.monotonic(), seen, [], seen
+    started, first, losses = time.monotonic(), seen, []
+    next_look = -(-seen // recipe.look_every) * recipe.look_every
 
     while seen < own.samples:
         index = seen // per_shard
@@ -163,7 +164,8 @@ def _shuffled(count: int, seed: int) -> Tensor:
 
 
 def _width(own: UnetRecipe, share: float) -> float:
-    return min(1.0, max(0.0, (share - own.simple_until) / (own.wide_from - own.simple_until)))
+    grown = (share - own.simple_until) / (own.wide_from - own.simple_until)
+    return own.widest * min(1.0, max(0.0, grown))
 
 
 def _rate(own: UnetRecipe, seen: int) -> float:

@@ -42,7 +42,7 @@ def build_vae(recipe: VaeRecipe, warm_start: Path | None) -> AutoencoderKL:
 
 
 def to_tensor(pictures: npt.NDArray[np.uint8], device: str) -> Tensor:
-    """(n, 64, 64, 3) bytes -> (n, 3, 64, 64) in -1..1."""
+    """(n, 64, 64, channels) bytes -> (n, channels, 64, 64) in -1..1."""
     return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
