@@ -53,7 +53,7 @@ def train_evaluator(recipe: Recipe, art_file: Path) -> Path:
     shard_groups = max(2, min(256, recipe.shard_scenes // GROUP_SCENES))
     if device != "cpu":
         shard_groups = recipe.shard_scenes // GROUP_SCENES // 4
-    per_batch = own.batch // GROUP_SCENES
+    per_batch, widest = own.batch // GROUP_SCENES, recipe.unet.widest
     per_shard = shard_groups * GROUP_SCENES * recipe.shard_passes
     stream = Stream(
         draw_trained, art_file, seed=recipe.seed + 3, size=shard_groups, workers=recipe.workers
@@ -63,7 +63,7 @@ def train_evaluator(recipe: Recipe, art_file: Path) -> Path:
     while seen < own.samples:
         index, within = divmod(seen, per_shard)
         if index != loaded:
-            groups = stream.shard(index, lambda k: _width(k * per_shard / own.samples))
+            groups = stream.shard(index, lambda k: widest * _width(k * per_shard / own.samples))
             loaded = index
         assert groups is not None
         passes, position = divmod(within // GROUP_SCENES, shard_groups)

@@ -27,7 +27,7 @@ def figures(model: CLIPModel, recipe: Recipe, art_file: Path, rounds: int = 8) -
         for held_out in (False, True):
             kind = "held-out looks" if held_out else "trained looks"
             seed = [recipe.seed + 9, 3, number, int(held_out)]
-            groups = draw_groups(art_file, seed, 64, held_out=held_out)
+            groups = draw_groups(art_file, seed, 64, held_out=held_out, width=recipe.unet.widest)
             pictures = groups.pictures[:, 0, ..., :3].reshape(-1, 64, 64, 3)
             seen = _pictures(model, to_tensor(pictures, recipe.device)).reshape(64, 2, -1)
             others = to_tensor(groups.pictures[:, 1, ..., :3].reshape(-1, 64, 64, 3), recipe.device)

@@ -39,7 +39,7 @@ class UnetRecipe:
     # Placement is simple for the first share of the samples, then widens until the second.
     simple_until: float = 0.15
     wide_from: float = 0.6
-    widest: float = 1.0  # 1: every size, place and extra; less where samples are few
+    widest: float = 0.5  # 1: every size, place and extra; less where samples are few
     noise_skew: float = 0.75  # t = 1000 * u ** skew: below 1 favours high noise
 
 
@@ -47,7 +47,7 @@ class UnetRecipe:
 class TowerRecipe:
     """The evaluator's two towers, and the classifier."""
 
-    samples: int = 160_000
+    samples: int = 96_000
     batch: int = 32
     rate: float = 1e-3
 
@@ -88,7 +88,6 @@ def recipe_of(name: str, cache: Path, device: str, warm_start: Path | None) -> R
                 final_rate=3e-5,
                 simple_until=0.1,
                 wide_from=0.5,
-                widest=0.5,
             ),
         )
     if name == "gpu":
@@ -108,7 +107,9 @@ def recipe_of(name: str, cache: Path, device: str, warm_start: Path | None) -> R
                 samples=1_500_000,
                 decoder_samples=0,
             ),
-            unet=UnetRecipe(channels=(64, 128, 208), batch=512, samples=6_000_000, ema=0.9995),
+            unet=UnetRecipe(
+                channels=(64, 128, 208), batch=512, samples=6_000_000, ema=0.9995, widest=1.0
+            ),
             evaluator=TowerRecipe(samples=1_500_000, batch=512),
             classifier=TowerRecipe(samples=800_000, batch=256),
         )
