@@ -86,7 +86,7 @@ def train_classifier(recipe: Recipe, art_file: Path) -> None:
     while seen < own.samples:
         index, within = divmod(seen, per_shard)
         if index != loaded:
-            shard, loaded = stream.shard(index, lambda _: 1.0), index
+            shard, loaded = stream.shard(index, lambda _: recipe.unet.widest), index
         assert shard is not None
         start = within % recipe.shard_scenes
         loss = _loss(model, shard, start, own.batch, device)
@@ -142,7 +142,12 @@ def _loss(model: Classifier, shard: Shard, start: int, count: int, device: str) 
 
 @torch.no_grad()
 def _figures(model: Classifier, recipe: Recipe, art_file: Path) -> dict[str, float]:
-    shard = draw_shard(art_file, [recipe.seed + 9, 4], 512 if recipe.name != "dry-run" else 32, 1.0)
+    shard = draw_shard(
+        art_file,
+        [recipe.seed + 9, 4],
+        32 if recipe.name == "dry-run" else 512,
+        recipe.unet.widest,
+    )
     logits = model(to_tensor(shard.pictures, recipe.device))
     answers = answers_of(shard.facts)
     found = {}

@@ -214,12 +214,12 @@ def _loss(
     own = by_patch.gather(2, subjects[:, None, None].expand(-1, by_patch.shape[1], 1))
     naming_patches = -(covered * own + (1 - covered) * by_patch[..., -1:]).mean()
     total: Tensor = (
-        matching / 2
-        + functional.cross_entropy(named, subjects) / 2
+        matching
+        + functional.cross_entropy(named, subjects)
         + functional.cross_entropy(by_label[0], subjects)
         + functional.cross_entropy(by_label[1], places) / 2
         + naming_patches
-        + _identity_loss(seen, groups, rows, device) / 2
+        + _identity_loss(seen, groups, rows, device) / 4
     )
     return total
 
