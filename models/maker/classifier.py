@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from models.maker.catalogue import COLOURS, PLACES, SUBJECTS
 from models.maker.checkpoints import Checkpoints
 from models.maker.recipe import Recipe
 from models.maker.scenes import Facts
-from models.maker.stream import Shard, Stream, draw_shard
+from models.maker.stream import Shard, Stream, draw_shard, tools
 from models.maker.vae import to_tensor
 
 log = logging.getLogger("maker")
@@ -28,35 +29,45 @@ UNKNOWN = -100  # a fact that the scene does not tell; the loss ignores it
 
 
 class Classifier(nn.Module):
-    """A small convolutional network with one head per question."""
+    """A small convolutional network with one head per question.
+
+    Which objects are there is asked of each cell of 8 x 8 pixels: 64 answers a picture teach far
+    sooner than one, and two objects do not compete.
+    """
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        before = 3
-        for channels in (width, 2 * width, 4 * width, 6 * width):
-            layers += [
-                nn.Conv2d(before, channels, 3, stride=2, padding=1),
-                nn.GroupNorm(8, channels),
+        channels = (3, width, 2 * width, 4 * width, 6 * width)
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(before, after, 3, stride=2, padding=1),
+                nn.GroupNorm(8, after),
                 nn.SiLU(),
-                nn.Conv2d(channels, channels, 3, padding=1),
-                nn.GroupNorm(8, channels),
+                nn.Conv2d(after, after, 3, padding=1),
+                nn.GroupNorm(8, after),
                 nn.SiLU(),
-            ]
-            before = channels
-        self.body = nn.Sequential(*layers)
-        self.subjects = nn.Linear(before, len(_SUBJECTS))  # several may be there: no softmax
-        self.place = nn.Linear(before, len(_PLACES) + 1)  # the last one: no place
-        self.background = nn.Linear(before, len(_COLOURS))
-        self.colour = nn.Linear(before, len(_COLOURS))
+            )
+            for before, after in pairwise(channels)
+        )
+        # The last answer: no object.
+        self.cells = nn.Conv2d(channels[-2] + channels[-1], len(_SUBJECTS) + 1, 1)
+        self.place = nn.Linear(channels[-1], len(_PLACES) + 1)  # the last one: no place
+        self.background = nn.Linear(channels[-1], len(_COLOURS))
+        self.colour = nn.Linear(channels[-1], len(_COLOURS))
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        """Logits per question for (n, 3, 64, 64) in -1..1."""
-        maps = self.body(pictures)
+        """Logits per question for (n, 3, 64, 64) in -1..1; subjects: shares of the picture."""
+        maps = pictures
+        for stage in self.stages:
+            fine, maps = maps, stage(maps)
+        # What a cell shows needs its surroundings too.
+        around = functional.interpolate(maps, scale_factor=2.0)
+        cells = self.cells(torch.cat([fine, around], dim=1)).flatten(2)  # (n, subjects + 1, 64)
         # The mean for what fills the picture, the maximum for what is somewhere.
         pooled = maps.mean((2, 3)) + maps.amax((2, 3))
         return {
-            "subjects": self.subjects(pooled),
+            "cells": cells,
+            "subjects": cells.softmax(1)[:, :-1].mean(2),
             "place": self.place(pooled),
             "background": self.background(pooled),
             "colour": self.colour(pooled),
@@ -82,14 +93,16 @@ def train_classifier(recipe: Recipe, art_file: Path) -> None:
         workers=recipe.workers,
     )
     per_shard = recipe.shard_scenes * 2
-    loaded, shard, started, first = -1, None, time.monotonic(), seen
+    loaded, shard, cover = -1, None, torch.empty(0)
+    started, first = time.monotonic(), seen
     while seen < own.samples:
         index, within = divmod(seen, per_shard)
         if index != loaded:
             shard, loaded = stream.shard(index, lambda _: recipe.unet.widest), index
+            cover = coverage(shard, art_file)
         assert shard is not None
         start = within % recipe.shard_scenes
-        loss = _loss(model, shard, start, own.batch, device)
+        loss = _loss(model, shard, cover, start, own.batch, device)
         for group in optimizer.param_groups:
             group["lr"] = own.rate * (0.02 + 0.49 * (1 + math.cos(math.pi * seen / own.samples)))
         optimizer.zero_grad(set_to_none=True)
@@ -129,12 +142,33 @@ def answers_of(facts: tuple[Facts, ...]) -> dict[str, Tensor]:
     }
 
 
-def _loss(model: Classifier, shard: Shard, start: int, count: int, device: str) -> Tensor:
-    answers = answers_of(shard.facts[start : start + count])
-    logits = model(to_tensor(shard.pictures[start : start + count], device))
-    subjects = answers.pop("subjects").to(device)
-    loss = 20 * functional.binary_cross_entropy_with_logits(logits["subjects"], subjects)
-    for question, right in answers.items():
+def coverage(shard: Shard, art_file: Path) -> Tensor:
+    """(n, subjects + 1, 64): how much of each cell of 8 x 8 pixels is which object, or none."""
+    painter, _ = tools(art_file)
+    cover = torch.zeros(len(shard.facts), len(_SUBJECTS) + 1, 64)
+    for row, fact in enumerate(shard.facts):
+        for number, thing in enumerate(fact.things):
+            share = torch.from_numpy(painter.mask(fact, number).astype(np.float32) / 255)
+            cells = functional.avg_pool2d(share[None], 8).flatten()
+            cover[row, _SUBJECTS.index(thing.subject)] += cells
+    # Later objects hide earlier ones a little: shares above the whole are scaled back.
+    cover /= cover.sum(1, keepdim=True).clamp(min=1)
+    cover[:, -1] = 1 - cover[:, :-1].sum(1)
+    return cover
+
+
+def _loss(
+    model: Classifier, shard: Shard, cover: Tensor, start: int, count: int, device: str
+) -> Tensor:
+    chosen = slice(start, start + count)
+    answers = answers_of(shard.facts[chosen])
+    logits = model(to_tensor(shard.pictures[chosen], device))
+    loss = 4 * functional.cross_entropy(logits["cells"], cover[chosen].to(device))
+    shares = logits["subjects"] / logits["subjects"].sum(1, keepdim=True)
+    there = answers["subjects"].to(device)
+    loss = loss - (there / there.sum(1, keepdim=True) * (shares + 1e-6).log()).sum(1).mean()
+    for question in ("place", "background", "colour"):
+        right = answers[question]
         if bool((right != UNKNOWN).any()):
             loss = loss + functional.cross_entropy(logits[question], right.to(device))
     return loss
@@ -155,7 +189,7 @@ def _figures(model: Classifier, recipe: Recipe, art_file: Path) -> dict[str, flo
     best = logits["subjects"].argmax(1).cpu()
     right = answers["subjects"][torch.arange(len(best)), best] > 0
     found["one object named"] = float(right[torch.from_numpy(alone)].float().mean())
-    several = ~torch.from_numpy(alone)
+    several = torch.tensor([len(fact.things) == 2 for fact in shard.facts])
     two = logits["subjects"].cpu().topk(2, 1).indices
     both = answers["subjects"].gather(1, two).sum(1) == answers["subjects"].sum(1).clamp(max=2)
     found["both objects named"] = float(both[several].float().mean())

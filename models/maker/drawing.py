@@ -40,10 +40,10 @@ class Painter:
             picture = _styled(picture, facts.style)
         return np.asarray(picture)
 
-    def mask(self, facts: Facts) -> npt.NDArray[np.uint8]:
-        """Alpha of the first object alone, (64, 64): the object's place in the picture."""
+    def mask(self, facts: Facts, number: int = 0) -> npt.NDArray[np.uint8]:
+        """Alpha of one object alone, (64, 64): its place in the picture."""
         canvas = Image.new("RGBA", (SIDE, SIDE))
-        self._put(canvas, facts.things[0])
+        self._put(canvas, facts.things[number])
         return np.asarray(canvas.getchannel("A"))
 
     def _background(self, facts: Facts) -> Image.Image:

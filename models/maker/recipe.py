@@ -69,7 +69,9 @@ class Recipe:
     vae: VaeRecipe = field(default_factory=VaeRecipe)
     unet: UnetRecipe = field(default_factory=UnetRecipe)
     evaluator: TowerRecipe = field(default_factory=TowerRecipe)
-    classifier: TowerRecipe = field(default_factory=lambda: TowerRecipe(samples=40_000))
+    classifier: TowerRecipe = field(
+        default_factory=lambda: TowerRecipe(samples=96_000, batch=16, rate=1.5e-3)
+    )
 
 
 def recipe_of(name: str, cache: Path, device: str, warm_start: Path | None) -> Recipe:
@@ -83,10 +85,10 @@ def recipe_of(name: str, cache: Path, device: str, warm_start: Path | None) -> R
             recipe,
             vae=VaeRecipe(samples=32_768, rate=1.6e-3),
             unet=UnetRecipe(
-                samples=68_000,
+                samples=240_000,
                 rate=6e-4,
                 final_rate=3e-5,
-                simple_until=0.1,
+                simple_until=0.05,
                 wide_from=0.5,
             ),
         )
