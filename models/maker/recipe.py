@@ -69,9 +69,7 @@ class Recipe:
     vae: VaeRecipe = field(default_factory=VaeRecipe)
     unet: UnetRecipe = field(default_factory=UnetRecipe)
     evaluator: TowerRecipe = field(default_factory=TowerRecipe)
-    classifier: TowerRecipe = field(
-        default_factory=lambda: TowerRecipe(samples=96_000, batch=16, rate=1.5e-3)
-    )
+    classifier: TowerRecipe = field(default_factory=lambda: TowerRecipe(samples=400_000, rate=4e-3))
 
 
 def recipe_of(name: str, cache: Path, device: str, warm_start: Path | None) -> Recipe:
