@@ -4,10 +4,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo check format test bench browser
+.PHONY: help setup run demo check format test test-integration bench browser servers
 
 help: ## List these targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(INSTALLED) ## Install everything into .venv, as constraints.txt pins it
 $(INSTALLED): pyproject.toml constraints.txt
@@ -41,6 +41,16 @@ browser: # A Chromium for the page's tests: the system's, else its package, else
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
 	|| (test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium) \
 	|| $(BIN)/playwright install chromium
+
+CHAOS_SEEDS ?= 3
+test-integration: setup servers ## The same promises on real PostgreSQL, Redis and S3, and under chaos
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m servers --chaos-seeds $(CHAOS_SEEDS)
+
+servers: # PostgreSQL and Redis, from the system's packages; the S3 server is in the `test` extra
+	@(command -v redis-server && command -v wget && (command -v initdb || ls /usr/lib/postgresql/*/bin/initdb)) >/dev/null 2>&1 \
+	|| (test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql redis-server wget) \
+	|| (echo "Install wget, PostgreSQL 15 or newer and Redis 7 or newer, and put initdb and redis-server on PATH." >&2; exit 1)
 
 bench: setup ## The figures that the README quotes
 	$(BIN)/python -m benchmarks.steps

@@ -17,6 +17,7 @@ from api import embedded as embedded_worker
 from api import openapi, problems, reference
 from api.dependencies import State
 from api.limits import Limiter
+from api.links import Links
 from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext
 from api.routes import base_model, concepts, generate, health, images, jobs
@@ -24,7 +25,10 @@ from service import auth
 from service.wiring import Service
 
 _WEB = Path(__file__).parent / "web"
+# Of the process's 40 threads and beside them: what may hang holds up nothing but its like.
 _DECODING_THREADS = 4
+_FILE_THREADS = 16
+_CHECK_THREADS = 8
 
 
 def create_app(service: Service, *, embedded: bool, key_required: bool | None = None) -> FastAPI:
@@ -43,7 +47,10 @@ def create_app(service: Service, *, embedded: bool, key_required: bool | None = 
     state = State(
         service=service,
         uploads=CapacityLimiter(_DECODING_THREADS),
+        files=CapacityLimiter(_FILE_THREADS),
+        checks=CapacityLimiter(_CHECK_THREADS),
         limiter=limiter,
+        links=Links(settings),
         metrics=metrics,
         key_required=auth.required(settings, host="127.0.0.1")
         if key_required is None
@@ -66,6 +73,8 @@ def create_app(service: Service, *, embedded: bool, key_required: bool | None = 
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # Spans of requests, once service.tracing has made a provider; our own lines are the log.
+        telemetry={"metrics": False, "logs": False, "operation_spans": False},
     )
     _describe_security(app, key_required=state["key_required"])
     problems.install(app)

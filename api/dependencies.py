@@ -1,8 +1,9 @@
 """What routes are given: the service, the caller, the page of a list, the idempotency key."""
 
-from typing import Annotated, TypedDict, cast
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypedDict, TypeVar, cast
 
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Header, Query, Security
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,12 +12,16 @@ from starlette.requests import Request
 
 from api.auth import refuse_foreign_pages
 from api.limits import Limiter
+from api.links import Links
 from api.metrics import Metrics
 from service import auth
-from service.errors import Unauthorized
+from service.auth import Scope
+from service.errors import Forbidden, Unauthorized, Unavailable
 from service.idempotency import Idempotency
 from service.views import ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
+
+T = TypeVar("T")
 
 
 class State(TypedDict):
@@ -24,13 +29,21 @@ class State(TypedDict):
 
     service: Service
     uploads: CapacityLimiter  # threads that decode; the others stay free for everyone else
+    files: CapacityLimiter  # threads that wait for the store of blobs, which may be slow
+    checks: CapacityLimiter  # threads of /readyz, which may wait for something that hangs
     limiter: Limiter
+    links: Links
     metrics: Metrics
     key_required: bool
 
 
 async def state_of(request: Request) -> State:
     """The lifespan state, typed."""
+    return _state(request)
+
+
+def _state(request: Request) -> State:
+    # Where every request passes, not as a dependency: each of those costs as much as a statement.
     return cast(State, request.state)
 
 
@@ -41,6 +54,26 @@ async def _service(state: StateDep) -> Service:
     return state["service"]
 
 
+ServiceDep = Annotated[Service, Depends(_service)]
+
+
+async def with_blobs(state: State, act: Callable[[], T]) -> T:
+    """Run `act`, which needs the store of blobs, in a thread kept for that.
+
+    A store that hangs thus holds up nothing but itself, and only so many requests.
+    """
+    if crowded(state["files"]):
+        raise Unavailable(
+            "files-busy", "Too many requests wait for files at this moment. Try again soon."
+        )
+    return await to_thread.run_sync(act, limiter=state["files"])
+
+
+def crowded(threads: CapacityLimiter) -> bool:
+    """Whether as many requests wait for `threads` as there are of them."""
+    return threads.statistics().tasks_waiting >= threads.total_tokens
+
+
 # Only so that OpenAPI names the scheme; the header itself is read by service.auth.
 _bearer = HTTPBearer(
     auto_error=False,
@@ -49,29 +82,76 @@ _bearer = HTTPBearer(
 )
 
 
-async def _caller(
-    request: Request, state: StateDep, _: Annotated[object, Security(_bearer)]
-) -> str:
-    service, limiter = state["service"], state["limiter"]
-    header = request.headers.get("authorization")
-    if header is None and not state["key_required"]:
-        refuse_foreign_pages(request, service.settings.cors_origins)
-        await limiter.check(f"owner:{auth.LOCAL_OWNER}")
-        return auth.LOCAL_OWNER
+def _owner_with(*scopes: Scope) -> Callable[..., Awaitable[str]]:
+    """The dependency on a caller whose key has one of `scopes`; its value is the owner's id."""
+
+    async def owner(request: Request, _: Annotated[object, Security(_bearer)]) -> str:
+        state = _state(request)
+        header = request.headers.get("authorization")
+        if header is None and not state["key_required"]:
+            refuse_foreign_pages(request, state["service"].settings.cors_origins)
+        caller = await run_in_threadpool(_identify, state, header, address_of(request))
+        if not caller.scopes.intersection(scopes):
+            raise Forbidden(
+                "scope-missing",
+                f"This key may not do that; it takes one with the scope {' or '.join(scopes)}.",
+            )
+        return caller.owner_id
+
+    return owner
+
+
+def _identify(state: State, header: str | None, address: str) -> auth.Caller:
+    """The caller, counted. In one thread: both the database and Redis may be asked."""
+    required = state["key_required"]
     try:
-        owner_id = await run_in_threadpool(
-            auth.authenticate, service, header, key_required=state["key_required"]
-        )
+        caller = auth.authenticate(state["service"], header, key_required=required)
     except Unauthorized:
         # Guessing is limited by address, since there is no owner yet to count on.
-        await limiter.check(f"address:{request.client.host if request.client else ''}")
+        state["limiter"].check(f"address:{address}")
         raise
-    await limiter.check(f"owner:{owner_id}")
-    return owner_id
+    state["limiter"].check(f"owner:{caller.owner_id}")
+    return caller
 
 
-ServiceDep = Annotated[Service, Depends(_service)]
-Caller = Annotated[str, Depends(_caller)]
+def address_of(request: Request) -> str:
+    """The address that the request comes from."""
+    return request.client.host if request.client else ""
+
+
+Caller = Annotated[str, Depends(_owner_with(*Scope))]
+Reader = Annotated[str, Depends(_owner_with(Scope.READ))]
+Generator = Annotated[str, Depends(_owner_with(Scope.GENERATE))]
+Trainer = Annotated[str, Depends(_owner_with(Scope.TRAIN))]
+Canceller = Annotated[str, Depends(_owner_with(Scope.GENERATE, Scope.TRAIN))]
+Observer = Annotated[str, Depends(_owner_with(Scope.METRICS))]
+
+
+async def _image_reader(
+    request: Request,
+    key: Annotated[object, Security(_bearer)],
+    id: str,
+    expires: Annotated[
+        int | None, Query(ge=0, lt=2**40, description="Of a `signed_url`, in place of a key.")
+    ] = None,
+    sig: Annotated[
+        str | None, Query(max_length=64, description="Of a `signed_url`, in place of a key.")
+    ] = None,
+) -> str | None:
+    if expires is None and sig is None:
+        return await _owner_with(Scope.READ)(request, key)
+    state = _state(request)
+    limiter = state["limiter"]
+    if state["links"].opens(id, expires=expires or 0, signature=sig or ""):
+        await run_in_threadpool(limiter.check, f"image:{id}")
+        return None
+    await run_in_threadpool(limiter.check, f"address:{address_of(request)}")
+    raise Unauthorized(
+        "link-not-valid", "This link has expired or is incomplete. Ask for the job again."
+    )
+
+
+ImageReader = Annotated[str | None, Depends(_image_reader)]
 
 
 async def _idempotency(

@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 from sse_starlette import ServerSentEvent
@@ -16,7 +17,7 @@ from starlette.requests import Request
 
 from service import jobs
 from service.errors import NotFound, Unavailable
-from service.views import JobView, to_json
+from service.views import JobView
 from service.wiring import Service
 
 POLL_SECONDS = 0.25
@@ -27,15 +28,15 @@ _SECONDS = re.compile(r"[0-9]{1,9}")
 
 async def follow(
     service: Service, owner_id: str, *, job: JobView, last_event_id: int | None
-) -> AsyncIterator[ServerSentEvent]:
-    """Events of `job` until its end: `progress` at each change, then one named by its last state.
+) -> AsyncIterator[JobView]:
+    """The states of `job` until its end, the present one first, then one for each change.
 
     A state that the reader has seen already (`last_event_id`) is not sent again.
     """
     sent = (last_event_id, job.queue_position)
     while True:
         if (job.version, job.queue_position) != sent:
-            yield event_of(job)
+            yield job
             sent = (job.version, job.queue_position)
         if job.finished:
             return
@@ -62,10 +63,10 @@ async def wait_for_end(
         await anyio.sleep(POLL_SECONDS)
 
 
-def event_of(job: JobView) -> ServerSentEvent:
+def event_of(job: JobView, *, body: dict[str, Any]) -> ServerSentEvent:
     """One event: named by what happened, numbered by the row's version, the job as its data."""
     return ServerSentEvent(
-        data=json.dumps(to_json(job)),
+        data=json.dumps(body),
         event=job.status.value if job.finished else "progress",
         id=str(job.version),
     )

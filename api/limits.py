@@ -5,15 +5,18 @@ count goes on in this process: a limiter must not take the service down with it.
 protects a device is the limit on queued jobs per owner, which the database keeps.
 """
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import redis
 import structlog
 from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage, Storage, storage_from_string
+from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
-from starlette.concurrency import run_in_threadpool
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from api.metrics import Metrics
 from service.errors import TooManyRequests
@@ -22,6 +25,9 @@ log = structlog.get_logger("perfusion.api")
 
 MAX_STREAMS_PER_CALLER = 16
 _STREAM_RETRY_SECONDS = 5
+# How long one request at most waits for Redis, and how long none does after it has failed.
+_REDIS_SECONDS = 0.25
+_PAUSE_SECONDS = 5
 
 
 class Limiter:
@@ -30,13 +36,14 @@ class Limiter:
     def __init__(self, *, requests_per_minute: int, queue_url: str, metrics: Metrics) -> None:
         self._limit = RateLimitItemPerMinute(requests_per_minute)
         self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._shared = _shared_storage(queue_url)
+        self._shared = _shared_counts(queue_url)
+        self._paused_until = 0.0
         self._metrics = metrics
         self._streams: Counter[str] = Counter()
 
-    async def check(self, caller: str) -> None:
-        """Count one request of `caller`."""
-        if not await self._hit(caller):
+    def check(self, caller: str) -> None:
+        """Count one request of `caller`; may wait for Redis, a quarter of a second at most."""
+        if not self._hit(caller):
             self._metrics.limited.inc()
             raise TooManyRequests(
                 "too-many-requests",
@@ -68,23 +75,29 @@ class Limiter:
             if not self._streams[caller]:
                 del self._streams[caller]
 
-    async def _hit(self, caller: str) -> bool:
-        if self._shared is not None:
+    def _hit(self, caller: str) -> bool:
+        shared = self._shared
+        if shared is not None and time.monotonic() >= self._paused_until:
             try:
-                return await run_in_threadpool(self._shared.hit, self._limit, caller)
+                return shared.hit(self._limit, caller)
             except Exception as error:
                 # Any error of a Redis client: all of them mean "cannot count over there".
-                self._metrics.limiter_fallbacks.inc()
-                log.warning("limits.shared_storage_failed", error=type(error).__name__)
+                self._paused_until = time.monotonic() + _PAUSE_SECONDS
+                log.warning("limits.shared_counts_failed", error=type(error).__name__)
+        if shared is not None:
+            self._metrics.limiter_fallbacks.inc()
         return self._local.hit(self._limit, caller)
 
 
-def _shared_storage(queue_url: str) -> SlidingWindowCounterRateLimiter | None:
+def _shared_counts(queue_url: str) -> SlidingWindowCounterRateLimiter | None:
     if not queue_url.startswith(("redis://", "rediss://")):
         return None
-    # Short timeouts: a half-open connection must not hold a request for minutes.
-    storage = storage_from_string(
-        queue_url, socket_timeout=0.5, socket_connect_timeout=0.5, key_prefix="perfusion:limits"
+    # No second try: a connection that hangs would hold a request several times as long.
+    pool = redis.ConnectionPool.from_url(
+        queue_url,
+        socket_timeout=_REDIS_SECONDS,
+        socket_connect_timeout=_REDIS_SECONDS,
+        retry=Retry(NoBackoff(), 0),
     )
-    assert isinstance(storage, Storage)
+    storage = RedisStorage(queue_url, connection_pool=pool, key_prefix="perfusion:limits")
     return SlidingWindowCounterRateLimiter(storage)

@@ -1,16 +1,17 @@
 """What `/metrics` shows, in Prometheus' text format. One registry per application, no global."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
+from service import workers
+from service.errors import Unavailable
 from service.tables import Job
+from service.views import JobKind, JobStatus
 from service.wiring import Service
-
-JobCounts = Mapping[tuple[str, str], int]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -46,7 +47,7 @@ class Metrics:
         self.streams = Gauge(
             "perfusion_event_streams", "Open event streams.", registry=self._registry
         )
-        self._registry.register(_Jobs(lambda: _count_jobs(service)))
+        self._registry.register(_Deployment(service))
 
     def observe_request(self, method: str, route: str, *, status: int, seconds: float) -> None:
         """Count one request under its route's template."""
@@ -58,30 +59,60 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class _Jobs(Collector):
-    """Jobs by kind and status, as the database has them now."""
+class _Deployment(Collector):
+    """What the database knows of all processes: jobs, the longest wait, live workers.
 
-    def __init__(self, count: Callable[[], JobCounts]) -> None:
-        self._count = count
+    With the database away there is only the 0 of `perfusion_database_up`: an alarm can see it,
+    and the process's own counters stay.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
 
     def describe(self) -> Iterable[Metric]:
-        """Name the metric without reading the database, which may not be there yet."""
-        return [_job_gauge()]
+        """Name the metrics without reading the database, which may not be there yet."""
+        return _gauges()
 
     def collect(self) -> Iterable[Metric]:
         """Read the database."""
-        gauge = _job_gauge()
-        for (kind, status), count in self._count().items():
-            gauge.add_metric([kind, status], count)
-        yield gauge
+        up, *others = gauges = _gauges()
+        try:
+            self._read(*others)
+            up.add_metric([], 1)
+        except Unavailable:
+            up.add_metric([], 0)
+        return gauges
 
-
-def _count_jobs(service: Service) -> JobCounts:
-    with service.database.read() as session:
+    def _read(
+        self, jobs: GaugeMetricFamily, wait: GaugeMetricFamily, live: GaugeMetricFamily
+    ) -> None:
+        oldest = select(Job.kind, func.min(Job.created_at)).where(Job.status == JobStatus.QUEUED)
         counted = select(Job.kind, Job.status, func.count()).group_by(Job.kind, Job.status)
-        rows = session.execute(counted)
-        return {(kind.value, status.value): count for kind, status, count in rows}
+        with self._service.database.read() as session:
+            now = self._service.database.now(session)
+            since = {kind: at for kind, at in session.execute(oldest.group_by(Job.kind))}  # noqa: C416
+            counts = session.execute(counted).all()
+        queues = [queue for worker in workers.live(self._service) for queue in worker.queues]
+        for kind, status, count in counts:
+            jobs.add_metric([kind.value, status.value], count)
+        for kind in JobKind:
+            seconds = (now - since.get(kind, now)).total_seconds()
+            wait.add_metric([kind.value], max(0.0, seconds))
+            live.add_metric([kind.value], queues.count(kind.value))
 
 
-def _job_gauge() -> GaugeMetricFamily:
-    return GaugeMetricFamily("perfusion_jobs", "Jobs in the database.", labels=["kind", "status"])
+def _gauges() -> list[GaugeMetricFamily]:
+    return [
+        GaugeMetricFamily("perfusion_database_up", "1 while the database answers."),
+        GaugeMetricFamily("perfusion_jobs", "Jobs in the database.", labels=["kind", "status"]),
+        GaugeMetricFamily(
+            "perfusion_queue_wait_seconds",
+            "Age of the oldest job that waits; 0 where none does.",
+            labels=["kind"],
+        ),
+        GaugeMetricFamily(
+            "perfusion_live_workers",
+            "Worker processes with a fresh heartbeat, by the queue that they take from.",
+            labels=["queue"],
+        ),
+    ]

@@ -21,6 +21,7 @@ from api.metrics import Metrics
 log = structlog.get_logger("perfusion.api")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_KEY = re.compile(r"sk_[A-Za-z0-9_-]+")
 _MAX_JSON_BYTES = 1024**2
 _MAX_LOGGED_PATH = 200
 _QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -137,10 +138,12 @@ def _request_id(headers: Headers) -> str:
 def _printable_path(scope: Scope) -> str:
     """The path as it was sent: percent-encoded, so that nobody writes lines of her own into logs.
 
-    Never the query or the body: prompts and keys stay out of logs.
+    Never the query or the body: prompts and keys stay out of logs. A key in the path is a mistake
+    of the caller's, and stays out as well.
     """
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
-    return raw.partition(b"?")[0][:_MAX_LOGGED_PATH].decode("latin-1")
+    path = raw.partition(b"?")[0].decode("latin-1")
+    return _KEY.sub("sk_", path)[:_MAX_LOGGED_PATH]
 
 
 def _add_headers(headers: MutableHeaders, request_id: str) -> None:

@@ -137,6 +137,10 @@ class Image(_Outbound):
 
     id: str
     url: str
+    signed_url: Annotated[
+        str | None,
+        Field(description="The same for 10 to 15 minutes without a key, such as for an `<img>`."),
+    ] = None
     seed: int
     width: Annotated[int, Field(description="Pixels.")]
     height: Annotated[int, Field(description="Pixels.")]

@@ -15,7 +15,8 @@ def upgrade(database_url: str, revision: str = "head") -> None:
 
     Several processes may start at once: the first one migrates, the others wait and find it done.
     """
-    command.upgrade(config(database_url), revision)
+    with db.translated():
+        command.upgrade(config(database_url), revision)
 
 
 def downgrade(database_url: str, revision: str) -> None:
@@ -27,7 +28,7 @@ def is_current(database_url: str) -> bool:
     """Whether the database has the schema that this version of the code expects."""
     engine = db.make_engine(database_url)
     try:
-        with engine.connect() as connection:
+        with db.translated(), engine.connect() as connection:
             at = MigrationContext.configure(connection).get_current_heads()
     finally:
         engine.dispose()

@@ -8,11 +8,12 @@ from service.tables import Base
 
 # Any number that nothing else in this database uses.
 _ADVISORY_LOCK = 7_351_186
+_LOCK_SECONDS = 20
 
 
 def run() -> None:
     """Migrate the database named in the configuration's attributes."""
-    engine = db.make_engine(context.config.attributes["database_url"])
+    engine = db.make_engine(context.config.attributes["database_url"], patient=True)
     try:
         # On SQLite the transaction begins IMMEDIATE: a second process waits here.
         with engine.execution_options(begin_immediate=True).connect() as connection:
@@ -32,7 +33,10 @@ def _migrate(connection: Connection) -> None:
     )
     with connection.begin():
         if connection.dialect.name == "postgresql":
+            # Whoever comes second waits here, for as long as the first takes.
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+            # For a table it waits less: all of the service's statements would queue up behind it.
+            connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
         with context.begin_transaction():
             context.run_migrations()
 

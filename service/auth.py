@@ -1,15 +1,18 @@
-"""API keys: who is calling. Only a key's SHA-256 is kept; the key itself is shown once.
+"""API keys: who is calling, and what for. Only a key's SHA-256 is kept; the key is shown once.
 
 A key is 256 random bits, so a plain hash is enough: there is nothing to guess. Who owns objects
-is an `owner_id`; several keys may open the same owner's objects.
+is an `owner_id`; several keys may open the same owner's objects, each within its own scopes.
 """
 
 import hashlib
 import hmac
 import ipaddress
 import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from service.errors import NotFound, Unauthorized, invalid
 from service.ids import new_id
@@ -22,6 +25,29 @@ from service.wiring import Service
 LOCAL_OWNER = "local"
 _PREFIX_LENGTH = 11  # sk_ and 8 characters: enough to find the row, far too few to guess the rest
 _MAX_LABEL_LENGTH = 100
+# Made once: it is part of every request.
+_OF_PREFIX = select(ApiKey).where(ApiKey.prefix == bindparam("prefix"), ApiKey.revoked_at.is_(None))
+
+
+class Scope(StrEnum):
+    """What a key may do with its owner's objects. No scope holds another."""
+
+    READ = "read"  # look at concepts, jobs and images, and fetch their files
+    GENERATE = "generate"  # ask for images, and cancel jobs
+    TRAIN = "train"  # make, import and delete concepts, and cancel jobs
+    METRICS = "metrics"  # /metrics, which counts everybody's requests and jobs
+
+
+ALL_SCOPES = frozenset(Scope)
+DEFAULT_SCOPES = frozenset({Scope.READ, Scope.GENERATE, Scope.TRAIN})
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who makes a request, and what for."""
+
+    owner_id: str
+    scopes: frozenset[Scope] = ALL_SCOPES
 
 
 def required(settings: Settings, *, host: str) -> bool:
@@ -36,8 +62,8 @@ def required(settings: Settings, *, host: str) -> bool:
         return True
 
 
-def authenticate(service: Service, header: str | None, *, key_required: bool) -> str:
-    """Return the owner that the Authorization `header` stands for.
+def authenticate(service: Service, header: str | None, *, key_required: bool) -> Caller:
+    """Return the caller that the Authorization `header` stands for.
 
     Without a header the caller is the local owner, unless a key is required. A header that is
     given must be right in any case: a mistyped key never falls back to somebody else's objects.
@@ -47,7 +73,7 @@ def authenticate(service: Service, header: str | None, *, key_required: bool) ->
             raise Unauthorized(
                 "key-missing", "Send your API key in the header Authorization: Bearer sk_..."
             )
-        return LOCAL_OWNER
+        return Caller(LOCAL_OWNER)
     scheme, _, key = header.partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise Unauthorized(
@@ -55,23 +81,26 @@ def authenticate(service: Service, header: str | None, *, key_required: bool) ->
         )
     digest = _digest(key.strip())
     with service.database.read() as session:
-        rows = session.scalars(
-            select(ApiKey).where(ApiKey.prefix == _prefix(key.strip()), ApiKey.revoked_at.is_(None))
-        )
+        rows = session.scalars(_OF_PREFIX, {"prefix": _prefix(key.strip())})
         for row in rows:
             if hmac.compare_digest(row.sha256, digest):
-                return row.owner_id
+                return Caller(row.owner_id, _scopes(row))
     raise Unauthorized(
         "key-unknown", "This API key is not known here, or was revoked. Check it, or ask for one."
     )
 
 
 def create_key(
-    service: Service, *, label: str, owner_id: str | None = None
+    service: Service,
+    *,
+    label: str,
+    owner_id: str | None = None,
+    scopes: Collection[Scope] = DEFAULT_SCOPES,
 ) -> tuple[str, ApiKeyView]:
     """Make a key of a new owner, or one more for `owner_id`. The key is never shown again."""
     key = f"sk_{secrets.token_urlsafe(32)}"
-    return key, _store(service, key, label=label, owner_id=owner_id or new_id("owner"))
+    owner_id = owner_id or new_id("owner")
+    return key, _store(service, key, label=label, owner_id=owner_id, scopes=scopes)
 
 
 def ensure_bootstrap_key(service: Service) -> None:
@@ -83,7 +112,13 @@ def ensure_bootstrap_key(service: Service) -> None:
     with service.database.read() as session:
         known = session.scalar(select(ApiKey.id).where(ApiKey.sha256 == digest))
     if known is None:
-        _store(service, secret.get_secret_value(), label="bootstrap", owner_id=LOCAL_OWNER)
+        _store(
+            service,
+            secret.get_secret_value(),
+            label="bootstrap",
+            owner_id=LOCAL_OWNER,
+            scopes=ALL_SCOPES,
+        )
 
 
 def list_keys(service: Service) -> list[ApiKeyView]:
@@ -105,7 +140,9 @@ def revoke_key(service: Service, key_id: str) -> None:
             row.revoked_at = row.revoked_at or service.database.now(session)
 
 
-def _store(service: Service, key: str, *, label: str, owner_id: str) -> ApiKeyView:
+def _store(
+    service: Service, key: str, *, label: str, owner_id: str, scopes: Collection[Scope]
+) -> ApiKeyView:
     text = check_text(label, pointer="/label", max_length=_MAX_LABEL_LENGTH)
     if not text.strip():
         raise invalid("/label", "Give the key a label that says who or what uses it.")
@@ -116,6 +153,7 @@ def _store(service: Service, key: str, *, label: str, owner_id: str) -> ApiKeyVi
             label=text,
             prefix=_prefix(key),
             sha256=_digest(key),
+            scopes=" ".join(scope for scope in Scope if scope in scopes),
             created_at=service.database.now(session),
             revoked_at=None,
         )
@@ -129,9 +167,17 @@ def _view(row: ApiKey) -> ApiKeyView:
         owner_id=row.owner_id,
         label=row.label,
         prefix=row.prefix,
+        scopes=tuple(scope.value for scope in Scope if scope in _scopes(row)),
         created_at=row.created_at,
         revoked_at=row.revoked_at,
     )
+
+
+def _scopes(row: ApiKey) -> frozenset[Scope]:
+    if row.scopes is None:  # a key of the first release, which may do what it always might
+        return ALL_SCOPES
+    words = row.scopes.split()
+    return frozenset(scope for scope in Scope if scope in words)
 
 
 def _prefix(key: str) -> str:

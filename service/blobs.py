@@ -21,6 +21,10 @@ class BlobNotFound(Exception):
     """No blob has this key."""
 
 
+class BlobExists(Exception):
+    """Other bytes are stored under this key, and they are not to be replaced."""
+
+
 @dataclass(frozen=True)
 class BlobInfo:
     """What a listing says about a blob."""
@@ -35,6 +39,12 @@ class Blobs(Protocol):
 
     def put(self, key: str, data: bytes) -> None:
         """Store `data` under `key`, whole or not at all, replacing what was there."""
+
+    def put_new(self, key: str, data: bytes) -> None:
+        """Store `data` under `key` for good: raise BlobExists where other bytes are there.
+
+        For what rows name. The same bytes are fine: the answer to an earlier try was lost.
+        """
 
     def get(self, key: str) -> bytes:
         """Return the bytes under `key`, or raise BlobNotFound."""

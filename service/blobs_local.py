@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from service.blobs import BlobInfo, BlobNotFound, check_key, check_prefix, unavailable
+from service.blobs import BlobExists, BlobInfo, BlobNotFound, check_key, check_prefix, unavailable
 
 _TEMPORARY = ".part-"
 
@@ -35,6 +35,15 @@ class LocalBlobs:
                 temporary.unlink(missing_ok=True)
                 raise
             _sync_folder(target.parent)
+
+    def put_new(self, key: str, data: bytes) -> None:
+        """Store `data` under `key`; other bytes that are there stay, and raise BlobExists."""
+        try:
+            if self.get(key) != data:
+                raise BlobExists(key)
+        except BlobNotFound:
+            # Not in one step with the look: a folder belongs to one claim, so nobody comes between.
+            self.put(key, data)
 
     def get(self, key: str) -> bytes:
         """Return the bytes under `key`, or raise BlobNotFound."""

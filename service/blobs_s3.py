@@ -1,39 +1,81 @@
-"""Blobs in an S3 bucket, under a prefix. Works with AWS and with the services that imitate it."""
+"""Blobs in an S3 bucket, under a prefix. Works with AWS and with the services that imitate it.
 
+Every call is bounded in time, and a store that did not answer is left alone for a moment: without
+that each caller of a frozen store would hold a thread for as long as the limits allow.
+"""
+
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from service.blobs import BlobInfo, BlobNotFound, check_key, check_prefix, unavailable
+import structlog
+
+from service.blobs import (
+    BlobExists,
+    BlobInfo,
+    BlobNotFound,
+    check_key,
+    check_prefix,
+    unavailable,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+LINK_SECONDS = 900
+"""How long a signed link holds at most."""
+
 _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
+# 412: it is there. 409: somebody is writing it at this moment.
+_TAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict"})
+_CONNECT_SECONDS = 2
+# Without a byte, not for the whole answer.
+_READ_SECONDS = 5
+_TRIES = 2
+_PROBE_SECONDS = 2
+_REST_SECONDS = 2.0
+_log = structlog.get_logger()
 
 
 class S3Blobs:
     """Blobs as objects `prefix/key` of one bucket."""
 
-    def __init__(self, client: "S3Client", *, bucket: str, prefix: str) -> None:
+    def __init__(
+        self, client: "S3Client", *, bucket: str, prefix: str, probe: "S3Client | None" = None
+    ) -> None:
+        """`probe` is the client of `check`, less patient than the other."""
         self._client = client
+        self._probe = probe or client
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._rests_until = 0.0
 
     def put(self, key: str, data: bytes) -> None:
         """Store `data` under `key`."""
-        with _translated(key):
+        with self._guarded(key):
             self._client.put_object(Bucket=self._bucket, Key=self._name(key), Body=data)
+
+    def put_new(self, key: str, data: bytes) -> None:
+        """Store `data` under `key`; other bytes that are there stay, and raise BlobExists."""
+        try:
+            with self._guarded(key):
+                self._client.put_object(
+                    Bucket=self._bucket, Key=self._name(key), Body=data, IfNoneMatch="*"
+                )
+        except BlobExists:
+            if self.get(key) != data:
+                raise
 
     def get(self, key: str) -> bytes:
         """Return the bytes under `key`, or raise BlobNotFound."""
-        with _translated(key):
+        with self._guarded(key):
             answer = self._client.get_object(Bucket=self._bucket, Key=self._name(key))
             return answer["Body"].read()
 
     def delete(self, key: str) -> None:
         """Remove `key`; S3 does not mind when it is not there."""
-        with _translated(key):
+        with self._guarded(key):
             self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
 
     def delete_prefix(self, prefix: str) -> None:
@@ -47,57 +89,82 @@ class S3Blobs:
     def list(self, prefix: str = "") -> Iterator[BlobInfo]:
         """Go through the blobs under the folder `prefix`."""
         start = self._prefix + check_prefix(prefix)
-        with _translated(prefix):
+        with self._guarded(prefix):
             pages = self._client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._bucket, Prefix=start):
                 for item in page.get("Contents", []):
                     key = item["Key"].removeprefix(self._prefix)
                     yield BlobInfo(key, item["Size"], item["LastModified"])
 
+    def link(self, key: str, *, seconds: int = LINK_SECONDS) -> str:
+        """Return a signed address of the bytes under `key`, for whoever can reach the store."""
+        if not 0 < seconds <= LINK_SECONDS:
+            raise ValueError(f"a link holds for 1 to {LINK_SECONDS} seconds")
+        return self._client.generate_presigned_url(
+            "get_object",
+            Params={"Bucket": self._bucket, "Key": self._name(key)},
+            ExpiresIn=seconds,
+        )
+
     def check(self) -> None:
         """Raise Unavailable unless the bucket answers."""
-        with _translated("bucket"):
-            self._client.head_bucket(Bucket=self._bucket)
+        with self._guarded(None):
+            self._probe.head_bucket(Bucket=self._bucket)
+        self._rests_until = 0.0
 
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
 
+    @contextmanager
+    def _guarded(self, key: str | None) -> Iterator[None]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if key is not None and time.monotonic() < self._rests_until:
+            raise unavailable()
+        try:
+            yield
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code")
+            if key is not None and code in _MISSING:
+                raise BlobNotFound(key) from None
+            if key is not None and code in _TAKEN:
+                raise BlobExists(key) from None
+            # A wrong bucket or key of access looks like this as well: the log must say which.
+            _log.warning("blobs_refused", code=code)
+            raise unavailable() from error
+        except BotoCoreError as error:
+            _log.warning("blobs_fault", error=type(error).__name__)
+            self._rests_until = time.monotonic() + _REST_SECONDS
+            raise unavailable() from error
+
 
 def connect(url: str, *, endpoint_url: str | None, region: str) -> S3Blobs:
     """Return the blobs at `s3://bucket/prefix`; credentials come from the AWS_ variables."""
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    client = _client(endpoint_url, region, read_seconds=_READ_SECONDS, tries=_TRIES)
+    probe = _client(endpoint_url, region, read_seconds=_PROBE_SECONDS, tries=1)
+    return S3Blobs(client, bucket=bucket, prefix=prefix, probe=probe)
+
+
+def _client(endpoint_url: str | None, region: str, *, read_seconds: int, tries: int) -> "S3Client":
     # boto3 takes a while to import, and a deployment on local files never needs it.
     import boto3
     from botocore.config import Config
 
-    bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    client = boto3.client(
+    style: dict[str, Any] = {"addressing_style": "path"} if endpoint_url else {}
+    return boto3.client(
         "s3",
         endpoint_url=endpoint_url,
         region_name=region,
         config=Config(
             signature_version="s3v4",
-            connect_timeout=2,
-            read_timeout=10,
-            retries={"max_attempts": 2, "mode": "standard"},
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=read_seconds,
+            retries={"total_max_attempts": tries, "mode": "standard"},
             max_pool_connections=32,
             # Imitations of S3 do not know the newer default of trailing checksums.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            s3={"addressing_style": "path"} if endpoint_url else {},
+            s3=style,  # type: ignore[arg-type]  # its type names every field
         ),
     )
-    return S3Blobs(client, bucket=bucket, prefix=prefix)
-
-
-@contextmanager
-def _translated(key: str) -> Iterator[None]:
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        yield
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in _MISSING and key != "bucket":
-            raise BlobNotFound(key) from None
-        raise unavailable() from error
-    except BotoCoreError as error:
-        raise unavailable() from error

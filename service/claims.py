@@ -16,6 +16,7 @@ class ClaimedJob:
     owner_id: str
     payload: dict[str, Any]  # see concepts.create and generations.request
     attempt: int
+    faults: int  # how many of the attempts before were spoilt by the infrastructure, or drained
     lease_token: str
     concept_id: str | None
 

@@ -104,19 +104,23 @@ def create(
         view = to_json({"concept": rows.view(concept), "job": jobs.view(session, job)})
         return view, f"/jobs/{job_id}"
 
-    accepted = False
     try:
         _put_pictures(service, concept_id, pictures)
         answer = once.answer_once(
             service, owner_id, idempotency=idempotency, request_sha256=request_sha256, act=act
         )
-        accepted = not answer.replayed
-    finally:
-        if not accepted:
-            transitions.remove_blobs(service, prefix=keys.pictures_prefix(concept_id))
-    if accepted:
-        rows.remove_files(service, replaced)
-        service.doorbell.ring(job_id, JobKind.TRAIN)
+    except Unavailable:
+        # A commit whose answer was lost may have happened: then the pictures belong to a concept.
+        # If it did not, the collector finds them.
+        raise
+    except BaseException:
+        transitions.remove_blobs(service, prefix=keys.pictures_prefix(concept_id))
+        raise
+    if answer.replayed:
+        transitions.remove_blobs(service, prefix=keys.pictures_prefix(concept_id))
+        return answer
+    rows.remove_files(service, replaced)
+    service.doorbell.ring(job_id, JobKind.TRAIN)
     return answer
 
 
@@ -230,6 +234,8 @@ def import_file(
     try:
         service.blobs.put(blob_key, stored)
         imported = service.database.run(act)
+    except Unavailable:
+        raise  # as in `create`: it may have happened
     except BaseException:
         transitions.remove_blobs(service, key=blob_key)
         raise

@@ -1,8 +1,12 @@
 """The database: one engine, two kinds of transaction, one clock.
 
-`read()` and `write()` each open one visible transaction. On SQLite a writer begins IMMEDIATE, so
+`write()` opens one visible transaction, `read()` a session. On SQLite a writer begins IMMEDIATE, so
 that two writers wait for each other instead of failing in the middle. Errors of the driver that
 mean "cannot serve now" leave this file as Unavailable; the rest are bugs and stay as they are.
+
+PostgreSQL is reached over a network, so everything here is bounded in time, from three sides: the
+server ends statements, waits for locks and forgotten transactions; the kernel ends connections to
+a host that has vanished; and this process ends those to a server that is there but silent.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
+import structlog
+from sqlalchemy import Connection, Dialect, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
@@ -20,8 +25,37 @@ from service.errors import Unavailable
 from service.settings import SettingsError
 
 BUSY_TIMEOUT_SECONDS = 10
+
+# A transaction here takes milliseconds. Whoever needs longer is in trouble, and waiting makes it
+# worse: better to say "try again" while threads are left to say it.
+_CONNECT_SECONDS = 3
+_POOL_SECONDS = 3
+_LOCK_SECONDS = 3
+_STATEMENT_SECONDS = 8
+# A process that is frozen inside a transaction keeps its locks no longer than this.
+_IDLE_IN_TRANSACTION_SECONDS = 8
+# Longer than the server's own limits, so that this one speaks only where the server does not; the
+# same as the process's own limit in db_postgres.py.
+_SILENCE_SECONDS = 10
+# Firewalls and proxies forget connections that are old.
+_RECYCLE_SECONDS = 1800
+_POSTGRES_OPTIONS: dict[str, Any] = {
+    "connect_timeout": _CONNECT_SECONDS,
+    "application_name": "perfusion",
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": _SILENCE_SECONDS * 1000,
+    "options": (
+        f"-c lock_timeout={_LOCK_SECONDS}s -c statement_timeout={_STATEMENT_SECONDS}s "
+        f"-c idle_in_transaction_session_timeout={_IDLE_IN_TRANSACTION_SECONDS}s"
+    ),
+}
+# No table (the migration has yet to run), and a server that only takes reads (a fail-over).
+_NOT_NOW = frozenset({"42P01", "25006"})
 Clock = Callable[[], datetime]
 T = TypeVar("T")
+_log = structlog.get_logger()
 
 
 class Database:
@@ -30,21 +64,23 @@ class Database:
     def __init__(self, engine: Engine, *, clock: Clock | None = None) -> None:
         self.engine = engine
         self._clock = clock
-        self._readers = sessionmaker(engine, expire_on_commit=False)
+        # There, a reader sees what is committed without a transaction too, two round trips sooner.
+        apart = {} if engine.dialect.name == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
+        self._readers = sessionmaker(engine.execution_options(**apart), expire_on_commit=False)
         self._writers = sessionmaker(
             engine.execution_options(begin_immediate=True), expire_on_commit=False
         )
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """Open a session that only reads, in one transaction."""
-        with _translated(), self._readers() as session:
+        """Open a session that only reads."""
+        with translated(), self._readers() as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """Open a session that commits when the block ends and rolls back when it raises."""
-        with _translated(), self._writers.begin() as session:
+        with translated(), self._writers.begin() as session:
             yield session
 
     def run(self, act: Callable[[Session, datetime], T]) -> T:
@@ -87,23 +123,35 @@ class Database:
         self.engine.dispose()
 
 
-def connect(database_url: str, *, clock: Clock | None = None) -> Database:
+def connect(database_url: str, *, clock: Clock | None = None, pool_size: int = 10) -> Database:
     """Return the database at `database_url`; SQLite's folder is made if it is missing."""
-    return Database(make_engine(database_url), clock=clock)
+    return Database(make_engine(database_url, pool_size=pool_size), clock=clock)
 
 
-def make_engine(database_url: str) -> Engine:
-    """Return an engine with the options that this product needs on either database."""
+def make_engine(database_url: str, *, pool_size: int = 10, patient: bool = False) -> Engine:
+    """Return an engine with the options that this product needs on either database.
+
+    `patient` leaves out the bounds in time, for migrations: a large table takes its time.
+    """
     url = make_url(database_url)
+    if url.get_backend_name() != "sqlite" and patient:
+        return create_engine(url, connect_args={"connect_timeout": _CONNECT_SECONDS})
     if url.get_backend_name() != "sqlite":
-        return create_engine(
+        engine = create_engine(
             url,
+            # One round trip for each transaction, and no request meets a connection that died.
             pool_pre_ping=True,
-            pool_size=10,
-            max_overflow=20,
-            pool_timeout=5,
-            connect_args={"connect_timeout": 3},
+            pool_size=pool_size,
+            # No more under load: the server's connections are a fixed sum, process by process.
+            max_overflow=0,
+            pool_timeout=_POOL_SECONDS,
+            pool_recycle=_RECYCLE_SECONDS,
+            # What a burst opened rests, instead of being kept alive in turn.
+            pool_use_lifo=True,
+            connect_args=_POSTGRES_OPTIONS,
         )
+        event.listen(engine, "do_connect", _connect_postgres)
+        return engine
     if url.database:
         _make_folder(Path(url.database).parent)
     engine = create_engine(
@@ -124,6 +172,15 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
+def _connect_postgres(
+    dialect: Dialect, record: Any, arguments: list[Any], options: dict[str, Any]
+) -> Any:
+    # Imported late: the default, SQLite, needs no PostgreSQL driver.
+    from service.db_postgres import BoundedConnection
+
+    return BoundedConnection.connect(*arguments, **options)
+
+
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     # The driver must not begin transactions by itself: _begin_sqlite does.
     connection.isolation_level = None
@@ -139,18 +196,22 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Turn the driver's errors that mean "cannot serve now" into Unavailable."""
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-        raise _unavailable() from error
+        raise _unavailable(error) from error
     except DBAPIError as error:
-        if error.connection_invalidated:
-            raise _unavailable() from error
+        if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _NOT_NOW:
+            raise _unavailable(error) from error
         raise
 
 
-def _unavailable() -> Unavailable:
+def _unavailable(error: Exception) -> Unavailable:
+    # A wrong password or a full disk looks the same to callers: the log must say which it is.
+    cause = str(getattr(error, "orig", error)).strip()
+    _log.warning("database_fault", error=type(error).__name__, cause=cause.partition("\n")[0])
     return Unavailable(
         "database-unavailable",
         "The database cannot be reached now. Nothing was changed; try again in a moment.",

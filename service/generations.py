@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from perfusion_core import prompt as prompts
@@ -31,6 +31,10 @@ from service.wiring import Service
 __all__ = ["ConceptChoice", "GenerateBody", "request"]
 
 _NEAREST = 3
+# Made once: it is part of every request that is accepted.
+_NAMED = select(Concept).where(
+    Concept.owner_id == bindparam("owner"), Concept.name.in_(bindparam("names", expanding=True))
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +65,14 @@ def request(
     """
     prompt = _parse(check_prompt(body.prompt, pointer="/prompt"))
     gates = explicit_gates(body.concepts)
-    base_model = models_registry.current_base_model(service)
-    given, config = _options(body, models_registry.defaults(base_model, of="generate"))
     request_sha256 = once.digest(["generate", asdict(body)])
-    seed = config.seed if config.seed is not None else secrets.randbelow(MAX_SEED + 1)
+    drawn = secrets.randbelow(MAX_SEED + 1)
     job_id = new_id("job")
 
     def act(session: Session, now: datetime) -> tuple[dict[str, Any], str]:
+        base_model = models_registry.current(session)
+        given, config = _options(body, models_registry.defaults(base_model, of="generate"))
+        seed = config.seed if config.seed is not None else drawn
         concepts = _resolve(session, owner_id, prompt=prompt)
         explicit = _attribute(session, owner_id, choices=body.concepts, gates=gates, among=concepts)
         _check_one_base_model(concepts, base_model)
@@ -125,12 +130,10 @@ def _resolve(session: Session, owner_id: str, *, prompt: prompts.Prompt) -> list
     """Return the prompt's concepts in order of first mention, all ready."""
     if len(prompt.names) > MAX_CONCEPTS:
         raise invalid("/prompt", f"A prompt may name {MAX_CONCEPTS} concepts at most.")
-    found = {
-        concept.name: concept
-        for concept in session.scalars(
-            select(Concept).where(Concept.owner_id == owner_id, Concept.name.in_(prompt.names))
-        )
-    }
+    if not prompt.names:
+        return []
+    named = session.scalars(_NAMED, {"owner": owner_id, "names": list(prompt.names)})
+    found = {concept.name: concept for concept in named}
     unknown = [name for name in prompt.names if name not in found]
     if unknown:
         names = _usable_names(session, owner_id)

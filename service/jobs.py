@@ -1,8 +1,8 @@
 """Jobs as their owner sees them: look, list, cancel, and fetch what they made."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import bindparam, func, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from service import blobs as keys
@@ -77,14 +77,14 @@ def cancel(service: Service, owner_id: str, *, job_id: str) -> JobView:
     return result
 
 
-def read_image(service: Service, owner_id: str, *, image_id: str) -> ImageFile:
-    """Return the PNG of a generated image of this owner."""
+def read_image(service: Service, owner_id: str | None, *, image_id: str) -> ImageFile:
+    """Return the PNG of a generated image of this owner; None: of whoever signed a link to it."""
     image = None
     if is_plausible(image_id):
         with service.database.read() as session:
-            image = session.scalar(
-                select(Image).where(Image.id == image_id, Image.owner_id == owner_id)
-            )
+            image = session.get(Image, image_id)
+        if image is not None and owner_id not in (image.owner_id, None):
+            image = None
     if image is None:
         raise NotFound("image-not-found", "There is no such image.")
     try:
@@ -109,8 +109,8 @@ def view(session: Session, job: Job) -> JobView:
 
 
 def views(session: Session, jobs: Sequence[Job]) -> list[JobView]:
-    """Return the views of `jobs`, with two more queries for all of them together."""
-    images = _images_of(session, [job.id for job in jobs])
+    """Return the views of `jobs`, with at most two more queries for all of them together."""
+    images = _images_of(session, [job.id for job in jobs if job.status is JobStatus.SUCCEEDED])
     positions = _positions_of(session, [job.id for job in jobs if job.status is JobStatus.QUEUED])
     return [
         JobView(
@@ -131,6 +131,21 @@ def views(session: Session, jobs: Sequence[Job]) -> list[JobView]:
         for job in jobs
     ]
 
+
+_AHEAD = aliased(Job)
+# Made once: it is part of every request that is accepted.
+_POSITIONS = select(
+    Job.id,
+    select(func.count())
+    .where(
+        _AHEAD.kind == Job.kind,
+        _AHEAD.status == JobStatus.QUEUED,
+        tuple_(_AHEAD.turn, _AHEAD.created_at, _AHEAD.id)
+        <= tuple_(Job.turn, Job.created_at, Job.id),
+    )
+    .correlate(Job)
+    .scalar_subquery(),
+).where(Job.id.in_(bindparam("ids", expanding=True)))
 
 _HAS_ENDED = {
     JobStatus.SUCCEEDED: "succeeded",
@@ -160,7 +175,9 @@ def _progress(job: Job) -> ProgressView:
     )
 
 
-def _images_of(session: Session, job_ids: Iterable[str]) -> dict[str, list[ImageView]]:
+def _images_of(session: Session, job_ids: Sequence[str]) -> dict[str, list[ImageView]]:
+    if not job_ids:
+        return {}
     rows = session.scalars(
         select(Image).where(Image.job_id.in_(job_ids)).order_by(Image.job_id, Image.position)
     )
@@ -182,16 +199,5 @@ def _positions_of(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
     """Return the place of each queued job among the queued jobs of its kind; 1 starts next."""
     if not job_ids:
         return {}
-    ahead = aliased(Job)
-    before = or_(
-        ahead.created_at < Job.created_at,
-        and_(ahead.created_at == Job.created_at, ahead.id <= Job.id),
-    )
-    position = (
-        select(func.count())
-        .where(ahead.kind == Job.kind, ahead.status == JobStatus.QUEUED, before)
-        .correlate(Job)
-        .scalar_subquery()
-    )
-    rows = session.execute(select(Job.id, position).where(Job.id.in_(job_ids)))
+    rows = session.execute(_POSITIONS, {"ids": list(job_ids)})
     return {job_id: count for job_id, count in rows}  # noqa: C416 (Row is no tuple for mypy)

@@ -3,29 +3,30 @@
 A claim gives a new lease token, and every later write checks it: a worker whose lease was given
 away (it slept, its network was cut) changes nothing any more. All writes are conditional
 `UPDATE .. RETURNING`, so any number of workers and reconcilers may run, on SQLite and PostgreSQL
-alike. Where a function returns False or LOST, the caller deletes what it wrote under
-`blobs.attempt_prefix(job.id, job.attempt)` and stops.
+alike. Where a function returns False or LOST, no row names what the caller wrote under
+`blobs.attempt_prefix(job.id, job.attempt)`: it deletes that and stops.
 
 `queued -> running -> succeeded | failed | cancelled`, and `running -> queued` (lease expired,
 infrastructure fault, drain). The last three are final. Every function here may raise Unavailable
 (the database is away) and may then be called again, even where the lost answer was that of a
-commit: an end that already happened under the same token is True again.
+commit: an end that already happened under the same token is True again. Giving a job up is True
+even where the same claim has finished it: what a row names must not be deleted.
 """
 
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from service import blobs as keys
-from service import transitions
+from service import transitions, turns
 from service.claims import ClaimedJob, Lease, NewImage, TrainedConcept
 from service.ids import new_id
 from service.tables import Concept, Image, Job
-from service.views import TERMINAL, ConceptStatus, JobStatus, ProgressView
+from service.views import TERMINAL, ConceptStatus, JobKind, JobStatus, ProgressView
 from service.wiring import Service
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "TrainedConcept",
     "cancelled",
     "claim",
+    "claim_next",
     "fail",
     "finish_generation",
     "finish_training",
@@ -44,18 +46,37 @@ __all__ = [
 
 # A fault of the infrastructure spends no attempt; this ends a job that meets one for ever.
 _PATIENCE = timedelta(hours=24)
-_WITHOUT_RESULT = (JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+def claim_next(service: Service, kind: JobKind, *, worker_id: str) -> ClaimedJob | None:
+    """Take the queued job whose turn it is. None: there is nothing to do now."""
+    return _claim(
+        service,
+        lambda now: (
+            Job.id
+            == turns.next_job(
+                kind, now=now, most_running=service.settings.max_running_jobs_per_owner
+            )
+        ),
+        worker_id=worker_id,
+    )
 
 
 def claim(service: Service, job_id: str, *, worker_id: str) -> ClaimedJob | None:
-    """Take a queued job. None: the message was stale or double, and there is nothing to do."""
+    """Take this queued job, whoever's turn it is. None: it does not wait any more."""
+    return _claim(service, lambda now: Job.id == job_id, worker_id=worker_id)
+
+
+def _claim(
+    service: Service, which: Callable[[datetime], ColumnElement[bool]], *, worker_id: str
+) -> ClaimedJob | None:
     token = uuid.uuid4().hex
     with service.database.write() as session:
         now = service.database.now(session)
         jobs = transitions.change(
             session,
             now=now,
-            where=(Job.id == job_id, Job.cancel_requested_at.is_(None)),
+            where=(which(now), Job.cancel_requested_at.is_(None)),
             old=JobStatus.QUEUED,
             new=JobStatus.RUNNING,
             reason="claimed",
@@ -77,6 +98,7 @@ def claim(service: Service, job_id: str, *, worker_id: str) -> ClaimedJob | None
             owner_id=job.owner_id,
             payload=job.payload,
             attempt=job.attempt,
+            faults=job.attempt - job.attempts_spent,
             lease_token=token,
             concept_id=job.concept_id,
         )
@@ -168,7 +190,7 @@ def fail(service: Service, claimed: ClaimedJob, *, problem: dict[str, Any]) -> b
     with service.database.write() as session:
         job = _lock(session, claimed)
         if job is None:
-            return _ended(session, claimed) in _WITHOUT_RESULT
+            return _ended(session, claimed) is not None
         if job.cancel_requested_at is None:
             jobs = _leave(service, session, claimed, new=JobStatus.FAILED, error=problem)
         else:
@@ -197,7 +219,7 @@ def release(
     with service.database.write() as session:
         job = _lock(session, claimed)
         if job is None:
-            return _ended(session, claimed) in _WITHOUT_RESULT
+            return _ended(session, claimed) is not None
         now = service.database.now(session)
         if job.cancel_requested_at is not None:
             jobs = _leave(service, session, claimed, new=JobStatus.CANCELLED)

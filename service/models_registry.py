@@ -10,6 +10,9 @@ from service.tables import BaseModel
 from service.views import BaseModelView
 from service.wiring import Service
 
+# Made once: it is part of every request that is accepted.
+_CURRENT = select(BaseModel).order_by(BaseModel.seen_at.desc()).limit(1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class NewBaseModel:
@@ -50,7 +53,7 @@ def current_base_model(service: Service) -> BaseModelView | None:
 
 def current(session: Session) -> BaseModelView | None:
     """Return the base model registered last, within a transaction."""
-    row = session.scalars(select(BaseModel).order_by(BaseModel.seen_at.desc()).limit(1)).first()
+    row = session.scalars(_CURRENT).first()
     if row is None:
         return None
     return BaseModelView(

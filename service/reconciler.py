@@ -1,12 +1,14 @@
 """Repairs what crashes and lost messages leave behind. Any number of processes may run it.
 
-All statements are conditional updates, so two reconcilers at once do each thing once.
+All statements are conditional updates, and each passes by the rows that somebody else holds: two
+reconcilers at once do each thing once, and neither waits for the other, nor for a process that is
+frozen in the middle of a transaction.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, case, true, update
+from sqlalchemy import ColumnElement, case, select, true, update
 from sqlalchemy.orm import Session
 
 from service import transitions
@@ -16,6 +18,11 @@ from service.wiring import Service
 
 # Back-off of ringing for a job that nobody has claimed yet, by how often it was rung for.
 _RING_AGAIN_SECONDS = (5, 10, 20, 40, 60)
+# Of one pass; the next one is a moment away, and shorter transactions are better neighbours.
+_MOST_AT_ONCE = 200
+# A message wakes a worker, which then takes whatever waits, until nothing does. More messages than
+# idle workers are of no use, and while none listens they would pile up without end.
+_MOST_UNHEARD = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +71,13 @@ def _repair(
     session: Session, *, now: datetime, expired: ColumnElement[bool]
 ) -> tuple[list[Job], list[Job]]:
     flagged = Job.cancel_requested_at.is_not(None)
+    free = _free(Job.status == JobStatus.RUNNING, expired)
     # A token that is taken away can never be mistaken for the one that ended the job.
     fenced = {"lease_token": None}
     ended = transitions.change(
         session,
         now=now,
-        where=(flagged,),
+        where=(flagged, _free(Job.status == JobStatus.QUEUED, flagged)),
         old=JobStatus.QUEUED,
         new=JobStatus.CANCELLED,
         reason="cancelled",
@@ -77,7 +85,7 @@ def _repair(
     ended += transitions.change(
         session,
         now=now,
-        where=(and_(flagged, expired),),
+        where=(flagged, expired, free),
         old=JobStatus.RUNNING,
         new=JobStatus.CANCELLED,
         reason="cancelled_lease_expired",
@@ -86,7 +94,7 @@ def _repair(
     ended += transitions.change(
         session,
         now=now,
-        where=(expired, Job.attempts_spent >= Job.max_attempts),
+        where=(expired, Job.attempts_spent >= Job.max_attempts, free),
         old=JobStatus.RUNNING,
         new=JobStatus.FAILED,
         reason="attempts_spent",
@@ -95,7 +103,7 @@ def _repair(
     requeued = transitions.change(
         session,
         now=now,
-        where=(expired,),
+        where=(expired, free),
         old=JobStatus.RUNNING,
         new=JobStatus.QUEUED,
         reason="lease_expired",
@@ -104,15 +112,22 @@ def _repair(
     return ended, requeued
 
 
+def _free(*which: ColumnElement[bool]) -> ColumnElement[bool]:
+    """The condition that a job is one of those, and that nobody else is changing it now."""
+    some = select(Job.id).where(*which).order_by(Job.dispatch_at).limit(_MOST_AT_ONCE)
+    return Job.id.in_(some.with_for_update(skip_locked=True))
+
+
 def _take_due(session: Session, *, now: datetime) -> list[tuple[str, JobKind]]:
     """Take the jobs to ring for now; whoever takes them moves their next ring."""
     steps = [
         (Job.rings == rings, now + timedelta(seconds=seconds))
         for rings, seconds in enumerate(_RING_AGAIN_SECONDS[:-1])
     ]
+    due = (Job.status == JobStatus.QUEUED, Job.dispatch_at <= now)
     rows = session.execute(
         update(Job)
-        .where(Job.status == JobStatus.QUEUED, Job.dispatch_at <= now)
+        .where(*due, _free(*due))
         .values(
             dispatch_at=case(*steps, else_=now + timedelta(seconds=_RING_AGAIN_SECONDS[-1])),
             rings=Job.rings + 1,
@@ -124,12 +139,17 @@ def _take_due(session: Session, *, now: datetime) -> list[tuple[str, JobKind]]:
 
 
 def _ring(service: Service, due: list[tuple[str, JobKind]]) -> int:
-    for count, (job_id, kind) in enumerate(due):
-        if not service.doorbell.ring(job_id, kind):
-            # Each failure may take seconds, and the next would fail as well.
-            _ring_soon(service, [job_id for job_id, _ in due[count:]])
-            return count
-    return len(due)
+    rung = 0
+    for kind in JobKind:
+        job_ids = [job_id for job_id, its_kind in due if its_kind is kind]
+        unheard = service.doorbell.unheard(kind) if job_ids else 0
+        for job_id in job_ids[: max(0, _MOST_UNHEARD - unheard)]:
+            if not service.doorbell.ring(job_id, kind):
+                # Each failure may take seconds, and the next would fail as well.
+                _ring_soon(service, [job_id for job_id, _ in due])
+                return rung
+            rung += 1
+    return rung
 
 
 def _ring_soon(service: Service, job_ids: list[str]) -> None:

@@ -26,7 +26,26 @@ from service.settings_sentences import PREFIX, misspelt, sentence, variable_of
 __all__ = ["PREFIX", "Settings", "SettingsError", "load", "variable_of"]
 
 _SHIPPED_BASE_MODEL = Path(__file__).resolve().parents[1] / "models" / "base"
-_MAY_HOLD_A_SECRET = frozenset({"database_url", "queue_url", "blobs_url", "bootstrap_key"})
+_MAY_HOLD_A_SECRET = frozenset(
+    {"database_url", "queue_url", "blobs_url", "bootstrap_key", "link_secret"}
+)
+# The form of a text, and what is wrong with one that has another.
+_FORMS = {
+    "database_url": (
+        r"(sqlite:///|postgresql\+psycopg://).",
+        "its scheme is not one of sqlite:/// and postgresql+psycopg://",
+    ),
+    "blobs_url": (
+        r"file:.|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
+        "it is neither file:FOLDER nor s3://BUCKET/PREFIX",
+    ),
+    "queue_url": (
+        r"memory://\Z|rediss?://.",
+        "its scheme is not one of memory://, redis:// and rediss://",
+    ),
+    "s3_endpoint_url": (r"https?://.", "it does not start with http:// or https://"),
+    "device": (r"(auto|cpu|mps|cuda(:\d+)?)\Z", "it is no device"),
+}
 
 
 class SettingsError(Exception):
@@ -47,6 +66,13 @@ class Settings(BaseModel):
         default="",
         description="Where rows live. Default: SQLite in the data folder.",
         examples=["sqlite:///data/perfusion.db", "postgresql+psycopg://user:password@host/name"],
+    )
+    database_pool_size: int = Field(
+        default=10,
+        ge=1,
+        le=200,
+        description="Connections to PostgreSQL that one process opens at most.",
+        examples=["10"],
     )
     blobs_url: str = Field(
         default="",
@@ -85,6 +111,12 @@ class Settings(BaseModel):
         default=None,
         description="A first API key, kept by you: sk_ and at least 32 more characters.",
         examples=["sk_ and 43 random characters"],
+    )
+    link_secret: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="Signs links to images; default: a new one for each process.",
+        examples=["64 random hexadecimal digits"],
     )
     cors_origins: tuple[str, ...] = Field(
         default=(),
@@ -132,6 +164,13 @@ class Settings(BaseModel):
         le=100_000,
         description="Jobs of one owner that may wait at the same time.",
         examples=["100"],
+    )
+    max_running_jobs_per_owner: int = Field(
+        default=64,
+        ge=1,
+        le=100_000,
+        description="Jobs of one owner that may run at the same time.",
+        examples=["64"],
     )
     requests_per_minute: int = Field(
         default=600,
@@ -214,40 +253,13 @@ class Settings(BaseModel):
                 raise ValueError(f"{origin!r} is no origin: scheme and host, no path, never *")
         return value
 
-    @field_validator("database_url")
+    @field_validator(*_FORMS)
     @classmethod
-    def _check_database_url(cls, value: str) -> str:
-        if re.match(r"sqlite:///.", value) or re.match(r"postgresql\+psycopg://.", value):
+    def _check_form(cls, value: str | None, info: ValidationInfo) -> str | None:
+        form, wrong = _FORMS[info.field_name or ""]
+        if value is None or re.match(form, value):
             return value
-        raise ValueError("its scheme is not one of sqlite:/// and postgresql+psycopg://")
-
-    @field_validator("blobs_url")
-    @classmethod
-    def _check_blobs_url(cls, value: str) -> str:
-        if re.match(r"file:.", value) or re.match(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
-            return value
-        raise ValueError("it is neither file:FOLDER nor s3://BUCKET/PREFIX")
-
-    @field_validator("queue_url")
-    @classmethod
-    def _check_queue_url(cls, value: str) -> str:
-        if value == "memory://" or re.match(r"rediss?://.", value):
-            return value
-        raise ValueError("its scheme is not one of memory://, redis:// and rediss://")
-
-    @field_validator("s3_endpoint_url")
-    @classmethod
-    def _check_endpoint(cls, value: str | None) -> str | None:
-        if value is None or re.match(r"https?://.", value):
-            return value
-        raise ValueError("it does not start with http:// or https://")
-
-    @field_validator("device")
-    @classmethod
-    def _check_device(cls, value: str) -> str:
-        if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
-            return value
-        raise ValueError("it is no device")
+        raise ValueError(wrong)
 
     @field_validator("bootstrap_key")
     @classmethod

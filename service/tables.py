@@ -95,6 +95,8 @@ class ApiKey(Base):
     label: Mapped[str] = mapped_column(String(100))
     prefix: Mapped[str] = mapped_column(String(16), index=True)
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    # Words with spaces between, as in OAuth; none at all means every scope.
+    scopes: Mapped[str | None] = mapped_column(String(100))
     created_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
 
@@ -173,7 +175,8 @@ class Job(Base):
         Index(None, "owner_id", "created_at", "id"),
         Index(None, "status", "dispatch_at"),
         Index(None, "status", "lease_until"),
-        Index(None, "kind", "status", "created_at", "id"),
+        Index(None, "kind", "status", "turn", "created_at", "id"),
+        Index(None, "owner_id", "status", "kind", "turn"),
     )
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
     owner_id: Mapped[str] = mapped_column(String(64))
@@ -191,6 +194,10 @@ class Job(Base):
     lease_token: Mapped[str | None] = mapped_column(String(32))
     lease_until: Mapped[datetime | None]
     worker_id: Mapped[str | None] = mapped_column(String(200))
+    # Its place among the waiting ones, see turns.py; not changed by attempts that fail.
+    turn: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    # Where a fault of the infrastructure asks for patience; nobody claims it earlier.
+    not_before: Mapped[datetime | None]
     # Outbox and back-off in one column: when the doorbell is to ring again.
     dispatch_at: Mapped[datetime]
     rings: Mapped[int]

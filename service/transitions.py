@@ -10,10 +10,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from service import blobs as keys
+from service import turns
 from service.errors import TooManyRequests, Unavailable
 from service.errors import problem as make_problem
 from service.tables import Concept, Job, JobEvent
@@ -32,21 +33,19 @@ _log = structlog.get_logger()
 def enqueue(session: Session, service: Service, *, job: Job) -> None:
     """Add a queued job, unless its owner has too many waiting already.
 
-    The caller rings the doorbell once the transaction has been committed.
+    The caller rings the doorbell once the transaction has been committed. Requests of the same
+    moment do not see each other's jobs, so the limit may be passed by a few.
     """
-    waiting = session.scalar(
-        select(func.count())
-        .select_from(Job)
-        .where(Job.owner_id == job.owner_id, Job.status == JobStatus.QUEUED)
-    )
+    place = turns.place(session, job.owner_id, kind=job.kind)
     limit = service.settings.max_queued_jobs_per_owner
-    if (waiting or 0) >= limit:
+    if place.waiting >= limit:
         raise TooManyRequests(
             "too-many-queued-jobs",
             f"{limit} of your jobs are waiting already, which is the limit. "
             "Wait for some to end, or cancel some.",
             retry_after_seconds=30,
         )
+    job.turn = place.turn
     session.add(job)
     session.flush()
     record(session, job, now=job.created_at, old=None, reason="accepted")
@@ -145,6 +144,8 @@ def request_cancel(
 
     Return those that ended at once.
     """
+    # Held for the two statements together: between them a running job might go back to the queue.
+    session.execute(select(Job.id).where(*where).order_by(Job.id).with_for_update())
     ended = change(
         session,
         now=now,
@@ -164,8 +165,14 @@ def request_cancel(
 
 
 def waiting(*, ring_at: datetime) -> dict[str, Any]:
-    """Return the values of a job that goes back to the queue."""
-    return {"lease_token": None, "worker_id": None, "dispatch_at": ring_at, "rings": 0}
+    """Return the values of a job that goes back to the queue, and is not claimed before then."""
+    return {
+        "lease_token": None,
+        "worker_id": None,
+        "not_before": ring_at,
+        "dispatch_at": ring_at,
+        "rings": 0,
+    }
 
 
 def worker_lost() -> dict[str, str]:

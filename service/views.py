@@ -146,6 +146,7 @@ class ApiKeyView:
     owner_id: str
     label: str
     prefix: str
+    scopes: tuple[str, ...]
     created_at: datetime
     revoked_at: datetime | None
 

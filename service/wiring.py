@@ -34,7 +34,9 @@ def build(settings: Settings, *, clock: Clock | None = None) -> Service:
     """Return the service that `settings` describe; `clock` is for tests."""
     return Service(
         settings=settings,
-        database=db.connect(settings.database_url, clock=clock),
+        database=db.connect(
+            settings.database_url, clock=clock, pool_size=settings.database_pool_size
+        ),
         blobs=_connect_blobs(settings),
         doorbell=doorbell.CeleryDoorbell(settings.queue_url),
     )

@@ -1,4 +1,4 @@
-"""The Celery app that listens to the doorbell. Its only task says "look at job X".
+"""The Celery app that listens to the doorbell. Its only task says that a job waits.
 
 The row is the truth, so Celery is asked for as little as possible: messages are acknowledged
 early, nothing is retried, there is no result backend, no ETA, no visibility timeout to outlive.

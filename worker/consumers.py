@@ -14,11 +14,13 @@ from threading import Event, Thread
 from typing import Any
 
 import structlog
+from celery import Celery
 from celery.concurrency.thread import TaskPool
 from celery.worker import state as celery_state
 
 from service.doorbell import TASK_NAME
 from service.settings import Settings
+from service.views import JobKind
 from worker import celery_app
 
 _RESTART_SECONDS = 1.0
@@ -26,19 +28,19 @@ _log = structlog.get_logger("perfusion.worker")
 
 
 class Consumers:
-    """Listens to queues and calls `run_job(job_id)` for each message, until stopped."""
+    """Listens to queues and calls `run_jobs(kind)` for each message, until stopped."""
 
     def __init__(
         self,
         settings: Settings,
         *,
-        run_job: Callable[[str], None],
+        run_jobs: Callable[[JobKind], None],
         slots: Mapping[str, int],
         worker_id: str,
     ) -> None:
         """`slots` says how many jobs of each queue may run at once."""
         self._settings = settings
-        self._run_job = run_job
+        self._run_jobs = run_jobs
         self._slots = dict(slots)
         self._worker_id = worker_id
         self._stopping = Event()
@@ -68,7 +70,7 @@ class Consumers:
 
     def _listen(self, queue: str, slots: int) -> None:
         while not self._stopping.is_set():
-            app = celery_app.create(self._settings, run_job=self._run_job)
+            app = self._app(queue)
             try:
                 controller: Any = app.WorkController(
                     hostname=f"{queue}@{self._worker_id}",
@@ -91,11 +93,16 @@ class Consumers:
             if not self._stopping.wait(_RESTART_SECONDS):
                 _log.warning("consumer.restarted", queue=queue)
 
+    def _app(self, queue: str) -> Celery:
+        return celery_app.create(
+            self._settings, run_job=lambda _job_id: self._run_jobs(JobKind(queue))
+        )
+
     def _wake(self) -> None:
         # A consumer looks at the flag after its next message, or after two seconds without one, and
         # then waits once more. In memory messages are cheap, and these name no job.
-        with celery_app.create(self._settings, run_job=self._run_job) as app, suppress(Exception):
-            for queue in [*self._slots, *self._slots]:
+        for queue in [*self._slots, *self._slots]:
+            with self._app(queue) as app, suppress(Exception):
                 app.send_task(TASK_NAME, args=[""], queue=queue, ignore_result=True)
 
 

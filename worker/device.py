@@ -6,12 +6,11 @@ generations that never empties must not stop a training either, so one that has 
 """
 
 import gc
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition
-
-import torch
 
 
 class Turns:
@@ -69,9 +68,10 @@ class Turns:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` means that the device's (or the machine's) memory did not suffice."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    if isinstance(error, MemoryError):
         return True
-    # The CPU's allocator, and CUDA's libraries, raise a plain RuntimeError.
+    # torch.OutOfMemoryError is a RuntimeError; so is what the CPU's allocator and CUDA's libraries
+    # raise. By their words, since a worker must not load torch only to look at an error.
     words = ("can't allocate memory", "out of memory")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
@@ -86,5 +86,6 @@ def is_broken(error: BaseException) -> bool:
 def free_memory() -> None:
     """Give cached device memory back, after an allocation has failed."""
     gc.collect()
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -7,17 +7,20 @@ The same Celery app, tasks, claims and leases as in a deployment of many process
 import time
 from collections.abc import Mapping
 from threading import Thread
+from typing import TYPE_CHECKING
 
 import structlog
 
-from perfusion_core.base_model import BaseModel
 from service.views import JobKind
 from service.wiring import Service
 from worker import parts as composition
 from worker.consumers import Consumers
 from worker.parts import Parts
 from worker.reconciler import Reconciler
-from worker.runner import Runner
+from worker.runner import Runner, Work
+
+if TYPE_CHECKING:
+    from perfusion_core.base_model import BaseModel
 
 # Generations wait in slots for their rows of a batch; a training needs the device to itself.
 _GENERATE_SLOTS = 8
@@ -31,11 +34,17 @@ _log = structlog.get_logger("perfusion.worker")
 class Embedded:
     """A running worker. Stop it once; a stopped one is not started again."""
 
-    def __init__(self, parts: Parts, *, slots: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        slots: Mapping[str, int],
+        work: Mapping[JobKind, Work] | None = None,
+    ) -> None:
         self.parts = parts
         self._consumers = Consumers(
             parts.service.settings,
-            run_job=Runner(parts).run,
+            run_jobs=Runner(parts, work=work).run,
             slots=slots,
             worker_id=parts.worker_id,
         )
@@ -73,7 +82,7 @@ class Embedded:
 
 
 def start(
-    service: Service, *, slots: Mapping[str, int] | None = None, base: BaseModel | None = None
+    service: Service, *, slots: Mapping[str, int] | None = None, base: "BaseModel | None" = None
 ) -> Embedded:
     """Start a worker on all queues, in threads of this process; `base` may be loaded already."""
     parts = composition.build(service, base=base)

@@ -4,6 +4,7 @@ WorkerError
 ├── Interrupted         the work stops, for a reason outside of it
 │   ├── CancelRequested its owner does not want it any more
 │   ├── LeaseLost       somebody else may have the job: discard and say nothing
+│   ├── LeaseNotRenewed the database was away for as long as a lease lasts
 │   └── Draining        this process is stopping: the job goes back to the queue
 ├── OutOfMemory         the device has too little memory even for this job alone
 ├── ImageDiverged       sampling came to numbers that are no picture
@@ -25,6 +26,10 @@ class CancelRequested(Interrupted):
 
 class LeaseLost(Interrupted):
     """The job may be somebody else's by now."""
+
+
+class LeaseNotRenewed(Interrupted):
+    """The database was away for too long; whose the job is now, only the database knows."""
 
 
 class Draining(Interrupted):

@@ -27,7 +27,7 @@ def generate_images(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
         _store(parts, claimed, sample, index=index, request=request, base=base)
         for index, sample in enumerate(samples)
     ]
-    return leases.finish_generation(parts.service, claimed, images=images)
+    return pulse.insist(lambda: leases.finish_generation(parts.service, claimed, images=images))
 
 
 def _to_request(parts: Parts, payload: dict[str, Any], base: BaseModel) -> ImageRequest:
@@ -76,7 +76,7 @@ def _store(
     hashes = {one["name"]: one["sha256"] for one in claimed.payload["concepts"]}
     data = png.encode(sample, request=request, concept_hashes=hashes, base=base)
     blob_key = f"{blobs.attempt_prefix(claimed.id, claimed.attempt)}{index}.png"
-    parts.service.blobs.put(blob_key, data)
+    parts.service.blobs.put_new(blob_key, data)
     return NewImage(
         index=index,
         seed=sample.seed,

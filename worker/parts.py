@@ -8,13 +8,16 @@ import socket
 import uuid
 from dataclasses import dataclass, field
 from threading import Event
+from typing import TYPE_CHECKING
 
-from perfusion_core.base_model import BaseModel
 from service.wiring import Service
-from worker.concept_cache import ConceptCache
 from worker.device import Turns
-from worker.engine import Engine
-from worker.resident import Resident
+
+if TYPE_CHECKING:
+    from perfusion_core.base_model import BaseModel
+    from worker.concept_cache import ConceptCache
+    from worker.engine import Engine
+    from worker.resident import Resident
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,10 @@ class Parts:
 
     service: Service
     worker_id: str
-    resident: Resident
+    resident: "Resident"
     turns: Turns
-    engine: Engine
-    concepts: ConceptCache
+    engine: "Engine"
+    concepts: "ConceptCache"
     # Set in this order when the process stops: no new jobs and trainings leave; all leave.
     draining: Event = field(default_factory=Event)
     halted: Event = field(default_factory=Event)
@@ -39,14 +42,24 @@ class Parts:
         return not self.draining.is_set() and not self.broken.is_set()
 
 
-def build(service: Service, *, base: BaseModel | None = None) -> Parts:
+def build(service: Service, *, base: "BaseModel | None" = None) -> Parts:
     """Return the parts of one worker, none of them started; `base` may be loaded already."""
+    # These load torch; claims, leases and repairs can do without it.
+    from worker.concept_cache import ConceptCache
+    from worker.engine import Engine
+    from worker.resident import Resident
+
     resident, turns = Resident(service, base=base), Turns()
     return Parts(
         service=service,
-        worker_id=f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}",
+        worker_id=new_worker_id(),
         resident=resident,
         turns=turns,
         engine=Engine(resident.base, turns=turns),
         concepts=ConceptCache(service.blobs),
     )
+
+
+def new_worker_id() -> str:
+    """Return a name that no other worker has, and that tells a person where to look."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"

@@ -15,6 +15,7 @@ from service import wiring
 from service.settings import Settings
 from service.views import JobKind
 from worker import embedded
+from worker.embedded import Embedded
 
 _LOOK_SECONDS = 0.5
 
@@ -25,6 +26,13 @@ def run(settings: Settings, *, queues: Sequence[str], concurrency: int | None = 
     Trainings run one at a time. Raises SystemExit(1) where the device broke or a job hung: a
     supervisor should start a new process.
     """
+    signalled = listen_for_signals()
+    service = wiring.build(settings)
+    stay(embedded.start(service, slots=_slots(queues, concurrency)), signalled)
+
+
+def listen_for_signals() -> Event:
+    """Return an event that the first SIGTERM or SIGINT sets; a second one ends the process."""
     signalled = Event()
 
     def drain(number: int, frame: FrameType | None) -> None:
@@ -33,8 +41,11 @@ def run(settings: Settings, *, queues: Sequence[str], concurrency: int | None = 
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, drain)
-    service = wiring.build(settings)
-    worker = embedded.start(service, slots=_slots(queues, concurrency))
+    return signalled
+
+
+def stay(worker: Embedded, signalled: Event) -> None:
+    """Let a started worker work until the signal comes, or its device breaks; then drain it."""
     broken = worker.parts.broken
     while not signalled.wait(_LOOK_SECONDS) and not broken.is_set():
         pass
@@ -43,7 +54,7 @@ def run(settings: Settings, *, queues: Sequence[str], concurrency: int | None = 
         # A hanging step cannot be interrupted, and its thread would keep the process from ending.
         logging.shutdown()
         os._exit(1)
-    service.close()
+    worker.parts.service.close()
     if broken.is_set():
         raise SystemExit(1)
 

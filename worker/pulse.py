@@ -6,6 +6,7 @@ A thread of its own, because a step may take longer than a lease. The work calls
 
 import time
 from collections import deque
+from collections.abc import Callable
 from threading import Event, Lock, Thread
 from types import TracebackType
 
@@ -16,7 +17,7 @@ from service.errors import Unavailable
 from service.leases import ClaimedJob, Lease
 from service.views import ProgressView
 from service.wiring import Service
-from worker.errors import CancelRequested, Draining, LeaseLost
+from worker.errors import CancelRequested, Draining, LeaseLost, LeaseNotRenewed
 
 HANG_SECONDS = 900.0
 """A job that finishes no step for this long is taken for hanging, and loses its lease."""
@@ -44,6 +45,7 @@ class Pulse:
         self._stopped = Event()
         self._cancelled = False
         self._lost = False
+        self._not_renewed = False
         self._lock = Lock()
         self._reported_at = time.monotonic()
         self._total_steps = 0
@@ -76,10 +78,24 @@ class Pulse:
         """Raise Interrupted where the work is to stop: call it between steps."""
         if self._lost:
             raise LeaseLost
+        if self._not_renewed:
+            raise LeaseNotRenewed
         if self._cancelled:
             raise CancelRequested
         if self._leave.is_set():
             raise Draining
+
+    def insist(self, write: Callable[[], bool]) -> bool:
+        """Repeat a write while the database is away, and the work would not have to stop anyway.
+
+        The answer to a commit may be lost, too; the writes of service.leases may be repeated.
+        """
+        while True:
+            try:
+                return write()
+            except Unavailable:
+                self.check()
+                self._stopped.wait(self._interval)
 
     def progress(self) -> ProgressView | None:
         """Return what was reported last, with the pace of the last half minute."""
@@ -110,7 +126,7 @@ class Pulse:
                 # The database is away: go on as long as the lease cannot have been given away.
                 if time.monotonic() - renewed_at > self._service.settings.lease_seconds:
                     _log.warning("job.lease_not_renewed", job_id=self._claimed.id)
-                    self._lost = True
+                    self._not_renewed = True
                     return
                 continue
             renewed_at, sent = beginning, progress

@@ -8,12 +8,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Event, Thread
+from typing import TYPE_CHECKING
 
 import structlog
 
 from service import collector, reconciler, workers
 from service.errors import Unavailable
-from worker.parts import Parts
+
+if TYPE_CHECKING:
+    from worker.parts import Parts
 
 _TICK_SECONDS = 0.5
 _COLLECT_SECONDS = 3600.0
@@ -33,10 +36,11 @@ class _Duty:
 class Reconciler:
     """Calls the service's repairs again and again, each at its own pace."""
 
-    def __init__(self, parts: Parts, *, queues: Sequence[str]) -> None:
+    def __init__(self, parts: "Parts", *, queues: Sequence[str]) -> None:
         self._parts = parts
         self._queues = list(queues)
         self._stopped = Event()
+        self._leases_rest_until = 0.0
         self._thread = Thread(target=self._run, name="reconciler", daemon=True)
 
     def start(self) -> None:
@@ -65,6 +69,9 @@ class Reconciler:
             self._stopped.wait(tick)
 
     def _reconcile(self) -> bool:
+        # While the database was away, nobody could renew a lease: let those speak first that live.
+        if time.monotonic() < self._leases_rest_until:
+            return True
         done = reconciler.reconcile(self._parts.service)
         if done.cancelled or done.requeued or done.failed:
             _log.warning(
@@ -102,6 +109,9 @@ class Reconciler:
             return do()
         except Unavailable as error:
             _log.warning("reconciler.fault", problem=error.slug)
+            if error.slug == "database-unavailable":
+                pause = self._parts.service.settings.heartbeat_seconds
+                self._leases_rest_until = time.monotonic() + pause
         except Exception:
             _log.exception("reconciler.failed")
         return True

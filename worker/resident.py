@@ -18,6 +18,7 @@ from service.models_registry import NewBaseModel, register_base_model
 from service.wiring import Service
 
 _TRY_AGAIN_SECONDS = 30.0
+_REGISTER_AGAIN_SECONDS = 2.0
 _log = structlog.get_logger("perfusion.worker")
 
 
@@ -75,7 +76,7 @@ class Resident:
                     device=settings.device,
                     covariance_dir=self._cache_folder(),
                 )
-                self._register(base)
+                self._register_when_possible(base)
             except Exception as error:
                 self._problem = _sentence(error)
                 _log.exception("base_model.not_loaded", problem=self._problem)
@@ -96,6 +97,18 @@ class Resident:
         folder = Path(self._service.settings.data_dir) / "covariance"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def _register_when_possible(self, base: BaseModel) -> None:
+        """Wait for a database that is away: loading again would take minutes, and not help."""
+        while not self._stopped.is_set():
+            try:
+                self._register(base)
+            except Unavailable as error:
+                self._problem = str(error)
+                _log.warning("base_model.not_registered", problem=error.slug)
+                self._stopped.wait(_REGISTER_AGAIN_SECONDS)
+            else:
+                return
 
     def _register(self, base: BaseModel) -> None:
         register_base_model(

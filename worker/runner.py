@@ -1,4 +1,4 @@
-"""One job from its message to its end, and the only try / except of a job.
+"""One job after the other from claim to end, and the only try / except of a job.
 
 Claim, work with a heartbeat beside it, then exactly one end: succeeded, failed with a problem
 that its owner can read, cancelled, or back to the queue. A job whose lease was given away ends
@@ -8,57 +8,75 @@ elsewhere: here its results are discarded in silence.
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import structlog
 
 from perfusion_core.errors import PerfusionError
-from service import blobs, leases
+from service import blobs, leases, tracing
 from service.errors import Unavailable, problem
 from service.leases import ClaimedJob
 from service.views import JobKind
 from worker.device import free_memory, is_broken, is_out_of_memory
-from worker.errors import CancelRequested, Draining, Interrupted, LeaseLost, WorkerError
-from worker.generate_images import generate_images
-from worker.parts import Parts
+from worker.errors import (
+    CancelRequested,
+    Draining,
+    Interrupted,
+    LeaseLost,
+    LeaseNotRenewed,
+    WorkerError,
+)
 from worker.pulse import Pulse
-from worker.train_concept import train_concept
 
-Work = Callable[[Parts, ClaimedJob, Pulse], bool]
+if TYPE_CHECKING:
+    from worker.parts import Parts
+
+Work = Callable[["Parts", ClaimedJob, Pulse], bool]
 """Does a job and records its result; False where the row would not take it."""
 
-_WORK: Mapping[JobKind, Work] = {
-    JobKind.TRAIN: train_concept,
-    JobKind.GENERATE: generate_images,
-}
-_FAULT_DELAY_SECONDS = 10.0
+# How long a job rests after a fault of the infrastructure: doubled with each, and bounded.
+_FAULT_DELAY_SECONDS = 5.0
+_LONGEST_FAULT_DELAY_SECONDS = 300.0
+_INSIST_SECONDS = 0.5
 _log = structlog.get_logger("perfusion.worker")
 
 
 class Runner:
-    """Runs the jobs whose ids the queue brings."""
+    """Runs jobs when the queue says that there are some."""
 
-    def __init__(self, parts: Parts, *, work: Mapping[JobKind, Work] | None = None) -> None:
+    def __init__(self, parts: "Parts", *, work: Mapping[JobKind, Work] | None = None) -> None:
         self._parts = parts
-        self._work = work or _WORK
+        self._work = work or _work_on_the_device()
 
-    def run(self, job_id: str) -> None:
-        """Run the job, if it still waits for somebody; never raises."""
-        structlog.contextvars.bind_contextvars(job_id=job_id)
-        try:
-            # Before the claim: a job that nothing can be done for keeps waiting in the queue, and
-            # the reconciler rings for it again.
-            if not self._parts.resident.wait() or not self._parts.willing:
+    def run(self, kind: JobKind) -> None:
+        """Run the jobs of this kind that wait, each in its turn, until none does; never raises."""
+        # Before the claim: a job that nothing can be done for keeps waiting in the queue, and the
+        # reconciler rings for it again.
+        while self._parts.resident.wait() and self._parts.willing:
+            try:
+                claimed = leases.claim_next(
+                    self._parts.service, kind, worker_id=self._parts.worker_id
+                )
+            except Unavailable as error:
+                _log.warning("job.not_claimed", problem=error.slug)
                 return
-            claimed = leases.claim(self._parts.service, job_id, worker_id=self._parts.worker_id)
+            except Exception:
+                _log.exception("job.not_claimed")
+                return
             if claimed is None:
-                _log.debug("job.nothing_to_claim")
                 return
+            self._run_one(claimed)
+
+    def _run_one(self, claimed: ClaimedJob) -> None:
+        structlog.contextvars.bind_contextvars(job_id=claimed.id)
+        try:
             _log.info("job.claimed", kind=claimed.kind.value, attempt=claimed.attempt)
             began = time.monotonic()
-            end = self._run_claimed(claimed)
+            with tracing.span(f"job {claimed.kind.value}", job_id=claimed.id):
+                end = self._run_claimed(claimed)
             _log.info("job.left", end=end, seconds=round(time.monotonic() - began, 3))
         except Exception:
-            # The claim or the end could not be written: the lease runs out and others repair it.
+            # The end could not be written: the lease runs out and others repair it.
             _log.exception("job.left_to_its_lease")
         finally:
             structlog.contextvars.unbind_contextvars("job_id")
@@ -79,11 +97,12 @@ class Runner:
                 end = self._released(claimed, delay_seconds=0, spend_attempt=False)
             except LeaseLost:
                 end = False, "lost"
-            except Unavailable as error:
-                _log.warning("job.infrastructure_fault", problem=error.slug)
-                end = self._released(
-                    claimed, delay_seconds=_FAULT_DELAY_SECONDS, spend_attempt=False
+            except (Unavailable, LeaseNotRenewed) as error:
+                _log.warning("job.infrastructure_fault", problem=getattr(error, "slug", "lease"))
+                delay_seconds = min(
+                    _FAULT_DELAY_SECONDS * 2**claimed.faults, _LONGEST_FAULT_DELAY_SECONDS
                 )
+                end = self._released(claimed, delay_seconds=delay_seconds, spend_attempt=False)
             except Exception as error:
                 if is_broken(error):
                     _log.critical("device.broken", exc_info=True)
@@ -119,15 +138,16 @@ class Runner:
         return held, "failed"
 
     def _insist(self, write: Callable[[], bool]) -> bool:
-        """Repeat a write while the database is away, for as long as the lease may last."""
-        give_up_at = time.monotonic() + self._parts.service.settings.lease_seconds
+        """Repeat a write while the database is away: what it would cost is an attempt.
+
+        Nothing else could be claimed meanwhile, so there is no hurry, unless the process stops.
+        """
         while True:
             try:
                 return write()
             except Unavailable:
-                if time.monotonic() > give_up_at:
+                if self._parts.halted.wait(_INSIST_SECONDS):
                     raise
-                time.sleep(0.5)
 
     def _discard(self, claimed: ClaimedJob) -> None:
         """Delete what this attempt wrote: no row names it. The job's next attempt writes anew."""
@@ -168,3 +188,11 @@ def _slug(error: Exception) -> str:
     """ConceptFileError is `concept-file`, TrainingDiverged is `training-diverged`."""
     name = type(error).__name__.removesuffix("Error")
     return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-")
+
+
+def _work_on_the_device() -> Mapping[JobKind, Work]:
+    # Imported here: these load torch.
+    from worker.generate_images import generate_images
+    from worker.train_concept import train_concept
+
+    return {JobKind.TRAIN: train_concept, JobKind.GENERATE: generate_images}

@@ -54,7 +54,8 @@ def train_concept(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
             except Unavailable:
                 # No reason to stop: the next state may be saved again, and only that one counts.
                 _log.warning("training.state_not_saved", step=training.step)
-    return _record(parts, claimed, base, training)
+    trained = _store(parts, claimed, base, training)
+    return pulse.insist(lambda: leases.finish_training(parts.service, claimed, trained=trained))
 
 
 def _begin(parts: Parts, claimed: ClaimedJob, base: BaseModel) -> Training:
@@ -114,22 +115,20 @@ def _save_state(parts: Parts, claimed: ClaimedJob, training: Training) -> None:
     _log.debug("training.state_saved", step=training.step)
 
 
-def _record(parts: Parts, claimed: ClaimedJob, base: BaseModel, training: Training) -> bool:
+def _store(
+    parts: Parts, claimed: ClaimedJob, base: BaseModel, training: Training
+) -> TrainedConcept:
     concept = training.concept()
     data = concept.to_bytes()
     blob_key = f"{blobs.attempt_prefix(claimed.id, claimed.attempt)}concept.safetensors"
-    parts.service.blobs.put(blob_key, data)
-    return leases.finish_training(
-        parts.service,
-        claimed,
-        trained=TrainedConcept(
-            blob_key=blob_key,
-            sha256=hashlib.sha256(data).hexdigest(),
-            size_bytes=len(data),
-            base_model_name=base.name,
-            base_model_fingerprint=base.fingerprint,
-            covariance_fingerprint=base.covariance_fingerprint,
-            mask_source=concept.mask_source,
-            training=dict(concept.training),
-        ),
+    parts.service.blobs.put_new(blob_key, data)
+    return TrainedConcept(
+        blob_key=blob_key,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size_bytes=len(data),
+        base_model_name=base.name,
+        base_model_fingerprint=base.fingerprint,
+        covariance_fingerprint=base.covariance_fingerprint,
+        mask_source=concept.mask_source,
+        training=dict(concept.training),
     )

@@ -9,7 +9,7 @@ class CommandError(Exception):
 
 def build() -> typer.Typer:
     """The whole command line."""
-    from api.cli import demo, keys, library, serve
+    from api.cli import demo, health, keys, library, serve
 
     app = typer.Typer(
         name="perfusion",
@@ -22,6 +22,7 @@ def build() -> typer.Typer:
     app.command()(serve.serve)
     app.command()(serve.worker)
     app.command()(serve.migrate)
+    app.command()(health.health)
     app.command()(library.train)
     app.command()(library.generate)
     app.command()(library.prepare)

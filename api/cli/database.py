@@ -1,6 +1,5 @@
 """The database that a command finds: brought to this release's form, or refused."""
 
-import migrations
 from api.cli.commands import CommandError
 from service.settings import Settings
 
@@ -12,6 +11,8 @@ def is_embedded(settings: Settings) -> bool:
 
 def make_ready(settings: Settings) -> None:
     """Migrate where one process owns the database; elsewhere that is `perfusion migrate`'s."""
+    import migrations
+
     if is_embedded(settings):
         migrations.upgrade(settings.database_url)
     elif not migrations.is_current(settings.database_url):

@@ -10,9 +10,12 @@ from rich.table import Table
 
 from api.cli import database
 from service import auth, settings, wiring
+from service.auth import Scope
 from service.wiring import Service
 
 app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+
+_DEFAULT_SCOPES = sorted(auth.DEFAULT_SCOPES)
 
 
 @app.command()
@@ -25,13 +28,19 @@ def create(
             "keys. Default: a new owner.",
         ),
     ] = None,
+    scope: Annotated[
+        list[Scope],
+        typer.Option(help="What it may do; repeat it for several."),
+    ] = _DEFAULT_SCOPES,
 ) -> None:
     """Make a key and print it, once: only its hash is kept."""
     with _service() as service:
-        key, view = auth.create_key(service, label=label, owner_id=owner)
+        key, view = auth.create_key(service, label=label, owner_id=owner, scopes=scope)
     typer.echo(key)
     typer.echo(
-        f"Key {view.id} of owner {view.owner_id}. It is not shown again: keep it now.", err=True
+        f"Key {view.id} of owner {view.owner_id} for {', '.join(view.scopes)}. "
+        "It is not shown again: keep it now.",
+        err=True,
     )
 
 
@@ -40,11 +49,12 @@ def list_() -> None:
     """List the keys, newest first, without their secrets."""
     with _service() as service:
         keys = auth.list_keys(service)
-    table = Table("id", "begins with", "label", "owner", "created", "revoked")
+    table = Table("id", "begins with", "label", "owner", "scopes", "created", "revoked")
     for key in keys:
         revoked = "" if key.revoked_at is None else f"{key.revoked_at:%Y-%m-%d %H:%M}"
         created = f"{key.created_at:%Y-%m-%d %H:%M}"
-        table.add_row(key.id, key.prefix, key.label, key.owner_id, created, revoked)
+        scopes = " ".join(key.scopes)
+        table.add_row(key.id, key.prefix, key.label, key.owner_id, scopes, created, revoked)
     Console().print(table)
 
 

@@ -1,4 +1,8 @@
-"""`perfusion serve`, `worker` and `migrate`: the processes of a deployment."""
+"""`perfusion serve`, `worker` and `migrate`: the processes of a deployment.
+
+What only one of them needs is imported inside it: a health check every minute must not load a
+web framework, nor a worker.
+"""
 
 import logging
 import os
@@ -8,14 +12,10 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-import uvicorn
 
-import migrations
-from api.app import create_app
-from api.auth import is_loopback
 from api.cli import database
 from api.cli.commands import CommandError
-from service import auth, log, settings, wiring
+from service import auth, log, settings, tracing, wiring
 from service.wiring import Service
 
 # Open requests get this long after a signal; event streams end at once.
@@ -27,8 +27,13 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
 ) -> None:
     """Serve the API and the page; with memory:// as the queue, the worker too."""
+    import uvicorn
+
+    from api.app import create_app
+
     chosen = settings.load()
     log.configure(chosen)
+    send_traces = tracing.configure("perfusion-api")
     database.make_ready(chosen)
     embedded = database.is_embedded(chosen)
     service = wiring.build(chosen)
@@ -56,6 +61,7 @@ def serve(
             raise CommandError("The server did not start; the lines above say why.")
     finally:
         service.close()
+        send_traces()
     if server.lifespan.shutdown_failed:
         # A thread that hangs would keep the process from ending; its job's lease does the rest.
         logging.shutdown()
@@ -83,11 +89,17 @@ def worker(
         )
     from worker import process
 
-    process.run(chosen, queues=names, concurrency=concurrency)
+    send_traces = tracing.configure("perfusion-worker")
+    try:
+        process.run(chosen, queues=names, concurrency=concurrency)
+    finally:
+        send_traces()
 
 
 def migrate() -> None:
     """Bring the database to this release's form; safe to repeat."""
+    import migrations
+
     chosen = settings.load()
     log.configure(chosen)
     migrations.upgrade(chosen.database_url)
@@ -96,6 +108,8 @@ def migrate() -> None:
 
 def _require_key(service: Service, host: str) -> bool:
     """Whether callers need a key; refuses to open the door to a network without one."""
+    from api.auth import is_loopback
+
     chosen = service.settings
     if not is_loopback(host) and chosen.auth == "off":
         raise CommandError(

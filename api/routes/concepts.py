@@ -7,23 +7,35 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
 
 from api import forms, schemas
-from api.dependencies import Caller, ConceptList, OptionalIdempotency, ServiceDep, StateDep
+from api.dependencies import (
+    ConceptList,
+    OptionalIdempotency,
+    Reader,
+    ServiceDep,
+    StateDep,
+    Trainer,
+    crowded,
+    with_blobs,
+)
 from api.files import NOT_MODIFIED, file_answer, file_headers
 from api.openapi import ACCEPTED_HEADERS, CONCEPT_FORM, IMPORT_FORM, headers, refusals
 from service import concepts, uploads
+from service.errors import Unavailable
 from service.views import Answer, to_json
 
 router = APIRouter(tags=["concepts"])
 
 
-async def _concept_form(request: Request, service: ServiceDep, _: Caller) -> forms.ConceptForm:
+async def _concept_form(request: Request, state: StateDep, _: Trainer) -> forms.ConceptForm:
     # After the caller is known: a stranger's upload is not even read.
+    if crowded(state["uploads"]):
+        raise Unavailable("decoders-busy", "Too many uploads wait to be decoded. Try again soon.")
     return await forms.read_concept_form(
-        request, max_picture_bytes=service.settings.max_picture_bytes
+        request, max_picture_bytes=state["service"].settings.max_picture_bytes
     )
 
 
-async def _import_form(request: Request, _: Caller) -> forms.ImportForm:
+async def _import_form(request: Request, _: Trainer) -> forms.ImportForm:
     return await forms.read_import_form(request)
 
 
@@ -40,7 +52,7 @@ async def _import_form(request: Request, _: Caller) -> forms.ImportForm:
 )
 async def create_concept(
     state: StateDep,
-    caller: Caller,
+    caller: Trainer,
     idempotency: OptionalIdempotency,
     form: Annotated[forms.ConceptForm, Depends(_concept_form)],
 ) -> JSONResponse:
@@ -79,11 +91,14 @@ async def create_concept(
     },
     openapi_extra=IMPORT_FORM,
 )
-def import_concept(
-    service: ServiceDep, caller: Caller, form: Annotated[forms.ImportForm, Depends(_import_form)]
+async def import_concept(
+    state: StateDep, caller: Trainer, form: Annotated[forms.ImportForm, Depends(_import_form)]
 ) -> JSONResponse:
     """A file of another base model or covariance is 409, with both fingerprints named."""
-    concept = concepts.import_file(service, caller, data=form.data, name=form.name)
+    concept = await with_blobs(
+        state,
+        lambda: concepts.import_file(state["service"], caller, data=form.data, name=form.name),
+    )
     location = {"Location": f"/concepts/{concept.id}"}
     return JSONResponse(to_json(concept), status_code=201, headers=location)
 
@@ -94,7 +109,7 @@ def import_concept(
     response_model=schemas.ConceptPage,
     responses=refusals(),
 )
-def list_concepts(service: ServiceDep, caller: Caller, query: ConceptList) -> JSONResponse:
+def list_concepts(service: ServiceDep, caller: Reader, query: ConceptList) -> JSONResponse:
     """Newest first."""
     page = concepts.list_page(
         service, caller, limit=query.limit, cursor=query.cursor, status=query.status
@@ -108,7 +123,7 @@ def list_concepts(service: ServiceDep, caller: Caller, query: ConceptList) -> JS
     response_model=schemas.Concept,
     responses=refusals(404),
 )
-def get_concept(service: ServiceDep, caller: Caller, ref: schemas.ConceptRef) -> JSONResponse:
+def get_concept(service: ServiceDep, caller: Reader, ref: schemas.ConceptRef) -> JSONResponse:
     """By id or by name."""
     return JSONResponse(to_json(concepts.get(service, caller, ref=ref)))
 
@@ -120,9 +135,9 @@ def get_concept(service: ServiceDep, caller: Caller, ref: schemas.ConceptRef) ->
     response_class=Response,
     responses={204: {"description": "Gone."}, **refusals(404)},
 )
-def delete_concept(service: ServiceDep, caller: Caller, ref: schemas.ConceptRef) -> Response:
+async def delete_concept(state: StateDep, caller: Trainer, ref: schemas.ConceptRef) -> Response:
     """Its pictures, its file and its row really go; images already generated stay."""
-    concepts.delete(service, caller, ref=ref)
+    await with_blobs(state, lambda: concepts.delete(state["service"], caller, ref=ref))
     return Response(status_code=204)
 
 
@@ -142,14 +157,14 @@ def delete_concept(service: ServiceDep, caller: Caller, ref: schemas.ConceptRef)
         **refusals(404, 409),
     },
 )
-def get_concept_file(
-    service: ServiceDep,
-    caller: Caller,
+async def get_concept_file(
+    state: StateDep,
+    caller: Reader,
     ref: schemas.ConceptRef,
     if_none_match: Annotated[str | None, Header(alias="If-None-Match")] = None,
 ) -> Response:
     """409 while the concept is not ready."""
-    file = concepts.read_file(service, caller, ref=ref)
+    file = await with_blobs(state, lambda: concepts.read_file(state["service"], caller, ref=ref))
     return file_answer(
         file.data,
         media_type="application/octet-stream",

@@ -7,12 +7,11 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from api import events, schemas
-from api.dependencies import Caller, OptionalIdempotency, ServiceDep
+from api.dependencies import Generator, OptionalIdempotency, StateDep
 from api.openapi import ACCEPTED_HEADERS, GENERATE_EXAMPLES, headers, refusals
 from service import generations
 from service.gates import ConceptChoice
 from service.generations import GenerateBody
-from service.views import to_json
 
 router = APIRouter(tags=["generation"])
 
@@ -34,8 +33,8 @@ router = APIRouter(tags=["generation"])
 )
 async def generate(
     request: Request,
-    service: ServiceDep,
-    caller: Caller,
+    state: StateDep,
+    caller: Generator,
     idempotency: OptionalIdempotency,
     body: Annotated[schemas.GenerateRequest, Body(openapi_examples=GENERATE_EXAMPLES)],
     prefer: Annotated[
@@ -46,6 +45,7 @@ async def generate(
 
     The same request with the same seed gives the same pixels on the same machine and settings.
     """
+    service = state["service"]
     answer = await run_in_threadpool(
         generations.request, service, caller, body=_use_case_body(body), idempotency=idempotency
     )
@@ -58,7 +58,7 @@ async def generate(
         job_id = answer.body["job"]["id"]
         job = await events.wait_for_end(request, service, caller, job_id=job_id, seconds=seconds)
         if job is not None:
-            return JSONResponse({"job": to_json(job)}, headers=answer_headers)
+            return JSONResponse({"job": state["links"].to_json(job)}, headers=answer_headers)
     return JSONResponse(answer.body, status_code=202, headers=answer_headers)
 
 

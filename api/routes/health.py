@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 
+import anyio
 import structlog
+from anyio import to_thread
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from api import schemas
-from api.dependencies import Caller, ServiceDep, StateDep
+from api.dependencies import Observer, State, StateDep
 from api.openapi import refusals
 from service import workers
 from service.errors import Unavailable
@@ -18,6 +20,8 @@ log = structlog.get_logger("perfusion.api")
 router = APIRouter(tags=["service"])
 
 _RETRY_SECONDS = 5
+# Longest time that one check may take: whoever asks has no more than a few seconds either.
+_CHECK_SECONDS = 3
 
 
 @router.get(
@@ -37,9 +41,9 @@ async def healthz() -> JSONResponse:
     response_model=schemas.Readiness,
     responses=refusals(503, always=()),
 )
-def readyz(service: ServiceDep) -> JSONResponse:
+async def readyz(state: StateDep) -> JSONResponse:
     """Database, blobs, queue and a live worker; 503 names what is missing. Needs no key."""
-    missing = [name for name, check in _CHECKS.items() if not _passes(name, check, service)]
+    missing = await _missing(state)
     if missing:
         raise Unavailable(
             "not-ready",
@@ -55,8 +59,10 @@ def readyz(service: ServiceDep) -> JSONResponse:
     response_class=PlainTextResponse,
     responses=refusals(always=(401, 403, 429, 503)),
 )
-def metrics(state: StateDep, _: Caller) -> Response:
-    """Requests, jobs by kind and status, open streams, in the text format."""
+def metrics(state: StateDep, _: Observer) -> Response:
+    """Requests, jobs, waiting times, live workers, in the text format. It needs a key of its own
+    scope, `metrics`, because it counts everybody's.
+    """
     return Response(state["metrics"].render(), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -77,9 +83,26 @@ _CHECKS: dict[str, Callable[[Service], None]] = {
 }
 
 
-def _passes(name: str, check: Callable[[Service], None], service: Service) -> bool:
+async def _missing(state: State) -> list[str]:
+    """The checks that do not pass in time, all made at once: some wait for what hangs."""
+    passed: set[str] = set()
+
+    async def check(name: str) -> None:
+        with anyio.move_on_after(_CHECK_SECONDS):
+            if await to_thread.run_sync(
+                _passes, name, state["service"], abandon_on_cancel=True, limiter=state["checks"]
+            ):
+                passed.add(name)
+
+    async with anyio.create_task_group() as group:
+        for name in _CHECKS:
+            group.start_soon(check, name)
+    return [name for name in _CHECKS if name not in passed]
+
+
+def _passes(name: str, service: Service) -> bool:
     try:
-        check(service)
+        _CHECKS[name](service)
     except Exception as error:
         # Whatever a client library raises: here it means one thing, and the log has its name.
         log.debug("readyz.failed", check=name, error=type(error).__name__)

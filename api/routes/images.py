@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
 
-from api.dependencies import Caller, ServiceDep
+from api.dependencies import ImageReader, StateDep, with_blobs
 from api.files import NOT_MODIFIED, file_answer, file_headers
 from api.openapi import refusals
 from service import jobs
@@ -27,15 +27,18 @@ router = APIRouter(tags=["generation"])
         **refusals(404),
     },
 )
-def get_image(
-    service: ServiceDep,
-    caller: Caller,
+async def get_image(
+    state: StateDep,
+    reader: ImageReader,
     id: str,
     if_none_match: Annotated[str | None, Header(alias="If-None-Match")] = None,
 ) -> Response:
-    """An image never changes, so a client may keep it for ever."""
-    image = jobs.read_image(service, caller, image_id=id)
-    return file_answer(
+    """An image never changes, so a client may keep it for ever.
+
+    The `signed_url` of a job's image opens it without a key, for 10 minutes at least.
+    """
+    image = await with_blobs(state, lambda: jobs.read_image(state["service"], reader, image_id=id))
+    answer = file_answer(
         image.data,
         media_type="image/png",
         sha256=image.sha256,
@@ -43,3 +46,6 @@ def get_image(
         if_none_match=if_none_match,
         immutable=True,
     )
+    if reader is None:  # a link is for pages of any origin
+        answer.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return answer

@@ -9,10 +9,9 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from api import events, schemas
-from api.dependencies import Caller, JobList, ServiceDep, StateDep
+from api.dependencies import Canceller, JobList, Reader, StateDep, with_blobs
 from api.openapi import JOB_EVENT, headers, refusals
 from service import jobs
-from service.views import to_json
 
 router = APIRouter(tags=["jobs"])
 
@@ -20,25 +19,26 @@ KEEP_ALIVE_SECONDS = 15
 
 
 @router.get("/jobs", summary="List jobs", response_model=schemas.JobPage, responses=refusals())
-def list_jobs(service: ServiceDep, caller: Caller, query: JobList) -> JSONResponse:
+def list_jobs(state: StateDep, caller: Reader, query: JobList) -> JSONResponse:
     """Newest first."""
     page = jobs.list_page(
-        service,
+        state["service"],
         caller,
         limit=query.limit,
         cursor=query.cursor,
         status=query.status,
         kind=query.kind,
     )
-    return JSONResponse(to_json(page))
+    items = [state["links"].to_json(job) for job in page.items]
+    return JSONResponse({"items": items, "next_cursor": page.next_cursor})
 
 
 @router.get(
     "/jobs/{id}", summary="Look at a job", response_model=schemas.Job, responses=refusals(404)
 )
-def get_job(service: ServiceDep, caller: Caller, id: str) -> JSONResponse:
+def get_job(state: StateDep, caller: Reader, id: str) -> JSONResponse:
     """The job as it is now: its progress, its place in the queue, its images or its error."""
-    return JSONResponse(to_json(jobs.get(service, caller, job_id=id)))
+    return JSONResponse(state["links"].to_json(jobs.get(state["service"], caller, job_id=id)))
 
 
 @router.post(
@@ -48,9 +48,10 @@ def get_job(service: ServiceDep, caller: Caller, id: str) -> JSONResponse:
     response_model=schemas.Job,
     responses=refusals(404, 409),
 )
-def cancel_job(service: ServiceDep, caller: Caller, id: str) -> JSONResponse:
+async def cancel_job(state: StateDep, caller: Canceller, id: str) -> JSONResponse:
     """A queued job ends at once, a running one within a step; a finished one is 409."""
-    return JSONResponse(to_json(jobs.cancel(service, caller, job_id=id)), status_code=202)
+    job = await with_blobs(state, lambda: jobs.cancel(state["service"], caller, job_id=id))
+    return JSONResponse(state["links"].to_json(job), status_code=202)
 
 
 @router.get(
@@ -69,7 +70,7 @@ def cancel_job(service: ServiceDep, caller: Caller, id: str) -> JSONResponse:
 )
 async def follow_job(
     state: StateDep,
-    caller: Caller,
+    caller: Reader,
     id: str,
     last_event_id: Annotated[
         str | None, Header(alias="Last-Event-ID", description="Resume after this event.")
@@ -85,8 +86,8 @@ async def follow_job(
 
     async def stream() -> AsyncIterator[ServerSentEvent]:
         with state["limiter"].stream(caller):
-            async for event in events.follow(service, caller, job=job, last_event_id=seen):
-                yield event
+            async for view in events.follow(service, caller, job=job, last_event_id=seen):
+                yield events.event_of(view, body=state["links"].to_json(view))
 
     return EventSourceResponse(stream(), ping=KEEP_ALIVE_SECONDS)
 
@@ -104,6 +105,7 @@ async def follow_job(
         **refusals(404),
     },
 )
-def get_preview(service: ServiceDep, caller: Caller, id: str) -> Response:
+async def get_preview(state: StateDep, caller: Reader, id: str) -> Response:
     """404 until the first preview is there; it stays as long as its concept."""
-    return Response(jobs.preview(service, caller, job_id=id), media_type="image/png")
+    png = await with_blobs(state, lambda: jobs.preview(state["service"], caller, job_id=id))
+    return Response(png, media_type="image/png")

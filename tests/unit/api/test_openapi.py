@@ -45,7 +45,7 @@ SHAPES: dict[str, set[str]] = {
         "error", "created_at", "started_at", "finished_at",
     },
     "Progress": {"step", "total_steps", "seconds_per_step", "eta_seconds"},
-    "Image": {"id", "url", "seed", "width", "height"},
+    "Image": {"id", "url", "signed_url", "seed", "width", "height"},
     "Problem": {"type", "title", "status", "detail", "instance", "errors", "request_id"},
 }  # fmt: skip
 

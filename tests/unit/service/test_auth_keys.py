@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from service import auth
+from service.auth import Scope
 from service.errors import Invalid, NotFound, Unauthorized
 from service.settings import Settings
 from service.tables import ApiKey
@@ -20,8 +21,10 @@ def test_a_key_opens_its_owners_objects_until_it_is_revoked(service: Service) ->
     key, view = auth.create_key(service, label="laptop")
     assert key.startswith("sk_")
     assert len(key) == 46
-    assert auth.authenticate(service, bearer(key), key_required=True) == view.owner_id
-    assert auth.authenticate(service, f"bearer  {key} ", key_required=False) == view.owner_id
+    assert auth.authenticate(service, bearer(key), key_required=True).owner_id == view.owner_id
+    assert (
+        auth.authenticate(service, f"bearer  {key} ", key_required=False).owner_id == view.owner_id
+    )
     auth.revoke_key(service, view.id)
     with pytest.raises(Unauthorized):
         auth.authenticate(service, bearer(key), key_required=True)
@@ -32,10 +35,13 @@ def test_a_key_opens_its_owners_objects_until_it_is_revoked(service: Service) ->
 def test_two_keys_may_belong_to_one_owner(service: Service) -> None:
     first, view = auth.create_key(service, label="laptop")
     second, _ = auth.create_key(service, label="phone", owner_id=view.owner_id)
-    owners = {auth.authenticate(service, bearer(key), key_required=True) for key in (first, second)}
+    callers = [
+        auth.authenticate(service, bearer(key), key_required=True) for key in (first, second)
+    ]
+    owners = {caller.owner_id for caller in callers}
     assert owners == {view.owner_id}
     auth.revoke_key(service, first[:11])
-    assert auth.authenticate(service, bearer(second), key_required=True) == view.owner_id
+    assert auth.authenticate(service, bearer(second), key_required=True).owner_id == view.owner_id
 
 
 def test_the_database_never_sees_a_key(service: Service) -> None:
@@ -69,7 +75,8 @@ def test_a_key_with_the_same_beginning_opens_nothing(service: Service) -> None:
 
 
 def test_without_a_header_the_caller_is_local_where_no_key_is_required(service: Service) -> None:
-    assert auth.authenticate(service, None, key_required=False) == auth.LOCAL_OWNER
+    local = auth.authenticate(service, None, key_required=False)
+    assert local == auth.Caller(auth.LOCAL_OWNER, auth.ALL_SCOPES)
     with pytest.raises(Unauthorized):
         auth.authenticate(service, None, key_required=True)
 
@@ -102,8 +109,26 @@ def test_the_bootstrap_key_opens_the_local_owners_objects(
     service = make_service(bootstrap_key=key)
     for _ in range(2):
         auth.ensure_bootstrap_key(service)
-    assert auth.authenticate(service, bearer(key), key_required=True) == auth.LOCAL_OWNER
+    bootstrap = auth.authenticate(service, bearer(key), key_required=True)
+    assert bootstrap == auth.Caller(auth.LOCAL_OWNER, auth.ALL_SCOPES)
     assert len(auth.list_keys(service)) == 1
+
+
+def test_a_key_has_the_scopes_that_it_was_made_with(service: Service) -> None:
+    usual, view = auth.create_key(service, label="usual")
+    assert view.scopes == ("read", "generate", "train")
+    assert (
+        auth.authenticate(service, bearer(usual), key_required=True).scopes == auth.DEFAULT_SCOPES
+    )
+    narrow, _ = auth.create_key(service, label="narrow", scopes=[Scope.METRICS])
+    assert auth.authenticate(service, bearer(narrow), key_required=True).scopes == {Scope.METRICS}
+
+
+def test_a_key_of_the_first_release_may_do_what_it_always_might(service: Service) -> None:
+    key, view = auth.create_key(service, label="old")
+    with service.database.write() as session:
+        session.execute(update(ApiKey).where(ApiKey.id == view.id).values(scopes=None))
+    assert auth.authenticate(service, bearer(key), key_required=True).scopes == auth.ALL_SCOPES
 
 
 def test_without_a_bootstrap_key_none_is_made(service: Service) -> None:

@@ -28,13 +28,15 @@ def position(service: Service, job_id: str) -> int | None:
     return jobs.get(service, OWNER, job_id=job_id).queue_position
 
 
-def test_the_queue_position_counts_the_queued_jobs_of_the_same_kind(service: Service) -> None:
+def test_the_queue_position_counts_the_jobs_of_the_same_kind_whose_turn_is_earlier(
+    service: Service,
+) -> None:
     first, drawing, second = submit(service, "a"), draw(service), submit(service, "b")
     other = submit(service, "a", owner_id=STRANGER)
-    assert [position(service, job_id) for job_id in (first, second, drawing)] == [1, 2, 1]
-    assert jobs.get(service, STRANGER, job_id=other).queue_position == 3
+    assert [position(service, job_id) for job_id in (first, second, drawing)] == [1, 3, 1]
+    assert jobs.get(service, STRANGER, job_id=other).queue_position == 2
     claim(service, first)
-    assert [position(service, job_id) for job_id in (first, second)] == [None, 1]
+    assert [position(service, job_id) for job_id in (first, second)] == [None, 2]
 
 
 def test_a_queued_job_is_cancelled_at_once_and_never_claimed(service: Service) -> None:

@@ -26,7 +26,7 @@ from service.errors import Conflict, problem
 from service.generations import GenerateBody
 from service.leases import ClaimedJob, NewImage
 from service.tables import Image, Job, JobEvent
-from service.views import TERMINAL, JobStatus, ProgressView
+from service.views import TERMINAL, JobKind, JobStatus, ProgressView
 from service.wiring import Service
 from tests.unit.service.staging import OWNER, Clock
 
@@ -68,6 +68,11 @@ class LeaseMachine(RuleBasedStateMachine):
     @rule(target=claims, job_id=jobs, worker=st.sampled_from(["w1", "w2"]))
     def claim(self, job_id: str, worker: str) -> Any:
         claimed = leases.claim(self.service, job_id, worker_id=worker)
+        return multiple() if claimed is None else claimed
+
+    @rule(target=claims, worker=st.sampled_from(["w1", "w2"]))
+    def take_the_next(self, worker: str) -> Any:
+        claimed = leases.claim_next(self.service, JobKind.GENERATE, worker_id=worker)
         return multiple() if claimed is None else claimed
 
     @rule(claimed=claims, step=st.integers(0, 5))

@@ -46,7 +46,7 @@ def make_service(tmp_path: Path, migrated: Path) -> Iterator[Callable[..., Servi
         folder = tmp_path / f"data{len(built)}"
         folder.mkdir()
         shutil.copy(migrated, folder / "perfusion.db")
-        quick = {"reconcile_seconds": 0.1, "heartbeat_seconds": 0.1, "lease_seconds": 2}
+        quick = {"reconcile_seconds": 0.1, "heartbeat_seconds": 0.1, "lease_seconds": 4}
         settings = Settings.model_validate({"data_dir": str(folder), **quick, **options})
         service = wiring.build(settings)
         built.append(service)

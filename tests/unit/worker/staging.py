@@ -15,7 +15,7 @@ from service.generations import GenerateBody
 from service.leases import ClaimedJob
 from service.tables import JobEvent
 from service.uploads import UploadedPicture
-from service.views import JobView
+from service.views import JobKind, JobView
 from service.wiring import Service
 
 OWNER = "local"
@@ -82,8 +82,8 @@ def blob_keys(service: Service, prefix: str = "") -> list[str]:
     return sorted(blob.key for blob in service.blobs.list(prefix))
 
 
-def in_thread(run: Callable[[str], None], job_id: str) -> Thread:
-    thread = Thread(target=run, args=(job_id,), daemon=True)
+def in_thread(run: Callable[[JobKind], None], kind: JobKind) -> Thread:
+    thread = Thread(target=run, args=(kind,), daemon=True)
     thread.start()
     return thread
 

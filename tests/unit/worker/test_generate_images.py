@@ -13,7 +13,7 @@ from perfusion_core.concept import Concept
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.strength import beta_from_strength
 from service import jobs
-from service.views import JobStatus
+from service.views import JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import OWNER, accept_generation, add_concept, in_thread, look_at
 from worker.parts import Parts
@@ -22,7 +22,7 @@ from worker.runner import Runner
 
 def generated(service: Service, parts: Parts, prompt: str, **options: Any) -> list[bytes]:
     job_id = accept_generation(service, prompt, **options)
-    Runner(parts).run(job_id)
+    Runner(parts).run(JobKind.GENERATE)
     job = look_at(service, job_id)
     assert job.status is JobStatus.SUCCEEDED, job.error
     return [jobs.read_image(service, OWNER, image_id=image.id).data for image in job.images]
@@ -96,7 +96,7 @@ def test_the_perfusion_chunk_holds_all_that_the_image_depends_on(
 
 def test_jobs_side_by_side_share_batches_and_all_succeed(service: Service, parts: Parts) -> None:
     job_ids = [accept_generation(service, f"a photo of {n} dogs", seed=n) for n in range(5)]
-    threads = [in_thread(Runner(parts).run, job_id) for job_id in job_ids]
+    threads = [in_thread(Runner(parts).run, JobKind.GENERATE) for _ in job_ids]
     for thread in threads:
         thread.join(60)
     together = [look_at(service, job_id) for job_id in job_ids]

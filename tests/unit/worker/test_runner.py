@@ -28,6 +28,7 @@ from tests.unit.worker.staging import (
     look_at,
     wait_until,
 )
+from worker import runner as runner_module
 from worker.parts import Parts
 from worker.pulse import Pulse
 from worker.runner import Runner, Work
@@ -65,24 +66,24 @@ def test_a_job_ends_exactly_once_and_a_double_message_is_ignored(
 ) -> None:
     job_id = accept_generation(service)
     runner = Runner(parts)
-    threads = [in_thread(runner.run, job_id) for _ in range(4)]
+    threads = [in_thread(runner.run, JobKind.GENERATE) for _ in range(4)]
     for thread in threads:
         thread.join(60)
-    runner.run(job_id)
+    runner.run(JobKind.GENERATE)
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
     assert events(service, job_id) == [("queued", 0), ("running", 1), ("succeeded", 1)]
     assert len(look_at(service, job_id).images) == 1
 
 
-def test_a_message_about_no_job_is_ignored(parts: Parts) -> None:
-    Runner(parts).run("")
-    Runner(parts).run("job_of_another_database")
+def test_a_message_without_a_job_is_ignored(parts: Parts) -> None:
+    for kind in JobKind:
+        Runner(parts).run(kind)
 
 
 def test_a_job_cancelled_before_it_starts_is_never_claimed(service: Service, parts: Parts) -> None:
     job_id = accept_training(service)
     jobs.cancel(service, OWNER, job_id=job_id)
-    Runner(parts).run(job_id)
+    Runner(parts).run(JobKind.TRAIN)
     assert events(service, job_id) == [("queued", 0), ("cancelled", 0)]
 
 
@@ -94,7 +95,7 @@ def test_a_running_job_is_cancelled_within_a_step(
         job_id = accept_training(service, max_train_steps=5000)
     else:
         job_id = accept_generation(service, num_inference_steps=200, num_images=8)
-    thread = in_thread(Runner(parts).run, job_id)
+    thread = in_thread(Runner(parts).run, kind)
     wait_until(lambda: look_at(service, job_id).progress.step > 0)
     jobs.cancel(service, OWNER, job_id=job_id)
     asked_at = time.monotonic()
@@ -115,7 +116,7 @@ def test_a_result_that_comes_with_a_cancellation_is_not_kept(
 
     released = Event()
     released.set()
-    runner_of(parts, works_until(released, result=result)).run(job_id)
+    runner_of(parts, works_until(released, result=result)).run(JobKind.GENERATE)
     assert look_at(service, job_id).status is JobStatus.CANCELLED
 
 
@@ -124,15 +125,17 @@ def test_a_lost_lease_discards_the_work_and_the_job_ends_elsewhere(
 ) -> None:
     job_id = accept_generation(service)
     released = Event()
-    zombie = runner_of(make_parts(), works_until(released, result=lambda _: True))
-    thread = in_thread(zombie.run, job_id)
+    parts = make_parts()
+    zombie = runner_of(parts, works_until(released, result=lambda _: True))
+    thread = in_thread(zombie.run, JobKind.GENERATE)
     wait_until(lambda: bool(blob_keys(service, blobs.job_prefix(job_id))))
+    parts.draining.set()  # or it would take the job again itself
     # What the reconciler does once a lease has run out.
     assert reconciler.orphans_at_start(service) == 1
     thread.join(30)
     assert blob_keys(service, blobs.job_prefix(job_id)) == []
     assert look_at(service, job_id).status is JobStatus.QUEUED
-    Runner(make_parts()).run(job_id)
+    Runner(make_parts()).run(JobKind.GENERATE)
     assert [status for status, _ in events(service, job_id)] == [
         "queued",
         "running",
@@ -146,7 +149,9 @@ def test_a_lost_lease_discards_the_work_and_the_job_ends_elsewhere(
 def test_a_job_keeps_its_lease_for_as_long_as_it_works(service: Service, parts: Parts) -> None:
     job_id = accept_generation(service)
     released = Event()
-    thread = in_thread(runner_of(parts, works_until(released, result=lambda _: True)).run, job_id)
+    thread = in_thread(
+        runner_of(parts, works_until(released, result=lambda _: True)).run, JobKind.GENERATE
+    )
     beyond = time.monotonic() + 1.5 * service.settings.lease_seconds
     while time.monotonic() < beyond:
         assert reconciler.reconcile(service).requeued == 0
@@ -163,7 +168,7 @@ def test_a_damaged_concept_file_is_a_named_problem(
     key = add_concept(service, concept)
     job_id = accept_generation(service, "a photo of a <rex>")
     service.blobs.put(key, b"not what it was")
-    Runner(parts).run(job_id)
+    Runner(parts).run(JobKind.GENERATE)
     job = look_at(service, job_id)
     assert job.status is JobStatus.FAILED
     assert job.error is not None
@@ -177,7 +182,7 @@ def test_a_concept_that_was_deleted_meanwhile_is_a_named_problem(
     key = add_concept(service, concept)
     job_id = accept_generation(service, "a photo of a <rex>")
     service.blobs.delete(key)
-    Runner(parts).run(job_id)
+    Runner(parts).run(JobKind.GENERATE)
     error = look_at(service, job_id).error
     assert error is not None
     assert error["type"] == "/problems/file-gone"
@@ -187,7 +192,9 @@ def test_an_error_of_the_method_reaches_the_owner_in_its_own_words(
     service: Service, parts: Parts
 ) -> None:
     job_id = accept_training(service)
-    runner_of(parts, failing(TrainingDiverged("Try a learning_rate below 0.03."))).run(job_id)
+    runner_of(parts, failing(TrainingDiverged("Try a learning_rate below 0.03."))).run(
+        JobKind.TRAIN
+    )
     assert look_at(service, job_id).error == {
         "type": "/problems/training-diverged",
         "title": "Training diverged",
@@ -200,7 +207,7 @@ def test_an_unexpected_error_shows_only_an_id_whose_trace_is_in_the_log(
 ) -> None:
     job_id = accept_generation(service)
     with capture_logs() as lines:
-        runner_of(parts, failing(ZeroDivisionError("secret detail"))).run(job_id)
+        runner_of(parts, failing(ZeroDivisionError("secret detail"))).run(JobKind.GENERATE)
     job = look_at(service, job_id)
     assert job.status is JobStatus.FAILED
     assert job.error is not None
@@ -225,25 +232,30 @@ def test_a_job_that_takes_its_worker_down_fails_after_its_attempts(service: Serv
 
 
 def test_a_store_that_is_away_sends_the_job_back_without_spending_an_attempt(
-    service: Service, parts: Parts
+    service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(runner_module, "_FAULT_DELAY_SECONDS", 0.05)
     job_id = accept_generation(service)
     folder = Path(service.settings.data_dir) / "blobs"
     shutil.rmtree(folder, ignore_errors=True)
     folder.write_text("in the way")
-    for _ in range(service.settings.max_attempts + 1):
-        Runner(parts).run(job_id)
-        assert look_at(service, job_id).status is JobStatus.QUEUED
+
+    def attempts() -> int:
+        Runner(parts).run(JobKind.GENERATE)  # nothing, until the job has rested
+        return look_at(service, job_id).attempt
+
+    wait_until(lambda: attempts() > service.settings.max_attempts)
+    assert look_at(service, job_id).status is JobStatus.QUEUED
     folder.unlink()
-    Runner(parts).run(job_id)
+    wait_until(lambda: attempts() > 0 and look_at(service, job_id).finished)
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
 
 
 def test_a_broken_device_ends_the_claims_of_this_process(service: Service, parts: Parts) -> None:
     first, second = accept_generation(service), accept_generation(service)
     broken = RuntimeError("CUDA error: an illegal memory access was encountered")
-    runner_of(parts, failing(broken)).run(first)
-    Runner(parts).run(second)
+    runner_of(parts, failing(broken)).run(JobKind.GENERATE)
+    Runner(parts).run(JobKind.GENERATE)
     assert parts.broken.is_set()
     assert look_at(service, first).status is JobStatus.QUEUED
     assert events(service, second) == [("queued", 0)]
@@ -252,7 +264,7 @@ def test_a_broken_device_ends_the_claims_of_this_process(service: Service, parts
 def test_a_draining_worker_claims_nothing(service: Service, parts: Parts) -> None:
     job_id = accept_generation(service)
     parts.draining.set()
-    Runner(parts).run(job_id)
+    Runner(parts).run(JobKind.GENERATE)
     assert events(service, job_id) == [("queued", 0)]
 
 
@@ -266,7 +278,7 @@ def test_a_base_model_that_cannot_be_loaded_leaves_jobs_in_the_queue(
     job_id = accept_generation(service)
     with capture_logs() as lines:
         parts.resident.start()
-        Runner(parts).run(job_id)
+        Runner(parts).run(JobKind.GENERATE)
         parts.resident.stop()
     assert look_at(service, job_id).status is JobStatus.QUEUED
     assert "no/such-folder" in (parts.resident.problem or "")

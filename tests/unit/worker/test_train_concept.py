@@ -12,7 +12,7 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from service import blobs, concepts, jobs
 from service.blobs import BlobNotFound
-from service.views import ConceptStatus, JobStatus
+from service.views import ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import (
     OWNER,
@@ -32,7 +32,7 @@ def trained_file(service: Service, name: str = "rex") -> bytes:
 
 
 def drain_after(service: Service, parts: Parts, job_id: str, *, steps: int) -> Thread:
-    thread = in_thread(Runner(parts).run, job_id)
+    thread = in_thread(Runner(parts).run, JobKind.TRAIN)
     wait_until(lambda: look_at(service, job_id).progress.step >= steps)
     parts.draining.set()
     thread.join(60)
@@ -43,7 +43,7 @@ def test_a_training_ends_with_a_ready_concept_and_its_file(
     service: Service, parts: Parts, base: BaseModel
 ) -> None:
     job_id = accept_training(service, max_train_steps=4)
-    Runner(parts).run(job_id)
+    Runner(parts).run(JobKind.TRAIN)
     job = look_at(service, job_id)
     assert (job.status, job.progress.step, job.progress.total_steps) == (JobStatus.SUCCEEDED, 4, 4)
     view = concepts.get(service, OWNER, ref="rex")
@@ -59,8 +59,8 @@ def test_a_training_ends_with_a_ready_concept_and_its_file(
 def test_a_drained_training_goes_on_from_its_state_and_ends_with_the_same_concept(
     service: Service, make_parts: Callable[[], Parts]
 ) -> None:
-    whole = accept_training(service, name="whole", max_train_steps=16)
-    Runner(make_parts()).run(whole)
+    accept_training(service, name="whole", max_train_steps=16)
+    Runner(make_parts()).run(JobKind.TRAIN)
     job_id = accept_training(service, name="interrupted", max_train_steps=16)
     drain_after(service, make_parts(), job_id, steps=3)
     drained = look_at(service, job_id)
@@ -68,7 +68,7 @@ def test_a_drained_training_goes_on_from_its_state_and_ends_with_the_same_concep
     assert drained.progress.step < 16
     assert service.blobs.get(blobs.state_key(job_id))
     second = make_parts()
-    Runner(second).run(job_id)
+    Runner(second).run(JobKind.TRAIN)
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
     interrupted = Concept.from_bytes(trained_file(service, "interrupted"))
     expected = Concept.from_bytes(trained_file(service, "whole"))
@@ -97,7 +97,7 @@ def test_the_state_is_saved_now_and_then_while_training(
     parts.resident.start()
     parts.engine.start()
     job_id = accept_training(service, max_train_steps=5000)
-    thread = in_thread(Runner(parts).run, job_id)
+    thread = in_thread(Runner(parts).run, JobKind.TRAIN)
     wait_until(lambda: blobs.state_key(job_id) in blob_keys(service))
     jobs.cancel(service, OWNER, job_id=job_id)
     thread.join(60)
@@ -110,13 +110,13 @@ def test_a_state_that_cannot_be_used_costs_time_but_not_the_job(
 ) -> None:
     job_id = accept_training(service)
     service.blobs.put(blobs.state_key(job_id), b"of another release")
-    Runner(parts).run(job_id)
+    Runner(parts).run(JobKind.TRAIN)
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
 
 
 def test_a_preview_shows_the_concept_while_it_is_trained(service: Service, parts: Parts) -> None:
     job_id = accept_training(service, max_train_steps=5000, train_batch_size=8)
-    thread = in_thread(Runner(parts).run, job_id)
+    thread = in_thread(Runner(parts).run, JobKind.TRAIN)
     wait_until(lambda: blobs.preview_key(job_id) in blob_keys(service), timeout_seconds=120)
     file = jobs.preview(service, OWNER, job_id=job_id)
     jobs.cancel(service, OWNER, job_id=job_id)
@@ -129,7 +129,7 @@ def test_a_picture_that_is_gone_is_a_named_problem(service: Service, parts: Part
     concept_id = look_at(service, job_id).concept_id
     assert concept_id is not None
     service.blobs.delete(blobs.picture_key(concept_id, 0))
-    Runner(parts).run(job_id)
+    Runner(parts).run(JobKind.TRAIN)
     error = look_at(service, job_id).error
     assert error is not None
     assert error["type"] == "/problems/file-gone"
@@ -145,5 +145,5 @@ def test_alpha_serves_as_the_mask_through_the_whole_chain(service: Service, part
     file = io.BytesIO()
     picture.save(file, "PNG")
     service.blobs.put(blobs.picture_key(concept_id, 0), file.getvalue())
-    Runner(parts).run(job_id)
+    Runner(parts).run(JobKind.TRAIN)
     assert concepts.get(service, OWNER, ref="rex").mask_source == "alpha"

@@ -1,0 +1,34 @@
+"""`perfusion health`: whether this machine's worker is alive, for a container's health check."""
+
+import socket
+from typing import Annotated
+
+import typer
+
+from api.cli.commands import CommandError
+from service import settings, wiring, workers
+
+
+def health(
+    queues: Annotated[
+        str, typer.Option(help="The worker's own queues: generate, train or both, with a comma.")
+    ] = "generate,train",
+) -> None:
+    """Exit with 0 if a worker of this machine, on just these queues, gave a sign of life lately.
+
+    A worker that loads its base model, hangs, or has lost the database gives none.
+    """
+    wanted = {name.strip() for name in queues.split(",")}
+    service = wiring.build(settings.load())
+    try:
+        live = workers.live(service)
+    finally:
+        service.close()
+    # A worker's id begins with the name of its machine, which in a container is the container's.
+    here = f"{socket.gethostname()}-"
+    own = [
+        worker.id for worker in live if worker.id.startswith(here) and {*worker.queues} == wanted
+    ]
+    if not own:
+        raise CommandError(f"No worker of {here.rstrip('-')} on {queues} is alive.")
+    typer.echo(", ".join(own))

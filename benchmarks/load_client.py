@@ -1,0 +1,100 @@
+"""A client that sends requests at a constant rate and measures how long each takes.
+
+The rate does not give way to a slow server: a request that is due is sent on another connection,
+and its time counts from the moment when it was due. A client that waits for answers before it
+goes on would not see the waiting. Plain HTTP/1.1 over asyncio, because both sides share the cores.
+"""
+
+import asyncio
+import gc
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_MAX_CONNECTIONS = 256
+
+
+@dataclass
+class Measured:
+    """What came back: seconds of the accepted requests, and the number of every status."""
+
+    seconds: list[float] = field(default_factory=list)
+    statuses: dict[int, int] = field(default_factory=dict)
+
+    def milliseconds(self, percent: float) -> float:
+        """The percentile of the accepted requests."""
+        ordered = sorted(self.seconds)
+        return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+def run(
+    port: int,
+    *,
+    path: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    per_second: float,
+    seconds: float,
+) -> Measured:
+    """POST `body` to `path` on this machine, `per_second` times a second."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    lines = f"Host: 127.0.0.1:{port}\r\nContent-Length: {len(body)}\r\n{lines}"
+    head = f"POST {path} HTTP/1.1\r\n{lines}\r\n"
+    load = _Load(port, head.encode() + body)
+    gc.disable()
+    try:
+        return asyncio.run(load.run(per_second=per_second, seconds=seconds))
+    finally:
+        gc.enable()
+
+
+class _Load:
+    def __init__(self, port: int, request: bytes) -> None:
+        self._port = port
+        self._request = request
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._open = 0
+        self._measured = Measured()
+
+    async def run(self, *, per_second: float, seconds: float) -> Measured:
+        begun = time.perf_counter()
+        tasks = []
+        for k in range(int(per_second * seconds)):
+            due = begun + k / per_second
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            tasks.append(asyncio.create_task(self._one(due)))
+        await asyncio.gather(*tasks)
+        for _, writer in self._idle:
+            writer.close()
+        return self._measured
+
+    async def _one(self, due: float) -> None:
+        while True:
+            reader, writer = await self._connection()
+            writer.write(self._request)
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+                break
+            except (asyncio.IncompleteReadError, ConnectionError):
+                # It had rested longer than the server keeps it.
+                self._open -= 1
+                writer.close()
+        length = next(
+            int(line.split(b":")[1])
+            for line in head.lower().split(b"\r\n")
+            if line.startswith(b"content-length:")
+        )
+        await reader.readexactly(length)
+        status = int(head[9:12])
+        self._measured.statuses[status] = self._measured.statuses.get(status, 0) + 1
+        if status < 300:
+            self._measured.seconds.append(time.perf_counter() - due)
+        self._idle.append((reader, writer))
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._idle:
+            return self._idle.pop()
+        self._open += 1
+        if self._open > _MAX_CONNECTIONS:
+            raise SystemExit(f"{_MAX_CONNECTIONS} requests wait for an answer: it is overloaded.")
+        return await asyncio.open_connection("127.0.0.1", self._port)

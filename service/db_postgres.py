@@ -1,0 +1,38 @@
+"""A connection to PostgreSQL that gives up on a server which is there but says nothing.
+
+A stopped process, or one that waits for its disk, keeps its sockets open: the kernel answers for
+it, so neither keep-alives nor the server's own limits end the wait.
+"""
+
+import time
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+import psycopg
+
+SILENCE_SECONDS = 10.0
+T = TypeVar("T")
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """A connection each of whose exchanges ends within `SILENCE_SECONDS`, or ends it."""
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
+        """Exchange data with the server."""
+        return super().wait(self._in_time(gen), *args, **options)
+
+    def _in_time(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        """Pass everything through; the driver looks in ten times a second while it waits."""
+        give_up_at = time.monotonic() + SILENCE_SECONDS
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() > give_up_at:
+                    # Half of an exchange is under way; the connection can be of no use any more.
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError("the server did not answer in time")
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            result: T = end.value
+            return result

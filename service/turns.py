@@ -1,0 +1,72 @@
+"""Whose job is next. Owners take turns, so that a thousand jobs of one do not starve another's one.
+
+Each job gets a turn when it is accepted: one after its owner's last waiting or running job of the
+kind, but not before the turn that is being served now. The lowest turn goes first. So the jobs of
+one owner stay in order, those of several alternate, and who comes back after a while has neither
+saved up turns nor fallen behind. (Queueing networks call this start-time fair queueing.)
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ScalarSelect, bindparam, func, or_, select
+from sqlalchemy.orm import Session, aliased
+
+from service.tables import Job
+from service.views import JobKind, JobStatus
+
+_ACTIVE = (JobStatus.QUEUED, JobStatus.RUNNING)
+_OWN, _KIND = Job.owner_id == bindparam("owner"), Job.kind == bindparam("kind")
+# One statement, made once: it is part of every request that is accepted.
+_PLACE = select(
+    select(func.count()).where(_OWN, Job.status == JobStatus.QUEUED).label("waiting"),
+    select(func.max(Job.turn)).where(_OWN, Job.status.in_(_ACTIVE), _KIND).label("own"),
+    select(func.max(Job.turn)).where(_KIND, Job.status == JobStatus.RUNNING).label("runs"),
+    select(func.min(Job.turn)).where(_KIND, Job.status == JobStatus.QUEUED).label("waits"),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a new job goes, and how many of its owner's wait already, of both kinds."""
+
+    turn: int
+    waiting: int
+
+
+def place(session: Session, owner_id: str, *, kind: JobKind) -> Place:
+    """Return where a job goes that this owner has just sent."""
+    row = session.execute(_PLACE, {"owner": owner_id, "kind": kind}).one()
+    # What is being served now: the latest turn that runs, or else the first that waits.
+    served = next((turn for turn in (row.runs, row.waits) if turn is not None), 0)
+    turn = served if row.own is None else max(served, row.own + 1)
+    return Place(turn=turn, waiting=row.waiting)
+
+
+def next_job(kind: JobKind, *, now: datetime, most_running: int) -> ScalarSelect[str]:
+    """Return a query of the id of the job whose turn it is, passing by what others claim now.
+
+    An owner who has `most_running` jobs running waits until one of them ends. Claims of the same
+    moment do not see each other, so that number may be passed by one or two.
+    """
+    other = aliased(Job)
+    running = (
+        select(func.count())
+        .where(other.owner_id == Job.owner_id, other.status == JobStatus.RUNNING)
+        .correlate(Job)
+        .scalar_subquery()
+    )
+    return (
+        select(Job.id)
+        .where(
+            Job.kind == kind,
+            Job.status == JobStatus.QUEUED,
+            Job.cancel_requested_at.is_(None),
+            or_(Job.not_before.is_(None), Job.not_before <= now),
+            running < most_running,
+        )
+        .order_by(Job.turn, Job.created_at, Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )

@@ -1,0 +1,142 @@
+"""What must be true once the dust has settled, read from the audit, the rows and the blobs."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service import collector
+from service.blobs import preview_key
+from service.tables import Concept, IdempotencyKey, Image, Job, JobEvent, Picture
+from service.views import TERMINAL, ConceptStatus, JobKind, JobStatus
+from service.wiring import Service
+from tests.chaos.orders import Order
+
+_TERMINAL = {status.value for status in TERMINAL}
+
+
+def violations(service: Service, *, orders: Sequence[Order], journal: Path) -> list[str]:
+    """Return every broken promise as a sentence; none is what we want."""
+    found: list[str] = []
+    with service.database.read() as session:
+        found += _one_end(session)
+        found += _one_result(session, service, _successes(journal))
+        found += _what_was_said(session, orders)
+        found += _no_orphan_rows(session)
+    collector.collect(service, grace=timedelta(0))
+    with service.database.read() as session:
+        found += _no_orphan_blobs(session, service)
+    return found
+
+
+def _one_end(session: Session) -> list[str]:
+    """Every job ends once; its audit is an unbroken chain, and says what the row says."""
+    found = []
+    events: dict[str, list[JobEvent]] = defaultdict(list)
+    for event in session.scalars(select(JobEvent).order_by(JobEvent.id)):
+        events[event.job_id].append(event)
+    for job in session.scalars(select(Job)):
+        chain = events[job.id]
+        ends = [event.to_status for event in chain if event.to_status in _TERMINAL]
+        if len(ends) != 1 or chain[-1].to_status != job.status.value:
+            found.append(f"{job.id} is {job.status.value} and ended as {ends}")
+        said = [None, *(event.to_status for event in chain)]
+        if [event.from_status for event in chain] != said[:-1]:
+            found.append(f"{job.id} has a broken audit: {said}")
+        claims = [event.attempt for event in chain if event.to_status == "running"]
+        if claims != list(range(1, len(claims) + 1)) or job.attempt != len(claims):
+            found.append(f"{job.id} was claimed as {claims}")
+        if job.status is JobStatus.FAILED:
+            found.append(f"{job.id} failed: {job.error}")
+    return found
+
+
+def _one_result(session: Session, service: Service, told: dict[str, list[int]]) -> list[str]:
+    """A job that succeeded has one result, that of its last attempt; others have none."""
+    found = []
+    results: dict[str, list[str]] = defaultdict(list)
+    for image in session.scalars(select(Image)):
+        results[image.job_id].append(image.blob_key)
+    for concept in session.scalars(select(Concept).where(Concept.status == ConceptStatus.READY)):
+        results[str(concept.job_id)].append(str(concept.blob_key))
+    for job in session.scalars(select(Job)):
+        name = "0.png" if job.kind is JobKind.GENERATE else "concept.safetensors"
+        won = job.status is JobStatus.SUCCEEDED
+        expected = [f"jobs/{job.id}/{job.attempt}/{name}"] if won else []
+        if results[job.id] != expected:
+            found.append(f"{job.id} should have the results {expected}, not {results[job.id]}")
+        for key in results[job.id]:
+            if service.blobs.get(key) != key.encode():
+                found.append(f"{job.id} shows the bytes of another attempt")
+        # An attempt that died between its success and its note has written nothing: no proof.
+        if set(told.get(job.id, [])) - ({job.attempt} if won else set()):
+            found.append(
+                f"{job.id}: attempts {told[job.id]} were told of success, {job.attempt} ran"
+            )
+    return found
+
+
+def _what_was_said(session: Session, orders: Sequence[Order]) -> list[str]:
+    """Each key made one job, which is there; what was said to be cancelled is."""
+    found = []
+    status_of = {job.id: job.status for job in session.scalars(select(Job))}
+    for order in orders:
+        if len(order.job_ids) != 1:
+            found.append(f"{order.key} has the jobs {sorted(order.job_ids)}")
+        for job_id in order.job_ids:
+            if job_id not in status_of:
+                found.append(f"{order.key} was accepted and is lost")
+            elif order.cancelled and status_of[job_id] is not JobStatus.CANCELLED:
+                found.append(f"{job_id} was cancelled and is {status_of[job_id].value}")
+    if len(status_of) != len(orders):
+        found.append(f"{len(orders)} orders made {len(status_of)} jobs")
+    return found
+
+
+def _no_orphan_rows(session: Session) -> list[str]:
+    jobs = {job.id: job for job in session.scalars(select(Job))}
+    concepts = {concept.id for concept in session.scalars(select(Concept))}
+    found = [
+        f"the image {image.id} belongs to no job that succeeded"
+        for image in session.scalars(select(Image))
+        if image.job_id not in jobs or jobs[image.job_id].status is not JobStatus.SUCCEEDED
+    ]
+    found += [
+        f"the concept {concept.id} belongs to no job"
+        for concept in session.scalars(select(Concept))
+        if concept.job_id not in jobs or concept.status is ConceptStatus.TRAINING
+    ]
+    found += [
+        f"a picture of {picture.concept_id} belongs to no concept"
+        for picture in session.scalars(select(Picture))
+        if picture.concept_id not in concepts
+    ]
+    locations = Counter(key.location for key in session.scalars(select(IdempotencyKey)))
+    found += [
+        f"{count} keys lead to {location}"
+        for location, count in locations.items()
+        if count != 1 or location.removeprefix("/jobs/") not in jobs
+    ]
+    return found
+
+
+def _no_orphan_blobs(session: Session, service: Service) -> list[str]:
+    named = set(session.scalars(select(Image.blob_key)))
+    named |= {key for key in session.scalars(select(Concept.blob_key)) if key}
+    named |= set(session.scalars(select(Picture.blob_key)))
+    named |= {preview_key(job_id) for job_id in session.scalars(select(Job.id))}
+    there = {blob.key for blob in service.blobs.list()}
+    found = [f"the blob {key} belongs to no row" for key in sorted(there - named)]
+    missing = {key for key in named - there if not key.endswith("preview.png")}
+    return found + [f"the blob {key} is missing" for key in sorted(missing)]
+
+
+def _successes(journal: Path) -> dict[str, list[int]]:
+    told: dict[str, list[int]] = defaultdict(list)
+    for line in journal.read_text().splitlines() if journal.exists() else []:
+        job_id, attempt = line.split()
+        told[job_id].append(int(attempt))
+    return told

@@ -1,0 +1,36 @@
+"""A store that is full while a flag lies in a file. What is there can still be read and deleted."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from service import wiring
+from service.blobs import Blobs, unavailable
+from service.settings import Settings
+
+FLAG = "CHAOS_DISK_IS_FULL"
+
+
+class MayBeFull:
+    """Passes everything on to real blobs, but for writes to a full disk."""
+
+    def __init__(self, blobs: Blobs, flag: Path) -> None:
+        self._blobs = blobs
+        self._flag = flag
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("put", "put_new") and self._flag.exists():
+            raise unavailable()
+        return getattr(self._blobs, name)
+
+
+def install() -> None:
+    """Make every service of this process use such a store."""
+    connect = wiring._connect_blobs
+    flag = Path(os.environ[FLAG])
+
+    def connect_with_limit(settings: Settings) -> Blobs:
+        blobs: Any = MayBeFull(connect(settings), flag)
+        return blobs  # type: ignore[no-any-return]
+
+    wiring._connect_blobs = connect_with_limit

@@ -1,0 +1,121 @@
+"""What goes wrong. Each fault is one function of the stage; a seed decides their order."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.integration.deployment import Api
+from tests.integration.processes import Process
+from tests.integration.servers import Servers
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything that can be hurt."""
+
+    servers: Servers
+    apis: list[Api]
+    workers: list[Process]
+    disk_is_full: Path
+    database_url: str
+    lease_seconds: float
+    choose: random.Random
+
+    def running_on(self, worker: Process) -> list[tuple[str, int]]:
+        """The jobs that this worker runs, and in which attempt."""
+        with self.servers.postgres.connect(self.database_url) as connection:
+            rows = connection.execute(
+                "SELECT id, attempt FROM jobs WHERE status = 'running' AND worker_id LIKE %s",
+                (f"%-{worker.pid}-%",),
+            )
+            return [(str(row[0]), int(row[1])) for row in rows]
+
+    def taken_over(self, jobs: list[tuple[str, int]]) -> bool:
+        """Whether one of the jobs runs in a later attempt by now."""
+        with self.servers.postgres.connect(self.database_url) as connection:
+            rows = connection.execute(
+                "SELECT id, attempt FROM jobs WHERE id = ANY(%s) AND status = 'running'",
+                ([job_id for job_id, _ in jobs],),
+            )
+            return any(attempt > dict(jobs)[job_id] for job_id, attempt in rows)
+
+
+def kill_a_worker(stage: Stage) -> None:
+    worker = stage.choose.choice(stage.workers)
+    _until(lambda: bool(stage.running_on(worker)), seconds=3)
+    worker.kill()
+    time.sleep(stage.choose.uniform(0, 1))
+    worker.start()
+
+
+def kill_an_api(stage: Stage) -> None:
+    api = stage.choose.choice(stage.apis)
+    api.process.kill()
+    time.sleep(stage.choose.uniform(0, 1))
+    api.process.start()
+
+
+def wipe_redis(stage: Stage) -> None:
+    stage.servers.redis.process.kill()
+    time.sleep(stage.choose.uniform(0, 1))
+    stage.servers.redis.start()
+
+
+def freeze_redis(stage: Stage) -> None:
+    _freeze(stage.servers.redis.process, seconds=stage.choose.uniform(2, 4))
+
+
+def freeze_s3(stage: Stage) -> None:
+    _freeze(stage.servers.s3.process, seconds=stage.choose.uniform(2, 4))
+
+
+def restart_postgres(stage: Stage) -> None:
+    stage.servers.postgres.restart_immediately()
+
+
+def wake_a_zombie(stage: Stage) -> None:
+    """Freeze a worker until its jobs are somebody else's, then let it go on as if nothing was."""
+    worker = stage.choose.choice(stage.workers)
+    _until(lambda: bool(stage.running_on(worker)), seconds=3)
+    jobs = stage.running_on(worker)
+    worker.freeze()
+    try:
+        _until(lambda: stage.taken_over(jobs), seconds=stage.lease_seconds + 3)
+    finally:
+        worker.thaw()
+
+
+def fill_the_disk(stage: Stage) -> None:
+    stage.disk_is_full.touch()
+    time.sleep(stage.choose.uniform(1, 3))
+    stage.disk_is_full.unlink()
+
+
+Fault = Callable[[Stage], None]
+# Repeated idempotency keys and cancellations are the clients' part, in orders.py.
+FAULTS: tuple[Fault, ...] = (
+    kill_a_worker,
+    kill_an_api,
+    wipe_redis,
+    freeze_redis,
+    freeze_s3,
+    restart_postgres,
+    wake_a_zombie,
+    fill_the_disk,
+)
+
+
+def _freeze(process: Process, *, seconds: float) -> None:
+    process.freeze()
+    try:
+        time.sleep(seconds)
+    finally:
+        process.thaw()
+
+
+def _until(true: Callable[[], bool], *, seconds: float) -> None:
+    give_up_at = time.monotonic() + seconds
+    while not true() and time.monotonic() < give_up_at:
+        time.sleep(0.05)

@@ -1,0 +1,145 @@
+"""A real worker whose jobs only sleep: no torch, and everything else is the product's own code.
+
+Queue, slots, claims, heartbeats, blobs, fenced ends, repairs and the drain are those of
+`perfusion worker`. Work takes one step for each step that the job asks for.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
+from typing import Any
+
+from service import blobs, leases, log, settings, wiring
+from service.blobs import BlobNotFound
+from service.claims import ClaimedJob, NewImage, TrainedConcept
+from service.tables import Job
+from service.views import JobKind
+from tests.chaos import disk
+from worker import process
+from worker.device import Turns
+from worker.embedded import Embedded
+from worker.errors import Draining
+from worker.parts import Parts, new_worker_id
+from worker.pulse import Pulse
+
+JOURNAL = "CHAOS_JOURNAL"
+MUTANT = "CHAOS_WITHOUT_LEASE_TOKEN"
+STEP_SECONDS = 0.1
+SLOTS = {JobKind.GENERATE.value: 4, JobKind.TRAIN.value: 1}
+
+
+class Loaded:
+    """Stands where a base model is resident: it is always there."""
+
+    loaded = True
+    problem = None
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def wait(self) -> bool:
+        return True
+
+    def base(self) -> Any:
+        return SimpleNamespace(device="none")
+
+
+def generate(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
+    steps = claimed.payload["config"]["num_inference_steps"]
+    for step in range(steps):
+        pulse.check()
+        time.sleep(STEP_SECONDS)
+        pulse.report(step + 1, steps)
+    pulse.check()
+    images = []
+    for index, seed in enumerate(claimed.payload["seeds"]):
+        key = f"{blobs.attempt_prefix(claimed.id, claimed.attempt)}{index}.png"
+        parts.service.blobs.put_new(key, key.encode())
+        images.append(
+            NewImage(index=index, seed=seed, width=8, height=8, blob_key=key, sha256="0" * 64)
+        )
+    won = pulse.insist(lambda: leases.finish_generation(parts.service, claimed, images=images))
+    return _noted(claimed, won)
+
+
+def train(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
+    state = blobs.state_key(claimed.id)
+    try:
+        done = int(parts.service.blobs.get(state))
+    except BlobNotFound:
+        done = 0
+    steps = claimed.payload["training"]["max_train_steps"]
+    for step in range(done, steps):
+        try:
+            pulse.check()
+        except Draining:
+            parts.service.blobs.put(state, str(step).encode())
+            raise
+        time.sleep(STEP_SECONDS)
+        pulse.report(step + 1, steps)
+        if step % 5 == 0:
+            parts.service.blobs.put(state, str(step).encode())
+    pulse.check()
+    key = f"{blobs.attempt_prefix(claimed.id, claimed.attempt)}concept.safetensors"
+    parts.service.blobs.put_new(key, key.encode())
+    trained = TrainedConcept(
+        blob_key=key,
+        sha256="0" * 64,
+        size_bytes=len(key),
+        base_model_name="none",
+        base_model_fingerprint="none",
+        covariance_fingerprint="none",
+        mask_source="uniform",
+        training={"steps_of_this_attempt": steps - done},
+    )
+    won = pulse.insist(lambda: leases.finish_training(parts.service, claimed, trained=trained))
+    return _noted(claimed, won)
+
+
+def build(service: wiring.Service) -> Embedded:
+    """Return a worker on all queues, not started."""
+    thread: Any = SimpleNamespace(start=lambda: None, stop=lambda: None)
+    resident: Any = Loaded()
+    parts = Parts(
+        service=service,
+        worker_id=new_worker_id(),
+        resident=resident,
+        turns=Turns(),
+        engine=thread,
+        concepts=thread,
+    )
+    work = {JobKind.GENERATE: generate, JobKind.TRAIN: train}
+    return Embedded(parts, slots=SLOTS, work=work)
+
+
+def _noted(claimed: ClaimedJob, won: bool) -> bool:
+    """Write down that this attempt was told of its success: a second witness beside the rows."""
+    if won and JOURNAL in os.environ:
+        with Path(os.environ[JOURNAL]).open("a") as journal:
+            journal.write(f"{claimed.id} {claimed.attempt}\n")
+    return won
+
+
+def _forget_the_lease_token() -> None:
+    leases._held = lambda claimed: (Job.id == claimed.id,)  # type: ignore[assignment]
+
+
+def main() -> None:
+    if disk.FLAG in os.environ:
+        disk.install()
+    if os.environ.get(MUTANT):
+        _forget_the_lease_token()
+    chosen = settings.load()
+    log.configure(chosen)
+    signalled: Event = process.listen_for_signals()
+    worker = build(wiring.build(chosen))
+    worker.start()
+    process.stay(worker, signalled)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

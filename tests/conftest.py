@@ -1,0 +1,12 @@
+"""Options of the whole suite."""
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--chaos-seeds",
+        type=int,
+        default=3,
+        help="how many seeds of chaos to run (with -m servers); each takes about a minute",
+    )

@@ -1,0 +1,95 @@
+"""docker-compose.yml as Compose itself reads it, and the variables that it reads.
+
+`docker-compose config` is the real program, from a package; it needs no engine. It checks the file
+against the Compose specification's schema before it prints what it understood.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "docker-compose.yml"
+EXAMPLE = ROOT / "docker" / "env.example"
+
+Service = dict[str, Any]
+
+
+class Refused(Exception):
+    """Compose does not take the file; the message is its own."""
+
+
+def program(name: str) -> Path:
+    """Return a program of the `test` extra."""
+    found = Path(sys.executable).parent / name
+    if not found.exists():
+        raise RuntimeError(f"{name} is missing: pip install -e '.[test]'")
+    return found
+
+
+def make_env(folder: Path) -> Path:
+    """Run the one line that makes `.env` with strong secrets; return the file."""
+    file = folder / ".env"
+    subprocess.run(["sh", ROOT / "docker" / "make-env.sh", file], check=True)
+    return file
+
+
+def resolve(
+    env_file: Path, *, file: Path = FILE, profiles: Sequence[str] = ("*",)
+) -> dict[str, Service]:
+    """Return every service, with variables, anchors and defaults filled in."""
+    chosen = [word for profile in profiles for word in ("--profile", profile)]
+    done = subprocess.run(
+        [
+            *(program("docker-compose"), "--file", file, "--project-directory", ROOT),
+            *("--env-file", env_file, *chosen, "config", "--format", "json"),
+        ],
+        env={"PATH": os.environ["PATH"], "HOME": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise Refused(done.stderr)
+    services: dict[str, Service] = json.loads(done.stdout)["services"]
+    return services
+
+
+def raw() -> dict[str, Any]:
+    """Return the file as it is written."""
+    content: dict[str, Any] = yaml.safe_load(FILE.read_text())
+    return content
+
+
+def variables_of_the_file() -> set[str]:
+    """`${NAME...}` anywhere, and environment entries that have no value of their own."""
+    passed_on = {
+        name
+        for service in raw()["services"].values()
+        for name, value in (service.get("environment") or {}).items()
+        if value is None
+    }
+    return set(re.findall(r"\$\{(\w+)", _text())) | passed_on
+
+
+def variables_of_the_example() -> dict[str, str]:
+    """What env.example names, commented out or not, and the value beside it."""
+    found = re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=(.*)$", EXAMPLE.read_text(), re.MULTILINE)
+    return dict(found)
+
+
+def required() -> set[str]:
+    """The variables without which Compose refuses to do anything."""
+    return set(re.findall(r"\$\{(\w+):\?", _text()))
+
+
+def _text() -> str:
+    """The file without `$$`, which is a `$` of the container's own shell."""
+    return FILE.read_text().replace("$${", "")

@@ -1,0 +1,94 @@
+"""What docker-compose.yml says, run: its command lines, environments and health checks do the job.
+
+No container engine is needed: see plain_stack.py for what stands in its place.
+"""
+
+import io
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+from PIL import Image
+
+from tests.integration.deployment import wait_until
+from tests.integration.plain_stack import PlainStack
+from tests.integration.test_killed import photos
+
+STORES = ("postgres", "redis", "s3")
+WORKERS = ("worker-generate-cpu", "worker-train-cpu")
+
+
+@pytest.fixture
+def stack() -> Iterator[PlainStack]:
+    """The stack of the profile `cpu`; its folder is not pytest's, which is for its owner only."""
+    folder = Path(tempfile.mkdtemp(prefix="perfusion-stack-"))
+    folder.chmod(0o711)
+    stack = PlainStack(folder, profile="cpu")
+    try:
+        yield stack
+    finally:
+        stack.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(1200)
+def test_the_stack_of_the_compose_file_does_the_main_job(stack: PlainStack) -> None:
+    for name in STORES:
+        stack.start(name)
+    for name in STORES:
+        stack.wait_until_healthy(name)
+    assert stack.start("migrate").wait(seconds=60) == 0
+    stack.start("api")
+    stack.wait_until_healthy("api")
+    assert not any(stack.is_healthy(name) for name in WORKERS)  # none runs yet
+    for name in WORKERS:
+        stack.start(name)
+    for name in WORKERS:  # torch and the base model take their time on a busy machine
+        stack.wait_until_healthy(name, seconds=400)
+
+    with httpx.Client(base_url=stack.url, timeout=60, trust_env=False) as http:
+        assert http.get("/readyz").status_code == 200
+        assert http.get("/jobs").status_code == 401  # a key is needed, also on loopback
+        http.headers["Authorization"] = f"Bearer {stack.key}"
+        assert "perfusion_live_workers" in http.get("/metrics").text
+        teach(http)
+        image = generate(http)
+    assert Image.open(io.BytesIO(image)).format == "PNG"
+
+    for name in (*WORKERS, "api", "redis", "s3", "postgres"):
+        assert stack.stop(name) == 0, name
+
+
+def teach(http: httpx.Client) -> None:
+    answer = http.post(
+        "/concepts",
+        data={
+            "name": "rex",
+            "superclass": "robot",
+            "training": '{"max_train_steps": 8, "train_batch_size": 2}',
+        },
+        files=[("images", (f"{n}.png", file)) for n, file in enumerate(photos())],
+    )
+    assert answer.status_code == 202, answer.text
+    assert end_of(http, answer.json()["job"]["id"])["status"] == "succeeded"
+
+
+def generate(http: httpx.Client) -> bytes:
+    request = {"prompt": "a photo of <rex>", "num_images": 1, "num_inference_steps": 4, "seed": 1}
+    answer = http.post("/generate", json=request)
+    assert answer.status_code == 202, answer.text
+    job = end_of(http, answer.json()["job"]["id"])
+    assert job["status"] == "succeeded", job["error"]
+    return http.get(job["images"][0]["url"]).content
+
+
+def end_of(http: httpx.Client, job_id: str) -> dict[str, object]:
+    def job() -> dict[str, object]:
+        return http.get(f"/jobs/{job_id}").json()  # type: ignore[no-any-return]
+
+    wait_until(lambda: job()["finished_at"] is not None, seconds=180)
+    return job()

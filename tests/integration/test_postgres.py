@@ -1,0 +1,273 @@
+"""What only a real PostgreSQL shows: bounds, locks, migrations, and the same laws as on SQLite."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic import command
+from sqlalchemy import inspect, text
+
+import migrations
+from service import db, jobs, leases, reconciler, transitions
+from service.db import Database
+from service.errors import Unavailable
+from service.settings import Settings
+from service.tables import Base, Job
+from service.views import JobKind, JobStatus
+from service.wiring import Service, build
+from tests.integration.servers import Postgres
+from tests.unit.service.staging import OWNER, STRANGER, submit
+
+pytestmark = pytest.mark.servers
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def service(postgres: Postgres, tmp_path: Path) -> Iterator[Service]:
+    url = postgres.new_database()
+    migrations.upgrade(url)
+    service = build(Settings(database_url=url, blobs_url=f"file:{tmp_path}/blobs"))
+    yield service
+    service.close()
+
+
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgres) -> str:
+    """The URL of an empty database."""
+    if request.param == "SQLite":
+        return f"sqlite:///{tmp_path}/perfusion.db"
+    return postgres.new_database()
+
+
+@pytest.mark.timeout(900)
+def test_the_laws_of_jobs_hold_on_postgres_as_on_sqlite(postgres: Postgres) -> None:
+    """The same test files that `make test` runs on SQLite, Hypothesis' machine among them."""
+    laws = ("lease_machine", "leases", "reconcile", "turns", "lost_answers", "concept_use_cases")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
+            *(f"tests/unit/service/test_{law}.py" for law in laws),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"TEST_POSTGRES_URL": postgres.url()},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
+
+
+def test_migrations_reach_the_tables_and_can_be_taken_back_one_by_one(empty: str) -> None:
+    migrations.upgrade(empty)
+    command.check(migrations.config(empty))  # raises where a migration is missing
+    for revision in ("0002", "0001", "base"):
+        migrations.downgrade(empty, revision)
+    engine = db.make_engine(empty)
+    assert set(inspect(engine).get_table_names()) == {"alembic_version"}
+    migrations.upgrade(empty)
+    assert set(inspect(engine).get_table_names()) - {"alembic_version"} == set(Base.metadata.tables)
+    engine.dispose()
+    assert migrations.is_current(empty)
+
+
+def test_going_back_a_release_keeps_every_image_and_event(empty: str, tmp_path: Path) -> None:
+    migrations.upgrade(empty)
+    service = build(Settings(database_url=empty, blobs_url=f"file:{tmp_path}/blobs"))
+    submit(service)
+    with service.database.write() as session:
+        session.execute(
+            text(
+                "INSERT INTO images SELECT 'image_1', id, owner_id, 0, 1, 8, 8, 'k', 's',"
+                " created_at FROM jobs"
+            )
+        )
+    service.close()
+    migrations.downgrade(empty, "0001")
+    migrations.upgrade(empty)
+    engine = db.make_engine(empty)
+    with engine.connect() as connection:
+        counts = [
+            connection.scalar(text(f"SELECT count(*) FROM {table}"))
+            for table in ("jobs", "images", "job_events", "concepts", "pictures")
+        ]
+    engine.dispose()
+    assert counts == [1, 1, 1, 1, 1]
+
+
+def test_the_previous_release_may_add_jobs_beside_this_one(service: Service) -> None:
+    submit(service)
+    with service.database.write() as session:
+        session.execute(text("ALTER TABLE jobs ALTER COLUMN turn SET DEFAULT 0"))
+        session.execute(
+            text(
+                "INSERT INTO jobs (id, owner_id, kind, status, payload, step, total_steps, attempt,"
+                " attempts_spent, max_attempts, dispatch_at, rings, version, created_at)"
+                " SELECT 'job_of_before', owner_id, kind, status, payload, step, total_steps,"
+                " attempt, attempts_spent, max_attempts, dispatch_at, rings, version, created_at"
+                " FROM jobs"
+            )
+        )
+    for _ in range(2):
+        assert leases.claim_next(service, JobKind.TRAIN, worker_id="w") is not None
+
+
+def test_processes_that_migrate_at_once_migrate_once(postgres: Postgres) -> None:
+    url = postgres.new_database()
+    program = f"import migrations; migrations.upgrade({url!r})"
+    with ThreadPoolExecutor(2) as pool:
+        done = list(
+            pool.map(
+                lambda _: subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False),
+                range(2),
+            )
+        )
+    assert [one.returncode for one in done] == [0, 0]
+    assert migrations.is_current(url)
+
+
+def test_leases_follow_the_clock_of_the_server(service: Service) -> None:
+    with service.database.read() as session:
+        first, second = service.database.now(session), service.database.now(session)
+    # Not the transaction's: that stands still, and a lease would begin before it was taken.
+    assert first < second
+
+
+def test_a_statement_that_takes_too_long_is_ended(service: Service) -> None:
+    assert_unavailable(service.database, "SELECT pg_sleep(60)", within_seconds=14)
+
+
+def test_waiting_for_a_lock_is_bounded(service: Service) -> None:
+    job_id = submit(service)
+    with service.database.write() as session:
+        session.execute(text("SELECT 1 FROM jobs FOR UPDATE"))
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            jobs.cancel(service, OWNER, job_id=job_id)
+        assert time.monotonic() - began < 8
+
+
+def test_a_frozen_server_is_unavailable_and_the_next_request_finds_it_again(
+    service: Service, postgres: Postgres
+) -> None:
+    service.database.check()
+    postgres.process.freeze()
+    try:
+        assert_unavailable(service.database, "SELECT 1", within_seconds=25)
+    finally:
+        postgres.process.thaw()
+    service.database.check()
+
+
+def test_a_restart_costs_nobody_more_than_one_try(service: Service, postgres: Postgres) -> None:
+    service.database.check()
+    postgres.restart_immediately()
+    service.database.check()  # the pool looks at a connection before it gives it away
+
+
+def test_a_process_opens_no_more_connections_than_it_may(
+    service: Service, postgres: Postgres
+) -> None:
+    most = service.settings.database_pool_size
+    release, inside = threading.Event(), threading.Semaphore(0)
+
+    def hold(_: int) -> None:
+        with service.database.read() as session:
+            session.execute(text("SELECT 1"))
+            inside.release()
+            release.wait(30)
+
+    with ThreadPoolExecutor(most) as pool:
+        for n in range(most):
+            pool.submit(hold, n)
+        for _ in range(most):
+            assert inside.acquire(timeout=10)
+        assert_unavailable(service.database, "SELECT 1", within_seconds=6)
+        release.set()
+    service.database.check()
+
+
+def test_a_database_without_its_tables_is_unavailable_not_a_trace(postgres: Postgres) -> None:
+    database = db.connect(postgres.new_database())
+    assert_unavailable(database, "SELECT * FROM jobs", within_seconds=6)
+    database.close()
+
+
+def test_a_cancellation_is_not_lost_between_running_and_waiting(service: Service) -> None:
+    """At the moment when a worker gives a job back, it is neither quite running nor waiting."""
+    claimed = leases.claim(service, submit(service), worker_id="w")
+    assert claimed is not None
+    with ThreadPoolExecutor(1) as pool:
+        with service.database.write() as session:
+            # The release, not committed yet.
+            transitions.change(
+                session,
+                now=service.database.now(session),
+                where=(Job.id == claimed.id,),
+                old=JobStatus.RUNNING,
+                new=JobStatus.QUEUED,
+                reason="released",
+            )
+            cancelling = pool.submit(jobs.cancel, service, OWNER, job_id=claimed.id)
+            time.sleep(0.5)
+        assert cancelling.result(timeout=10).status is JobStatus.CANCELLED
+
+
+def test_a_worker_frozen_inside_a_transaction_stops_nobody_for_long(service: Service) -> None:
+    """Its locks are passed by at once, and taken away after a while."""
+    job_id, other_id = submit(service), submit(service, "other")
+    for one in (job_id, other_id):
+        assert leases.claim(service, one, worker_id="w") is not None
+    with service.database.write() as session:
+        session.execute(text("UPDATE jobs SET lease_until = clock_timestamp() - interval '1 s'"))
+    frozen = service.database.engine.connect()
+    frozen.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"), {"id": job_id})
+    try:
+        assert reconciler.reconcile(service).requeued == 1
+        assert jobs.get(service, OWNER, job_id=other_id).status is JobStatus.QUEUED
+        give_up_at = time.monotonic() + 15
+        while not reconciler.reconcile(service).requeued and time.monotonic() < give_up_at:
+            time.sleep(0.5)
+        assert jobs.get(service, OWNER, job_id=job_id).status is JobStatus.QUEUED
+    finally:
+        frozen.invalidate()
+        frozen.close()
+
+
+def test_many_workers_at_once_take_each_job_once_and_by_turns(service: Service) -> None:
+    for owner_id, count in ((OWNER, 30), (STRANGER, 10)):
+        for n in range(count):
+            submit(service, f"concept-{n}", owner_id=owner_id)
+    taken: list[tuple[str, str]] = []
+    lock = threading.Lock()
+
+    def work(n: int) -> None:
+        while (claimed := leases.claim_next(service, JobKind.TRAIN, worker_id=f"w{n}")) is not None:
+            with lock:
+                taken.append((claimed.owner_id, claimed.id))
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == len(set(taken)) == 40
+    # The stranger came after all thirty, and waits for none but those of the same turn.
+    last = max(n for n, (owner_id, _) in enumerate(taken) if owner_id == STRANGER)
+    assert last < 30
+
+
+def assert_unavailable(database: Database, statement: str, *, within_seconds: float) -> None:
+    def ask() -> None:
+        with database.read() as session:
+            session.execute(text(statement))
+
+    began = time.monotonic()
+    with pytest.raises(Unavailable):
+        ask()
+    assert time.monotonic() - began < within_seconds

@@ -1,0 +1,148 @@
+"""One scenario, two deployments: a concept is taught and drawn, and the images are the same bytes.
+
+The embedded default (one process, SQLite, a folder, no broker), and API and worker as processes
+of their own on PostgreSQL, S3 and Redis. A worker of the second is killed in passing, which must
+show in the time alone.
+"""
+
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from PIL import Image, ImageDraw
+
+from service import blobs
+from service.blobs import BlobNotFound
+from tests.integration.deployment import Api, Deployment, wait_until
+from tests.integration.processes import Process
+from tests.integration.servers import Servers
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
+STEPS = 8
+LEASE_AND_RECONCILE_SECONDS = 45
+
+
+def photo() -> bytes:
+    picture = Image.new("RGB", (96, 96), (240, 240, 250))
+    ImageDraw.Draw(picture).rectangle((24, 30, 66, 80), fill=(120, 60, 170))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+def teach(api: Api, *, steps: int, name: str = "rex") -> str:
+    """Accept a training and return its job's id."""
+    training = {"max_train_steps": steps, "train_batch_size": 1, "seed": 5}
+    answer = api.http.post(
+        "/concepts",
+        data={"name": name, "superclass": "robot", "training": json.dumps(training)},
+        files=[("images", ("0.png", photo()))],
+    )
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["job"]["id"])
+
+
+def draw(api: Api) -> list[bytes]:
+    """The files of two images of the concept."""
+    body = {"prompt": "a photo of <rex:0.7>", "seed": 11, "num_images": 2}
+    answer = api.http.post("/generate", json={**body, "num_inference_steps": STEPS})
+    assert answer.status_code == 202, answer.text
+    job = api.wait_for(answer.json()["job"]["id"])
+    assert job["status"] == "succeeded", job["error"]
+    return [api.http.get(image["url"]).content for image in job["images"]]
+
+
+def scenario(api: Api) -> tuple[bytes, list[bytes]]:
+    """The concept's file, and the files of two images."""
+    job = api.wait_for(teach(api, steps=STEPS))
+    assert job["status"] == "succeeded", job["error"]
+    return api.http.get("/concepts/rex/file").content, draw(api)
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[bytes, list[bytes]]]:
+    """What the embedded default makes of the scenario."""
+    deployment = Deployment(tmp_path_factory.mktemp("embedded"), {})
+    api = deployment.api()
+    try:
+        api.start()
+        api.process.wait_until(api.is_ready, what="the base model was there", seconds=300, every=1)
+        yield scenario(api)
+        assert api.process.terminate() == 0
+    finally:
+        deployment.close()
+
+
+@pytest.fixture(scope="module")
+def distributed(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    # Leases and all else as by default; the state is saved more often, so that little is trained.
+    deployment = Deployment(
+        tmp_path_factory.mktemp("distributed"), servers.new_deployment(), checkpoint_seconds=1
+    )
+    deployment.migrate()
+    yield deployment
+    deployment.close()
+
+
+@pytest.fixture(scope="module")
+def worker(distributed: Deployment) -> Process:
+    worker = distributed.worker()
+    worker.start()
+    return worker
+
+
+@pytest.fixture(scope="module")
+def api(distributed: Deployment, worker: Process) -> Api:
+    api = distributed.api()
+    api.start()
+    api.process.wait_until(api.is_ready, what="the base model was there", seconds=300, every=1)
+    return api
+
+
+def test_both_deployments_make_the_same_bytes(
+    embedded: tuple[bytes, list[bytes]], api: Api
+) -> None:
+    concept, images = scenario(api)
+    assert concept == embedded[0]
+    assert images == embedded[1]
+    assert images[0] != images[1]
+
+
+def test_a_training_whose_worker_is_killed_goes_on_from_its_state_within_a_lease(
+    api: Api, distributed: Deployment, worker: Process
+) -> None:
+    job_id = teach(api, steps=3000, name="killed")
+    saved = _saved_step(distributed)
+    wait_until(lambda: saved(job_id) >= 2)
+    worker.kill()
+    killed_at = time.monotonic()
+    step = saved(job_id)
+    other = distributed.worker("--queues", "train")
+    other.start()
+    wait_until(lambda: api.job(job_id)["attempt"] == 2, seconds=120)
+    assert time.monotonic() - killed_at < LEASE_AND_RECONCILE_SECONDS
+    wait_until(lambda: f'"step": {step}, "event": "training.resumed"' in other.log)
+    wait_until(lambda: api.job(job_id)["progress"]["step"] > step)
+    # And asked to stop, it saves its state and gives the job back at once.
+    assert other.terminate() == 0
+    assert api.job(job_id)["status"] == "queued"
+    assert saved(job_id) > step
+    assert api.http.post(f"/jobs/{job_id}/cancel").status_code == 202
+    assert api.job(job_id)["status"] == "cancelled"
+
+
+def _saved_step(deployment: Deployment) -> Callable[[str], int]:
+    """A function that returns the step of a training's state; 0 for none."""
+    store = deployment.service().blobs
+
+    def saved(job_id: str) -> int:
+        try:
+            data = store.get(blobs.state_key(job_id))
+        except BlobNotFound:
+            return 0
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        return int(header["__metadata__"]["step"])
+
+    return saved

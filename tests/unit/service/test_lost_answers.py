@@ -1,0 +1,88 @@
+"""A commit that happened, and whose answer was lost: nobody may undo what it named."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from sqlalchemy.orm import Session
+
+from service import blobs, concepts, jobs, leases
+from service.concepts import create
+from service.db import Database
+from service.errors import Unavailable
+from service.idempotency import Idempotency
+from service.views import JobStatus
+from service.wiring import Service
+from tests.unit.service.staging import (
+    OWNER,
+    blob_keys,
+    claim,
+    core_concept,
+    register_base_model,
+    submit,
+    trained,
+    uploaded,
+)
+
+
+class Deaf(Database):
+    """A database whose commits happen, and which never hears so."""
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        with super().write() as session:
+            yield session
+        raise Unavailable("database-unavailable", "The connection broke.")
+
+
+@pytest.fixture
+def deaf(service: Service) -> Service:
+    database = service.database
+    return replace(service, database=Deaf(database.engine, clock=database._clock))
+
+
+def test_the_pictures_of_a_concept_that_was_accepted_stay(service: Service, deaf: Service) -> None:
+    request = {
+        "name": "teddy",
+        "superclass": "bear",
+        "pictures": uploaded(),
+        "training": {},
+        "idempotency": Idempotency("once"),
+    }
+    with pytest.raises(Unavailable):
+        create(deaf, OWNER, **request)  # type: ignore[arg-type]
+    answer = create(service, OWNER, **request)  # type: ignore[arg-type]
+    assert answer.replayed
+    concept_id = answer.body["concept"]["id"]
+    assert blob_keys(service) == {blobs.picture_key(concept_id, 0)}
+
+
+def test_the_file_of_a_concept_that_was_imported_stays(service: Service, deaf: Service) -> None:
+    register_base_model(service)
+    with pytest.raises(Unavailable):
+        concepts.import_file(deaf, OWNER, data=core_concept().to_bytes())
+    assert concepts.read_file(service, OWNER, ref="teddy").data
+
+
+def test_the_result_of_a_job_that_succeeded_stays_when_its_worker_gives_it_up(
+    service: Service, deaf: Service
+) -> None:
+    claimed = claim(service, submit(service))
+    result = trained(service, claimed)
+    with pytest.raises(Unavailable):
+        leases.finish_training(deaf, claimed, trained=result)
+    # True: it is not lost, so nothing that it wrote is to be deleted.
+    assert leases.release(service, claimed, delay_seconds=5, spend_attempt=False)
+    assert leases.finish_training(service, claimed, trained=result)
+    assert jobs.get(service, OWNER, job_id=claimed.id).status is JobStatus.SUCCEEDED
+    assert concepts.read_file(service, OWNER, ref="teddy").data
+
+
+def test_an_end_that_happened_unheard_may_be_said_again(service: Service, deaf: Service) -> None:
+    claimed = claim(service, submit(service))
+    with pytest.raises(Unavailable):
+        leases.release(deaf, claimed, delay_seconds=0, spend_attempt=False)
+    # The job is somebody else's to take now, so there is nothing left to give back.
+    assert not leases.release(service, claimed, delay_seconds=0, spend_attempt=False)
+    assert jobs.get(service, OWNER, job_id=claimed.id).status is JobStatus.QUEUED
