@@ -9,6 +9,7 @@ from typing import Any
 from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, HTMLResponse
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
@@ -23,6 +24,7 @@ from api.middleware import BodyLimit, RequestContext
 from api.routes import base_model, concepts, generate, health, images, jobs
 from service import auth
 from service.wiring import Service
+from worker.reconciler import Reconciler
 
 _WEB = Path(__file__).parent / "web"
 # Of the process's 40 threads and beside them: what may hang holds up nothing but its like.
@@ -31,8 +33,12 @@ _FILE_THREADS = 16
 _CHECK_THREADS = 8
 
 
-def create_app(service: Service, *, embedded: bool, key_required: bool | None = None) -> FastAPI:
+def create_app(
+    service: Service, *, embedded: bool, repair: bool = False, key_required: bool | None = None
+) -> FastAPI:
     """The application over `service`; `embedded` also runs a worker inside this process.
+
+    `repair` runs a reconciler without a worker, so that a lost job is seen even where none is left.
 
     `key_required` is for who binds the socket, because only she knows its address; left out, the
     settings decide, and their `auto` means a loopback address.
@@ -62,6 +68,10 @@ def create_app(service: Service, *, embedded: bool, key_required: bool | None = 
         async with AsyncExitStack() as stack:
             if embedded:
                 await stack.enter_async_context(embedded_worker.running(service))
+            elif repair:
+                repairs = Reconciler(service)
+                repairs.start()
+                stack.push_async_callback(run_in_threadpool, repairs.stop)
             yield state
 
     app = FastAPI(

@@ -6,11 +6,14 @@ The same Celery app, tasks, claims and leases as in a deployment of many process
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING
 
 import structlog
 
+from service import workers
+from service.errors import Unavailable
 from service.views import JobKind
 from service.wiring import Service
 from worker import parts as composition
@@ -48,7 +51,8 @@ class Embedded:
             slots=slots,
             worker_id=parts.worker_id,
         )
-        self._reconciler = Reconciler(parts, queues=sorted(slots))
+        self._queues = sorted(slots)
+        self._reconciler = Reconciler(parts.service, report=self._report_alive)
 
     def start(self) -> None:
         """Start every thread, and return before the base model is loaded."""
@@ -73,8 +77,26 @@ class Embedded:
         self.parts.halted.set()
         self.parts.engine.stop()
         self._reconciler.stop()
+        self._report_gone()
         _log.info("worker.stopped", idle=idle, seconds=round(time.monotonic() - began, 2))
         return idle
+
+    def _report_alive(self) -> bool:
+        # A worker without its base model runs nothing, and so does not count as alive.
+        if not self.parts.resident.loaded or self.parts.broken.is_set():
+            return False
+        workers.seen(
+            self.parts.service,
+            self.parts.worker_id,
+            queues=self._queues,
+            device=str(self.parts.resident.base().device),
+        )
+        return True
+
+    def _report_gone(self) -> None:
+        # Otherwise the row tells it by its age, a moment later.
+        with suppress(Unavailable):
+            workers.gone(self.parts.service, self.parts.worker_id)
 
     def _halt_after(self, seconds: float) -> None:
         if not self.parts.halted.wait(seconds):

@@ -1,22 +1,19 @@
-"""The thread that keeps the promises: it repairs jobs, and says that this worker is alive.
+"""The thread that keeps the promises: it repairs jobs, and says that a worker is alive.
 
-Any number of processes may do this at once. It survives every exception: a repair that did not
+Every worker and every API process runs it. It survives every exception: a repair that did not
 work is a line in the log, and is tried again a moment later.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event, Thread
-from typing import TYPE_CHECKING
 
 import structlog
 
-from service import collector, reconciler, workers
+from service import collector, reconciler
 from service.errors import Unavailable
-
-if TYPE_CHECKING:
-    from worker.parts import Parts
+from service.wiring import Service
 
 _TICK_SECONDS = 0.5
 _COLLECT_SECONDS = 3600.0
@@ -34,11 +31,14 @@ class _Duty:
 
 
 class Reconciler:
-    """Calls the service's repairs again and again, each at its own pace."""
+    """Calls the service's repairs again and again, each at its own pace.
 
-    def __init__(self, parts: "Parts", *, queues: Sequence[str]) -> None:
-        self._parts = parts
-        self._queues = list(queues)
+    `report` tells that a worker of this process is alive; False where it is not, yet.
+    """
+
+    def __init__(self, service: Service, *, report: Callable[[], bool] | None = None) -> None:
+        self._service = service
+        self._report = report
         self._stopped = Event()
         self._leases_rest_until = 0.0
         self._thread = Thread(target=self._run, name="reconciler", daemon=True)
@@ -48,19 +48,19 @@ class Reconciler:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread, and take this worker off the list of live ones."""
+        """Stop the thread."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._guarded(self._report_gone)
 
     def _run(self) -> None:
-        settings, now = self._parts.service.settings, time.monotonic()
+        settings, now = self._service.settings, time.monotonic()
         duties = [
             _Duty(settings.reconcile_seconds, self._reconcile, now),
-            _Duty(settings.heartbeat_seconds, self._report_alive, now),
             _Duty(_COLLECT_SECONDS, self._collect, now + _FIRST_COLLECT_SECONDS),
         ]
+        if self._report is not None:
+            duties.append(_Duty(settings.heartbeat_seconds, self._report, now))
         tick = min(_TICK_SECONDS, *(duty.every_seconds for duty in duties))
         while not self._stopped.is_set():
             for duty in duties:
@@ -72,7 +72,7 @@ class Reconciler:
         # While the database was away, nobody could renew a lease: let those speak first that live.
         if time.monotonic() < self._leases_rest_until:
             return True
-        done = reconciler.reconcile(self._parts.service)
+        done = reconciler.reconcile(self._service)
         if done.cancelled or done.requeued or done.failed:
             _log.warning(
                 "jobs.repaired",
@@ -82,24 +82,8 @@ class Reconciler:
             )
         return True
 
-    def _report_alive(self) -> bool:
-        # A worker without its base model runs nothing, and so does not count as alive.
-        if not self._parts.resident.loaded or self._parts.broken.is_set():
-            return False
-        workers.seen(
-            self._parts.service,
-            self._parts.worker_id,
-            queues=self._queues,
-            device=str(self._parts.resident.base().device),
-        )
-        return True
-
-    def _report_gone(self) -> bool:
-        workers.gone(self._parts.service, self._parts.worker_id)
-        return True
-
     def _collect(self) -> bool:
-        removed = collector.collect(self._parts.service)
+        removed = collector.collect(self._service)
         if removed:
             _log.info("blobs.collected", removed=removed)
         return True
@@ -110,7 +94,7 @@ class Reconciler:
         except Unavailable as error:
             _log.warning("reconciler.fault", problem=error.slug)
             if error.slug == "database-unavailable":
-                pause = self._parts.service.settings.heartbeat_seconds
+                pause = self._service.settings.heartbeat_seconds
                 self._leases_rest_until = time.monotonic() + pause
         except Exception:
             _log.exception("reconciler.failed")

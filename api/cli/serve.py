@@ -39,7 +39,7 @@ def serve(
     service = wiring.build(chosen)
     try:
         key_required = _require_key(service, host)
-        app = create_app(service, embedded=embedded, key_required=key_required)
+        app = create_app(service, embedded=embedded, repair=not embedded, key_required=key_required)
         listener = _listen(host, port)
         bound = listener.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host

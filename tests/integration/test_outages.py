@@ -229,6 +229,18 @@ def test_without_workers_jobs_wait_in_the_queue(api: Api, worker: Process) -> No
     assert_ready_again(api)
 
 
+def test_a_job_whose_last_worker_was_killed_waits_again_though_no_worker_is_left(
+    api: Api, worker: Process
+) -> None:
+    job_id = accepted(api, steps=100)
+    wait_until(lambda: api.job(job_id)["status"] == "running")
+    worker.kill()
+    wait_until(lambda: api.job(job_id)["status"] == "queued", seconds=3 * LEASE_SECONDS)
+    worker.start()
+    assert api.wait_for(job_id)["status"] == "succeeded"
+    assert_ready_again(api)
+
+
 def test_a_worker_that_starts_before_its_servers_waits_for_them(
     api: Api, worker: Process, servers: Servers
 ) -> None:
