@@ -1,5 +1,6 @@
 """The product's own processes, `perfusion serve` and `perfusion worker`, on chosen URLs."""
 
+import io
 import os
 import sys
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
+from PIL import Image, ImageDraw
 
 import migrations
 from service import wiring
@@ -130,3 +132,32 @@ def wait_until(true: Callable[[], bool], *, seconds: float = 60) -> None:
     while not true():
         assert time.monotonic() < give_up_at, "waited in vain"
         time.sleep(0.1)
+
+
+def photos() -> list[bytes]:
+    """Two photos of a drawn toy, as PNG files."""
+    files = []
+    for shift in (0, 6):
+        picture = Image.new("RGB", (96, 96), (240, 240, 250))
+        pen = ImageDraw.Draw(picture)
+        pen.rectangle((24 + shift, 30, 66 + shift, 80), fill=(120, 60, 170))
+        pen.ellipse((34 + shift, 40, 44 + shift, 50), fill=(250, 220, 60))
+        file = io.BytesIO()
+        picture.save(file, "PNG")
+        files.append(file.getvalue())
+    return files
+
+
+def ask_to_teach(http: httpx.Client, name: str) -> str:
+    """Ask for a short training from two photos; the job's id."""
+    answer = http.post(
+        "/concepts",
+        data={
+            "name": name,
+            "superclass": "robot",
+            "training": '{"max_train_steps": 8, "train_batch_size": 2}',
+        },
+        files=[("images", (f"{n}.png", file)) for n, file in enumerate(photos())],
+    )
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["job"]["id"])

@@ -14,11 +14,11 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 import psycopg
@@ -266,35 +266,28 @@ class Servers:
         }
 
 
-@contextmanager
-def postgres() -> Iterator[Postgres]:
+_Server = TypeVar("_Server", Postgres, Redis, S3)
+
+
+def postgres() -> AbstractContextManager[Postgres]:
     """Run a PostgreSQL server."""
-    with _folder("postgres") as folder:
-        server = Postgres(folder, user=not_root())
-        try:
-            server.start()
-            yield server
-        finally:
-            server.process.kill()
+    return _running("postgres", lambda folder: Postgres(folder, user=not_root()))
 
 
-@contextmanager
-def redis() -> Iterator[Redis]:
+def redis() -> AbstractContextManager[Redis]:
     """Run a Redis server."""
-    with _folder("redis") as folder:
-        server = Redis(folder)
-        try:
-            server.start()
-            yield server
-        finally:
-            server.process.kill()
+    return _running("redis", Redis)
+
+
+def s3() -> AbstractContextManager[S3]:
+    """Run an S3 server."""
+    return _running("s3", S3)
 
 
 @contextmanager
-def s3() -> Iterator[S3]:
-    """Run an S3 server."""
-    with _folder("s3") as folder:
-        server = S3(folder)
+def _running(name: str, make: Callable[[Path], _Server]) -> Iterator[_Server]:
+    with _folder(name) as folder:
+        server = make(folder)
         try:
             server.start()
             yield server

@@ -10,10 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.deployment import Deployment, wait_until
-from tests.integration.servers import Servers
-from tests.integration.servers import postgres_programs as postgres_programs
-from tests.integration.test_killed import photos
+from tests.integration.deployment import Deployment, ask_to_teach, wait_until
+from tests.integration.servers import Servers, postgres_programs
 
 
 @pytest.fixture
@@ -40,17 +38,8 @@ def test_a_backup_restored_into_an_empty_deployment_generates_from_an_old_concep
     worker = old.worker()
     worker.start()
     wait_until(api.is_ready, seconds=400)
-    answer = api.http.post(
-        "/concepts",
-        data={
-            "name": "rex",
-            "superclass": "robot",
-            "training": '{"max_train_steps": 8, "train_batch_size": 2}',
-        },
-        files=[("images", (f"{n}.png", file)) for n, file in enumerate(photos())],
-    )
-    assert answer.status_code == 202, answer.text
-    assert api.wait_for(answer.json()["job"]["id"], seconds=300)["status"] == "succeeded"
+    taught = api.wait_for(ask_to_teach(api.http, "rex"), seconds=300)
+    assert taught["status"] == "succeeded"
     worker.terminate()
     waiting = ask_for_an_image(api.http)  # accepted, and nobody there to make it
     file = api.http.get("/concepts/rex/file").content

@@ -13,9 +13,8 @@ import httpx2 as httpx
 import pytest
 from PIL import Image
 
-from tests.integration.deployment import wait_until
+from tests.integration.deployment import ask_to_teach, wait_until
 from tests.integration.plain_stack import PlainStack
-from tests.integration.test_killed import photos
 
 STORES = ("postgres", "redis", "s3")
 WORKERS = ("worker-generate-cpu", "worker-train-cpu")
@@ -55,26 +54,12 @@ def test_the_stack_of_the_compose_file_does_the_main_job(stack: PlainStack) -> N
         assert http.get("/jobs").status_code == 401  # a key is needed, also on loopback
         http.headers["Authorization"] = f"Bearer {stack.key}"
         assert "perfusion_live_workers" in http.get("/metrics").text
-        teach(http)
+        assert end_of(http, ask_to_teach(http, "rex"))["status"] == "succeeded"
         image = generate(http)
     assert Image.open(io.BytesIO(image)).format == "PNG"
 
     for name in (*WORKERS, "api", "redis", "s3", "postgres"):
         assert stack.stop(name) == 0, name
-
-
-def teach(http: httpx.Client) -> None:
-    answer = http.post(
-        "/concepts",
-        data={
-            "name": "rex",
-            "superclass": "robot",
-            "training": '{"max_train_steps": 8, "train_batch_size": 2}',
-        },
-        files=[("images", (f"{n}.png", file)) for n, file in enumerate(photos())],
-    )
-    assert answer.status_code == 202, answer.text
-    assert end_of(http, answer.json()["job"]["id"])["status"] == "succeeded"
 
 
 def generate(http: httpx.Client) -> bytes:

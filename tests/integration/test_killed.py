@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
+from tests.integration.deployment import photos
 from tests.integration.server import Server
 
 FINAL = {"succeeded", "failed", "cancelled"}
@@ -19,19 +20,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.start()
     yield server
     server.close()
-
-
-def photos() -> list[bytes]:
-    files = []
-    for shift in (0, 6):
-        picture = Image.new("RGB", (96, 96), (240, 240, 250))
-        pen = ImageDraw.Draw(picture)
-        pen.rectangle((24 + shift, 30, 66 + shift, 80), fill=(120, 60, 170))
-        pen.ellipse((34 + shift, 40, 44 + shift, 50), fill=(250, 220, 60))
-        file = io.BytesIO()
-        picture.save(file, "PNG")
-        files.append(file.getvalue())
-    return files
 
 
 def assert_ended_once(server: Server, job_id: str, end: str) -> None:
