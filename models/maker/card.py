@@ -15,23 +15,23 @@ from models.maker.looking import PROMPTS, save_grid
 from models.maker.questions import (
     as_array,
     draw_questions,
+    load_base,
     load_classifier,
     sample_prompts,
     share_right,
 )
 from models.maker.recipe import Recipe
 from models.maker.vae import measure_psnr
-from perfusion_core.base_model import BaseModel
 
 log = logging.getLogger("maker")
 
 
 def make_card(recipe: Recipe, art_file: Path, *, prompts: int = 100, seeds: int = 4) -> None:
     """Measure what the card states; save figures.json and sheets."""
-    if recipe.name == "dry-run":
-        prompts, seeds = 2, 1
-    base = BaseModel.load(recipe.cache / "export", device=recipe.device)
+    base = load_base(recipe)
     config = base.defaults.generate_config()
+    if recipe.name == "dry-run":
+        prompts, seeds, config = 2, 1, replace(config, num_inference_steps=2)
     classifier = load_classifier(recipe)
     found: dict[str, float] = {"autoencoder, dB": measure_psnr(base.vae, recipe, art_file)}
     for name, questions in draw_questions(recipe.seed, prompts).items():

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import torch
+from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from models.maker.classifier import Classifier
 from models.maker.recipe import Recipe
 from models.maker.vae import to_tensor
 from perfusion_core.base_model import BaseModel
-from perfusion_core.config import GenerateConfig
+from perfusion_core.config import GenerateConfig, read_defaults
 from perfusion_core.denoise import ImageRequest, decode, start, step
 
 _SUBJECTS, _PLACES, _COLOURS = list(SUBJECTS), list(PLACES), list(COLOURS)
@@ -49,6 +50,15 @@ def draw_questions(seed: int, count: int) -> dict[str, list[Question]]:
             )
         ],
     }
+
+
+def load_base(recipe: Recipe) -> BaseModel:
+    """The exported model. No concept is asked of it, so it needs no covariance yet."""
+    folder = recipe.cache / "export"
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+    base = BaseModel.from_pipeline(pipeline, name=folder.name, device=recipe.device)
+    base.defaults = read_defaults(folder)
+    return base
 
 
 def load_classifier(recipe: Recipe) -> Classifier:

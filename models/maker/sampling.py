@@ -6,9 +6,8 @@ import json
 import logging
 from typing import get_args
 
-from models.maker.questions import draw_questions, load_classifier, share_right
+from models.maker.questions import draw_questions, load_base, load_classifier, share_right
 from models.maker.recipe import Recipe
-from perfusion_core.base_model import BaseModel
 from perfusion_core.config import GenerateConfig, SchedulerName
 
 log = logging.getLogger("maker")
@@ -19,7 +18,7 @@ SEEDS = (90,)  # the card's figures use others
 
 def measure_sampling(recipe: Recipe, *, prompts: int = 16) -> None:
     """Every sampler at every number of steps, then every guidance; saves sampling.json."""
-    base = BaseModel.load(recipe.cache / "export", device=recipe.device)
+    base = load_base(recipe)
     classifier = load_classifier(recipe)
     dry = recipe.name == "dry-run"
     kinds = draw_questions(recipe.seed + 1, 1 if dry else prompts)

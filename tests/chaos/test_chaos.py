@@ -50,7 +50,12 @@ def test_nothing_accepted_is_lost_or_doubled(pytestconfig: pytest.Config) -> Non
         assert report["rerun"] >= 2
 
 
+@pytest.mark.timeout(900)
 def test_without_the_lease_token_the_same_checks_object() -> None:
-    report = chaos("1", "--mutant", "--jobs", "24")
+    # A zombie may happen to wake with nothing left to spoil; that one never does is unthinkable.
+    assert any(doubled(chaos(str(seed), "--mutant", "--jobs", "24")) for seed in (1, 2, 3))
+
+
+def doubled(report: dict[str, Any]) -> bool:
     assert report["faults"] == {"wake_a_zombie": 4}
-    assert any("were told of success" in sentence for sentence in report["violations"])
+    return any("were told of success" in sentence for sentence in report["violations"])
