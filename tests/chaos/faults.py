@@ -77,8 +77,10 @@ def restart_postgres(stage: Stage) -> None:
 
 def wake_a_zombie(stage: Stage) -> None:
     """Freeze a worker until its jobs are somebody else's, then let it go on as if nothing was."""
-    worker = stage.choose.choice(stage.workers)
-    _until(lambda: bool(stage.running_on(worker)), seconds=3)
+    workers = stage.choose.sample(stage.workers, k=len(stage.workers))
+    # One that has nothing to do would wake as innocent as it fell asleep.
+    _until(lambda: any(map(stage.running_on, workers)), seconds=3)
+    worker = next(filter(stage.running_on, workers), workers[0])
     jobs = stage.running_on(worker)
     worker.freeze()
     try:
