@@ -47,7 +47,9 @@ def _run(
     stage = _set_up(seed, deployment, real)
     chosen = list(_OF_THE_MUTANT if mutant else FAULTS * 2)
     stage.choose.shuffle(chosen)
-    clients = Clients(stage.apis, orders(seed, count=count, seconds=2.2 * len(chosen)))
+    # As long as the faults take, so that each finds jobs that run; a zombie sleeps for a lease.
+    seconds = (2.0 * LEASE_SECONDS if mutant else 2.2) * len(chosen)
+    clients = Clients(stage.apis, orders(seed, count=count, seconds=seconds))
     clients.start()
     log = _break(stage, chosen)
     clients.join()

@@ -53,7 +53,7 @@ def test_nothing_accepted_is_lost_or_doubled(pytestconfig: pytest.Config) -> Non
 @pytest.mark.timeout(900)
 def test_without_the_lease_token_the_same_checks_object() -> None:
     # A zombie may happen to wake with nothing left to spoil; that one never does is unthinkable.
-    assert any(doubled(chaos(str(seed), "--mutant", "--jobs", "24")) for seed in (1, 2, 3))
+    assert any(doubled(chaos(str(seed), "--mutant", "--jobs", "48")) for seed in (1, 2, 3))
 
 
 def doubled(report: dict[str, Any]) -> bool:
