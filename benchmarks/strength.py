@@ -57,7 +57,7 @@ def main() -> None:
                             arguments.seeds) for prompt in PROMPTS
                 ]  # fmt: skip
                 image, colours, text = np.mean(scores, axis=0)
-                label = f"{locking} {strength:.1f}" if locking else "superclass"
+                label = f"{locking} {strength:g}" if locking else "superclass"
                 print(f"  {label:12} {image:6.3f} {colours:6.3f} {text:6.3f}")
 
 
