@@ -167,7 +167,8 @@ def _cpu_seconds(process: psutil.Process) -> float:
             times = each.cpu_times()
         except psutil.NoSuchProcess:
             continue
-        total += times.user + times.system
+        # A server's processes that have ended count too: each connection of PostgreSQL is one.
+        total += times.user + times.system + times.children_user + times.children_system
     return total
 
 
