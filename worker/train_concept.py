@@ -38,8 +38,7 @@ def train_concept(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
     while True:
         try:
             pulse.check()
-            with parts.turns.training():
-                step = next(training, None)
+            step = parts.engine.take_turn(lambda: next(training, None))
             if step is None:
                 break
             pulse.report(step.step, step.total_steps)
@@ -65,8 +64,8 @@ def _begin(parts: Parts, claimed: ClaimedJob, base: BaseModel) -> Training:
 
     def begin(state: bytes | None) -> Training:
         # On the device: the pictures pass through the VAE here.
-        with parts.turns.training():
-            return train(
+        return parts.engine.take_turn(
+            lambda: train(
                 base,
                 pictures,
                 name=payload["name"],
@@ -76,6 +75,7 @@ def _begin(parts: Parts, claimed: ClaimedJob, base: BaseModel) -> Training:
                 segmenter=segmenter.find(pictures, masks, device=str(base.device)),
                 state=state,
             )
+        )
 
     try:
         state = parts.service.blobs.get(blobs.state_key(claimed.id))
