@@ -84,7 +84,7 @@ def recipe_of(name: str, cache: Path, device: str, warm_start: Path | None) -> R
             vae=VaeRecipe(samples=32_768, rate=1.6e-3),
             unet=UnetRecipe(
                 batch=16,  # few samples: more steps are worth more than quiet gradients
-                samples=145_000,
+                samples=125_000,
                 rate=6e-4,
                 final_rate=3e-5,
                 simple_until=0.05,

@@ -11,12 +11,12 @@ from models.maker.recipe import Recipe
 from perfusion_core.config import GenerateConfig, SchedulerName
 
 log = logging.getLogger("maker")
-STEPS = (5, 10, 15, 25, 40)
+STEPS = (5, 10, 15, 25)
 GUIDANCE = (1.0, 2.0, 3.0, 5.0, 7.5)
 SEEDS = (90,)  # the card's figures use others
 
 
-def measure_sampling(recipe: Recipe, *, prompts: int = 16) -> None:
+def measure_sampling(recipe: Recipe, *, prompts: int = 8) -> None:
     """Every sampler at every number of steps, then every guidance; saves sampling.json."""
     base = load_base(recipe)
     classifier = load_classifier(recipe)
