@@ -30,6 +30,17 @@ class Lease(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NewAttentionMap:
+    """A word's map over an image, whose PNG lies under `blob_key` already."""
+
+    word: str
+    concept_id: str | None
+    coverage: float
+    blob_key: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class NewImage:
     """An image whose PNG lies under `blob_key` already."""
 
@@ -39,6 +50,7 @@ class NewImage:
     height: int
     blob_key: str
     sha256: str
+    attention_maps: tuple[NewAttentionMap, ...] | None = None  # in the prompt's order
 
 
 @dataclass(frozen=True, kw_only=True)

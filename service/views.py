@@ -53,6 +53,16 @@ class ProgressView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AttentionMapView:
+    """Where a word of the prompt acted in an image."""
+
+    word: str
+    concept_id: str | None  # of a placeholder
+    coverage: float
+    url: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageView:
     """One generated image of a job."""
 
@@ -61,6 +71,7 @@ class ImageView:
     seed: int
     width: int
     height: int
+    attention_maps: tuple[AttentionMapView, ...] | None  # None: not asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +87,7 @@ class JobView:
     concept_id: str | None
     images: tuple[ImageView, ...]
     error: dict[str, Any] | None  # a problem, see `errors.problem`
+    warnings: tuple[dict[str, Any], ...]  # problems that did not stop it
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -179,7 +191,7 @@ class ConceptFile:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFile:
-    """A generated image's PNG file."""
+    """The PNG file of a generated image, or of a map over it."""
 
     data: bytes
     sha256: str

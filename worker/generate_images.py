@@ -1,4 +1,7 @@
-"""A generation job: concepts from the cache, images from the engine, PNG files at the end."""
+"""A generation job: concepts from the cache, images from the engine, PNG files at the end.
+
+Its warnings are told before the first step, while the request could still be changed.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,8 +11,8 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.denoise import ImageRequest
 from service import blobs, leases
-from service.leases import ClaimedJob, NewImage
-from worker import png
+from service.leases import ClaimedJob, NewAttentionMap, NewImage
+from worker import composition, overlays, png
 from worker.engine import Sample
 from worker.parts import Parts
 from worker.pulse import Pulse
@@ -21,6 +24,11 @@ def generate_images(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
     """Generate the images of a claimed job and record them; False where the row refused them."""
     base = parts.resident.base()
     request = _to_request(parts, claimed.payload, base)
+    warnings = composition.warnings(base, request, concept_ids=_concept_ids(claimed))
+    if warnings and not pulse.insist(
+        lambda: leases.warn(parts.service, claimed, warnings=warnings)
+    ):
+        return False
     samples = _sample(parts, request, pulse)
     pulse.check()
     images = [
@@ -42,7 +50,13 @@ def _to_request(parts: Parts, payload: dict[str, Any], base: BaseModel) -> Image
         prompt=payload["prompt"],
         concepts=concepts,
         config=base.defaults.generate_config(payload["config"]),
+        # Not there in a job that the release before has accepted.
+        attention_maps=payload.get("attention_maps", False),
     )
+
+
+def _concept_ids(claimed: ClaimedJob) -> dict[str, str]:
+    return {one["name"]: one["id"] for one in claimed.payload["concepts"]}
 
 
 def _sample(parts: Parts, request: ImageRequest, pulse: Pulse) -> Sequence[Sample]:
@@ -75,7 +89,7 @@ def _store(
 ) -> NewImage:
     hashes = {one["name"]: one["sha256"] for one in claimed.payload["concepts"]}
     data = png.encode(sample, request=request, concept_hashes=hashes, base=base)
-    blob_key = f"{blobs.attempt_prefix(claimed.id, claimed.attempt)}{index}.png"
+    blob_key = blobs.image_key(claimed.id, claimed.attempt, index=index)
     parts.service.blobs.put_new(blob_key, data)
     return NewImage(
         index=index,
@@ -84,4 +98,27 @@ def _store(
         height=sample.image.height,
         blob_key=blob_key,
         sha256=hashlib.sha256(data).hexdigest(),
+        attention_maps=_store_maps(parts, claimed, sample, index=index),
     )
+
+
+def _store_maps(
+    parts: Parts, claimed: ClaimedJob, sample: Sample, *, index: int
+) -> tuple[NewAttentionMap, ...] | None:
+    if sample.maps is None:
+        return None
+    concept_ids, stored = _concept_ids(claimed), []
+    for number, one in enumerate(sample.maps):
+        data = overlays.draw(sample.image, one.share)
+        blob_key = blobs.attention_map_key(claimed.id, claimed.attempt, index=index, number=number)
+        parts.service.blobs.put_new(blob_key, data)
+        stored.append(
+            NewAttentionMap(
+                word=one.word.text,
+                concept_id=concept_ids.get(one.word.concept or ""),
+                coverage=round(one.coverage, 4),
+                blob_key=blob_key,
+                sha256=hashlib.sha256(data).hexdigest(),
+            )
+        )
+    return tuple(stored)

@@ -30,6 +30,7 @@ CONTRACT = {
     ("post", "/jobs/{id}/cancel"): {202, 401, 403, 404, 409, 429, 503},
     ("get", "/jobs/{id}/events"): {200, 204, 401, 403, 404, 429, 503},
     ("get", "/images/{id}"): {200, 304, 401, 403, 404, 429, 503},
+    ("get", "/images/{id}/attention/{k}"): {200, 304, 401, 403, 404, 429, 503},
     ("get", "/healthz"): {200},
     ("get", "/readyz"): {200, 503},
     ("get", "/metrics"): {200, 401},
@@ -42,10 +43,12 @@ SHAPES: dict[str, set[str]] = {
     },
     "Job": {
         "id", "kind", "status", "progress", "queue_position", "attempt", "concept_id", "images",
-        "error", "created_at", "started_at", "finished_at",
+        "error", "warnings", "created_at", "started_at", "finished_at",
     },
     "Progress": {"step", "total_steps", "seconds_per_step", "eta_seconds"},
-    "Image": {"id", "url", "signed_url", "seed", "width", "height"},
+    "Image": {"id", "url", "signed_url", "seed", "width", "height", "attention_maps"},
+    "AttentionMap": {"word", "concept_id", "coverage", "url", "signed_url"},
+    "JobWarning": {"type", "title", "detail", "concepts"},
     "Problem": {"type", "title", "status", "detail", "instance", "errors", "request_id"},
 }  # fmt: skip
 

@@ -166,6 +166,7 @@ def test_a_job_as_json_has_exactly_the_fields_of_the_contract(service: Service) 
         "concept_id",
         "images",
         "error",
+        "warnings",
         "created_at",
         "started_at",
         "finished_at",
