@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
-from api import schemas
+from api import image_schemas, schemas
 from api.openapi import GENERATE_EXAMPLES
 from perfusion_core.config import GenerateConfig, TrainConfig
 from service.gates import ConceptChoice
@@ -144,13 +144,15 @@ def closed(model: type[BaseModel], value: Any) -> None:
 
 
 def test_answers_agree_with_their_schemas(client: TestClient, service: Service, teddy: str) -> None:
-    job = client.post("/generate", json={"prompt": f"a <{teddy}>"}).json()["job"]
+    body = {"prompt": f"a <{teddy}>", "attention_maps": True}
+    job = client.post("/generate", json=body).json()["job"]
     closed(schemas.Job, job)
     finish(service, job["id"])
     job = client.get(f"/jobs/{job['id']}").json()
     closed(schemas.Job, job)
     closed(schemas.Progress, job["progress"])
     closed(schemas.Image, job["images"][0])
+    closed(image_schemas.AttentionMap, job["images"][0]["attention_maps"][0])
     concept = client.get(f"/concepts/{teddy}").json()
     closed(schemas.Concept, concept)
     closed(schemas.BaseModelRef, concept["base_model"])

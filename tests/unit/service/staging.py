@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from perfusion_core.concept import Concept as CoreConcept
-from service import concepts, leases, models_registry
-from service.leases import ClaimedJob, NewImage, TrainedConcept
+from service import blobs, concepts, leases, models_registry
+from service.leases import ClaimedJob, NewAttentionMap, NewImage, TrainedConcept
 from service.models_registry import NewBaseModel
 from service.uploads import UploadedPicture
 from service.views import JobKind
@@ -147,10 +147,32 @@ def generated(service: Service, claimed: ClaimedJob) -> list[NewImage]:
     for index, seed in enumerate(claimed.payload["seeds"]):
         key = f"jobs/{claimed.id}/{claimed.attempt}/{index}.png"
         service.blobs.put(key, encoded(picture(seed=index)))
-        images.append(
-            NewImage(index=index, seed=seed, width=48, height=40, blob_key=key, sha256="6" * 64)
-        )
+        image = NewImage(
+            index=index, seed=seed, width=48, height=40, blob_key=key, sha256="6" * 64,
+            attention_maps=_maps(service, claimed, index=index),
+        )  # fmt: skip
+        images.append(image)
     return images
+
+
+def _maps(
+    service: Service, claimed: ClaimedJob, *, index: int
+) -> tuple[NewAttentionMap, ...] | None:
+    """A map of an article, and one of each concept."""
+    if not claimed.payload["attention_maps"]:
+        return None
+    words = [("a", None)]
+    words += [(f"<{one['name']}>", one["id"]) for one in claimed.payload["concepts"]]
+    maps = []
+    for number, (word, concept_id) in enumerate(words):
+        key = blobs.attention_map_key(claimed.id, claimed.attempt, index=index, number=number)
+        service.blobs.put(key, encoded(picture(seed=100 + number)))
+        maps.append(
+            NewAttentionMap(
+                word=word, concept_id=concept_id, coverage=0.25, blob_key=key, sha256="7" * 64
+            )
+        )
+    return tuple(maps)
 
 
 def ready(service: Service, name: str = "teddy", *, owner_id: str = OWNER) -> str:
