@@ -104,3 +104,5 @@ export const jobEvents = (id, headers, signal) =>
   send(`jobs/${segment(id)}/events`, { headers, signal });
 export const jobPreview = async (id) => (await send(`jobs/${segment(id)}/preview`)).blob();
 export const imageFile = async (id) => (await send(`images/${segment(id)}`)).blob();
+export const attentionMap = async (id, k) =>
+  (await send(`images/${segment(id)}/attention/${k}`)).blob();

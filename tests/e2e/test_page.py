@@ -193,6 +193,28 @@ def test_placeholders_complete_from_the_keyboard(server: str, taught: str, visit
     expect(prompt).to_have_value(f"a photo of <{taught}:0.31>")
 
 
+def test_the_enlarged_image_shows_where_each_word_acted(server: str, visits: Visits) -> None:
+    visit = visits()
+    page = visit.open(server)
+    page.locator("#prompt").fill("a red car")
+    page.get_by_text("More settings").click()
+    page.get_by_label("Show where each word acts").check()
+    generate(page, steps=2)
+    page.get_by_role("button", name="Enlarge image 1").click()
+    shown = page.locator("#viewer-image[src^='blob:']")
+    expect(shown).to_be_visible()
+    plain = shown.get_attribute("src")
+    car = page.get_by_role("button", name=re.compile("^car \\d+ %$"))
+    car.click()
+    expect(car).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#viewer-image")).not_to_have_attribute("src", plain or "")
+    assert natural_width(shown) > 0
+    car.click()
+    page.locator("#viewer-prompt").hover()
+    expect(page.locator("#viewer-image")).to_have_attribute("src", plain or "")
+    assert visit.complaints == []
+
+
 def test_an_unknown_placeholder_is_refused_beside_the_prompt(
     server: str, taught: str, visits: Visits
 ) -> None:

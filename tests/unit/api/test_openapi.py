@@ -172,7 +172,7 @@ def test_the_base_model_is_described_with_its_defaults_and_every_bound(
     assert described["defaults"]["train"]["max_train_steps"] == 150
     assert described["defaults"]["generate"]["num_inference_steps"] == 50
     assert described["bounds"]["generate"]["num_inference_steps"]["maximum"] == 200
-    assert "prompt" not in described["bounds"]["generate"]
+    assert set(described["bounds"]["generate"]) == set(described["defaults"]["generate"])
     assert set(described["bounds"]["train"]) == set(described["defaults"]["train"])
 
 
