@@ -50,7 +50,7 @@ def coverage(share: Tensor, *, threshold: float = COVERAGE_THRESHOLD) -> float:
 
 def probabilities(q: Tensor, k: Tensor) -> Tensor:
     """Cross-attention of one row, (h, P, c) to (h, N, c): the mean over heads, (P, N)."""
-    scores = q.float() @ k.float().transpose(-1, -2) / q.shape[-1] ** 0.5  # (h, P, N)
+    scores: Tensor = q.float() @ k.float().transpose(-1, -2) / q.shape[-1] ** 0.5  # (h, P, N)
     return scores.softmax(-1).mean(0)
 
 
