@@ -178,6 +178,13 @@ class BaseModelRef(_Outbound):
     fingerprint: str
 
 
+class Verdict(_Outbound):
+    """Whether a concept works: `weak` is hardly there, `overfit` repeats its pictures."""
+
+    quality: Literal["good", "weak", "overfit"]
+    reasons: Annotated[list[str], Field(description="Sentences: what was seen, what to do.")]
+
+
 class Concept(_Outbound):
     """A subject that the base model has learned, or is learning."""
 
@@ -195,6 +202,12 @@ class Concept(_Outbound):
     created_at: datetime
     ready_at: datetime | None
     job_id: str | None
+    verdict: Annotated[
+        Verdict | None, Field(description="By its operating curve; null where it has none.")
+    ] = None
+    recommended_strength: Annotated[
+        float | None, Field(description="The best balance of pictures and prompt.")
+    ] = None
 
 
 class ConceptAccepted(_Outbound):

@@ -65,3 +65,4 @@ class TrainedConcept:
     covariance_fingerprint: str
     mask_source: str
     training: dict[str, Any]  # the options that were in force, and what the training found
+    judgement: dict[str, Any] | None = None  # of concept_curves.judgement_of

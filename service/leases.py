@@ -163,6 +163,7 @@ def finish_training(service: Service, claimed: ClaimedJob, *, trained: TrainedCo
                 covariance_fingerprint=trained.covariance_fingerprint,
                 mask_source=trained.mask_source,
                 training=trained.training,
+                judgement=trained.judgement,
                 ready_at=job.finished_at,
             )
         )

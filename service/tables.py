@@ -149,6 +149,8 @@ class Concept(Base):
     ready_at: Mapped[datetime | None]
     # Without a foreign key: jobs.concept_id points back, and one direction is enough.
     job_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
+    # {"quality", "reasons", "recommended_strength"}, of the curve in its file; see concept_curves.
+    judgement: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class Picture(Base):

@@ -109,6 +109,14 @@ class BaseModelRef:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VerdictView:
+    """Whether a concept works, as its operating curve says."""
+
+    quality: str  # good, weak or overfit
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConceptView:
     """A concept as its owner sees it."""
 
@@ -126,6 +134,41 @@ class ConceptView:
     created_at: datetime
     ready_at: datetime | None
     job_id: str | None  # None for an imported concept
+    verdict: VerdictView | None  # None where no evaluator has judged it
+    recommended_strength: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilaritiesView:
+    """Mean cosines of images, to the training pictures and to their prompts."""
+
+    image_similarity: float
+    text_similarity: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePointView:
+    """What a concept's curve has at one strength."""
+
+    strength: float
+    image_similarity: float
+    text_similarity: float
+    thumbnail_url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveView:
+    """A concept's operating curve: how its images change with strength."""
+
+    concept_id: str
+    evaluator: str
+    evaluator_fingerprint: str
+    prompts: tuple[str, ...]
+    superclass: SimilaritiesView
+    ceiling: float | None  # None where there is one picture only
+    points: tuple[CurvePointView, ...]
+    recommended_strength: float
+    verdict: VerdictView
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
     from worker.concept_cache import ConceptCache
     from worker.engine import Engine
+    from worker.evaluators import Evaluators
     from worker.resident import Resident
 
 
@@ -30,6 +31,7 @@ class Parts:
     turns: Turns
     engine: "Engine"
     concepts: "ConceptCache"
+    evaluators: "Evaluators | None" = None
     # Set in this order when the process stops: no new jobs and trainings leave; all leave.
     draining: Event = field(default_factory=Event)
     halted: Event = field(default_factory=Event)
@@ -47,6 +49,7 @@ def build(service: Service, *, base: "BaseModel | None" = None) -> Parts:
     # These load torch; claims, leases and repairs can do without it.
     from worker.concept_cache import ConceptCache
     from worker.engine import Engine
+    from worker.evaluators import Evaluators
     from worker.resident import Resident
 
     resident, turns = Resident(service, base=base), Turns()
@@ -57,6 +60,7 @@ def build(service: Service, *, base: "BaseModel | None" = None) -> Parts:
         turns=turns,
         engine=Engine(resident.base, turns=turns),
         concepts=ConceptCache(service.blobs),
+        evaluators=Evaluators(service.settings),
     )
 
 

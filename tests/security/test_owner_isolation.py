@@ -41,7 +41,7 @@ def call(scene: Scene, method: str, path: str, *, ref: str, key: str | None) -> 
         identity = owned.image_id
     else:
         identity = owned.training_id if path.endswith("/preview") else owned.job_id
-    url = path.replace("{ref}", ref).replace("{id}", identity).replace("{k}", "1")
+    url = path.replace("{ref}", ref).replace("{id}", identity).replace("{k}", "0")
     body: dict[str, object] = {}
     if (method, path) == ("POST", "/generate"):
         body = {"json": {"prompt": f"<{owned.concept_name}>"}}
@@ -64,6 +64,8 @@ def everything(scene: Scene) -> list[object]:
         scene.client.get(f"/images/{scene.owned.image_id}", headers=headers).content,
         scene.client.get(f"/images/{scene.owned.image_id}/attention/1", headers=headers).content,
         scene.client.get("/concepts/rex/file", headers=headers).content,
+        scene.client.get("/concepts/rex/curve", headers=headers).json(),
+        scene.client.get("/concepts/rex/curve/0", headers=headers).content,
     ]
 
 

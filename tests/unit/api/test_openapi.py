@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
-from api import image_schemas, schemas
+from api import curve_schemas, image_schemas, schemas
 from api.openapi import GENERATE_EXAMPLES
 from perfusion_core.config import GenerateConfig, TrainConfig
 from service.gates import ConceptChoice
@@ -23,6 +23,8 @@ CONTRACT = {
     ("get", "/concepts/{ref}"): {200, 401, 403, 404, 429, 503},
     ("delete", "/concepts/{ref}"): {204, 401, 403, 404, 429, 503},
     ("get", "/concepts/{ref}/file"): {200, 304, 401, 403, 404, 409, 429, 503},
+    ("get", "/concepts/{ref}/curve"): {200, 401, 403, 404, 409, 429, 503},
+    ("get", "/concepts/{ref}/curve/{k}"): {200, 304, 401, 403, 404, 409, 422, 429, 503},
     ("post", "/concepts/import"): {201, 400, 401, 403, 409, 413, 415, 422, 429, 503},
     ("post", "/generate"): {200, 202, 400, 401, 403, 409, 413, 415, 422, 429, 503},
     ("get", "/jobs"): {200, 401, 403, 422, 429, 503},
@@ -39,8 +41,15 @@ SHAPES: dict[str, set[str]] = {
     "Concept": {
         "id", "name", "placeholder", "superclass", "status", "base_model",
         "covariance_fingerprint", "bytes", "sha256", "mask_source", "training", "created_at",
-        "ready_at", "job_id",
+        "ready_at", "job_id", "verdict", "recommended_strength",
     },
+    "Verdict": {"quality", "reasons"},
+    "Curve": {
+        "concept_id", "evaluator", "evaluator_fingerprint", "prompts", "superclass", "ceiling",
+        "points", "recommended_strength", "verdict",
+    },
+    "CurvePoint": {"strength", "image_similarity", "text_similarity", "thumbnail_url"},
+    "Similarities": {"image_similarity", "text_similarity"},
     "Job": {
         "id", "kind", "status", "progress", "queue_position", "attempt", "concept_id", "images",
         "error", "warnings", "created_at", "started_at", "finished_at",
@@ -156,6 +165,11 @@ def test_answers_agree_with_their_schemas(client: TestClient, service: Service, 
     concept = client.get(f"/concepts/{teddy}").json()
     closed(schemas.Concept, concept)
     closed(schemas.BaseModelRef, concept["base_model"])
+    closed(schemas.Verdict, concept["verdict"])
+    curve = client.get(f"/concepts/{teddy}/curve").json()
+    closed(curve_schemas.Curve, curve)
+    closed(curve_schemas.Similarities, curve["superclass"])
+    closed(curve_schemas.CurvePoint, curve["points"][0])
     closed(schemas.JobPage, client.get("/jobs").json())
     closed(schemas.ConceptPage, client.get("/concepts").json())
     closed(schemas.BaseModelInfo, client.get("/base-model").json())
