@@ -35,6 +35,18 @@ class AttentionMap(Outbound):
     signed_url: SignedUrl = None
 
 
+class Presence(Outbound):
+    """Whether a concept of the prompt is to be seen in an image."""
+
+    concept_id: str
+    name: str
+    score: Annotated[
+        float,
+        Field(description="The mean cosine to the concept's pictures of the most similar window."),
+    ]
+    present: Annotated[bool, Field(description="Whether that is enough, by the concept's curve.")]
+
+
 class Image(Outbound):
     """A generated image; `url` gives the PNG."""
 
@@ -47,6 +59,10 @@ class Image(Outbound):
     attention_maps: Annotated[
         list[AttentionMap] | None,
         Field(description="In the prompt's order; null: they were not asked for."),
+    ]
+    presence: Annotated[
+        list[Presence] | None,
+        Field(description="Of each concept that has a curve; null: nothing could be measured."),
     ]
 
 

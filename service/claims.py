@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from service.views import JobKind
+from service.views import JobKind, PresenceView
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,7 @@ class NewImage:
     blob_key: str
     sha256: str
     attention_maps: tuple[NewAttentionMap, ...] | None = None  # in the prompt's order
+    presence: tuple[PresenceView, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,12 +14,12 @@ from sqlalchemy.orm import Session
 from service.claims import NewImage
 from service.ids import new_id
 from service.tables import Image, Job
-from service.views import AttentionMapView, ImageView
+from service.views import AttentionMapView, ImageView, PresenceView
 
 
 def new_row(job: Job, image: NewImage) -> Image:
     """Return the row of an image of a job that has just succeeded."""
-    maps = image.attention_maps
+    maps, presence = image.attention_maps, image.presence
     return Image(
         id=new_id("image"),
         job_id=job.id,
@@ -31,6 +31,7 @@ def new_row(job: Job, image: NewImage) -> Image:
         blob_key=image.blob_key,
         sha256=image.sha256,
         attention_maps=None if maps is None else [asdict(one) for one in maps],
+        presence=None if presence is None else [asdict(one) for one in presence],
         created_at=job.finished_at,
     )
 
@@ -52,6 +53,7 @@ def views_of(session: Session, job_ids: Sequence[str]) -> dict[str, list[ImageVi
                 width=row.width,
                 height=row.height,
                 attention_maps=_map_views(row),
+                presence=_presence_views(row),
             )
         )
     return images
@@ -72,6 +74,12 @@ def _map_views(row: Image) -> tuple[AttentionMapView, ...] | None:
     if row.attention_maps is None:
         return None
     return tuple(_map_view(row.id, number, one) for number, one in enumerate(row.attention_maps))
+
+
+def _presence_views(row: Image) -> tuple[PresenceView, ...] | None:
+    if row.presence is None:
+        return None
+    return tuple(PresenceView(**one) for one in row.presence)
 
 
 def _map_view(image_id: str, number: int, stored: dict[str, Any]) -> AttentionMapView:

@@ -246,6 +246,8 @@ class Image(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     # As claims.NewAttentionMap, in the prompt's order; None: not asked for.
     attention_maps: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
+    # As views.PresenceView; None: not measured.
+    presence: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime]
 
 

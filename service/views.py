@@ -63,6 +63,16 @@ class AttentionMapView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PresenceView:
+    """Whether a concept of the prompt is to be seen in an image."""
+
+    concept_id: str
+    name: str
+    score: float  # the similarity of the best window
+    present: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageView:
     """One generated image of a job."""
 
@@ -72,6 +82,7 @@ class ImageView:
     width: int
     height: int
     attention_maps: tuple[AttentionMapView, ...] | None  # None: not asked for
+    presence: tuple[PresenceView, ...] | None  # None: nothing to measure it with
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ Its warnings are told before the first step, while the request could still be ch
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from perfusion_core.base_model import BaseModel
@@ -12,7 +13,8 @@ from perfusion_core.conditioning import ConceptUse
 from perfusion_core.denoise import ImageRequest
 from service import blobs, leases
 from service.leases import ClaimedJob, NewAttentionMap, NewImage
-from worker import composition, overlays, png
+from service.views import PresenceView
+from worker import composition, overlays, png, presence
 from worker.engine import Sample
 from worker.parts import Parts
 from worker.pulse import Pulse
@@ -24,18 +26,32 @@ def generate_images(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
     """Generate the images of a claimed job and record them; False where the row refused them."""
     base = parts.resident.base()
     request = _to_request(parts, claimed.payload, base)
-    warnings = composition.warnings(base, request, concept_ids=_concept_ids(claimed))
-    if warnings and not pulse.insist(
-        lambda: leases.warn(parts.service, claimed, warnings=warnings)
-    ):
+    concept_ids = _concept_ids(claimed)
+    warnings = composition.warnings(base, request, concept_ids=concept_ids)
+    if warnings and not _warn(parts, claimed, pulse, warnings=warnings):
         return False
     samples = _sample(parts, request, pulse)
     pulse.check()
+    measured = presence.measure(
+        parts, base, request=request, images=[sample.image for sample in samples]
+    )
     images = [
-        _store(parts, claimed, sample, index=index, request=request, base=base)
+        replace(
+            _store(parts, claimed, sample, index=index, request=request, base=base),
+            presence=None if measured is None else _presence_views(measured[index], concept_ids),
+        )
         for index, sample in enumerate(samples)
     ]
+    vanished = presence.warnings(measured, concept_ids=concept_ids)
+    if vanished and not _warn(parts, claimed, pulse, warnings=[*warnings, *vanished]):
+        return False
     return pulse.insist(lambda: leases.finish_generation(parts.service, claimed, images=images))
+
+
+def _warn(
+    parts: Parts, claimed: ClaimedJob, pulse: Pulse, *, warnings: Sequence[dict[str, Any]]
+) -> bool:
+    return pulse.insist(lambda: leases.warn(parts.service, claimed, warnings=warnings))
 
 
 def _to_request(parts: Parts, payload: dict[str, Any], base: BaseModel) -> ImageRequest:
@@ -57,6 +73,20 @@ def _to_request(parts: Parts, payload: dict[str, Any], base: BaseModel) -> Image
 
 def _concept_ids(claimed: ClaimedJob) -> dict[str, str]:
     return {one["name"]: one["id"] for one in claimed.payload["concepts"]}
+
+
+def _presence_views(
+    measured: presence.Measured, concept_ids: dict[str, str]
+) -> tuple[PresenceView, ...]:
+    return tuple(
+        PresenceView(
+            concept_id=concept_ids[name],
+            name=name,
+            score=round(one.score, 4),
+            present=one.present,
+        )
+        for name, one in measured.items()
+    )
 
 
 def _sample(parts: Parts, request: ImageRequest, pulse: Pulse) -> Sequence[Sample]:

@@ -54,6 +54,7 @@ async function show(n) {
     ["Seed", image.seed],
     ["Size in pixels", `${image.width} × ${image.height}`],
     ...(request.concepts ?? []).filter(({ strength }) => strength).map(({ name, strength }) => [`<${name}>`, strength]),
+    ...(image.presence ?? []).map(({ name, present }) => [`<${name}> in the image`, present ? "yes" : "not found"]),
     ...Object.entries(FACTS).map(([field, label]) => [label, inWords(request[field])]),
   ].filter(([, value]) => value !== undefined && value !== null && value !== "");
   byId("viewer-facts").replaceChildren(

@@ -1,6 +1,6 @@
-"""What a generation tells beside its images: warnings, and where each word acted.
+"""What a generation tells beside its images: warnings, where each word acted, who is there.
 
-The previous release may run beside this: it reads neither column, and leaves them empty.
+The previous release may run beside this: it reads none of the columns, and leaves them empty.
 
 Revision ID: 0005
 Revises: 0004
@@ -23,10 +23,12 @@ def upgrade() -> None:
         table.add_column(sa.Column("warnings", sa.JSON(none_as_null=True), nullable=True))
     with op.batch_alter_table("images", recreate="never") as table:
         table.add_column(sa.Column("attention_maps", sa.JSON(none_as_null=True), nullable=True))
+        table.add_column(sa.Column("presence", sa.JSON(none_as_null=True), nullable=True))
 
 
 def downgrade() -> None:
     with op.batch_alter_table("images", recreate="never") as table:
+        table.drop_column("presence")
         table.drop_column("attention_maps")
     with op.batch_alter_table("jobs", recreate="never") as table:
         table.drop_column("warnings")
