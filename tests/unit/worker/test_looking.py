@@ -1,4 +1,4 @@
-"""Looking at a training through the worker: fixed steps, the best state, no difference by chance."""
+"""Looking at a training through the worker: an interruption makes no difference."""
 
 from collections.abc import Callable
 
