@@ -28,7 +28,8 @@ def generate_images(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
     request = _to_request(parts, claimed.payload, base)
     concept_ids = _concept_ids(claimed)
     warnings = composition.warnings(base, request, concept_ids=concept_ids)
-    if warnings and not _warn(parts, claimed, pulse, warnings=warnings):
+    # An attempt before may have warned of its own images, which are not these.
+    if (warnings or claimed.attempt > 1) and not _warn(parts, claimed, pulse, warnings=warnings):
         return False
     samples = _sample(parts, request, pulse)
     pulse.check()

@@ -50,6 +50,16 @@ def test_the_page_reads_placeholders_as_the_server_does(page: Page, prompt: str)
     assert [tuple(one) for one in call(page, "prompt", code, prompt)] == told
 
 
+def test_warnings_are_shown_in_the_servers_words_and_go_with_their_job(page: Page) -> None:
+    code = (
+        "m.showWarnings(a);"
+        "return [...document.querySelectorAll('#stage-warnings li')].map((one) => one.textContent)"
+    )
+    job = {"warnings": [{"detail": "<rex> and <ted> lie close together."}, {"detail": "<b>"}]}
+    assert call(page, "warnings", code, job) == ["<rex> and <ted> lie close together.", "<b>"]
+    assert call(page, "warnings", code, {"warnings": []}) == []
+
+
 @pytest.mark.parametrize("strength", ["0", "1", "-1", "nan", "", "x", "1e9"])
 def test_the_page_and_the_server_refuse_the_same_strengths(page: Page, strength: str) -> None:
     prompt = f"<teddy:{strength}>"

@@ -15,13 +15,15 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.conditioning import ConceptUse, superclass_encoding
 from perfusion_core.strength import beta_from_strength
-from service import concepts, jobs
+from service import concepts, jobs, leases
+from service.errors import problem
 from service.views import JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import (
     OWNER,
     accept_generation,
     add_concept,
+    claim,
     in_thread,
     look_at,
     wait_until,
@@ -184,3 +186,15 @@ def test_concepts_that_may_blend_are_told_before_the_first_step(
     alone = accept_generation(service, "a <twin>")
     Runner(parts).run(JobKind.GENERATE)
     assert look_at(service, alone).warnings == ()
+
+
+def test_what_an_attempt_before_has_warned_of_is_forgotten(service: Service, parts: Parts) -> None:
+    job_id = accept_generation(service)
+    first = claim(service, job_id)
+    warning = {**problem("concept-vanished", "It is not there."), "concepts": []}
+    assert leases.warn(service, first, warnings=[warning])
+    assert leases.release(service, first, delay_seconds=0, spend_attempt=False)
+    assert look_at(service, job_id).warnings == (warning,)
+    Runner(parts).run(JobKind.GENERATE)
+    job = look_at(service, job_id)
+    assert (job.status, job.warnings) == (JobStatus.SUCCEEDED, ())
