@@ -1,6 +1,6 @@
 """Looking at a training through the worker: an interruption makes no difference."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -31,8 +31,11 @@ def base() -> BaseModel:
 
 
 @pytest.fixture
-def looking_parts(make_service: Callable[..., Service], base: BaseModel) -> Parts:
-    return composition.build(make_service(evaluator="auto"), base=base)
+def looking_parts(make_service: Callable[..., Service], base: BaseModel) -> Iterator[Parts]:
+    parts = composition.build(make_service(evaluator="auto"), base=base)
+    parts.engine.start()
+    yield parts
+    parts.engine.stop()
 
 
 def begin(base: BaseModel, state: bytes | None = None) -> Training:
