@@ -16,7 +16,9 @@ from perfusion_core.curve import STRENGTHS
 INFERENCE_STEPS = 12
 """Denoising steps of a trial's image, with `dpmpp_2m`: fewer would blur what is judged."""
 
-_SHARE_OF_TRAINING = 0.1
+_SHARE_OF_CURVE = 0.1
+# Twice as much at most, since it may end a training early, and must not do so by chance.
+_SHARE_OF_LOOKS = 0.2
 _ROWS_OF_IMAGE = 2 * INFERENCE_STEPS
 _ROWS_OF_TRAINED_PICTURE = 3
 
@@ -28,9 +30,9 @@ _CURVE_SCENES = ("on the beach", "at night", "in the snow")
 _CURVE_SEEDS = (1001, 1002)
 
 _MOST_LOOKS = 8
-# Fewer looks could stop nothing early, and a look at one image would choose by its noise.
+# Fewer looks could stop nothing early, and a look at fewer images would choose by their noise.
 _FEWEST_LOOKS = 4
-_FEWEST_IMAGES_OF_LOOK = 2
+_FEWEST_IMAGES_OF_LOOK = 4
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,12 @@ class Looks:
 
 
 def looks(config: TrainConfig) -> Looks:
-    """When and how to look at a training, so that all of it costs a tenth of the training.
+    """When and how to look at a training, so that all of it costs a fifth of the training at most.
 
     At most 8 times, evenly, the last time after the last step. Before the first look the plain
     superclass is tried once in the same way.
     """
-    images = _affordable_images(config, steps=config.max_train_steps)
+    images = _affordable_images(config, steps=config.max_train_steps, share=_SHARE_OF_LOOKS)
     every = _trials(_LOOK_SCENES, _LOOK_SEEDS)
     each = min(len(every), max(_FEWEST_IMAGES_OF_LOOK, images // (_MOST_LOOKS + 1)))
     count = min(_MOST_LOOKS, images // each - 1, config.max_train_steps)
@@ -70,14 +72,14 @@ def curve_trials(config: TrainConfig, *, steps: int) -> tuple[Trial, ...]:
 
     One trial at least: a short training is where most can be wrong.
     """
-    images = _affordable_images(config, steps=steps)
+    images = _affordable_images(config, steps=steps, share=_SHARE_OF_CURVE)
     every = _trials(_CURVE_SCENES, _CURVE_SEEDS)
     return every[: max(1, images // (len(STRENGTHS) + 1))]
 
 
-def _affordable_images(config: TrainConfig, *, steps: int) -> int:
+def _affordable_images(config: TrainConfig, *, steps: int, share: float) -> int:
     rows = steps * config.train_batch_size * _ROWS_OF_TRAINED_PICTURE
-    return int(rows * _SHARE_OF_TRAINING) // _ROWS_OF_IMAGE
+    return int(rows * share) // _ROWS_OF_IMAGE
 
 
 def _trials(scenes: tuple[str, ...], seeds: tuple[int, ...]) -> tuple[Trial, ...]:

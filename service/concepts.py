@@ -100,8 +100,9 @@ def create(
             concept_id=concept_id,
             now=now,
         )
-        transitions.enqueue(session, service, job=job)
-        view = to_json({"concept": rows.view(concept), "job": jobs.view(session, job)})
+        position = transitions.enqueue(session, service, job=job)
+        job_view = jobs.accepted(job, queue_position=position)
+        view = to_json({"concept": rows.view(concept), "job": job_view})
         return view, f"/jobs/{job_id}"
 
     try:

@@ -53,6 +53,7 @@ _POSTGRES_OPTIONS: dict[str, Any] = {
 }
 # No table (the migration has yet to run), and a server that only takes reads (a fail-over).
 _NOT_NOW = frozenset({"42P01", "25006"})
+_CLOCK = select(func.clock_timestamp())
 Clock = Callable[[], datetime]
 T = TypeVar("T")
 _log = structlog.get_logger()
@@ -108,7 +109,7 @@ class Database:
         if self._clock is not None:
             return self._clock()
         if self.engine.dialect.name == "postgresql":
-            value = session.scalar(select(func.clock_timestamp()))
+            value = session.connection().scalar(_CLOCK)
             assert isinstance(value, datetime)
             return value.astimezone(UTC)
         return datetime.now(UTC)

@@ -97,8 +97,8 @@ def request(
             concept_id=None,
             now=now,
         )
-        transitions.enqueue(session, service, job=job)
-        return {"job": to_json(jobs.view(session, job))}, f"/jobs/{job_id}"
+        position = transitions.enqueue(session, service, job=job)
+        return {"job": to_json(jobs.accepted(job, queue_position=position))}, f"/jobs/{job_id}"
 
     answer = once.answer_once(
         service, owner_id, idempotency=idempotency, request_sha256=request_sha256, act=act

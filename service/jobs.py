@@ -15,6 +15,7 @@ from service.tables import Image, Job
 from service.views import (
     TERMINAL,
     ImageFile,
+    ImageView,
     JobKind,
     JobStatus,
     JobView,
@@ -112,6 +113,11 @@ def preview(service: Service, owner_id: str, *, job_id: str) -> bytes:
         raise NotFound("preview-not-found", "This job has no preview picture (yet).") from None
 
 
+def accepted(job: Job, *, queue_position: int) -> JobView:
+    """Return the view of a job that has just been queued."""
+    return _view(job, images=(), queue_position=queue_position)
+
+
 def view(session: Session, job: Job) -> JobView:
     """Return the view of one job, within a transaction."""
     return views(session, [job])[0]
@@ -124,28 +130,31 @@ def views(session: Session, jobs: Sequence[Job]) -> list[JobView]:
     )
     positions = _positions_of(session, [job.id for job in jobs if job.status is JobStatus.QUEUED])
     return [
-        JobView(
-            id=job.id,
-            kind=job.kind,
-            status=job.status,
-            progress=_progress(job),
-            queue_position=positions.get(job.id),
-            attempt=job.attempt,
-            concept_id=job.concept_id,
-            images=tuple(images.get(job.id, ())),
-            error=job.error,
-            warnings=tuple(job.warnings or ()),
-            created_at=job.created_at,
-            started_at=job.started_at,
-            finished_at=job.finished_at,
-            version=job.version,
-        )
+        _view(job, images=images.get(job.id, ()), queue_position=positions.get(job.id))
         for job in jobs
     ]
 
 
+def _view(job: Job, *, images: Sequence[ImageView], queue_position: int | None) -> JobView:
+    return JobView(
+        id=job.id,
+        kind=job.kind,
+        status=job.status,
+        progress=_progress(job),
+        queue_position=queue_position,
+        attempt=job.attempt,
+        concept_id=job.concept_id,
+        images=tuple(images),
+        error=job.error,
+        warnings=tuple(job.warnings or ()),
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        version=job.version,
+    )
+
+
 _AHEAD = aliased(Job)
-# Made once: it is part of every request that is accepted.
 _POSITIONS = select(
     Job.id,
     select(func.count())

@@ -11,7 +11,7 @@ from service.views import BaseModelView
 from service.wiring import Service
 
 # Made once: it is part of every request that is accepted.
-_CURRENT = select(BaseModel).order_by(BaseModel.seen_at.desc()).limit(1)
+_CURRENT = select(*BaseModel.__table__.c).order_by(BaseModel.seen_at.desc()).limit(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +53,8 @@ def current_base_model(service: Service) -> BaseModelView | None:
 
 def current(session: Session) -> BaseModelView | None:
     """Return the base model registered last, within a transaction."""
-    row = session.scalars(_CURRENT).first()
-    if row is None:
-        return None
-    return BaseModelView(
-        name=row.name,
-        fingerprint=row.fingerprint,
-        covariance_fingerprint=row.covariance_fingerprint,
-        family=row.family,
-        info=row.info,
-        seen_at=row.seen_at,
-    )
+    row = session.connection().execute(_CURRENT).mappings().first()
+    return None if row is None else BaseModelView(**row)
 
 
 def defaults(model: BaseModelView | None, *, of: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ saved up turns nor fallen behind. (Queueing networks call this start-time fair q
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ScalarSelect, bindparam, func, or_, select
+from sqlalchemy import ScalarSelect, bindparam, case, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from service.tables import Job
@@ -17,30 +17,48 @@ from service.views import JobKind, JobStatus
 
 _ACTIVE = (JobStatus.QUEUED, JobStatus.RUNNING)
 _OWN, _KIND = Job.owner_id == bindparam("owner"), Job.kind == bindparam("kind")
+_RUNS, _WAITS = Job.status == JobStatus.RUNNING, Job.status == JobStatus.QUEUED
 # One statement, made once: it is part of every request that is accepted.
+_MARKS = select(
+    select(func.count()).where(_OWN, _WAITS).scalar_subquery().label("waiting"),
+    select(func.max(Job.turn) + 1)
+    .where(_OWN, Job.status.in_(_ACTIVE), _KIND)
+    .scalar_subquery()
+    .label("own"),
+    # What is being served now: the latest turn that runs, or else the first that waits.
+    func.coalesce(
+        select(func.max(Job.turn)).where(_KIND, _RUNS).scalar_subquery(),
+        select(func.min(Job.turn)).where(_KIND, _WAITS).scalar_subquery(),
+        0,
+    ).label("served"),
+).cte("marks")
+_TURN = select(
+    _MARKS.c.waiting,
+    case((_MARKS.c.own > _MARKS.c.served, _MARKS.c.own), else_=_MARKS.c.served).label("turn"),
+).cte("turn")
 _PLACE = select(
-    select(func.count()).where(_OWN, Job.status == JobStatus.QUEUED).label("waiting"),
-    select(func.max(Job.turn)).where(_OWN, Job.status.in_(_ACTIVE), _KIND).label("own"),
-    select(func.max(Job.turn)).where(_KIND, Job.status == JobStatus.RUNNING).label("runs"),
-    select(func.min(Job.turn)).where(_KIND, Job.status == JobStatus.QUEUED).label("waits"),
+    _TURN.c.turn,
+    _TURN.c.waiting,
+    select(func.count()).where(_KIND, _WAITS, Job.turn <= _TURN.c.turn).scalar_subquery(),
 )
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a new job goes, and how many of its owner's wait already, of both kinds."""
+    """Where a new job goes; how many of its owner's wait already, of both kinds; how many go first.
+
+    `ahead` counts the jobs of its kind, whoever's.
+    """
 
     turn: int
     waiting: int
+    ahead: int
 
 
 def place(session: Session, owner_id: str, *, kind: JobKind) -> Place:
     """Return where a job goes that this owner has just sent."""
-    row = session.execute(_PLACE, {"owner": owner_id, "kind": kind}).one()
-    # What is being served now: the latest turn that runs, or else the first that waits.
-    served = next((turn for turn in (row.runs, row.waits) if turn is not None), 0)
-    turn = served if row.own is None else max(served, row.own + 1)
-    return Place(turn=turn, waiting=row.waiting)
+    row = session.connection().execute(_PLACE, {"owner": owner_id, "kind": kind}).one()
+    return Place(*row)
 
 
 def next_job(kind: JobKind, *, now: datetime, most_running: int) -> ScalarSelect[str]:

@@ -1,14 +1,23 @@
-"""The engine: one thread that samples for all generation jobs of this process.
+"""The engine: the one thread of this process that works on the device.
 
-Between any two steps jobs may join and leave. Each step takes the oldest unfinished picture and
-as many others of its latent shape as fit, in order of age, and advances them in one U-Net batch
-(perfusion_core.denoise). A job that fails does so alone.
+It samples for all generation jobs. Between any two steps jobs may join and leave. Each step takes
+the oldest unfinished picture and as many others of its latent shape as fit, in order of age, and
+advances them in one U-Net batch (perfusion_core.denoise). A job that fails does so alone.
+
+A training takes its turns between them, in the same thread: two threads that compute at the same
+time own two pools of OpenMP threads, and on a CPU each step of the training took 1.7 times as long.
+People wait in front of a generation and look in on a training now and then, so sampling goes first.
+But a queue of generations that never empties must not stop a training either: one that has waited
+for `patience_seconds` gets one turn.
 """
 
+import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Condition, Thread
+from typing import Any, TypeVar
 
 import structlog
 from PIL import Image
@@ -17,9 +26,10 @@ from perfusion_core import denoise
 from perfusion_core.attention_maps import WordMap
 from perfusion_core.base_model import BaseModel
 from perfusion_core.denoise import ImageRequest, Trajectory
-from worker.device import Turns, free_memory, is_out_of_memory
+from worker.device import free_memory, is_out_of_memory
 from worker.errors import Draining, ImageDiverged, OutOfMemory
 
+T = TypeVar("T")
 OnStep = Callable[[int, int], None]
 # A CPU gains little from wide batches, and they make the oldest wait for the youngest.
 _MOST_ROWS_ON_CPU = 8
@@ -72,20 +82,40 @@ class Ticket:
 _Row = tuple[Ticket, Trajectory]
 
 
+@dataclass(frozen=True, eq=False)
+class _Turn:
+    """A step of a training, and since when it waits (monotonic seconds)."""
+
+    act: Callable[[], Any]
+    since: float = field(default_factory=time.monotonic)
+    future: "Future[Any]" = field(default_factory=Future)
+
+    def take(self) -> None:
+        try:
+            self.future.set_result(self.act())
+        except BaseException as error:  # it belongs to who waits for the result
+            self.future.set_exception(error)
+
+
 class Engine:
     """Packs the trajectories of many requests into batches; `submit` from any thread."""
 
     def __init__(
-        self, base: Callable[[], BaseModel], *, turns: Turns, max_rows: int | None = None
+        self,
+        base: Callable[[], BaseModel],
+        *,
+        max_rows: int | None = None,
+        patience_seconds: float = 2.0,
     ) -> None:
         """`base` is called once there is work; `max_rows` bounds a U-Net batch (2 per picture)."""
         self._base = base
-        self._turns = turns
         self._max_rows = max_rows
+        self._patience_seconds = patience_seconds
         # Shapes whose batches did not fit into memory, and how many rows they may take since.
         self._rows_that_fit: dict[tuple[int, ...], int] = {}
         self._changed = Condition()
         self._arrivals: list[Ticket] = []
+        self._turns: deque[_Turn] = deque()
         self._tickets: list[Ticket] = []  # in order of age; the engine's thread alone touches it
         self._stopped = False
         self._thread = Thread(target=self._run, name="engine", daemon=True)
@@ -113,8 +143,25 @@ class Engine:
                 self._changed.notify()
         return ticket
 
+    def take_turn(self, act: Callable[[], T]) -> T:
+        """Run `act`, one step of a training, on the device; return its result, raise its error.
+
+        Raises Draining where the engine stops first.
+        """
+        turn = _Turn(act)
+        with self._changed:
+            if self._stopped:
+                raise Draining
+            self._turns.append(turn)
+            self._changed.notify()
+        result: T = turn.future.result()
+        return result
+
     def _run(self) -> None:
         while self._wait_for_work():
+            if (turn := self._next_turn()) is not None:
+                turn.take()
+                continue
             try:
                 self._cycle()
             except Exception as error:
@@ -125,15 +172,27 @@ class Engine:
             self._tickets = [ticket for ticket in self._tickets if not ticket.ended]
         for ticket in self._tickets + self._arrivals:
             _fail(ticket, Draining())
+        for turn in self._turns:
+            turn.future.set_exception(Draining())
 
     def _wait_for_work(self) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._arrivals or self._tickets or self._stopped)
+            self._changed.wait_for(
+                lambda: self._arrivals or self._tickets or self._turns or self._stopped
+            )
             if not self._tickets:
                 self._rows_that_fit.clear()
             self._tickets += self._arrivals
             self._arrivals = []
             return not self._stopped
+
+    def _next_turn(self) -> _Turn | None:
+        """The training whose turn it is, if it is one's: nobody samples, or it is overdue."""
+        with self._changed:
+            overdue = time.monotonic() - self._patience_seconds
+            if self._turns and (not self._tickets or self._turns[0].since <= overdue):
+                return self._turns.popleft()
+        return None
 
     def _cycle(self) -> None:
         for ticket in self._tickets:
@@ -149,8 +208,7 @@ class Engine:
 
     def _begin(self, ticket: Ticket) -> None:
         try:
-            with self._turns.generation():
-                ticket.trajectories = denoise.start(self._base(), ticket.request)
+            ticket.trajectories = denoise.start(self._base(), ticket.request)
         except Exception as error:
             _fail(ticket, error)
 
@@ -178,8 +236,7 @@ class Engine:
     def _advance(self, batch: list[_Row]) -> None:
         before = [one.step_index for _, one in batch]
         try:
-            with self._turns.generation():
-                denoise.step(self._base(), [one for _, one in batch])
+            denoise.step(self._base(), [one for _, one in batch])
         except Exception as error:
             if len(batch) == 1:
                 _fail(batch[0][0], error)
@@ -217,12 +274,11 @@ class Engine:
                 f"The image of seed {one.seed} diverged: a concept or the guidance is too strong. "
                 "Lower the strengths or guidance_scale."
             )
-        with self._turns.generation():
-            return Sample(
-                image=denoise.decode(self._base(), one),
-                seed=one.seed,
-                maps=None if one.maps is None else one.maps.means(),
-            )
+        return Sample(
+            image=denoise.decode(self._base(), one),
+            seed=one.seed,
+            maps=None if one.maps is None else one.maps.means(),
+        )
 
     def _most_rows(self) -> int:
         if self._max_rows is None:

@@ -1,8 +1,8 @@
 """Judging a concept while it is trained and after: images of held-out trials, and their scores.
 
-The images do not go through the engine: there they would share batches with other requests, and
-rounding would make a training's result depend on what else ran. Here their batches are always the
-same, and they wait for the device as steps of the training do, behind everybody who generates.
+The images are no requests to the engine: those share batches with others, and rounding would make
+a training's result depend on what else ran. Here their batches are always the same, and each of
+their steps is a turn like a step of the training, behind everybody who generates.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,13 +16,13 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.curve import STRENGTHS, Curve, Point, Similarity, balance
-from perfusion_core.denoise import ImageRequest, Trajectory
+from perfusion_core.denoise import ImageRequest
 from perfusion_core.evaluation import Evaluation
 from perfusion_core.similarity import Evaluator
 from perfusion_core.strength import DEFAULT_STRENGTH, beta_from_strength
 from perfusion_core.thumbnails import thumbnail
 from perfusion_core.trials import INFERENCE_STEPS, Trial
-from worker.device import Turns
+from worker.engine import Engine
 from worker.errors import ImageDiverged
 
 _IMAGES_AT_ONCE = 4
@@ -38,17 +38,17 @@ class Judge:
         *,
         pictures: Sequence[Image.Image],
         superclass: str,
-        turns: Turns,
+        engine: Engine,
         check: Callable[[], None],
     ) -> None:
         """`check` is called between steps; it raises Interrupted where the work is to stop."""
         self._evaluator = evaluator
         self._base = base
         self._superclass = superclass
-        self._turns = turns
+        self._engine = engine
         self._check = check
-        with turns.training():
-            self._pictures = evaluator.embed_images(pictures)  # (n, p), unit
+        # (n, p), unit
+        self._pictures = engine.take_turn(lambda: evaluator.embed_images(pictures))
         self._superclasses: dict[tuple[Trial, ...], Similarity] = {}
 
     @property
@@ -111,12 +111,14 @@ class Judge:
         images: list[Image.Image] = []
         for first in range(0, len(requests), _IMAGES_AT_ONCE):
             images += self._draw(requests[first : first + _IMAGES_AT_ONCE])
-        with self._turns.training():
-            seen = self._evaluator.embed_images(images)  # (m, p)
-            read = self._evaluator.embed_texts([t.prompt.format(self._superclass) for t in trials])
-            image = float((seen @ self._pictures.T).mean())
-            text = float((seen * read).sum(-1).mean())
-        return Similarity(image, text), images
+        texts = [trial.prompt.format(self._superclass) for trial in trials]
+        return self._engine.take_turn(lambda: self._compare(images, texts)), images
+
+    def _compare(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Similarity:
+        seen = self._evaluator.embed_images(images)  # (m, p)
+        read = self._evaluator.embed_texts(texts)  # (m, p)
+        image = float((seen @ self._pictures.T).mean())
+        return Similarity(image, text=float((seen * read).sum(-1).mean()))
 
     def _request(self, trial: Trial, concept: Concept | None, strength: float) -> ImageRequest:
         config = self._base.defaults.generate_config(
@@ -138,18 +140,13 @@ class Judge:
         )
 
     def _draw(self, requests: Sequence[ImageRequest]) -> list[Image.Image]:
-        trajectories: list[Trajectory] = []
-        for request in requests:
-            with self._turns.training():
-                trajectories += denoise.start(self._base, request)
+        """Images of the requests, in one batch; every step is a turn of its own."""
+        base, take_turn = self._base, self._engine.take_turn
+        begun = take_turn(lambda: [denoise.start(base, request) for request in requests])
+        trajectories = [one for of_request in begun for one in of_request]
         for _ in range(INFERENCE_STEPS):
             self._check()
-            with self._turns.training():
-                denoise.step(self._base, trajectories)
-        images = []
-        for one in trajectories:
-            if not bool(one.latents.isfinite().all()):
-                raise ImageDiverged("A trial of the concept diverged.")
-            with self._turns.training():
-                images.append(denoise.decode(self._base, one))
-        return images
+            take_turn(lambda: denoise.step(base, trajectories))
+        if not all(bool(one.latents.isfinite().all()) for one in trajectories):
+            raise ImageDiverged("A trial of the concept diverged.")
+        return take_turn(lambda: [denoise.decode(base, one) for one in trajectories])

@@ -81,7 +81,7 @@ class Looking:
                 training.base,
                 pictures=pictures,
                 superclass=training.superclass,
-                turns=parts.turns,
+                engine=parts.engine,
                 check=check,
             )
 

@@ -1,4 +1,4 @@
-"""The composition root of a worker: one base model, one engine, one device, whose turns they take.
+"""The composition root of a worker: one base model, and one engine that has the device.
 
 Nothing here is global, so that tests run several workers in one process.
 """
@@ -11,7 +11,6 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from service.wiring import Service
-from worker.device import Turns
 
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
@@ -28,7 +27,6 @@ class Parts:
     service: Service
     worker_id: str
     resident: "Resident"
-    turns: Turns
     engine: "Engine"
     concepts: "ConceptCache"
     evaluators: "Evaluators | None" = None
@@ -52,13 +50,12 @@ def build(service: Service, *, base: "BaseModel | None" = None) -> Parts:
     from worker.evaluators import Evaluators
     from worker.resident import Resident
 
-    resident, turns = Resident(service, base=base), Turns()
+    resident = Resident(service, base=base)
     return Parts(
         service=service,
         worker_id=new_worker_id(),
         resident=resident,
-        turns=turns,
-        engine=Engine(resident.base, turns=turns),
+        engine=Engine(resident.base),
         concepts=ConceptCache(service.blobs),
         evaluators=Evaluators(service.settings),
     )

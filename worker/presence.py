@@ -31,14 +31,14 @@ def measure(
     }
     if not judged or parts.evaluators is None:
         return None
-    measured: list[Measured] = []
     try:
         evaluator = parts.evaluators.beside(base)
         if evaluator is None:
             return None
-        for image in images:
-            with parts.turns.generation():
-                measured.append(presences(evaluator, image, judged))
+        # All in one turn: while others sample, each turn may have to wait a while.
+        measured = parts.engine.take_turn(
+            lambda: [presences(evaluator, image, judged) for image in images]
+        )
     except Exception as error:
         if is_out_of_memory(error):
             free_memory()

@@ -49,8 +49,7 @@ def train_concept(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
         try:
             pulse.check()
             looking.look_when_due()
-            with parts.turns.training():
-                step = next(training, None)
+            step = parts.engine.take_turn(lambda: next(training, None))
             if step is None:
                 concept = looking.judged()
                 break
@@ -83,8 +82,8 @@ def _begin(
 
     def begin(state: bytes | None) -> Training:
         # On the device: the pictures pass through the VAE here.
-        with parts.turns.training():
-            return train(
+        return parts.engine.take_turn(
+            lambda: train(
                 base,
                 pictures,
                 name=payload["name"],
@@ -94,6 +93,7 @@ def _begin(
                 segmenter=segmenter.find(pictures, masks, device=str(base.device)),
                 state=state,
             )
+        )
 
     try:
         state = parts.service.blobs.get(blobs.state_key(claimed.id))

@@ -69,7 +69,7 @@ class Recipe:
     vae: VaeRecipe = field(default_factory=VaeRecipe)
     unet: UnetRecipe = field(default_factory=UnetRecipe)
     evaluator: TowerRecipe = field(default_factory=TowerRecipe)
-    classifier: TowerRecipe = field(default_factory=lambda: TowerRecipe(samples=400_000, rate=4e-3))
+    classifier: TowerRecipe = field(default_factory=lambda: TowerRecipe(samples=300_000, rate=4e-3))
 
 
 def recipe_of(name: str, cache: Path, device: str, warm_start: Path | None) -> Recipe:
@@ -83,7 +83,8 @@ def recipe_of(name: str, cache: Path, device: str, warm_start: Path | None) -> R
             recipe,
             vae=VaeRecipe(samples=32_768, rate=1.6e-3),
             unet=UnetRecipe(
-                samples=240_000,
+                batch=16,  # few samples: more steps are worth more than quiet gradients
+                samples=145_000,
                 rate=6e-4,
                 final_rate=3e-5,
                 simple_until=0.05,

@@ -19,7 +19,6 @@ from service.tables import Job
 from service.views import JobKind
 from tests.chaos import disk
 from worker import process
-from worker.device import Turns
 from worker.embedded import Embedded
 from worker.errors import Draining
 from worker.parts import Parts, new_worker_id
@@ -108,7 +107,6 @@ def build(service: wiring.Service) -> Embedded:
         service=service,
         worker_id=new_worker_id(),
         resident=resident,
-        turns=Turns(),
         engine=thread,
         concepts=thread,
     )

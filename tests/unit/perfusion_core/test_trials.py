@@ -22,7 +22,7 @@ def share(config: TrainConfig, images: int) -> float:
 
 
 @given(configs)
-def test_looks_are_few_rise_to_the_last_step_and_cost_a_tenth(config: TrainConfig) -> None:
+def test_looks_are_few_rise_to_the_last_step_and_cost_a_fifth_at_most(config: TrainConfig) -> None:
     plan = looks(config)
     assert plan == looks(config)
     assert len(plan.steps) <= 8
@@ -30,7 +30,7 @@ def test_looks_are_few_rise_to_the_last_step_and_cost_a_tenth(config: TrainConfi
     if plan.steps:
         assert plan.steps[0] >= 1
         assert plan.steps[-1] == config.max_train_steps
-        assert share(config, (len(plan.steps) + 1) * len(plan.trials)) <= 0.1
+        assert share(config, (len(plan.steps) + 1) * len(plan.trials)) <= 0.2
 
 
 @given(configs)
@@ -46,7 +46,7 @@ def test_the_usual_trainings_are_looked_at_and_tried_in_more_than_one_scene() ->
         TrainConfig(max_train_steps=160, train_batch_size=8),  # the shipped base model's
     ):
         assert len(looks(config).steps) >= 7
-        assert len({trial.prompt for trial in looks(config).trials}) >= 2
+        assert len({trial.prompt for trial in looks(config).trials}) >= 4
         trials = curve_trials(config, steps=config.max_train_steps)
         assert len({trial.prompt for trial in trials}) >= 2
 

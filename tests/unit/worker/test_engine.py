@@ -20,14 +20,13 @@ from perfusion_core.conditioning import ConceptUse
 from perfusion_core.config import GenerateConfig
 from perfusion_core.denoise import ImageRequest
 from perfusion_core.errors import PromptError
-from worker.device import Turns
 from worker.engine import Engine, Ticket
 from worker.errors import Draining, ImageDiverged, OutOfMemory
 
 
 @pytest.fixture
 def engine(base: BaseModel) -> Iterator[Engine]:
-    engine = Engine(lambda: base, turns=Turns())
+    engine = Engine(lambda: base)
     engine.start()
     yield engine
     engine.stop()
@@ -120,7 +119,7 @@ def test_a_request_that_cannot_begin_fails_alone(engine: Engine) -> None:
 
 
 def test_a_request_that_fails_in_the_middle_of_a_step_fails_alone(base: BaseModel) -> None:
-    engine = Engine(lambda: base, turns=Turns())
+    engine = Engine(lambda: base)
     tickets = [engine.submit(asking(seed=seed, num_inference_steps=4)) for seed in range(3)]
 
     def spoil(done: int, _: int) -> None:
@@ -178,7 +177,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = _limit_memory(monkeypatch, rows=4)
-    engine = Engine(lambda: base, turns=Turns(), max_rows=16)
+    engine = Engine(lambda: base, max_rows=16)
     request = asking(num_images=5, num_inference_steps=2)
     ticket = engine.submit(request)
     engine.start()
@@ -195,7 +194,7 @@ def test_a_picture_that_does_not_fit_into_memory_alone_is_refused_in_words(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _limit_memory(monkeypatch, rows=1)
-    engine = Engine(lambda: base, turns=Turns())
+    engine = Engine(lambda: base)
     ticket = engine.submit(asking())
     engine.start()
     with pytest.raises(OutOfMemory, match="smaller width and height"):
@@ -206,7 +205,7 @@ def test_a_picture_that_does_not_fit_into_memory_alone_is_refused_in_words(
 
 
 def test_stopping_gives_unfinished_requests_back(base: BaseModel) -> None:
-    engine = Engine(lambda: base, turns=Turns())
+    engine = Engine(lambda: base)
     tickets: list[Ticket] = [engine.submit(asking(num_inference_steps=200)) for _ in range(2)]
     engine.start()
     time.sleep(0.1)
@@ -214,6 +213,77 @@ def test_stopping_gives_unfinished_requests_back(base: BaseModel) -> None:
     for ticket in [*tickets, engine.submit(asking())]:
         with pytest.raises(Draining):
             ticket.result(timeout_seconds=1)
+
+
+def test_all_work_on_the_device_is_done_by_one_thread(engine: Engine) -> None:
+    threads: set[str] = set()
+
+    def note(*_: int) -> None:
+        threads.add(threading.current_thread().name)
+
+    ticket = engine.submit(asking(), on_step=note)
+    engine.take_turn(note)
+    ticket.result(timeout_seconds=60)
+    assert threads == {"engine"}
+
+
+def test_a_generation_that_waits_goes_before_a_training_that_waited_longer(base: BaseModel) -> None:
+    engine = Engine(lambda: base, patience_seconds=600)
+    order: list[str] = []
+    trainer = threading.Thread(target=engine.take_turn, args=(lambda: order.append("training"),))
+    trainer.start()
+    time.sleep(0.05)
+    ticket = engine.submit(asking(num_inference_steps=2))
+    ticket.future.add_done_callback(lambda _: order.append("generation"))
+    engine.start()
+    trainer.join(60)
+    assert order == ["generation", "training"]
+    engine.stop()
+
+
+def test_a_queue_of_generations_that_never_empties_does_not_stop_a_training(
+    base: BaseModel,
+) -> None:
+    engine = Engine(lambda: base, patience_seconds=0.05)
+    engine.start()
+    endless = engine.submit(asking(num_inference_steps=200))
+    engine.take_turn(lambda: None)
+    assert not endless.ended
+    endless.cancel()
+    engine.stop()
+
+
+def test_a_turn_that_fails_gives_the_device_back(engine: Engine) -> None:
+    def fail() -> None:
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        engine.take_turn(fail)
+    assert engine.take_turn(lambda: 1) == 1
+    assert len(engine.submit(asking()).result(timeout_seconds=60)) == 1
+
+
+def test_stopping_sends_a_waiting_training_home(engine: Engine) -> None:
+    over, refused = threading.Event(), threading.Event()
+
+    def train() -> None:
+        try:
+            engine.take_turn(lambda: None)
+        except Draining:
+            refused.set()
+
+    present = threading.Thread(target=engine.take_turn, args=(over.wait,))
+    waiting = threading.Thread(target=train)
+    stopping = threading.Thread(target=engine.stop)
+    for thread in (present, waiting, stopping):
+        thread.start()
+        time.sleep(0.05)
+    over.set()
+    for thread in (present, waiting, stopping):
+        thread.join(60)
+    assert refused.is_set()
+    with pytest.raises(Draining):
+        engine.take_turn(lambda: None)
 
 
 def _limit_memory(monkeypatch: pytest.MonkeyPatch, *, rows: int) -> list[int]:

@@ -1,6 +1,6 @@
 """Judging: the same images every time, figures in order, and never a concept lost by it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from tests.unit.worker.staging import (
 )
 from worker import evaluators
 from worker import parts as composition
-from worker.device import Turns
+from worker.engine import Engine
 from worker.errors import CancelRequested
 from worker.evaluators import Evaluators
 from worker.judge import Judge
@@ -49,23 +49,43 @@ def evaluator() -> Evaluator:
 @pytest.fixture
 def judging(
     make_service: Callable[..., Service], base: BaseModel
-) -> tuple[Service, Callable[[], Parts]]:
+) -> Iterator[tuple[Service, Callable[[], Parts]]]:
     """A service whose settings leave the evaluator to itself, and workers for it."""
     service = make_service(evaluator="auto")
+    built: list[Parts] = []
 
     def make() -> Parts:
         parts = composition.build(service, base=base)
         parts.resident.start()
         assert parts.resident.wait(timeout_seconds=10)
+        parts.engine.start()
+        built.append(parts)
         return parts
 
-    return service, make
+    yield service, make
+    for parts in built:
+        parts.engine.stop()
 
 
-def judge_of(
-    evaluator: Evaluator, base: BaseModel, *pictures: Image.Image, check: Any = lambda: None
-) -> Judge:
-    return Judge(evaluator, base, pictures=pictures, superclass="robot", turns=Turns(), check=check)
+@pytest.fixture(scope="module")
+def engine(base: BaseModel) -> Iterator[Engine]:
+    engine = Engine(lambda: base)
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+JudgeOf = Callable[..., Judge]
+
+
+@pytest.fixture
+def judge_of(evaluator: Evaluator, base: BaseModel, engine: Engine) -> JudgeOf:
+    def make(*pictures: Image.Image, check: Callable[[], None] = lambda: None) -> Judge:
+        return Judge(
+            evaluator, base, pictures=pictures, superclass="robot", engine=engine, check=check
+        )
+
+    return make
 
 
 def test_the_shipped_evaluator_goes_with_the_shipped_base_model_and_with_no_other() -> None:
@@ -87,10 +107,10 @@ def test_an_evaluator_is_loaded_once_and_one_that_cannot_be_is_none(
 
 
 def test_figures_are_the_mean_cosines_that_the_method_names(
-    evaluator: Evaluator, base: BaseModel, concept: Concept
+    evaluator: Evaluator, judge_of: JudgeOf, concept: Concept
 ) -> None:
     pictures = [drawing(), ImageOps.invert(drawing()), drawing(96)]
-    judge = judge_of(evaluator, base, *pictures)
+    judge = judge_of(*pictures)
     found = judge.evaluate(concept, TRIALS)
     assert found.curve is not None and found.curve.ceiling is not None
     embeddings = evaluator.embed_images(pictures)
@@ -109,8 +129,8 @@ def test_figures_are_the_mean_cosines_that_the_method_names(
     assert written.evaluation.evaluator == evaluator.ref
 
 
-def test_one_picture_has_no_ceiling(evaluator: Evaluator, base: BaseModel) -> None:
-    assert judge_of(evaluator, base, drawing()).ceiling is None
+def test_one_picture_has_no_ceiling(judge_of: JudgeOf) -> None:
+    assert judge_of(drawing()).ceiling is None
 
 
 def test_what_lies_behind_transparent_parts_is_not_looked_at(evaluator: Evaluator) -> None:
@@ -121,13 +141,11 @@ def test_what_lies_behind_transparent_parts_is_not_looked_at(evaluator: Evaluato
     assert torch.equal(both[0], both[1])
 
 
-def test_a_cancel_is_noticed_in_the_middle_of_a_trial(
-    evaluator: Evaluator, base: BaseModel, concept: Concept
-) -> None:
+def test_a_cancel_is_noticed_in_the_middle_of_a_trial(judge_of: JudgeOf, concept: Concept) -> None:
     def cancelled() -> None:
         raise CancelRequested
 
-    judge = judge_of(evaluator, base, drawing(), check=cancelled)
+    judge = judge_of(drawing(), check=cancelled)
     with pytest.raises(CancelRequested):
         judge.score(concept, TRIALS)
 
@@ -159,14 +177,12 @@ def test_a_judged_training_gives_the_same_file_beside_generations(
     for name in ("alone", "beside"):
         accept_training(service, name=name, max_train_steps=4)
         if name == "beside":
-            parts.engine.start()
             job_id = accept_generation(service, num_images=4, num_inference_steps=20)
             thread = in_thread(Runner(parts).run, JobKind.GENERATE)
         Runner(parts).run(JobKind.TRAIN)
         data = concepts.read_file(service, OWNER, ref=name).data
         files.append(Concept.from_bytes(data).renamed("x").to_bytes())
     thread.join(60)
-    parts.engine.stop()
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
     assert files[0] == files[1]
 

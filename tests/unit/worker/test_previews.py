@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from threading import Event, Thread
 
 import pytest
 
@@ -69,5 +70,10 @@ def test_a_cancel_is_noticed_in_the_middle_of_a_preview(
     def cancelled() -> None:
         raise CancelRequested
 
-    with parts.turns.training(), pytest.raises(CancelRequested):
+    over = Event()
+    holder = Thread(target=parts.engine.take_turn, args=(over.wait,))
+    holder.start()
+    with pytest.raises(CancelRequested):
         previews.maybe_draw(training, check=cancelled)
+    over.set()
+    holder.join(5)
