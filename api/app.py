@@ -21,7 +21,7 @@ from api.limits import Limiter
 from api.links import Links
 from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext
-from api.routes import base_model, concepts, generate, health, images, jobs
+from api.routes import base_model, concepts, curves, generate, health, images, jobs
 from service import auth
 from service.wiring import Service
 from worker.reconciler import Reconciler
@@ -99,7 +99,7 @@ def create_app(
             expose_headers=openapi.ANSWER_HEADERS,
         )
     app.add_middleware(RequestContext, metrics=metrics)
-    for routes in (concepts, generate, images, jobs, base_model, health):
+    for routes in (concepts, curves, generate, images, jobs, base_model, health):
         app.include_router(routes.router)
     _add_pages(app)
     return app

@@ -1,14 +1,14 @@
 """Links to images that open without a key, for a while: an `<img>` of a page cannot send one.
 
 A link is signed with a secret of the server's own and says until when it holds. Whoever has it
-sees that one image, and nothing else.
+sees that one image and its attention maps, and nothing else.
 """
 
 import hmac
 import secrets
 import time
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from service.settings import Settings
 from service.views import JobView, to_json
@@ -26,17 +26,18 @@ class Links:
         self._secret = given.get_secret_value().encode() if given else secrets.token_bytes(32)
 
     def to_json(self, job: JobView) -> dict[str, Any]:
-        """The job as JSON, with a `signed_url` beside the `url` of each image."""
+        """The job as JSON, with a `signed_url` beside the `url` of each image and map."""
         body: dict[str, Any] = to_json(job)
         for image in body["images"]:
-            image["signed_url"] = self.sign(image["id"])
+            query = self._query(image["id"])
+            for one in (image, *(image["attention_maps"] or ())):
+                one["signed_url"] = f"{one['url']}?{query}"
         return body
 
-    def sign(self, image_id: str) -> str:
-        """A link that holds 10 to 15 minutes; the same one for 5, so that browsers keep it."""
+    def _query(self, image_id: str) -> str:
+        """What opens an image for 10 to 15 minutes; the same for 5, so that browsers keep it."""
         expires = (int(time.time()) // _WINDOW_SECONDS + _WINDOWS) * _WINDOW_SECONDS
-        query = urlencode({"expires": expires, "sig": self._signature(image_id, expires)})
-        return f"/images/{quote(image_id, safe='')}?{query}"
+        return urlencode({"expires": expires, "sig": self._signature(image_id, expires)})
 
     def opens(self, image_id: str, *, expires: int, signature: str) -> bool:
         """Whether this is a link of ours that still holds."""

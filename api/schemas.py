@@ -21,6 +21,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from api.image_schemas import Image, JobWarning
+from api.image_schemas import Outbound as _Outbound
 from perfusion_core.config import GenerateConfig, TrainConfig
 from perfusion_core.prompt import NAME_PATTERN
 from service.gates import MAX_CONCEPTS
@@ -40,12 +42,6 @@ class _Inbound(BaseModel):
     """What a caller sends: strict, closed, finite."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
-
-
-class _Outbound(BaseModel):
-    """What the service answers; new optional fields may appear."""
-
-    model_config = ConfigDict(from_attributes=True, frozen=True)
 
 
 def _config_fields(config: type[Any]) -> dict[str, tuple[Any, FieldInfo]]:
@@ -107,6 +103,10 @@ class _Prompted(_Inbound):
             description="Explicit values; they win over `prompt`.",
         ),
     ] = ()
+    attention_maps: Annotated[
+        bool,
+        Field(description="Also tell where each word acts; the images stay the same, bit by bit."),
+    ] = False
 
 
 if TYPE_CHECKING:
@@ -130,20 +130,6 @@ class Progress(_Outbound):
     total_steps: int
     seconds_per_step: float | None
     eta_seconds: float | None
-
-
-class Image(_Outbound):
-    """A generated image; `url` gives the PNG."""
-
-    id: str
-    url: str
-    signed_url: Annotated[
-        str | None,
-        Field(description="The same for 10 to 15 minutes without a key, such as for an `<img>`."),
-    ] = None
-    seed: int
-    width: Annotated[int, Field(description="Pixels.")]
-    height: Annotated[int, Field(description="Pixels.")]
 
 
 class FieldProblem(_Outbound):
@@ -177,6 +163,9 @@ class Job(_Outbound):
     concept_id: str | None
     images: list[Image]
     error: Problem | None
+    warnings: Annotated[
+        list[JobWarning], Field(description="Known as soon as the job runs, and kept.")
+    ]
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -187,6 +176,13 @@ class BaseModelRef(_Outbound):
 
     name: str
     fingerprint: str
+
+
+class Verdict(_Outbound):
+    """Whether a concept works: `weak` is hardly there, `overfit` repeats its pictures."""
+
+    quality: Literal["good", "weak", "overfit"]
+    reasons: Annotated[list[str], Field(description="Sentences: what was seen, what to do.")]
 
 
 class Concept(_Outbound):
@@ -206,6 +202,12 @@ class Concept(_Outbound):
     created_at: datetime
     ready_at: datetime | None
     job_id: str | None
+    verdict: Annotated[
+        Verdict | None, Field(description="By its operating curve; null where it has none.")
+    ] = None
+    recommended_strength: Annotated[
+        float | None, Field(description="The best balance of pictures and prompt.")
+    ] = None
 
 
 class ConceptAccepted(_Outbound):

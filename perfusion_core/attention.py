@@ -8,10 +8,15 @@ different prompts, concepts and strengths, and several threads may share one U-N
 
 Anything of another width is an ordinary encoding and goes to the processor that was there
 before, so an attached U-Net still serves a plain pipeline, bit for bit.
+
+Whoever wants to see the attention puts an observer around the U-Net's call. It travels in a
+context variable: each thread has its own, and unlike `cross_attention_kwargs` it does not reach
+self-attention. It sees Queries and Keys; the result is computed as without it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -21,6 +26,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from perfusion_core.errors import BaseModelError
+
+Observer = Callable[[Tensor, Tensor], None]
+"""Takes the Queries (B, h, P, c) and Keys (B, h, N, c) of each layer in its turn."""
+
+_observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,16 @@ def attach(unet: Any, layers: tuple[Layer, ...]) -> None:
     unet.set_attn_processor(processors)
 
 
+@contextmanager
+def observed(observer: Observer | None) -> Iterator[None]:
+    """Show the Queries and Keys of every U-Net call inside the block to `observer`."""
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
+
+
 class PackedAttention:
     """The attention processor of one layer: slices its Keys and Values out of the packed tensor."""
 
@@ -121,6 +141,8 @@ class PackedAttention:
         q = self._heads(attn.to_q(hidden_states), attn.heads)  # (B, h, P, d_l / h)
         k = self._heads(packed[..., self.key], attn.heads)  # (B, h, N, d_l / h)
         v = self._heads(packed[..., self.value], attn.heads)  # (B, h, N, d_l / h)
+        if (observer := _observer.get()) is not None:
+            observer(q, k)
         attended = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype))
         joined = attended.transpose(1, 2).flatten(2)  # (B, P, d_l)
         result: Tensor = attn.to_out[1](attn.to_out[0](joined))

@@ -6,6 +6,9 @@
 | `i_star` | d | target input i* |
 | `embedding`, `embedding_2` | width of each text encoder | the placeholder's word embedding |
 
+It may also hold what an evaluator found out about it, its operating curve among others: see
+evaluation.py.
+
 Keys are locked, so they need no room: o*_K is `W_K e_super`, and e_super is a pure function of
 the base model and the superclass, computed once per base model (see conditioning). The file is
 bound to its base model and covariance by their fingerprints. This module imports no torch.
@@ -26,7 +29,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from perfusion_core import evaluation as evaluations
+from perfusion_core.curve import Curve
 from perfusion_core.errors import ConceptFileError, FingerprintMismatch
+from perfusion_core.evaluation import Evaluation
 from perfusion_core.prompt import NAME_PATTERN
 
 FORMAT_VERSION = "1"
@@ -57,11 +63,22 @@ class Concept:
     embeddings: tuple[Vector, ...]  # one per text encoder
     mask_source: str
     training: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Evaluation | None = None  # None where no evaluator was at hand
 
     @property
     def placeholder(self) -> str:
         """How a prompt names the concept."""
         return f"<{self.name}>"
+
+    @property
+    def curve(self) -> Curve | None:
+        """Its operating curve, where one was made."""
+        return self.evaluation.curve if self.evaluation else None
+
+    @property
+    def reference(self) -> Vector | None:
+        """The mean of its pictures' unit embeddings, by `evaluation.evaluator`."""
+        return self.evaluation.reference if self.evaluation else None
 
     def renamed(self, name: str) -> "Concept":
         """The same concept under another name."""
@@ -84,7 +101,12 @@ class Concept:
         tensors = {"o_v": self.o_v, "i_star": self.i_star}
         tensors |= dict(zip(_EMBEDDINGS, self.embeddings, strict=False))
         stored = {name: np.ascontiguousarray(array, dtype) for name, array in tensors.items()}
-        return _in_order(save_tensors(stored, metadata=self._metadata()))
+        metadata = self._metadata()
+        if self.evaluation is not None:
+            # Always whole: figures are compared with it, and it is small.
+            more_metadata, more_tensors = evaluations.write(self.evaluation)
+            metadata, stored = metadata | more_metadata, stored | more_tensors
+        return _in_order(save_tensors(stored, metadata=metadata))
 
     def save(self, path: str | Path, dtype: Literal["float32", "float16"] = "float32") -> None:
         """Write the concept file, whole or not at all."""
@@ -121,9 +143,13 @@ class Concept:
             raise ConceptFileError(_damaged("its tensors cannot be read")) from error
         count = 2 if metadata.get("perfusion.family") == "sdxl" else 1
         expected = {"o_v", "i_star", *_EMBEDDINGS[:count]}
-        if set(tensors) != expected:
+        if set(tensors) - evaluations.TENSORS != expected:
             raise ConceptFileError(_damaged(f"it should hold exactly {sorted(expected)}"))
-        vectors = {name: _vector(name, array) for name, array in tensors.items()}
+        vectors = {name: _vector(name, tensors[name]) for name in expected}
+        try:
+            evaluation = evaluations.read(metadata, tensors)
+        except (ValueError, RecursionError) as error:
+            raise ConceptFileError(_damaged(_reason(error))) from error
         try:
             training = json.loads(metadata.get("perfusion.training", "{}"))
             if not isinstance(training, dict):
@@ -140,6 +166,7 @@ class Concept:
                 o_v=vectors["o_v"],
                 i_star=vectors["i_star"],
                 embeddings=tuple(vectors[name] for name in _EMBEDDINGS[:count]),
+                evaluation=evaluation,
             )
         except (KeyError, ValueError, RecursionError) as error:
             raise ConceptFileError(_damaged("its metadata is incomplete")) from error
@@ -208,6 +235,12 @@ def _vector(name: str, array: npt.NDArray[Any]) -> Vector:
     if not np.isfinite(array).all():
         raise ConceptFileError(_damaged(f"{name} holds numbers that are not finite"))
     return array.astype(np.float32)
+
+
+def _reason(error: Exception) -> str:
+    """What evaluation.py says; what a parser says is for nobody."""
+    mine = type(error) is ValueError
+    return str(error) if mine else "its evaluation cannot be read"
 
 
 def _damaged(reason: str) -> str:

@@ -57,6 +57,13 @@ class TrainConfig:
         int | None,
         Field(ge=32, le=2048, multiple_of=8, description="Side in pixels; null: the base model's."),
     ] = None
+    early_stopping: Annotated[
+        bool,
+        Field(
+            description="Where an evaluator judges the training: keep its best state, and stop "
+            "when it does not get better any more."
+        ),
+    ] = True
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

@@ -13,9 +13,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from perfusion_core.attention import Observer, observed
+from perfusion_core.attention_maps import AttentionMaps, observer_of, the_most_telling
 from perfusion_core.conditioning import ConceptUse, Conditioning, condition
 from perfusion_core.config import MAX_SEED, GenerateConfig, SchedulerName
 from perfusion_core.images import to_image
+from perfusion_core.prompt import parse
+from perfusion_core.words import words_of
 
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
@@ -23,11 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
-    """A prompt, the concepts that it names with their gates, and how to sample."""
+    """A prompt, the concepts that it names with their gates, and how to sample.
+
+    `attention_maps` records where each word acts; the pictures are the same without it.
+    """
 
     prompt: str
     concepts: Mapping[str, ConceptUse] = field(default_factory=dict)
     config: GenerateConfig = field(default_factory=GenerateConfig)
+    attention_maps: bool = False
 
 
 @dataclass(kw_only=True)
@@ -40,6 +48,7 @@ class Trajectory:
     guidance_scale: float
     packed: Tensor  # (rows, N, 2 Σ d_l): [negative, prompt], or the prompt alone
     added: dict[str, Tensor]  # SDXL's extra conditions, one row each; empty otherwise
+    maps: AttentionMaps | None = None  # where somebody wants to see them
     step_index: int = 0
 
     @property
@@ -85,6 +94,11 @@ def start(base: "BaseModel", request: ImageRequest) -> list[Trajectory]:
     shape = (
         1, int(base.unet.config.in_channels), height // base.vae_factor, width // base.vae_factor
     )  # fmt: skip
+    words = (
+        the_most_telling(words_of(base.tokenizers[0], parse(request.prompt)))
+        if request.attention_maps
+        else None
+    )
     trajectories = []
     for k in range(config.num_images):
         scheduler = make_scheduler(base, config.scheduler)
@@ -99,6 +113,11 @@ def start(base: "BaseModel", request: ImageRequest) -> list[Trajectory]:
                 guidance_scale=config.guidance_scale,
                 packed=packed,
                 added=added,
+                maps=None
+                if words is None
+                else AttentionMaps(
+                    words, token_count=packed.shape[1], grid=shape[2:], device=base.device
+                ),
             )
         )
     return trajectories
@@ -120,12 +139,13 @@ def step(base: "BaseModel", trajectories: Sequence[Trajectory]) -> None:
     added = {
         name: torch.cat([one.added[name] for one in trajectories]) for name in trajectories[0].added
     }
-    prediction = base.unet(
-        torch.cat(rows).to(base.dtype),
-        torch.stack(times).to(base.device),
-        encoder_hidden_states=torch.cat([one.packed for one in trajectories]),
-        added_cond_kwargs=added or None,
-    ).sample.float()  # (rows, c, h, w)
+    with observed(_observer(trajectories)):
+        prediction = base.unet(
+            torch.cat(rows).to(base.dtype),
+            torch.stack(times).to(base.device),
+            encoder_hidden_states=torch.cat([one.packed for one in trajectories]),
+            added_cond_kwargs=added or None,
+        ).sample.float()  # (rows, c, h, w)
     for one, own in zip(
         trajectories, prediction.split([o.rows for o in trajectories]), strict=True
     ):
@@ -133,6 +153,8 @@ def step(base: "BaseModel", trajectories: Sequence[Trajectory]) -> None:
         t = one.scheduler.timesteps[one.step_index]
         one.latents = one.scheduler.step(guided, t, one.latents).prev_sample
         one.step_index += 1
+        if one.maps is not None:
+            one.maps.keep_step()
 
 
 @torch.no_grad()
@@ -181,6 +203,18 @@ def make_scheduler(base: "BaseModel", name: SchedulerName) -> Any:
             return diffusers.EulerDiscreteScheduler.from_config(config)
         case "unipc":
             return diffusers.UniPCMultistepScheduler.from_config(config)
+
+
+def _observer(trajectories: Sequence[Trajectory]) -> Observer | None:
+    """Sees the prompt's row, the last one, of each trajectory that wants maps, and no other."""
+    recorded: dict[int, AttentionMaps] = {}
+    end = 0
+    for one in trajectories:
+        end += one.rows
+        if one.maps is not None:
+            one.maps.begin_step()
+            recorded[end - 1] = one.maps
+    return observer_of(recorded) if recorded else None
 
 
 def _added_conditions(

@@ -11,13 +11,18 @@ def to_pixels(picture: Image.Image, *, side: int) -> Tensor:
 
     Transparent parts become white; a training mask keeps them out of the loss.
     """
+    square = ImageOps.fit(opaque(picture), (side, side), Image.Resampling.LANCZOS)
+    array = np.asarray(square, dtype=np.float32) / 127.5 - 1.0
+    return torch.from_numpy(array).permute(2, 0, 1)
+
+
+def opaque(picture: Image.Image) -> Image.Image:
+    """A picture as RGB, transparent parts white: what lies behind them is often anything."""
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)
-    square = ImageOps.fit(picture.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
-    array = np.asarray(square, dtype=np.float32) / 127.5 - 1.0
-    return torch.from_numpy(array).permute(2, 0, 1)
+    return picture.convert("RGB")
 
 
 def to_image(pixels: Tensor) -> Image.Image:

@@ -5,6 +5,7 @@ similarity the mean cosine between images and the prompt with the superclass in 
 place (METHOD 7). Either alone is easy to win: read them together.
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from perfusion_core.errors import BaseModelError
+from perfusion_core.evaluation import EvaluatorRef
+from perfusion_core.images import opaque
 
 
 class Evaluator:
@@ -33,11 +36,16 @@ class Evaluator:
             raise BaseModelError(
                 f"The evaluator {where!r} cannot be loaded: name a CLIP model's folder or hub name."
             ) from error
+        folder = Path(name_or_path)
+        self.ref = EvaluatorRef(
+            name=folder.resolve().name if folder.is_dir() else where,
+            fingerprint=_fingerprint(self._model),
+        )
 
     @torch.no_grad()
     def embed_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Unit vectors (n, p), one for each image."""
-        pixels = self._processor([i.convert("RGB") for i in images], return_tensors="pt")
+        pixels = self._processor([opaque(image) for image in images], return_tensors="pt")
         out = self._model.get_image_features(**pixels.to(self._model.device))
         return _unit(out)
 
@@ -59,6 +67,15 @@ class Evaluator:
     def text_similarity(self, images: Sequence[Image.Image], text: str) -> float:
         """Mean cosine between every image and the text."""
         return float((self.embed_images(images) @ self.embed_texts([text]).T).mean())
+
+
+def _fingerprint(model: Any) -> str:
+    """A hash of all weights, in float16, so that releases of both precisions agree."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.named_parameters()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().to("cpu", torch.float16).contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]
 
 
 def _unit(out: Any) -> Tensor:

@@ -9,16 +9,16 @@ a training that goes on from a saved state ends with the same concept as one nev
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
+from perfusion_core import training_state
+from perfusion_core.best_state import BestState
 from perfusion_core.concept import Concept
 from perfusion_core.conditioning import (
     TEMPLATES,
@@ -29,7 +29,8 @@ from perfusion_core.conditioning import (
 )
 from perfusion_core.config import TrainConfig
 from perfusion_core.denoise import make_scheduler
-from perfusion_core.errors import PictureError, TrainingDiverged, TrainingStateError
+from perfusion_core.diffusion import size_conditions, wanted_prediction
+from perfusion_core.errors import PictureError, TrainingDiverged
 from perfusion_core.examples import Examples, encode_pictures
 from perfusion_core.masks import MaskSource, Segmenter, choose_masks
 from perfusion_core.prompt import parse
@@ -101,6 +102,7 @@ class Training(Iterator[Step]):
         self.base, self.name, self.superclass = base, name, superclass
         self.config, self.mask_source = config, mask_source
         self.step = 0
+        self._best = BestState(config)
         self._examples = examples
         self._scheduler = make_scheduler(base, "ddim")
         self._tokens = [
@@ -130,7 +132,7 @@ class Training(Iterator[Step]):
 
     def __next__(self) -> Step:
         """Do one step. Raises TrainingDiverged; the state before it is then the last good one."""
-        if self.step >= self.config.max_train_steps:
+        if self.step >= self.config.max_train_steps or self._best.stopped:
             raise StopIteration
         loss, gate = self._loss(self._generator(self.step))
         self._optimizer.zero_grad(set_to_none=True)
@@ -145,10 +147,60 @@ class Training(Iterator[Step]):
         self.step += 1
         return Step(self.step, self.config.max_train_steps, loss=value, gate=gate)
 
+    def watch(self, judge: str | None) -> None:
+        """Have the training looked at: `judge` names who scores, None nobody (the default).
+
+        Scores that another judge gave before an interruption are forgotten.
+        """
+        self._best.watch(judge)
+
+    @property
+    def is_look_due(self) -> bool:
+        """Whether to score the concept now: a function of step and options, never of time."""
+        return self._best.is_due(self.step)
+
+    def record_score(self, score: float) -> None:
+        """Say how good the concept is now; higher is better. The best state is kept."""
+        self._best.record(self.step, score, self._learned())
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether it ended before its last step, since it did not get better any more."""
+        return self._best.stopped and self.step < self.config.max_train_steps
+
     def concept(self) -> Concept:
         """The concept as it is now; usable at every step."""
+        return self._concept(self._learned(), step=self.step)
+
+    def best(self) -> Concept:
+        """The concept of the best score, from the first of equals; without scores, as it is now."""
+        step = self._best.step
+        return self.concept() if step is None else self._concept(self._best.tensors, step=step)
+
+    def state(self) -> bytes:
+        """Everything that the rest of the training depends on, as safetensors bytes."""
+        moments = training_state.moments(self._optimizer, self._parameters())
+        looks, best = self._best.saved()
+        tensors = self._learned() | moments | best
+        return training_state.pack(tensors, step=self.step, looks=looks, identity=self._identity())
+
+    def restore(self, state: bytes) -> None:
+        """Go on from `state`; raises TrainingStateError unless it is of this very training."""
+        with training_state.damage_is_named():
+            saved = training_state.unpack(state, identity=self._identity())
+            tensors = saved.tensors
+            self.i_star = tensors["i_star"].to(self.base.device)
+            for key, parameter in self._parameters().items():
+                parameter.data.copy_(tensors[key])
+            training_state.set_moments(self._optimizer, self._parameters(), tensors)
+            self._best.restore(saved.looks, tensors)
+            self.step = saved.step
+
+    def _concept(self, learned: Mapping[str, Tensor], *, step: int) -> Concept:
         base, config = self.base, asdict(self.config)
         config["resolution"] = self.config.resolution or base.default_resolution
+        found = {"steps": step, "stopped_early": self.stopped_early}
+        vectors = {name: one.cpu().numpy().copy() for name, one in learned.items()}
         return Concept(
             name=self.name,
             superclass=self.superclass,
@@ -156,51 +208,12 @@ class Training(Iterator[Step]):
             base_model_name=base.name,
             base_model_fingerprint=base.fingerprint,
             covariance_fingerprint=base.covariance_fingerprint,
-            o_v=self.o_v.detach().cpu().numpy().copy(),
-            i_star=self.i_star.cpu().numpy().copy(),
-            embeddings=tuple(v.detach().cpu().numpy().copy() for v in self.embeddings),
+            o_v=vectors["o_v"],
+            i_star=vectors["i_star"],
+            embeddings=tuple(vectors[f"embedding{k}"] for k in range(len(self.embeddings))),
             mask_source=self.mask_source,
-            training=config | {"steps": self.step},
+            training=config | found,
         )
-
-    def state(self) -> bytes:
-        """Everything that the rest of the training depends on, as safetensors bytes."""
-        tensors = {"i_star": self.i_star}
-        for key, parameter in self._parameters().items():
-            tensors[key] = parameter.detach()
-            for moment, value in self._optimizer.state.get(parameter, {}).items():
-                tensors[f"{key}.{moment}"] = value
-        contiguous = {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}
-        return save(contiguous, metadata={"step": str(self.step), "identity": self._identity()})
-
-    def restore(self, state: bytes) -> None:
-        """Go on from `state`; raises TrainingStateError unless it is of this very training."""
-        try:
-            size = int.from_bytes(state[:8], "little")
-            metadata = json.loads(state[8 : 8 + size])["__metadata__"]
-            tensors = load(state)
-            if metadata["identity"] != self._identity():
-                raise TrainingStateError(
-                    "This training state was saved with other pictures, options or another base "
-                    "model: start the training anew."
-                )
-            self.i_star = tensors["i_star"].to(self.base.device)
-            for key, parameter in self._parameters().items():
-                parameter.data.copy_(tensors[key])
-                moments = {
-                    name.removeprefix(f"{key}."): tensor.to(
-                        "cpu" if name.endswith(".step") else parameter.device
-                    )
-                    for name, tensor in tensors.items()
-                    if name.startswith(f"{key}.")
-                }
-                if moments:
-                    self._optimizer.state[parameter] = moments
-            self.step = int(metadata["step"])
-        except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise TrainingStateError(
-                "The training state is damaged: start the training anew."
-            ) from error
 
     def _loss(self, draw: torch.Generator) -> tuple[Tensor, float]:
         base, config = self.base, self.config
@@ -223,21 +236,14 @@ class Training(Iterator[Step]):
         target = self._target()
         packed = keys_and_values(base, encoding.e, [target])  # (B, N, 2 Σ d_l)
 
-        added = None
-        if encoding.pooled is not None:
-            side = config.resolution or base.default_resolution
-            sizes = torch.tensor([[side, side, 0, 0, side, side]], device=base.device)
-            added = {
-                "text_embeds": encoding.pooled.to(base.dtype),
-                "time_ids": sizes.expand(B, -1).to(base.dtype),
-            }
+        side = config.resolution or base.default_resolution
         prediction = base.unet(
             self._scheduler.add_noise(latents, noise, t).to(base.dtype),
             t,
             encoder_hidden_states=packed.to(base.dtype),
-            added_cond_kwargs=added,
+            added_cond_kwargs=size_conditions(encoding.pooled, side=side, dtype=base.dtype),
         ).sample.float()  # (B, c, h, w)
-        wanted = self._wanted(latents, noise, t)
+        wanted = wanted_prediction(self._scheduler, latents, noise, t)
         M = self._examples.masks[chosen]  # (B, 1, h, w)
         loss = (M * (wanted - prediction)).square().mean()
         return loss, self._mean_gate(own)
@@ -252,16 +258,6 @@ class Training(Iterator[Step]):
             beta=self.config.beta,
             tau=self.config.tau,
         )
-
-    def _wanted(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        match self._scheduler.config.prediction_type:
-            case "v_prediction":
-                velocity: Tensor = self._scheduler.get_velocity(latents, noise, t)
-                return velocity
-            case "sample":
-                return latents
-            case _:
-                return noise
 
     def _mean_gate(self, own: Tensor) -> float:
         edit = decompose(
@@ -280,6 +276,11 @@ class Training(Iterator[Step]):
     def _parameters(self) -> dict[str, Tensor]:
         names = (f"embedding{k}" for k in range(len(self.embeddings)))
         return {"o_v": self.o_v} | dict(zip(names, self.embeddings, strict=True))
+
+    def _learned(self) -> dict[str, Tensor]:
+        """What a concept is made of."""
+        parameters = {key: value.detach() for key, value in self._parameters().items()}
+        return {"i_star": self.i_star} | parameters
 
     def _identity(self) -> str:
         parts: list[Any] = [

@@ -117,6 +117,16 @@ def attempt_prefix(job_id: str, attempt: int) -> str:
     return f"{job_prefix(job_id)}{attempt}/"
 
 
+def image_key(job_id: str, attempt: int, *, index: int) -> str:
+    """Return the key of a generated image."""
+    return f"{attempt_prefix(job_id, attempt)}{index}.png"
+
+
+def attention_map_key(job_id: str, attempt: int, *, index: int, number: int) -> str:
+    """Return the key of an attention map over image `index`."""
+    return f"{attempt_prefix(job_id, attempt)}{index}.attention-{number}.png"
+
+
 def state_key(job_id: str) -> str:
     """Return the key of a training's saved state."""
     return f"{job_prefix(job_id)}state.safetensors"

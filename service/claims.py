@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from service.views import JobKind
+from service.views import JobKind, PresenceView
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,17 @@ class Lease(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NewAttentionMap:
+    """A word's map over an image, whose PNG lies under `blob_key` already."""
+
+    word: str
+    concept_id: str | None
+    coverage: float
+    blob_key: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class NewImage:
     """An image whose PNG lies under `blob_key` already."""
 
@@ -39,6 +50,8 @@ class NewImage:
     height: int
     blob_key: str
     sha256: str
+    attention_maps: tuple[NewAttentionMap, ...] | None = None  # in the prompt's order
+    presence: tuple[PresenceView, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,3 +66,4 @@ class TrainedConcept:
     covariance_fingerprint: str
     mask_source: str
     training: dict[str, Any]  # the options that were in force, and what the training found
+    judgement: dict[str, Any] | None = None  # of concept_curves.judgement_of

@@ -12,8 +12,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service import blobs as keys
+from service import image_rows
 from service.blobs import BlobInfo
-from service.tables import Concept, Image, Job
+from service.tables import Concept, Job
 from service.views import TERMINAL, JobStatus
 from service.wiring import Service
 
@@ -59,7 +60,7 @@ def _named_by_job(session: Session, job_id: str) -> set[str] | None:
         return set()
     if job.status not in TERMINAL:
         return None
-    named = set(session.scalars(select(Image.blob_key).where(Image.job_id == job_id)))
+    named = set(image_rows.blob_keys_of(session, job_id))
     concept_keys = session.scalars(select(Concept.blob_key).where(Concept.job_id == job_id))
     named |= {key for key in concept_keys if key is not None}
     if job.status is JobStatus.SUCCEEDED and job.concept_id is not None:

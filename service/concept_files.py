@@ -1,11 +1,22 @@
 """Concept files from outside: nothing is trusted but what a training could have written."""
 
+import io
+from dataclasses import replace
+from typing import Any, Literal
+
+from PIL import Image
+
 from perfusion_core.concept import MAX_CONCEPT_BYTES
 from perfusion_core.concept import Concept as CoreConcept
+from perfusion_core.curve import recommended_strength
 from perfusion_core.errors import ConceptFileError
-from service.errors import Conflict, TooLarge, invalid
+from perfusion_core.thumbnails import thumbnail
+from perfusion_core.verdict import verdict
+from service import uploads
+from service.errors import Conflict, ServiceError, TooLarge, Unavailable, invalid
 from service.texts import check_superclass, is_storable
 from service.views import BaseModelView
+from service.wiring import Service
 
 _MASK_SOURCES = ("upload", "alpha", "segmenter", "uniform")
 _MAX_METADATA_LENGTH = 128
@@ -56,8 +67,45 @@ def check_fingerprints(core: CoreConcept, base_model: BaseModelView) -> None:
             )
 
 
-def write_anew(core: CoreConcept, *, size_bytes: int) -> bytes:
-    """Return the bytes to store for a concept that came in a file of `size_bytes`."""
-    whole = core.to_bytes("float32")
-    # A file of half precision is little more than half as long; it should stay so.
-    return whole if size_bytes * 4 > len(whole) * 3 else core.to_bytes("float16")
+def write_anew(service: Service, core: CoreConcept, *, size_bytes: int) -> bytes:
+    """Return the bytes to store for a concept that came in a file of `size_bytes`.
+
+    Pictures in it are drawn anew. Raises Invalid where they are none.
+    """
+    whole, half = core.to_bytes("float32"), core.to_bytes("float16")
+    # A file of half precision stays so.
+    dtype: Literal["float32", "float16"] = "float16"
+    if 2 * size_bytes > len(whole) + len(half):
+        dtype = "float32"
+    return _with_own_thumbnails(service, core).to_bytes(dtype)
+
+
+def judgement_of(core: CoreConcept) -> dict[str, Any] | None:
+    """Return what a concept's row keeps of its operating curve; None where it has no curve."""
+    curve = core.curve
+    if curve is None:
+        return None
+    judged = verdict(curve, superclass=core.superclass)
+    return {
+        "quality": judged.quality,
+        "reasons": list(judged.reasons),
+        "recommended_strength": recommended_strength(curve),
+    }
+
+
+def _with_own_thumbnails(service: Service, core: CoreConcept) -> CoreConcept:
+    found = core.evaluation
+    if found is None or not found.thumbnails:
+        return core
+    try:
+        pngs = uploads.read_thumbnails(service, found.thumbnails, pointer="/file")
+    except Unavailable:
+        raise
+    except ServiceError as error:
+        raise invalid(
+            "/file",
+            f"A thumbnail in the concept file cannot be used. {error.detail}",
+            slug="concept-file",
+        ) from None
+    own = tuple(thumbnail(Image.open(io.BytesIO(png), formats=("PNG",))) for png in pngs)
+    return replace(core, evaluation=replace(found, thumbnails=own))

@@ -15,7 +15,7 @@ from service import transitions
 from service.errors import Conflict, NotFound
 from service.ids import is_plausible
 from service.tables import Concept
-from service.views import BaseModelRef, ConceptStatus, ConceptView
+from service.views import BaseModelRef, ConceptStatus, ConceptView, VerdictView
 from service.wiring import Service
 
 _REPLACEABLE = (ConceptStatus.FAILED, ConceptStatus.CANCELLED)
@@ -84,6 +84,10 @@ def view(concept: Concept) -> ConceptView:
         base_model = BaseModelRef(
             name=concept.base_model_name or "", fingerprint=concept.base_model_fingerprint
         )
+    judgement = concept.judgement
+    verdict = None
+    if judgement is not None:
+        verdict = VerdictView(quality=judgement["quality"], reasons=tuple(judgement["reasons"]))
     return ConceptView(
         id=concept.id,
         name=concept.name,
@@ -99,4 +103,6 @@ def view(concept: Concept) -> ConceptView:
         created_at=concept.created_at,
         ready_at=concept.ready_at,
         job_id=concept.job_id,
+        verdict=verdict,
+        recommended_strength=judgement["recommended_strength"] if judgement else None,
     )

@@ -206,7 +206,7 @@ def import_file(
     concept_files.check_fingerprints(core, base_model)
     concept_id = new_id("concept")
     blob_key = keys.imported_concept_key(concept_id)
-    stored = concept_files.write_anew(core, size_bytes=len(data))
+    stored = concept_files.write_anew(service, core, size_bytes=len(data))
     replaced: list[Concept] = []
 
     def act(session: Session, now: datetime) -> ConceptView:
@@ -225,6 +225,7 @@ def import_file(
             blob_key=blob_key,
             mask_source=core.mask_source,
             training=dict(core.training),
+            judgement=concept_files.judgement_of(core),
             created_at=now,
             ready_at=now,
         )

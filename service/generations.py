@@ -52,6 +52,7 @@ class GenerateBody:
     width: int | None = None
     height: int | None = None
     scheduler: str | None = None
+    attention_maps: bool = False
 
 
 def request(
@@ -60,12 +61,13 @@ def request(
     """Accept a request for images and queue it; the answer is {"job"}.
 
     The job's payload is `{"prompt", "concepts": [{"id", "name", "sha256", "blob_key", "beta",
-    "tau"}], "config", "seeds"}`: `config` holds what was asked for over the registered base
-    model's defaults (the worker puts its own model's under that), `seeds` one seed per image.
+    "tau"}], "config", "seeds", "attention_maps"}`: `config` holds what was asked for over the
+    registered base model's defaults (the worker puts its own model's under that), `seeds` one seed
+    per image.
     """
     prompt = _parse(check_prompt(body.prompt, pointer="/prompt"))
     gates = explicit_gates(body.concepts)
-    request_sha256 = once.digest(["generate", asdict(body)])
+    request_sha256 = once.digest(["generate", _identity(body)])
     drawn = secrets.randbelow(MAX_SEED + 1)
     job_id = new_id("job")
 
@@ -83,6 +85,7 @@ def request(
             ],
             "config": {**given, "seed": seed},
             "seeds": [(seed + k) % (MAX_SEED + 1) for k in range(config.num_images)],
+            "attention_maps": body.attention_maps,
         }
         job = transitions.new_job(
             service,
@@ -105,6 +108,16 @@ def request(
     return answer
 
 
+def _identity(body: GenerateBody) -> dict[str, Any]:
+    # Without maps it is what it was before there were any, so that a key which the release before
+    # has kept still knows its request.
+    return {
+        name: value
+        for name, value in asdict(body).items()
+        if name != "attention_maps" or body.attention_maps
+    }
+
+
 def _parse(text: str) -> prompts.Prompt:
     try:
         return prompts.parse(text)
@@ -116,7 +129,7 @@ def _options(body: GenerateBody, defaults: dict[str, Any]) -> tuple[dict[str, An
     given = {
         name: value
         for name, value in asdict(body).items()
-        if value is not None and name not in ("prompt", "concepts")
+        if value is not None and name not in ("prompt", "concepts", "attention_maps")
     }
     if "negative_prompt" in given:
         given["negative_prompt"] = check_text(

@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, func, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from service import blobs as keys
-from service import transitions
+from service import image_rows, transitions
 from service.blobs import BlobNotFound
 from service.errors import Conflict, NotFound
 from service.ids import is_plausible
@@ -79,18 +79,28 @@ def cancel(service: Service, owner_id: str, *, job_id: str) -> JobView:
 
 def read_image(service: Service, owner_id: str | None, *, image_id: str) -> ImageFile:
     """Return the PNG of a generated image of this owner; None: of whoever signed a link to it."""
-    image = None
-    if is_plausible(image_id):
-        with service.database.read() as session:
-            image = session.get(Image, image_id)
-        if image is not None and owner_id not in (image.owner_id, None):
-            image = None
-    if image is None:
-        raise NotFound("image-not-found", "There is no such image.")
+    image = _find_image(service, owner_id, image_id=image_id)
     try:
         return ImageFile(data=service.blobs.get(image.blob_key), sha256=image.sha256)
     except BlobNotFound:
         raise NotFound("image-not-found", "The file of this image is gone.") from None
+
+
+def read_attention_map(
+    service: Service, owner_id: str | None, *, image_id: str, number: int
+) -> ImageFile:
+    """Return the PNG of one of an image's attention maps, to whoever may have the image."""
+    maps = _find_image(service, owner_id, image_id=image_id).attention_maps or []
+    if not 0 <= number < len(maps):
+        raise NotFound(
+            "attention-map-not-found",
+            "This image has no such attention map. Ask for them with attention_maps: true.",
+        )
+    stored = maps[number]
+    try:
+        return ImageFile(data=service.blobs.get(stored["blob_key"]), sha256=stored["sha256"])
+    except BlobNotFound:
+        raise NotFound("attention-map-not-found", "The file of this map is gone.") from None
 
 
 def preview(service: Service, owner_id: str, *, job_id: str) -> bytes:
@@ -115,7 +125,9 @@ def view(session: Session, job: Job) -> JobView:
 
 def views(session: Session, jobs: Sequence[Job]) -> list[JobView]:
     """Return the views of `jobs`, with at most two more queries for all of them together."""
-    images = _images_of(session, [job.id for job in jobs if job.status is JobStatus.SUCCEEDED])
+    images = image_rows.views_of(
+        session, [job.id for job in jobs if job.status is JobStatus.SUCCEEDED]
+    )
     positions = _positions_of(session, [job.id for job in jobs if job.status is JobStatus.QUEUED])
     return [
         _view(job, images=images.get(job.id, ()), queue_position=positions.get(job.id))
@@ -134,6 +146,7 @@ def _view(job: Job, *, images: Sequence[ImageView], queue_position: int | None) 
         concept_id=job.concept_id,
         images=tuple(images),
         error=job.error,
+        warnings=tuple(job.warnings or ()),
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
@@ -171,6 +184,18 @@ def _find(session: Session, owner_id: str, *, job_id: str) -> Job:
     return job
 
 
+def _find_image(service: Service, owner_id: str | None, *, image_id: str) -> Image:
+    image = None
+    if is_plausible(image_id):
+        with service.database.read() as session:
+            image = session.get(Image, image_id)
+        if image is not None and owner_id not in (image.owner_id, None):
+            image = None
+    if image is None:
+        raise NotFound("image-not-found", "There is no such image.")
+    return image
+
+
 def _progress(job: Job) -> ProgressView:
     eta_seconds = None
     if job.status is JobStatus.RUNNING and job.seconds_per_step is not None:
@@ -181,26 +206,6 @@ def _progress(job: Job) -> ProgressView:
         seconds_per_step=job.seconds_per_step,
         eta_seconds=eta_seconds,
     )
-
-
-def _images_of(session: Session, job_ids: Sequence[str]) -> dict[str, list[ImageView]]:
-    if not job_ids:
-        return {}
-    rows = session.scalars(
-        select(Image).where(Image.job_id.in_(job_ids)).order_by(Image.job_id, Image.position)
-    )
-    images: dict[str, list[ImageView]] = {}
-    for row in rows:
-        images.setdefault(row.job_id, []).append(
-            ImageView(
-                id=row.id,
-                url=f"/images/{row.id}",
-                seed=row.seed,
-                width=row.width,
-                height=row.height,
-            )
-        )
-    return images
 
 
 def _positions_of(session: Session, job_ids: Sequence[str]) -> dict[str, int]:

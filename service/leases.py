@@ -22,16 +22,16 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from service import blobs as keys
-from service import transitions, turns
-from service.claims import ClaimedJob, Lease, NewImage, TrainedConcept
-from service.ids import new_id
-from service.tables import Concept, Image, Job
+from service import image_rows, transitions, turns
+from service.claims import ClaimedJob, Lease, NewAttentionMap, NewImage, TrainedConcept
+from service.tables import Concept, Job
 from service.views import TERMINAL, ConceptStatus, JobKind, JobStatus, ProgressView
 from service.wiring import Service
 
 __all__ = [
     "ClaimedJob",
     "Lease",
+    "NewAttentionMap",
     "NewImage",
     "TrainedConcept",
     "cancelled",
@@ -42,6 +42,7 @@ __all__ = [
     "finish_training",
     "heartbeat",
     "release",
+    "warn",
 ]
 
 # A fault of the infrastructure spends no attempt; this ends a job that meets one for ever.
@@ -132,6 +133,19 @@ def heartbeat(
     return Lease.KEPT if row.cancel_requested_at is None else Lease.CANCEL_REQUESTED
 
 
+def warn(service: Service, claimed: ClaimedJob, *, warnings: Sequence[dict[str, Any]]) -> bool:
+    """Tell the owner of a running job what may go wrong; what was told before is replaced."""
+    with service.database.write() as session:
+        told = session.execute(
+            update(Job)
+            .where(Job.status == JobStatus.RUNNING, *_held(claimed))
+            .values(warnings=list(warnings), version=Job.version + 1)
+            .returning(Job.id)
+            .execution_options(synchronize_session=False)
+        ).one_or_none()
+    return told is not None
+
+
 def finish_training(service: Service, claimed: ClaimedJob, *, trained: TrainedConcept) -> bool:
     """End a training: in one transaction the job has succeeded and its concept is ready."""
 
@@ -149,6 +163,7 @@ def finish_training(service: Service, claimed: ClaimedJob, *, trained: TrainedCo
                 covariance_fingerprint=trained.covariance_fingerprint,
                 mask_source=trained.mask_source,
                 training=trained.training,
+                judgement=trained.judgement,
                 ready_at=job.finished_at,
             )
         )
@@ -163,21 +178,7 @@ def finish_generation(service: Service, claimed: ClaimedJob, *, images: Sequence
     """End a generation: in one transaction the job has succeeded and its images are there."""
 
     def store(session: Session, job: Job) -> None:
-        session.add_all(
-            Image(
-                id=new_id("image"),
-                job_id=job.id,
-                owner_id=job.owner_id,
-                position=image.index,
-                seed=image.seed,
-                width=image.width,
-                height=image.height,
-                blob_key=image.blob_key,
-                sha256=image.sha256,
-                created_at=job.finished_at,
-            )
-            for image in images
-        )
+        session.add_all(image_rows.new_row(job, image) for image in images)
 
     return _succeed(service, claimed, store=store)
 

@@ -21,31 +21,14 @@ from pydantic import (
     model_validator,
 )
 
-from service.settings_sentences import PREFIX, misspelt, sentence, variable_of
+from service.settings_sentences import FORMS, PREFIX, misspelt, sentence, variable_of
 
 __all__ = ["PREFIX", "Settings", "SettingsError", "load", "variable_of"]
 
-_SHIPPED_BASE_MODEL = Path(__file__).resolve().parents[1] / "models" / "base"
+SHIPPED_BASE_MODEL = Path(__file__).resolve().parents[1] / "models" / "base"
 _MAY_HOLD_A_SECRET = frozenset(
     {"database_url", "queue_url", "blobs_url", "bootstrap_key", "link_secret"}
 )
-# The form of a text, and what is wrong with one that has another.
-_FORMS = {
-    "database_url": (
-        r"(sqlite:///|postgresql\+psycopg://).",
-        "its scheme is not one of sqlite:/// and postgresql+psycopg://",
-    ),
-    "blobs_url": (
-        r"file:.|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
-        "it is neither file:FOLDER nor s3://BUCKET/PREFIX",
-    ),
-    "queue_url": (
-        r"memory://\Z|rediss?://.",
-        "its scheme is not one of memory://, redis:// and rediss://",
-    ),
-    "s3_endpoint_url": (r"https?://.", "it does not start with http:// or https://"),
-    "device": (r"(auto|cpu|mps|cuda(:\d+)?)\Z", "it is no device"),
-}
 
 
 class SettingsError(Exception):
@@ -93,9 +76,14 @@ class Settings(BaseModel):
         default="us-east-1", description="Region of the S3 bucket.", examples=["us-east-1"]
     )
     base_model: str = Field(
-        default=str(_SHIPPED_BASE_MODEL),
+        default=str(SHIPPED_BASE_MODEL),
         description="Folder or hub name of the base model. Default: the shipped one.",
         examples=["stable-diffusion-v1-5/stable-diffusion-v1-5"],
+    )
+    evaluator: str = Field(
+        default="auto",
+        description="CLIP model that judges concepts: auto (the shipped one), none, or a name.",
+        examples=["auto", "none", "openai/clip-vit-base-patch32"],
     )
     device: str = Field(
         default="auto",
@@ -253,10 +241,10 @@ class Settings(BaseModel):
                 raise ValueError(f"{origin!r} is no origin: scheme and host, no path, never *")
         return value
 
-    @field_validator(*_FORMS)
+    @field_validator(*FORMS)
     @classmethod
     def _check_form(cls, value: str | None, info: ValidationInfo) -> str | None:
-        form, wrong = _FORMS[info.field_name or ""]
+        form, wrong = FORMS[info.field_name or ""]
         if value is None or re.match(form, value):
             return value
         raise ValueError(wrong)

@@ -7,6 +7,23 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 PREFIX = "PERFUSION_"
+# The form of a text, and what is wrong with one that has another.
+FORMS = {
+    "database_url": (
+        r"(sqlite:///|postgresql\+psycopg://).",
+        "its scheme is not one of sqlite:/// and postgresql+psycopg://",
+    ),
+    "blobs_url": (
+        r"file:.|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
+        "it is neither file:FOLDER nor s3://BUCKET/PREFIX",
+    ),
+    "queue_url": (
+        r"memory://\Z|rediss?://.",
+        "its scheme is not one of memory://, redis:// and rediss://",
+    ),
+    "s3_endpoint_url": (r"https?://.", "it does not start with http:// or https://"),
+    "device": (r"(auto|cpu|mps|cuda(:\d+)?)\Z", "it is no device"),
+}
 
 
 def variable_of(name: str) -> str:

@@ -149,6 +149,8 @@ class Concept(Base):
     ready_at: Mapped[datetime | None]
     # Without a foreign key: jobs.concept_id points back, and one direction is enough.
     job_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
+    # {"quality", "reasons", "recommended_strength"}, of the curve in its file; see concept_curves.
+    judgement: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class Picture(Base):
@@ -204,6 +206,8 @@ class Job(Base):
     cancel_requested_at: Mapped[datetime | None]
     concept_id: Mapped[str | None] = mapped_column(ForeignKey("concepts.id", ondelete="SET NULL"))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    # Problems that did not stop it, as `error` is one that did; None: there were none.
+    warnings: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     version: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
@@ -240,6 +244,10 @@ class Image(Base):
     height: Mapped[int]
     blob_key: Mapped[str] = mapped_column(String(200))
     sha256: Mapped[str] = mapped_column(String(64))
+    # As claims.NewAttentionMap, in the prompt's order; None: not asked for.
+    attention_maps: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
+    # As views.PresenceView; None: not measured.
+    presence: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime]
 
 

@@ -23,6 +23,7 @@ MAX_PICTURES = 20
 STORED_SIDE_PIXELS = 2048
 """Longest side that is kept; larger pictures (and their masks alike) are shrunk to it."""
 
+_THUMBNAIL_PIXELS = 256 * 256
 _DECODER = Path(__file__).with_name("decoder.py")
 _MEBIBYTE = 1024**2
 
@@ -60,20 +61,21 @@ def read_pictures(
         )
     parts = [_Part(f"/images/{n}", "picture", data) for n, data in enumerate(images)]
     parts += [_Part(f"/masks/{n}", "mask", data) for n, data in enumerate(masks)]
-    if not service.decoders.acquire(timeout=service.settings.decode_seconds):
-        raise Unavailable(
-            "decoders-busy", "Too many pictures are being decoded at this moment. Try again soon."
-        )
-    try:
-        decoded = _decode(parts, settings=service.settings)
-    finally:
-        service.decoders.release()
+    decoded = _decode_in_turn(service, parts, settings=service.settings)
     pictures = decoded[: len(images)]
     decoded_masks: Sequence[_Decoded | None] = decoded[len(images) :] or [None] * len(images)
     return [
         _join(n, picture, mask)
         for n, (picture, mask) in enumerate(zip(pictures, decoded_masks, strict=True))
     ]
+
+
+def read_thumbnails(service: Service, thumbnails: Sequence[bytes], *, pointer: str) -> list[bytes]:
+    """Return the pictures of an imported concept's curve as PNG; `pointer` is what errors name."""
+    limits = {"min_picture_side": 1, "max_picture_pixels": _THUMBNAIL_PIXELS}
+    parts = [_Part(pointer, "picture", data) for data in thumbnails]
+    settings = service.settings.model_copy(update=limits)
+    return [one.png for one in _decode_in_turn(service, parts, settings=settings)]
 
 
 def normalize(data: bytes, *, settings: Settings, field: str) -> UploadedPicture:
@@ -123,6 +125,19 @@ def _join(number: int, picture: _Decoded, mask: _Decoded | None) -> UploadedPict
         sha256=hashlib.sha256(picture.png).hexdigest(),
         mask_png=mask.png if mask is not None else None,
     )
+
+
+def _decode_in_turn(
+    service: Service, parts: Sequence[_Part], *, settings: Settings
+) -> list[_Decoded]:
+    if not service.decoders.acquire(timeout=settings.decode_seconds):
+        raise Unavailable(
+            "decoders-busy", "Too many pictures are being decoded at this moment. Try again soon."
+        )
+    try:
+        return _decode(parts, settings=settings)
+    finally:
+        service.decoders.release()
 
 
 def _decode(parts: Sequence[_Part], *, settings: Settings) -> list[_Decoded]:

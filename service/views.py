@@ -53,6 +53,26 @@ class ProgressView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AttentionMapView:
+    """Where a word of the prompt acted in an image."""
+
+    word: str
+    concept_id: str | None  # of a placeholder
+    coverage: float
+    url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresenceView:
+    """Whether a concept of the prompt is to be seen in an image."""
+
+    concept_id: str
+    name: str
+    score: float  # the similarity of the best window
+    present: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageView:
     """One generated image of a job."""
 
@@ -61,6 +81,8 @@ class ImageView:
     seed: int
     width: int
     height: int
+    attention_maps: tuple[AttentionMapView, ...] | None  # None: not asked for
+    presence: tuple[PresenceView, ...] | None  # None: nothing to measure it with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +98,7 @@ class JobView:
     concept_id: str | None
     images: tuple[ImageView, ...]
     error: dict[str, Any] | None  # a problem, see `errors.problem`
+    warnings: tuple[dict[str, Any], ...]  # problems that did not stop it
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -97,6 +120,14 @@ class BaseModelRef:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VerdictView:
+    """Whether a concept works, as its operating curve says."""
+
+    quality: str  # good, weak or overfit
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConceptView:
     """A concept as its owner sees it."""
 
@@ -114,6 +145,41 @@ class ConceptView:
     created_at: datetime
     ready_at: datetime | None
     job_id: str | None  # None for an imported concept
+    verdict: VerdictView | None  # None where no evaluator has judged it
+    recommended_strength: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilaritiesView:
+    """Mean cosines of images, to the training pictures and to their prompts."""
+
+    image_similarity: float
+    text_similarity: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePointView:
+    """What a concept's curve has at one strength."""
+
+    strength: float
+    image_similarity: float
+    text_similarity: float
+    thumbnail_url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveView:
+    """A concept's operating curve: how its images change with strength."""
+
+    concept_id: str
+    evaluator: str
+    evaluator_fingerprint: str
+    prompts: tuple[str, ...]
+    superclass: SimilaritiesView
+    ceiling: float | None  # None where there is one picture only
+    points: tuple[CurvePointView, ...]
+    recommended_strength: float
+    verdict: VerdictView
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +245,7 @@ class ConceptFile:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFile:
-    """A generated image's PNG file."""
+    """The PNG file of a generated image, or of a map over it."""
 
     data: bytes
     sha256: str

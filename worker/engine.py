@@ -23,6 +23,7 @@ import structlog
 from PIL import Image
 
 from perfusion_core import denoise
+from perfusion_core.attention_maps import WordMap
 from perfusion_core.base_model import BaseModel
 from perfusion_core.denoise import ImageRequest, Trajectory
 from worker.device import free_memory, is_out_of_memory
@@ -38,10 +39,11 @@ _log = structlog.get_logger("perfusion.worker")
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A finished picture and the seed of its noise."""
+    """A finished picture, the seed of its noise, and its maps where the request wants them."""
 
     image: Image.Image
     seed: int
+    maps: tuple[WordMap, ...] | None = None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -272,7 +274,11 @@ class Engine:
                 f"The image of seed {one.seed} diverged: a concept or the guidance is too strong. "
                 "Lower the strengths or guidance_scale."
             )
-        return Sample(image=denoise.decode(self._base(), one), seed=one.seed)
+        return Sample(
+            image=denoise.decode(self._base(), one),
+            seed=one.seed,
+            maps=None if one.maps is None else one.maps.means(),
+        )
 
     def _most_rows(self) -> int:
         if self._max_rows is None:

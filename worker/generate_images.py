@@ -1,15 +1,20 @@
-"""A generation job: concepts from the cache, images from the engine, PNG files at the end."""
+"""A generation job: concepts from the cache, images from the engine, PNG files at the end.
+
+Its warnings are told before the first step, while the request could still be changed.
+"""
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.denoise import ImageRequest
 from service import blobs, leases
-from service.leases import ClaimedJob, NewImage
-from worker import png
+from service.leases import ClaimedJob, NewAttentionMap, NewImage
+from service.views import PresenceView
+from worker import composition, overlays, png, presence
 from worker.engine import Sample
 from worker.parts import Parts
 from worker.pulse import Pulse
@@ -21,13 +26,33 @@ def generate_images(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
     """Generate the images of a claimed job and record them; False where the row refused them."""
     base = parts.resident.base()
     request = _to_request(parts, claimed.payload, base)
+    concept_ids = _concept_ids(claimed)
+    warnings = composition.warnings(base, request, concept_ids=concept_ids)
+    # An attempt before may have warned of its own images, which are not these.
+    if (warnings or claimed.attempt > 1) and not _warn(parts, claimed, pulse, warnings=warnings):
+        return False
     samples = _sample(parts, request, pulse)
     pulse.check()
+    measured = presence.measure(
+        parts, base, request=request, images=[sample.image for sample in samples]
+    )
     images = [
-        _store(parts, claimed, sample, index=index, request=request, base=base)
+        replace(
+            _store(parts, claimed, sample, index=index, request=request, base=base),
+            presence=None if measured is None else _presence_views(measured[index], concept_ids),
+        )
         for index, sample in enumerate(samples)
     ]
+    vanished = presence.warnings(measured, concept_ids=concept_ids)
+    if vanished and not _warn(parts, claimed, pulse, warnings=[*warnings, *vanished]):
+        return False
     return pulse.insist(lambda: leases.finish_generation(parts.service, claimed, images=images))
+
+
+def _warn(
+    parts: Parts, claimed: ClaimedJob, pulse: Pulse, *, warnings: Sequence[dict[str, Any]]
+) -> bool:
+    return pulse.insist(lambda: leases.warn(parts.service, claimed, warnings=warnings))
 
 
 def _to_request(parts: Parts, payload: dict[str, Any], base: BaseModel) -> ImageRequest:
@@ -42,6 +67,26 @@ def _to_request(parts: Parts, payload: dict[str, Any], base: BaseModel) -> Image
         prompt=payload["prompt"],
         concepts=concepts,
         config=base.defaults.generate_config(payload["config"]),
+        # Not there in a job that the release before has accepted.
+        attention_maps=payload.get("attention_maps", False),
+    )
+
+
+def _concept_ids(claimed: ClaimedJob) -> dict[str, str]:
+    return {one["name"]: one["id"] for one in claimed.payload["concepts"]}
+
+
+def _presence_views(
+    measured: presence.Measured, concept_ids: dict[str, str]
+) -> tuple[PresenceView, ...]:
+    return tuple(
+        PresenceView(
+            concept_id=concept_ids[name],
+            name=name,
+            score=round(one.score, 4),
+            present=one.present,
+        )
+        for name, one in measured.items()
     )
 
 
@@ -75,7 +120,7 @@ def _store(
 ) -> NewImage:
     hashes = {one["name"]: one["sha256"] for one in claimed.payload["concepts"]}
     data = png.encode(sample, request=request, concept_hashes=hashes, base=base)
-    blob_key = f"{blobs.attempt_prefix(claimed.id, claimed.attempt)}{index}.png"
+    blob_key = blobs.image_key(claimed.id, claimed.attempt, index=index)
     parts.service.blobs.put_new(blob_key, data)
     return NewImage(
         index=index,
@@ -84,4 +129,27 @@ def _store(
         height=sample.image.height,
         blob_key=blob_key,
         sha256=hashlib.sha256(data).hexdigest(),
+        attention_maps=_store_maps(parts, claimed, sample, index=index),
     )
+
+
+def _store_maps(
+    parts: Parts, claimed: ClaimedJob, sample: Sample, *, index: int
+) -> tuple[NewAttentionMap, ...] | None:
+    if sample.maps is None:
+        return None
+    concept_ids, stored = _concept_ids(claimed), []
+    for number, one in enumerate(sample.maps):
+        data = overlays.draw(sample.image, one.share)
+        blob_key = blobs.attention_map_key(claimed.id, claimed.attempt, index=index, number=number)
+        parts.service.blobs.put_new(blob_key, data)
+        stored.append(
+            NewAttentionMap(
+                word=one.word.text,
+                concept_id=concept_ids.get(one.word.concept or ""),
+                coverage=round(one.coverage, 4),
+                blob_key=blob_key,
+                sha256=hashlib.sha256(data).hexdigest(),
+            )
+        )
+    return tuple(stored)

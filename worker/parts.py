@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
     from worker.concept_cache import ConceptCache
     from worker.engine import Engine
+    from worker.evaluators import Evaluators
     from worker.resident import Resident
 
 
@@ -28,6 +29,7 @@ class Parts:
     resident: "Resident"
     engine: "Engine"
     concepts: "ConceptCache"
+    evaluators: "Evaluators | None" = None
     # Set in this order when the process stops: no new jobs and trainings leave; all leave.
     draining: Event = field(default_factory=Event)
     halted: Event = field(default_factory=Event)
@@ -45,6 +47,7 @@ def build(service: Service, *, base: "BaseModel | None" = None) -> Parts:
     # These load torch; claims, leases and repairs can do without it.
     from worker.concept_cache import ConceptCache
     from worker.engine import Engine
+    from worker.evaluators import Evaluators
     from worker.resident import Resident
 
     resident = Resident(service, base=base)
@@ -54,6 +57,7 @@ def build(service: Service, *, base: "BaseModel | None" = None) -> Parts:
         resident=resident,
         engine=Engine(resident.base),
         concepts=ConceptCache(service.blobs),
+        evaluators=Evaluators(service.settings),
     )
 
 

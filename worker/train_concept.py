@@ -1,4 +1,4 @@
-"""A training job: pictures from blobs, steps on the device, a concept file at the end.
+"""A training job: pictures from blobs, steps on the device, a judged concept file at the end.
 
 The state is saved every so often, and when the process drains, so that another attempt goes on
 from it; the core promises that the concept is then the same as without the interruption.
@@ -13,14 +13,16 @@ import structlog
 from PIL import Image
 
 from perfusion_core.base_model import BaseModel
+from perfusion_core.concept import Concept
 from perfusion_core.errors import TrainingStateError
 from perfusion_core.training import Training, train
-from service import blobs, leases
+from service import blobs, concept_files, leases
 from service.blobs import BlobNotFound
 from service.errors import Unavailable
 from service.leases import ClaimedJob, TrainedConcept
 from worker import segmenter
 from worker.errors import Draining, FileGone
+from worker.looking import Looking
 from worker.parts import Parts
 from worker.previews import Previews
 from worker.pulse import Pulse
@@ -31,15 +33,25 @@ _log = structlog.get_logger("perfusion.worker")
 def train_concept(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
     """Train the concept of a claimed job and record it; False where the row would not take it."""
     base = parts.resident.base()
-    training = _begin(parts, claimed, base)
+    pictures, masks = _read_pictures(parts, claimed.payload["pictures"])
+    training = _begin(parts, claimed, base, pictures=pictures, masks=masks)
+
+    def check() -> None:
+        # Drawing takes its time, too: it is a sign of life, and stops when it is told to.
+        pulse.report(training.step, training.config.max_train_steps)
+        pulse.check()
+
     pulse.report(training.step, training.config.max_train_steps)
+    looking = Looking(parts, training, pictures=pictures, check=check)
     previews = Previews(parts, claimed, training)
     saved_at = time.monotonic()
     while True:
         try:
             pulse.check()
+            looking.look_when_due()
             step = parts.engine.take_turn(lambda: next(training, None))
             if step is None:
+                concept = looking.judged()
                 break
             pulse.report(step.step, step.total_steps)
             previews.maybe_draw(training, check=pulse.check)
@@ -53,13 +65,19 @@ def train_concept(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
             except Unavailable:
                 # No reason to stop: the next state may be saved again, and only that one counts.
                 _log.warning("training.state_not_saved", step=training.step)
-    trained = _store(parts, claimed, base, training)
+    trained = _store(parts, claimed, base, concept)
     return pulse.insist(lambda: leases.finish_training(parts.service, claimed, trained=trained))
 
 
-def _begin(parts: Parts, claimed: ClaimedJob, base: BaseModel) -> Training:
+def _begin(
+    parts: Parts,
+    claimed: ClaimedJob,
+    base: BaseModel,
+    *,
+    pictures: list[Image.Image],
+    masks: list[Image.Image | None],
+) -> Training:
     payload = claimed.payload
-    pictures, masks = _read_pictures(parts, payload["pictures"])
     config = base.defaults.train_config(payload["training"])
 
     def begin(state: bytes | None) -> Training:
@@ -115,10 +133,7 @@ def _save_state(parts: Parts, claimed: ClaimedJob, training: Training) -> None:
     _log.debug("training.state_saved", step=training.step)
 
 
-def _store(
-    parts: Parts, claimed: ClaimedJob, base: BaseModel, training: Training
-) -> TrainedConcept:
-    concept = training.concept()
+def _store(parts: Parts, claimed: ClaimedJob, base: BaseModel, concept: Concept) -> TrainedConcept:
     data = concept.to_bytes()
     blob_key = f"{blobs.attempt_prefix(claimed.id, claimed.attempt)}concept.safetensors"
     parts.service.blobs.put_new(blob_key, data)
@@ -131,4 +146,6 @@ def _store(
         covariance_fingerprint=base.covariance_fingerprint,
         mask_source=concept.mask_source,
         training=dict(concept.training),
+        # Of what was written, where numbers are rounded: the API reads the same.
+        judgement=concept_files.judgement_of(Concept.from_bytes(data)),
     )

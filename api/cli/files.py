@@ -13,6 +13,8 @@ from perfusion_core.prompt import parse
 from service import settings, uploads, wiring
 from service.errors import Invalid, TooLarge, UnsupportedMedia
 
+_MAX_WORD_LENGTH = 40  # in a file's name
+
 
 def open_pictures(
     files: list[Path], masks: list[Path]
@@ -89,3 +91,8 @@ def free_name(folder: Path, seed: int) -> Path:
         k += 1
         file = folder / f"{seed}-{k}.png"
     return file
+
+
+def map_name(image: Path, number: int, *, word: str) -> Path:
+    """The file of an attention map beside its image: `7.attention-3-beach.png`."""
+    return image.with_name(f"{image.stem}.attention-{number}-{word[:_MAX_WORD_LENGTH]}.png")

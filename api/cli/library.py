@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.cli.commands import CommandError
-from api.cli.files import find_concepts, free_name, open_pictures
+from api.cli.files import find_concepts, free_name, map_name, open_pictures
 from api.cli.options import with_options
 from api.cli.progress import progress_bar
 from perfusion_core.config import GenerateConfig, TrainConfig
@@ -97,6 +97,9 @@ def generate(
         typer.Option("--concept", help="A concept file. Default: NAME.safetensors of each <name>."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the images.")] = Path(),
+    attention_maps: Annotated[
+        bool, typer.Option("--attention-maps", help="Also write where each word acted.")
+    ] = False,
     base_model: BaseModelOption = None,
     device: DeviceOption = None,
     options: dict[str, Any],
@@ -108,6 +111,7 @@ def generate(
 
     from perfusion_core.conditioning import ConceptUse
     from perfusion_core.denoise import ImageRequest, decode, start, step
+    from worker import overlays
     from worker.engine import Sample
     from worker.png import encode
 
@@ -119,7 +123,9 @@ def generate(
         strength = strengths.get(name, DEFAULT_STRENGTH)
         uses[name] = ConceptUse(file.concept, beta=beta_from_strength(strength))
     config = base.defaults.generate_config(options)
-    request = ImageRequest(prompt=prompt, concepts=uses, config=config)
+    request = ImageRequest(
+        prompt=prompt, concepts=uses, config=config, attention_maps=attention_maps
+    )
     trajectories = start(base, request)
     with progress_bar("Denoising", total=trajectories[0].total_steps) as advance:
         while not trajectories[0].finished:
@@ -132,6 +138,10 @@ def generate(
         target = free_name(out, trajectory.seed)
         target.write_bytes(png)
         typer.echo(str(target))
+        for number, one in enumerate(trajectory.maps.means() if trajectory.maps else ()):
+            beside = map_name(target, number, word=one.word.concept or one.word.text)
+            beside.write_bytes(overlays.draw(sample.image, one.share))
+            typer.echo(f"{beside} ({one.coverage:.0%} covered)")
 
 
 def prepare(

@@ -17,6 +17,8 @@ from service.errors import Unavailable
 router = APIRouter(tags=["service"])
 
 _RETRY_SECONDS = 5
+# Of a request, but nothing that a base model has defaults or bounds for.
+_NOT_OPTIONS = ("prompt", "concepts", "attention_maps")
 
 
 @router.get(
@@ -53,7 +55,7 @@ def get_base_model(service: ServiceDep, _: Caller) -> JSONResponse:
             },
             "bounds": {
                 "train": _bounds(schemas.TrainingOptions),
-                "generate": _bounds(schemas.GenerateRequest, without=("prompt", "concepts")),
+                "generate": _bounds(schemas.GenerateRequest, without=_NOT_OPTIONS),
             },
         }
     )

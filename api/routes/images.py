@@ -2,14 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Path, Response
 
 from api.dependencies import ImageReader, StateDep, with_blobs
 from api.files import NOT_MODIFIED, file_answer, file_headers
 from api.openapi import refusals
 from service import jobs
+from service.views import ImageFile
 
 router = APIRouter(tags=["generation"])
+
+IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match")]
 
 
 @router.get(
@@ -31,18 +34,57 @@ async def get_image(
     state: StateDep,
     reader: ImageReader,
     id: str,
-    if_none_match: Annotated[str | None, Header(alias="If-None-Match")] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """An image never changes, so a client may keep it for ever.
 
     The `signed_url` of a job's image opens it without a key, for 10 minutes at least.
     """
     image = await with_blobs(state, lambda: jobs.read_image(state["service"], reader, image_id=id))
+    return _answer(image, reader, name=f"{id}.png", if_none_match=if_none_match)
+
+
+@router.get(
+    "/images/{id}/attention/{k}",
+    summary="See where a word acted",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The attention map of word k over the image in grey, a PNG of at most "
+            "512 pixels a side.",
+            "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+            "headers": file_headers(),
+        },
+        304: NOT_MODIFIED,
+        **refusals(404),
+    },
+)
+async def get_attention_map(
+    state: StateDep,
+    reader: ImageReader,
+    id: str,
+    k: Annotated[int, Path(ge=0, le=1000, description="Its place in `attention_maps`.")],
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Made with the image where `attention_maps` was asked for; it never changes either.
+
+    Whatever opens the image opens its maps.
+    """
+    png = await with_blobs(
+        state,
+        lambda: jobs.read_attention_map(state["service"], reader, image_id=id, number=k),
+    )
+    return _answer(png, reader, name=f"{id}-attention-{k}.png", if_none_match=if_none_match)
+
+
+def _answer(
+    file: ImageFile, reader: str | None, *, name: str, if_none_match: str | None
+) -> Response:
     answer = file_answer(
-        image.data,
+        file.data,
         media_type="image/png",
-        sha256=image.sha256,
-        disposition=f'inline; filename="{id}.png"',
+        sha256=file.sha256,
+        disposition=f'inline; filename="{name}"',
         if_none_match=if_none_match,
         immutable=True,
     )

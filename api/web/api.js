@@ -89,6 +89,8 @@ export const getConcept = (ref) => json(`concepts/${segment(ref)}`);
 export const createConcept = (form) => submit("concepts", { body: form });
 export const deleteConcept = (id) => send(`concepts/${segment(id)}`, { method: "DELETE" });
 export const conceptFile = async (id) => (await send(`concepts/${segment(id)}/file`)).blob();
+export const conceptCurve = (id) => json(`concepts/${segment(id)}/curve`);
+export const curveThumbnail = async (id, k) => (await send(`concepts/${segment(id)}/curve/${k}`)).blob();
 export const importConcept = (form) => json("concepts/import", { method: "POST", body: form });
 
 export const generate = (body) =>
@@ -104,3 +106,5 @@ export const jobEvents = (id, headers, signal) =>
   send(`jobs/${segment(id)}/events`, { headers, signal });
 export const jobPreview = async (id) => (await send(`jobs/${segment(id)}/preview`)).blob();
 export const imageFile = async (id) => (await send(`images/${segment(id)}`)).blob();
+export const attentionMap = async (id, k) =>
+  (await send(`images/${segment(id)}/attention/${k}`)).blob();

@@ -9,7 +9,7 @@ import { face } from "./face.js";
 import { showAlert } from "./field-errors.js";
 import { problemText } from "./job-progress.js";
 import { insertConcept } from "./reuse.js";
-import { fileSize, statusWord } from "./words.js";
+import { fileSize, qualityWord, statusWord } from "./words.js";
 
 const MASKS = {
   upload: "your own masks",
@@ -72,10 +72,21 @@ function card(concept) {
       el("p", { class: "concept-name" }, el("code", {}, placeholder)),
       el("p", { class: "hint" }, facts),
       status === "ready" ? null : el("span", { class: "pill", dataset: { status } }, statusWord(status)),
+      concept.verdict ? verdictOf(concept.verdict) : null,
       MASKS[concept.mask_source] ? el("p", { class: "hint" }, MASKS[concept.mask_source]) : null,
       reason,
       actions,
     ),
+  );
+}
+
+/** What the server thinks of the concept; good news may be folded, advice may not. */
+function verdictOf({ quality, reasons }) {
+  return el(
+    "details",
+    { class: "verdict", open: quality !== "good", dataset: { quality } },
+    el("summary", {}, el("span", { class: "sr" }, "Verdict: "), el("span", { class: "pill" }, qualityWord(quality))),
+    ...reasons.map((reason) => el("p", { class: "hint" }, reason)),
   );
 }
 

@@ -1,18 +1,23 @@
 // Images of the server as blob URLs: an <img> cannot send the API key itself.
 
-import { imageFile, jobPreview } from "./api.js";
+import { attentionMap, imageFile, jobPreview } from "./api.js";
 
 const images = new Map();
 const previews = new Map();
 
 /** `{blob, url}` of an image, fetched once: an image never changes. */
-export function imageOf(id) {
-  if (!images.has(id)) {
-    const pending = imageFile(id).then((blob) => ({ blob, url: URL.createObjectURL(blob) }));
-    pending.catch(() => images.delete(id));
-    images.set(id, pending);
+export const imageOf = (id) => once(id, () => imageFile(id));
+
+/** `{blob, url}` of the map of an image's word k, fetched once as well. */
+export const attentionMapOf = (id, k) => once(`${id} ${k}`, () => attentionMap(id, k));
+
+function once(key, fetchBlob) {
+  if (!images.has(key)) {
+    const pending = fetchBlob().then((blob) => ({ blob, url: URL.createObjectURL(blob) }));
+    pending.catch(() => images.delete(key));
+    images.set(key, pending);
   }
-  return images.get(id);
+  return images.get(key);
 }
 
 /** The URL of the last preview of a training that has ended, fetched once; null without one. */

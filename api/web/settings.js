@@ -60,7 +60,8 @@ export function chosenSettings() {
   const wrong = [];
   for (const control of controls()) {
     const option = control.dataset.setting;
-    if (control.type !== "number") chosen[option] = control.value;
+    if (control.type === "checkbox") chosen[option] = control.checked;
+    else if (control.type !== "number") chosen[option] = control.value;
     else readNumber(control, boundsOf("generate", option), (value) => (chosen[option] = value), wrong);
   }
   readNumber(byId("seed"), { ...NO_BOUNDS, ...SEEDS }, (value) => (chosen.seed = value), wrong);
@@ -83,7 +84,9 @@ function readNumber(input, bounds, take, wrong) {
 export function useSettings(request, seed) {
   for (const control of controls()) {
     const value = request[control.dataset.setting];
-    if (value !== undefined && value !== null) control.value = value;
+    if (value === undefined || value === null) continue;
+    if (control.type === "checkbox") control.checked = value;
+    else control.value = value;
   }
   keepSeed(seed ?? request.seed ?? "");
 }

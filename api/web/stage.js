@@ -7,6 +7,7 @@ import { jobProgress } from "./job-progress.js";
 import { imageActions } from "./image-actions.js";
 import { requestIn } from "./png.js";
 import { view } from "./viewer.js";
+import { showWarnings } from "./warnings.js";
 
 const SHARP_SLOT = "perfusion.sharp-pixels";
 let shown = { id: null, stop() {} };
@@ -33,6 +34,7 @@ export function showJob(job, request = null) {
   const { element, stop } = jobProgress(job, {
     what: "Generation",
     onChange(now) {
+      showWarnings(now);
       if (!hasEnded(now)) return;
       list.replaceChildren(...now.images.map((image, n) => figure(now, image, n)));
       if (!request && now.images.length > 0) tellPrompt(now.images[0]);

@@ -1,5 +1,6 @@
 // One strength slider per concept in the prompt; they write the request's `concepts`.
 
+import { curveStrip } from "./curve.js";
 import { conceptList, findConcept } from "./concept-list.js";
 import { byId, el } from "./dom.js";
 import { face } from "./face.js";
@@ -70,14 +71,21 @@ function row(name) {
       if (text !== promptText()) setPrompt(text);
     },
   });
+  const strip = curveStrip(concept, (strength) => {
+    slider.value = strength;
+    slider.dispatchEvent(new Event("input"));
+  });
   const show = () => {
     const strength = chosen.get(name) ?? DEFAULT_STRENGTH;
     if (document.activeElement !== slider) slider.value = strength;
     output.textContent = strength.toFixed(2);
+    strip.show(strength);
   };
+  slider.addEventListener("input", show);
   show();
   const label = el("label", { for: id }, el("code", {}, `<${name}>`));
-  return { item: el("li", { class: "strength" }, face(concept, "small"), label, output, slider), show };
+  const item = el("li", { class: "strength" }, face(concept, "small"), label, output, slider, strip.element);
+  return { item, show };
 }
 
 function unusable(name, concept) {

@@ -16,6 +16,7 @@ const WORDS = {
   flip: ["Also learn from mirrored photos", "Turn it off where left differs from right, as with letters."],
   seed: ["Seed", "The same seed and photos give the same concept."],
   resolution: ["Resolution"],
+  early_stopping: ["Keep the best state, stop when it gets no better", "Where this server can judge concepts."],
 };
 
 /** Draw the fields; called again when the base model becomes known. */

@@ -1,5 +1,6 @@
 // One image, large, with what made it; arrow keys go to its neighbours.
 
+import { showWords } from "./attention.js";
 import { byId, el, say } from "./dom.js";
 import { imageActions } from "./image-actions.js";
 import { imageOf } from "./image-cache.js";
@@ -43,6 +44,9 @@ async function show(n) {
   const { blob, url } = await imageOf(image.id);
   img.src = url;
   img.alt = `Image ${n + 1} of ${images.length}`;
+  showWords(image, (map) => {
+    if (images[current] === image) img.src = map ?? url;
+  });
   const request = (await requestIn(blob)) ?? {};
   say(byId("viewer-prompt"), request.prompt);
   const facts = [
@@ -50,6 +54,7 @@ async function show(n) {
     ["Seed", image.seed],
     ["Size in pixels", `${image.width} × ${image.height}`],
     ...(request.concepts ?? []).filter(({ strength }) => strength).map(({ name, strength }) => [`<${name}>`, strength]),
+    ...(image.presence ?? []).map(({ name, present }) => [`<${name}> in the image`, present ? "yes" : "not found"]),
     ...Object.entries(FACTS).map(([field, label]) => [label, inWords(request[field])]),
   ].filter(([, value]) => value !== undefined && value !== null && value !== "");
   byId("viewer-facts").replaceChildren(

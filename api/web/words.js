@@ -10,6 +10,10 @@ const STATUS = {
   cancelled: "cancelled",
 };
 
+const QUALITY = { good: "works well", weak: "weak", overfit: "overfit" };
+
+export const qualityWord = (quality) => QUALITY[quality] ?? quality;
+
 export const statusWord = (status) => STATUS[status] ?? status;
 
 export const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;

@@ -193,6 +193,50 @@ def test_placeholders_complete_from_the_keyboard(server: str, taught: str, visit
     expect(prompt).to_have_value(f"a photo of <{taught}:0.31>")
 
 
+def test_the_enlarged_image_shows_where_each_word_acted(server: str, visits: Visits) -> None:
+    visit = visits()
+    page = visit.open(server)
+    page.locator("#prompt").fill("a red car")
+    page.get_by_text("More settings").click()
+    page.get_by_label("Show where each word acts").check()
+    generate(page, steps=2)
+    page.get_by_role("button", name="Enlarge image 1").click()
+    shown = page.locator("#viewer-image[src^='blob:']")
+    expect(shown).to_be_visible()
+    plain = shown.get_attribute("src")
+    car = page.get_by_role("button", name=re.compile("^car \\d+ %$"))
+    car.click()
+    expect(car).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#viewer-image")).not_to_have_attribute("src", plain or "")
+    assert natural_width(shown) > 0
+    car.click()
+    page.locator("#viewer-prompt").hover()
+    expect(page.locator("#viewer-image")).to_have_attribute("src", plain or "")
+    assert visit.complaints == []
+
+
+def test_the_curve_under_a_slider_shows_every_strength_and_the_best_one(
+    server: str, taught: str, visits: Visits
+) -> None:
+    page = visits().open(server)
+    concept = page.evaluate(f"fetch('concepts/{taught}').then((answer) => answer.json())")
+    verdict = page.locator("#gallery > li", has_text=taught).locator(".verdict")
+    expect(verdict).to_contain_text(concept["verdict"]["reasons"][0])
+    page.get_by_role("combobox", name="Prompt").fill(f"<{taught}:0.5> on the beach")
+    points = page.get_by_role("group", name=f"Images of <{taught}>").get_by_role("button")
+    expect(points).to_have_count(5)
+    assert natural_width(points.first.locator("img")) > 0
+
+    best = page.get_by_role("button", name=re.compile(r"^Strength [\d.]+, recommended;"))
+    expect(best).to_have_attribute("aria-pressed", "false")
+    best.focus()
+    page.keyboard.press("Enter")
+    strength = str(concept["recommended_strength"])
+    expect(page.get_by_role("slider", name=f"<{taught}>")).to_have_value(strength)
+    expect(best).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#prompt")).to_have_value(f"<{taught}:{strength}> on the beach")
+
+
 def test_an_unknown_placeholder_is_refused_beside_the_prompt(
     server: str, taught: str, visits: Visits
 ) -> None:

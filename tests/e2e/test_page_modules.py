@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 import api
+from perfusion_core.curve import image_gain, text_kept
 from perfusion_core.errors import PromptError
 from perfusion_core.prompt import parse
 
@@ -49,6 +50,16 @@ def test_the_page_reads_placeholders_as_the_server_does(page: Page, prompt: str)
     assert [tuple(one) for one in call(page, "prompt", code, prompt)] == told
 
 
+def test_warnings_are_shown_in_the_servers_words_and_go_with_their_job(page: Page) -> None:
+    code = (
+        "m.showWarnings(a);"
+        "return [...document.querySelectorAll('#stage-warnings li')].map((one) => one.textContent)"
+    )
+    job = {"warnings": [{"detail": "<rex> and <ted> lie close together."}, {"detail": "<b>"}]}
+    assert call(page, "warnings", code, job) == ["<rex> and <ted> lie close together.", "<b>"]
+    assert call(page, "warnings", code, {"warnings": []}) == []
+
+
 @pytest.mark.parametrize("strength", ["0", "1", "-1", "nan", "", "x", "1e9"])
 def test_the_page_and_the_server_refuse_the_same_strengths(page: Page, strength: str) -> None:
     prompt = f"<teddy:{strength}>"
@@ -69,6 +80,32 @@ def test_the_page_and_the_server_refuse_the_same_strengths(page: Page, strength:
 )
 def test_a_suggested_name_is_one_that_the_server_accepts(page: Page, typed: str, name: str) -> None:
     assert call(page, "words", "return m.slug(a)", typed) == name
+
+
+@pytest.mark.parametrize(
+    ("image", "text", "ceiling", "bars"),
+    [
+        (0.3, 0.4, 0.8, (0, 100)),  # the plain superclass itself
+        (0.55, 0.2, 0.8, (50, 50)),
+        (0.95, 0.9, 0.8, (100, 100)),
+        (0.1, -0.2, 0.8, (0, 0)),
+        (0.65, 0.4, None, (50, 100)),  # one picture: compared with itself
+    ],
+)
+def test_the_bars_of_a_curve_say_what_the_method_says(
+    page: Page, image: float, text: float, ceiling: float | None, bars: tuple[int, int]
+) -> None:
+    point = {"image_similarity": image, "text_similarity": text}
+    curve = {
+        "superclass": {"image_similarity": 0.3, "text_similarity": 0.4}, "ceiling": ceiling
+    }  # fmt: skip
+    told = call(
+        page, "curve", "return m.shares(a.point, a.curve)", {"point": point, "curve": curve}
+    )
+    assert (told["looks"], told["follows"]) == bars
+    gained = image_gain(image, superclass=0.3, ceiling=ceiling)
+    assert told["looks"] == round(100 * gained)
+    assert told["follows"] == round(100 * text_kept(text, superclass=0.4))
 
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 7, 1000])

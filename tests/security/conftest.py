@@ -64,7 +64,7 @@ def give(service: Service, owner_id: str, *, name: str = "rex") -> Owned:
     """Give an owner one object of each kind."""
     staging.register_base_model(service)
     training_id = staging.ready(service, name, owner_id=owner_id)
-    body = GenerateBody(prompt=f"a photo of <{name}>", num_images=1)
+    body = GenerateBody(prompt=f"a photo of <{name}>", num_images=1, attention_maps=True)
     answer = generations.request(service, owner_id, body=body)
     claimed = staging.claim(service, answer.body["job"]["id"])
     images = staging.generated(service, claimed)

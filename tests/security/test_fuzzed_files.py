@@ -46,7 +46,9 @@ def seeds() -> list[bytes]:
 
 
 SEEDS = seeds()
-CONCEPT = staging.core_concept().to_bytes()
+CONCEPTS = [
+    staging.core_concept(evaluation=found).to_bytes() for found in (None, staging.evaluation())
+]
 
 
 @st.composite
@@ -199,9 +201,10 @@ def test_what_is_no_picture_is_refused_over_http(scene: Scene, data: bytes) -> N
 @st.composite
 def forged_headers(draw: st.DrawFn) -> bytes:
     """A concept file whose header was rewritten: shapes, offsets, kinds, metadata."""
-    (length,) = struct.unpack("<Q", CONCEPT[:8])
-    header: dict[str, Any] = json.loads(CONCEPT[8 : 8 + length])
-    body = CONCEPT[8 + length :]
+    concept = draw(st.sampled_from(CONCEPTS))
+    (length,) = struct.unpack("<Q", concept[:8])
+    header: dict[str, Any] = json.loads(concept[8 : 8 + length])
+    body = concept[8 + length :]
     numbers = st.sampled_from([-1, 0, 1, 2**31, 2**63, 10**30, 1.5, None, "1", True])
     junk = st.one_of(numbers, st.text(max_size=20), st.lists(numbers, max_size=4))
     for _ in range(draw(st.integers(1, 4))):
@@ -225,7 +228,7 @@ def forged_headers(draw: st.DrawFn) -> bytes:
 
 
 @quick
-@given(data=st.one_of(damaged([CONCEPT]), forged_headers(), st.binary(max_size=400)))
+@given(data=st.one_of(damaged(CONCEPTS), forged_headers(), st.binary(max_size=400)))
 def test_a_concept_file_is_read_or_refused(data: bytes) -> None:
     begun = time.monotonic()
     try:
@@ -236,7 +239,7 @@ def test_a_concept_file_is_read_or_refused(data: bytes) -> None:
 
 
 @settings(parent=quick, max_examples=60)
-@given(data=st.one_of(damaged([CONCEPT]), forged_headers()))
+@given(data=st.one_of(damaged(CONCEPTS), forged_headers()))
 def test_no_concept_file_makes_the_server_stumble(scene: Scene, data: bytes) -> None:
     answer = scene.client.post(
         "/concepts/import", files={"file": ("a", data)}, headers=bearer(scene.key)

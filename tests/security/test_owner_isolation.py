@@ -41,7 +41,7 @@ def call(scene: Scene, method: str, path: str, *, ref: str, key: str | None) -> 
         identity = owned.image_id
     else:
         identity = owned.training_id if path.endswith("/preview") else owned.job_id
-    url = path.replace("{ref}", ref).replace("{id}", identity)
+    url = path.replace("{ref}", ref).replace("{id}", identity).replace("{k}", "0")
     body: dict[str, object] = {}
     if (method, path) == ("POST", "/generate"):
         body = {"json": {"prompt": f"<{owned.concept_name}>"}}
@@ -62,7 +62,10 @@ def everything(scene: Scene) -> list[object]:
         scene.client.get("/concepts", headers=headers).json(),
         [job["status"] for job in scene.client.get("/jobs", headers=headers).json()["items"]],
         scene.client.get(f"/images/{scene.owned.image_id}", headers=headers).content,
+        scene.client.get(f"/images/{scene.owned.image_id}/attention/1", headers=headers).content,
         scene.client.get("/concepts/rex/file", headers=headers).content,
+        scene.client.get("/concepts/rex/curve", headers=headers).json(),
+        scene.client.get("/concepts/rex/curve/0", headers=headers).content,
     ]
 
 
@@ -142,6 +145,18 @@ def test_a_signed_url_opens_its_image_without_a_key_and_no_other(scene: Scene, p
         refusal(client.get(changed), 401, "link-not-valid")
     # A key does not mend a link that is broken: who sends one means it.
     refusal(client.get(longer, headers=headers), 401, "link-not-valid")
+
+
+def test_a_signed_url_opens_the_maps_of_its_image_without_a_key(scene: Scene) -> None:
+    client, headers = scene.client, bearer(scene.key)
+    image = client.get(f"/jobs/{scene.owned.job_id}", headers=headers).json()["images"][0]
+    for one in image["attention_maps"]:
+        answer = client.get(one["signed_url"])
+        assert answer.status_code == 200
+        assert answer.content == client.get(one["url"], headers=headers).content
+        assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
+        refusal(client.get(one["url"]), 401)
+        refusal(client.get(one["signed_url"][:-1]), 401, "link-not-valid")
 
 
 def test_a_signed_url_ends_within_a_quarter_of_an_hour(

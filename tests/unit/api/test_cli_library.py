@@ -48,6 +48,14 @@ def test_a_concept_is_taught_and_used_without_a_server(
     assert "Steps: 2" in image.info["parameters"]
     assert json.loads(image.info["perfusion"])["concepts"][0]["name"] == "rex"
 
+    code, out, err = run(
+        "generate", "a <rex>", "--steps", "1", "--seed", "1", "--out", "made", "--attention-maps",
+    )  # fmt: skip
+    assert code == 0, err
+    files = ["made/1.png", "made/1.attention-0-a.png", "made/1.attention-1-rex.png"]
+    assert [line.split()[0] for line in out.splitlines()] == files
+    assert Image.open(tmp_path / files[2]).size == image.size
+
     rex.renamed("other").save(tmp_path / "other.safetensors")
     sentence = refused(run("generate", "a <rex>", "--concept", "other.safetensors", "--steps", "1"))
     assert "<other>" in sentence

@@ -8,8 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from api import schemas
 from api.events import wait_seconds
 from service import leases
+from service.errors import problem
 from service.wiring import Service
 from tests.unit.api.checks import pointers, refusal
 from tests.unit.service import staging
@@ -268,3 +270,48 @@ def test_no_body_whatever_crashes_the_server(
     elif answer.status_code != 202:
         assert answer.status_code in (400, 422)
         refusal(answer, answer.status_code)
+
+
+def test_an_image_has_its_maps_where_they_were_asked_for(
+    client: TestClient, service: Service, teddy: str
+) -> None:
+    body = {"prompt": f"a <{teddy}>", "attention_maps": True}
+    job_id = client.post("/generate", json=body).json()["job"]["id"]
+    finish(service, job_id)
+    (image,) = client.get(f"/jobs/{job_id}").json()["images"]
+    assert [one["word"] for one in image["attention_maps"]] == ["a", "<teddy>"]
+    answer = client.get(image["attention_maps"][1]["url"])
+    assert answer.headers["content-type"] == "image/png"
+    assert "immutable" in answer.headers["cache-control"]
+    again = client.get(
+        image["attention_maps"][1]["url"], headers={"If-None-Match": answer.headers["etag"]}
+    )
+    assert (again.status_code, again.content) == (304, b"")
+    refusal(client.get(f"/images/{image['id']}/attention/2"), 404, "attention-map-not-found")
+    refusal(client.get(f"/images/{image['id']}/attention/x"), 422)
+    refusal(client.get("/images/image_0/attention/0"), 404, "image-not-found")
+
+
+def test_asking_for_maps_is_another_request_to_an_idempotency_key(
+    client: TestClient, teddy: str
+) -> None:
+    body, headers = {"prompt": f"a <{teddy}>"}, {"Idempotency-Key": "k"}
+    assert client.post("/generate", json=body, headers=headers).status_code == 202
+    again = client.post("/generate", json={**body, "attention_maps": False}, headers=headers)
+    assert again.headers["idempotency-replayed"] == "true"
+    other = client.post("/generate", json={**body, "attention_maps": True}, headers=headers)
+    refusal(other, 422, "idempotency-key-reused")
+    refusal(client.post("/generate", json={**body, "attention_maps": "yes"}), 422)
+    refusal(client.post("/generate", json={**body, "attention_maps": None}), 422)
+
+
+def test_warnings_of_a_job_are_told(client: TestClient, service: Service) -> None:
+    job_id = client.post("/generate", json={"prompt": "a boat"}).json()["job"]["id"]
+    warning = {
+        **problem("concepts-may-blend", "They are close."),
+        "concepts": [{"id": "concept_1", "name": "rex"}, {"id": "concept_2", "name": "ted"}],
+    }
+    leases.warn(service, staging.claim(service, job_id), warnings=[warning])
+    job = client.get(f"/jobs/{job_id}").json()
+    assert job["warnings"] == [warning]
+    schemas.Job.model_validate(job)

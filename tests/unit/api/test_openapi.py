@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
-from api import schemas
+from api import curve_schemas, image_schemas, schemas
 from api.openapi import GENERATE_EXAMPLES
 from perfusion_core.config import GenerateConfig, TrainConfig
 from service.gates import ConceptChoice
@@ -23,6 +23,8 @@ CONTRACT = {
     ("get", "/concepts/{ref}"): {200, 401, 403, 404, 429, 503},
     ("delete", "/concepts/{ref}"): {204, 401, 403, 404, 429, 503},
     ("get", "/concepts/{ref}/file"): {200, 304, 401, 403, 404, 409, 429, 503},
+    ("get", "/concepts/{ref}/curve"): {200, 401, 403, 404, 409, 429, 503},
+    ("get", "/concepts/{ref}/curve/{k}"): {200, 304, 401, 403, 404, 409, 422, 429, 503},
     ("post", "/concepts/import"): {201, 400, 401, 403, 409, 413, 415, 422, 429, 503},
     ("post", "/generate"): {200, 202, 400, 401, 403, 409, 413, 415, 422, 429, 503},
     ("get", "/jobs"): {200, 401, 403, 422, 429, 503},
@@ -30,6 +32,7 @@ CONTRACT = {
     ("post", "/jobs/{id}/cancel"): {202, 401, 403, 404, 409, 429, 503},
     ("get", "/jobs/{id}/events"): {200, 204, 401, 403, 404, 429, 503},
     ("get", "/images/{id}"): {200, 304, 401, 403, 404, 429, 503},
+    ("get", "/images/{id}/attention/{k}"): {200, 304, 401, 403, 404, 429, 503},
     ("get", "/healthz"): {200},
     ("get", "/readyz"): {200, 503},
     ("get", "/metrics"): {200, 401},
@@ -38,14 +41,24 @@ SHAPES: dict[str, set[str]] = {
     "Concept": {
         "id", "name", "placeholder", "superclass", "status", "base_model",
         "covariance_fingerprint", "bytes", "sha256", "mask_source", "training", "created_at",
-        "ready_at", "job_id",
+        "ready_at", "job_id", "verdict", "recommended_strength",
     },
+    "Verdict": {"quality", "reasons"},
+    "Curve": {
+        "concept_id", "evaluator", "evaluator_fingerprint", "prompts", "superclass", "ceiling",
+        "points", "recommended_strength", "verdict",
+    },
+    "CurvePoint": {"strength", "image_similarity", "text_similarity", "thumbnail_url"},
+    "Similarities": {"image_similarity", "text_similarity"},
     "Job": {
         "id", "kind", "status", "progress", "queue_position", "attempt", "concept_id", "images",
-        "error", "created_at", "started_at", "finished_at",
+        "error", "warnings", "created_at", "started_at", "finished_at",
     },
     "Progress": {"step", "total_steps", "seconds_per_step", "eta_seconds"},
-    "Image": {"id", "url", "signed_url", "seed", "width", "height"},
+    "Image": {"id", "url", "signed_url", "seed", "width", "height", "attention_maps", "presence"},
+    "Presence": {"concept_id", "name", "score", "present"},
+    "AttentionMap": {"word", "concept_id", "coverage", "url", "signed_url"},
+    "JobWarning": {"type", "title", "detail", "concepts"},
     "Problem": {"type", "title", "status", "detail", "instance", "errors", "request_id"},
 }  # fmt: skip
 
@@ -141,16 +154,23 @@ def closed(model: type[BaseModel], value: Any) -> None:
 
 
 def test_answers_agree_with_their_schemas(client: TestClient, service: Service, teddy: str) -> None:
-    job = client.post("/generate", json={"prompt": f"a <{teddy}>"}).json()["job"]
+    body = {"prompt": f"a <{teddy}>", "attention_maps": True}
+    job = client.post("/generate", json=body).json()["job"]
     closed(schemas.Job, job)
     finish(service, job["id"])
     job = client.get(f"/jobs/{job['id']}").json()
     closed(schemas.Job, job)
     closed(schemas.Progress, job["progress"])
     closed(schemas.Image, job["images"][0])
+    closed(image_schemas.AttentionMap, job["images"][0]["attention_maps"][0])
     concept = client.get(f"/concepts/{teddy}").json()
     closed(schemas.Concept, concept)
     closed(schemas.BaseModelRef, concept["base_model"])
+    closed(schemas.Verdict, concept["verdict"])
+    curve = client.get(f"/concepts/{teddy}/curve").json()
+    closed(curve_schemas.Curve, curve)
+    closed(curve_schemas.Similarities, curve["superclass"])
+    closed(curve_schemas.CurvePoint, curve["points"][0])
     closed(schemas.JobPage, client.get("/jobs").json())
     closed(schemas.ConceptPage, client.get("/concepts").json())
     closed(schemas.BaseModelInfo, client.get("/base-model").json())
@@ -167,7 +187,7 @@ def test_the_base_model_is_described_with_its_defaults_and_every_bound(
     assert described["defaults"]["train"]["max_train_steps"] == 150
     assert described["defaults"]["generate"]["num_inference_steps"] == 50
     assert described["bounds"]["generate"]["num_inference_steps"]["maximum"] == 200
-    assert "prompt" not in described["bounds"]["generate"]
+    assert set(described["bounds"]["generate"]) == set(described["defaults"]["generate"])
     assert set(described["bounds"]["train"]) == set(described["defaults"]["train"])
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +11,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from perfusion_core.errors import ConceptsIndistinguishable, CovarianceError
-from perfusion_core.rank_one import Metric, decompose, gated_edit
+from perfusion_core.rank_one import (
+    BLENDING_COSINE,
+    Metric,
+    blending_pairs,
+    cosines,
+    decompose,
+    gated_edit,
+)
 
 ORACLE = load_file(Path(__file__).parents[2] / "data" / "gated_rank1_oracle.safetensors")
 d, d_l = 24, 16
@@ -139,3 +147,36 @@ def test_half_precision_weights_cost_no_more_than_the_dtype_itself(dtype: torch.
     ).apply(p["W"].to(dtype), p["o"].to(dtype))
     scale = (p["e"].abs() @ p["W"].abs().T).max() + p["o"].abs().max()
     assert (halved.double() - exact).abs().max() < 2 * torch.finfo(dtype).eps * scale
+
+
+@given(seed=st.integers(0, 10**6), J=st.integers(1, 4))
+@settings(max_examples=25, deadline=None)
+def test_the_overlap_of_concepts_is_their_cosine_in_the_metric_of_C(seed: int, J: int) -> None:
+    p = problem(seed, J)
+    i, inverse = p["i"].numpy(), np.linalg.inv(p["C"].numpy())
+    G = i @ inverse @ i.T
+    expected = G / np.sqrt(np.outer(np.diag(G), np.diag(G)))
+    assert np.abs(cosines(p["i"], Metric.of(p["C"])).numpy() - expected).max() < 1e-9
+    assert cosines(p["i"].float(), Metric.of(p["C"])).dtype == torch.float64
+
+
+def test_pairs_that_may_blend_are_those_above_the_threshold_and_not_opposite_ones() -> None:
+    metric = Metric.of(torch.eye(3, dtype=torch.float64))
+
+    def at(cosine: float) -> list[float]:
+        return [cosine, (1 - cosine**2) ** 0.5, 0.0]
+
+    i = torch.tensor([at(1.0), at(BLENDING_COSINE - 0.01), at(BLENDING_COSINE + 0.01), at(-0.9)])
+    pairs = blending_pairs(i, metric)
+    assert [(j, k) for j, k, _ in pairs] == [(0, 2), (1, 2)]
+    assert abs(pairs[0][2] - BLENDING_COSINE - 0.01) < 1e-6
+    assert blending_pairs(i[:1], metric) == []
+
+
+def test_at_the_blending_threshold_the_other_gate_opens_to_a_fifth() -> None:
+    """The reason that the constant's docstring gives."""
+    from perfusion_core.strength import DEFAULT_STRENGTH, DEFAULT_TAU, beta_from_strength
+
+    beta = beta_from_strength(DEFAULT_STRENGTH)
+    gate = torch.sigmoid(torch.tensor((BLENDING_COSINE - beta) / DEFAULT_TAU))
+    assert 0.15 < float(gate) < 0.25

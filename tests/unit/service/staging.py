@@ -8,8 +8,11 @@ import numpy as np
 from PIL import Image
 
 from perfusion_core.concept import Concept as CoreConcept
-from service import concepts, leases, models_registry
-from service.leases import ClaimedJob, NewImage, TrainedConcept
+from perfusion_core.curve import Curve, Point, Similarity
+from perfusion_core.evaluation import Evaluation, EvaluatorRef
+from perfusion_core.thumbnails import thumbnail
+from service import blobs, concept_files, concepts, leases, models_registry
+from service.leases import ClaimedJob, NewAttentionMap, NewImage, TrainedConcept
 from service.models_registry import NewBaseModel
 from service.uploads import UploadedPicture
 from service.views import JobKind
@@ -100,6 +103,23 @@ def core_concept(name: str = "teddy", **changes: object) -> CoreConcept:
     return CoreConcept(**{**values, **changes})  # type: ignore[arg-type]
 
 
+def evaluation(**changes: object) -> Evaluation:
+    """What an evaluator found out: a good concept, best at 0.6."""
+    figures = ((0.2, 0.4, 0.3), (0.6, 0.7, 0.28), (0.9, 0.72, 0.2))
+    curve: dict[str, object] = {
+        "prompts": ("a photo of a {} on the beach",),
+        "superclass": Similarity(0.35, 0.3),
+        "ceiling": 0.75,
+        "points": tuple(Point(s, Similarity(image, text)) for s, image, text in figures),
+    }
+    return Evaluation(
+        evaluator=EvaluatorRef("evaluator", "e" * 32),
+        reference=np.full(4, 0.5, np.float32),
+        curve=Curve(**{**curve, **changes}),  # type: ignore[arg-type]
+        thumbnails=tuple(thumbnail(picture(seed=k)) for k in range(3)),
+    )
+
+
 def register_base_model(service: Service, **changes: object) -> None:
     values: dict[str, object] = {
         "name": "tiny",
@@ -127,7 +147,8 @@ def claim(service: Service, job_id: str, worker_id: str = "worker-1") -> Claimed
 
 def trained(service: Service, claimed: ClaimedJob) -> TrainedConcept:
     """Put a concept file where a worker would, and return what a worker would say about it."""
-    data = core_concept(claimed.payload["name"]).to_bytes()
+    core = core_concept(claimed.payload["name"], evaluation=evaluation())
+    data = core.to_bytes()
     key = f"jobs/{claimed.id}/{claimed.attempt}/concept.safetensors"
     service.blobs.put(key, data)
     return TrainedConcept(
@@ -139,6 +160,7 @@ def trained(service: Service, claimed: ClaimedJob) -> TrainedConcept:
         covariance_fingerprint="cov-1",
         mask_source="uniform",
         training={"max_train_steps": 5},
+        judgement=concept_files.judgement_of(core),
     )
 
 
@@ -147,10 +169,32 @@ def generated(service: Service, claimed: ClaimedJob) -> list[NewImage]:
     for index, seed in enumerate(claimed.payload["seeds"]):
         key = f"jobs/{claimed.id}/{claimed.attempt}/{index}.png"
         service.blobs.put(key, encoded(picture(seed=index)))
-        images.append(
-            NewImage(index=index, seed=seed, width=48, height=40, blob_key=key, sha256="6" * 64)
-        )
+        image = NewImage(
+            index=index, seed=seed, width=48, height=40, blob_key=key, sha256="6" * 64,
+            attention_maps=_maps(service, claimed, index=index),
+        )  # fmt: skip
+        images.append(image)
     return images
+
+
+def _maps(
+    service: Service, claimed: ClaimedJob, *, index: int
+) -> tuple[NewAttentionMap, ...] | None:
+    """A map of an article, and one of each concept."""
+    if not claimed.payload["attention_maps"]:
+        return None
+    words = [("a", None)]
+    words += [(f"<{one['name']}>", one["id"]) for one in claimed.payload["concepts"]]
+    maps = []
+    for number, (word, concept_id) in enumerate(words):
+        key = blobs.attention_map_key(claimed.id, claimed.attempt, index=index, number=number)
+        service.blobs.put(key, encoded(picture(seed=100 + number)))
+        maps.append(
+            NewAttentionMap(
+                word=word, concept_id=concept_id, coverage=0.25, blob_key=key, sha256="7" * 64
+            )
+        )
+    return tuple(maps)
 
 
 def ready(service: Service, name: str = "teddy", *, owner_id: str = OWNER) -> str:

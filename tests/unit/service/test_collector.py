@@ -33,10 +33,13 @@ def test_what_a_row_names_stays(service: Service, clock: Clock) -> None:
     running = claim(service, submit(service, "running"))
     service.blobs.put(f"jobs/{running.id}/state.safetensors", b"state")
     concepts.import_file(service, OWNER, data=core_concept("imported").to_bytes())
-    job_id = generations.request(service, OWNER, body=GenerateBody(prompt="a boat")).body["job"]
+    job_id = generations.request(
+        service, OWNER, body=GenerateBody(prompt="a boat", attention_maps=True)
+    ).body["job"]
     drawing = claim(service, job_id["id"])
     leases.finish_generation(service, drawing, images=generated(service, drawing))
     before = blob_keys(service)
+    assert f"jobs/{drawing.id}/1/0.attention-0.png" in before
     clock.tick(7200)
     assert collector.collect(service) == 0
     assert blob_keys(service) == before

@@ -2,20 +2,23 @@
 
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
 from perfusion_core.concept import Concept as CoreConcept
-from service import concepts
-from service.errors import Conflict, Invalid, TooLarge, Unavailable
+from perfusion_core.thumbnails import is_thumbnail
+from service import concept_curves, concepts
+from service.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 from service.wiring import Service
 from tests.unit.service.staging import (
     OWNER,
     STRANGER,
     blob_keys,
     core_concept,
+    evaluation,
     ready,
     register_base_model,
     submit,
@@ -160,3 +163,54 @@ def test_the_new_name_is_checked(service: Service, name: str) -> None:
     with pytest.raises(Invalid) as caught:
         concepts.import_file(service, OWNER, data=GOOD, name=name)
     assert caught.value.errors[0].pointer == "/name"
+
+
+def test_an_import_keeps_the_curve_and_what_it_says(service: Service) -> None:
+    data = core_concept(evaluation=evaluation()).to_bytes()
+    view = concepts.import_file(service, OWNER, data=data, name="other")
+    assert view.verdict is not None
+    assert (view.verdict.quality, view.recommended_strength) == ("good", 0.6)
+    assert concepts.get(service, OWNER, ref="other") == view
+    curve = concept_curves.get(service, OWNER, ref="other")
+    assert [point.strength for point in curve.points] == [0.2, 0.6, 0.9]
+    assert (curve.recommended_strength, curve.verdict) == (0.6, view.verdict)
+    assert curve.prompts == ("a photo of a <other> on the beach",)
+    exported = concepts.read_file(service, OWNER, ref="other").data
+    again = concepts.import_file(service, STRANGER, data=exported)
+    assert again.verdict == view.verdict
+
+
+def test_a_half_file_with_a_curve_stays_half_as_long(service: Service) -> None:
+    core = core_concept(o_v=np.linspace(0, 1, 8000, dtype=np.float32), evaluation=evaluation())
+    half = concepts.import_file(service, OWNER, data=core.to_bytes("float16"), name="half")
+    whole = concepts.import_file(service, OWNER, data=core.to_bytes(), name="whole")
+    assert (whole.bytes or 0) - (half.bytes or 0) > 15_000
+
+
+def test_pictures_in_a_file_are_never_kept_as_they_came(service: Service) -> None:
+    found = evaluation()
+    hidden = found.thumbnails[0] + b"<script>"  # behind the picture's end
+    sent = replace(found, thumbnails=(hidden, *found.thumbnails[1:]))
+    concepts.import_file(service, OWNER, data=core_concept(evaluation=sent).to_bytes())
+    kept = concept_curves.read_thumbnail(service, OWNER, ref="teddy", index=0).data
+    assert b"script" not in kept
+    assert is_thumbnail(kept)
+    assert b"script" not in concepts.read_file(service, OWNER, ref="teddy").data
+
+
+def test_a_thumbnail_that_is_no_picture_is_refused_with_the_whole_file(service: Service) -> None:
+    found = evaluation()
+    sent = replace(found, thumbnails=(b"RIFF\0\0\0\0WEBPnonsense", *found.thumbnails[1:]))
+    with pytest.raises(Invalid) as caught:
+        concepts.import_file(service, OWNER, data=core_concept(evaluation=sent).to_bytes())
+    assert (caught.value.slug, caught.value.errors[0].pointer) == ("concept-file", "/file")
+    assert concepts.list_page(service, OWNER).items == ()
+
+
+def test_a_concept_that_nobody_judged_is_imported_without_a_verdict(service: Service) -> None:
+    view = concepts.import_file(service, OWNER, data=core_concept().to_bytes())
+    assert (view.verdict, view.recommended_strength) == (None, None)
+    with pytest.raises(NotFound) as caught:
+        concept_curves.get(service, OWNER, ref="teddy")
+    assert caught.value.slug == "curve-not-found"
+    assert "PERFUSION_EVALUATOR" in caught.value.detail

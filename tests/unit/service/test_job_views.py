@@ -2,7 +2,7 @@
 
 import pytest
 
-from service import blobs, generations, jobs, leases
+from service import blobs, concepts, generations, jobs, leases
 from service.errors import Conflict, Invalid, NotFound
 from service.generations import GenerateBody
 from service.views import JobKind, JobStatus, JobView, to_json
@@ -14,13 +14,14 @@ from tests.unit.service.staging import (
     claim,
     generated,
     ready,
+    register_base_model,
     submit,
     trained,
 )
 
 
-def draw(service: Service, *, owner_id: str = OWNER) -> str:
-    body = GenerateBody(prompt="a boat at sea")
+def draw(service: Service, *, owner_id: str = OWNER, attention_maps: bool = False) -> str:
+    body = GenerateBody(prompt="a boat at sea", attention_maps=attention_maps)
     return str(generations.request(service, owner_id, body=body).body["job"]["id"])
 
 
@@ -65,7 +66,7 @@ def test_a_finished_job_cannot_be_cancelled(service: Service) -> None:
 
 
 def test_what_belongs_to_somebody_else_does_not_exist(service: Service) -> None:
-    claimed = claim(service, draw(service))
+    claimed = claim(service, draw(service, attention_maps=True))
     leases.finish_generation(service, claimed, images=generated(service, claimed))
     image_id = jobs.get(service, OWNER, job_id=claimed.id).images[0].id
     for look in (
@@ -73,6 +74,7 @@ def test_what_belongs_to_somebody_else_does_not_exist(service: Service) -> None:
         lambda owner: jobs.cancel(service, owner, job_id=claimed.id),
         lambda owner: jobs.preview(service, owner, job_id=claimed.id),
         lambda owner: jobs.read_image(service, owner, image_id=image_id),
+        lambda owner: jobs.read_attention_map(service, owner, image_id=image_id, number=0),
     ):
         with pytest.raises(NotFound):
             look(STRANGER)
@@ -154,6 +156,37 @@ def test_a_limit_out_of_bounds_is_refused(service: Service, limit: int) -> None:
         jobs.list_page(service, OWNER, limit=limit)
 
 
+def test_an_image_lists_its_maps_only_where_they_were_asked_for(service: Service) -> None:
+    register_base_model(service)
+    ready(service, "teddy")
+    found = []
+    for wanted in (True, False):
+        body = GenerateBody(prompt="a <teddy> at sea", attention_maps=wanted)
+        job_id = generations.request(service, OWNER, body=body).body["job"]["id"]
+        claimed = claim(service, job_id)
+        leases.finish_generation(service, claimed, images=generated(service, claimed))
+        found.append(jobs.get(service, OWNER, job_id=job_id).images[0])
+    with_maps, without = found
+    assert without.attention_maps is None and with_maps.attention_maps is not None
+    concept = concepts.get(service, OWNER, ref="teddy")
+    assert to_json(with_maps.attention_maps) == [
+        {
+            "word": word,
+            "concept_id": concept_id,
+            "coverage": 0.25,
+            "url": f"/images/{with_maps.id}/attention/{number}",
+        }
+        for number, (word, concept_id) in enumerate([("a", None), ("<teddy>", concept.id)])
+    ]
+    one = jobs.read_attention_map(service, OWNER, image_id=with_maps.id, number=1)
+    other = jobs.read_attention_map(service, OWNER, image_id=with_maps.id, number=0)
+    assert one.data.startswith(b"\x89PNG") and one.data != other.data
+    for image, number in ((with_maps, 2), (with_maps, -1), (without, 0)):
+        with pytest.raises(NotFound) as caught:
+            jobs.read_attention_map(service, OWNER, image_id=image.id, number=number)
+        assert caught.value.slug == "attention-map-not-found"
+
+
 def test_a_job_as_json_has_exactly_the_fields_of_the_contract(service: Service) -> None:
     body = to_json(jobs.get(service, OWNER, job_id=submit(service)))
     assert list(body) == [
@@ -166,6 +199,7 @@ def test_a_job_as_json_has_exactly_the_fields_of_the_contract(service: Service) 
         "concept_id",
         "images",
         "error",
+        "warnings",
         "created_at",
         "started_at",
         "finished_at",

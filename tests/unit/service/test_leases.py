@@ -12,7 +12,7 @@ from service.errors import problem
 from service.generations import GenerateBody
 from service.leases import Lease
 from service.tables import Job, JobEvent
-from service.views import ConceptStatus, JobStatus, ProgressView
+from service.views import ConceptStatus, JobStatus, JobView, ProgressView
 from service.wiring import Service
 from tests.unit.service.staging import (
     OWNER,
@@ -70,6 +70,32 @@ def test_a_finished_training_makes_its_concept_ready_in_the_same_moment(service:
     assert blobs.state_key(claimed.id) not in blob_keys(service)
     file = concepts.read_file(service, OWNER, ref="teddy")
     assert CoreConcept.from_bytes(file.data).name == file.name == "teddy"
+
+
+def test_warnings_show_while_the_job_runs_and_stay_and_only_its_worker_gives_them(
+    service: Service, clock: Clock
+) -> None:
+    warning = {**problem("concepts-may-blend", "They are close."), "concepts": []}
+
+    def told() -> JobView:
+        return jobs.get(service, OWNER, job_id=zombie.id)
+
+    body = GenerateBody(prompt="a boat")
+    job_id = generations.request(service, OWNER, body=body).body["job"]["id"]
+    zombie = claim(service, job_id)
+    before = told()
+    assert before.warnings == ()
+    assert leases.warn(service, zombie, warnings=[warning])
+    assert told().warnings == (warning,)
+    assert told().version > before.version  # who follows the job hears of it
+    clock.tick(31)
+    reconciler.reconcile(service)
+    heir = claim(service, zombie.id, "worker-2")
+    assert not leases.warn(service, zombie, warnings=[])
+    assert leases.warn(service, heir, warnings=[warning, warning])
+    assert leases.finish_generation(service, heir, images=generated(service, heir))
+    assert not leases.warn(service, heir, warnings=[])
+    assert told().warnings == (warning, warning)
 
 
 def test_who_lost_the_lease_can_end_nothing(service: Service, clock: Clock) -> None:

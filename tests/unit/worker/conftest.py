@@ -47,6 +47,8 @@ def make_service(tmp_path: Path, migrated: Path) -> Iterator[Callable[..., Servi
         folder.mkdir()
         shutil.copy(migrated, folder / "perfusion.db")
         quick = {"reconcile_seconds": 0.1, "heartbeat_seconds": 0.1, "lease_seconds": 4}
+        # Judging a concept takes longer than the few steps of most tests here.
+        quick |= {"evaluator": "none"}
         settings = Settings.model_validate({"data_dir": str(folder), **quick, **options})
         service = wiring.build(settings)
         built.append(service)

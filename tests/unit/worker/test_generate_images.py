@@ -2,20 +2,33 @@
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from perfusion_core import denoise
+from perfusion_core.attention_maps import COVERAGE_THRESHOLD
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
-from perfusion_core.conditioning import ConceptUse
+from perfusion_core.conditioning import ConceptUse, superclass_encoding
 from perfusion_core.strength import beta_from_strength
-from service import jobs
+from service import concepts, jobs, leases
+from service.errors import problem
 from service.views import JobKind, JobStatus
 from service.wiring import Service
-from tests.unit.worker.staging import OWNER, accept_generation, add_concept, in_thread, look_at
+from tests.unit.worker.staging import (
+    OWNER,
+    accept_generation,
+    add_concept,
+    claim,
+    in_thread,
+    look_at,
+    wait_until,
+)
+from worker import overlays
 from worker.parts import Parts
 from worker.runner import Runner
 
@@ -111,7 +124,77 @@ def test_jobs_side_by_side_share_batches_and_all_succeed(service: Service, parts
 def test_an_imported_concept_is_used_under_the_name_that_its_owner_gave_it(
     service: Service, parts: Parts, concept: Concept
 ) -> None:
-    from service import concepts
-
     concepts.import_file(service, OWNER, data=concept.to_bytes(), name="dino")
     assert len(generated(service, parts, "a photo of a <dino>")) == 1
+
+
+def test_maps_come_beside_an_image_that_is_the_same_file_without_them(
+    service: Service, parts: Parts, concept: Concept
+) -> None:
+    add_concept(service, concept)
+    prompt, size = "a <rex> on the beach", {"width": 96, "height": 64}
+    plain = generated(service, parts, prompt, **size)
+    job_id = accept_generation(service, prompt, attention_maps=True, **size)
+    Runner(parts).run(JobKind.GENERATE)
+    (image,) = look_at(service, job_id).images
+    assert [jobs.read_image(service, OWNER, image_id=image.id).data] == plain
+    assert image.attention_maps is not None
+    assert [one.word for one in image.attention_maps] == ["a", "<rex>", "on", "the", "beach"]
+    rex = concepts.get(service, OWNER, ref="rex")
+    assert [one.concept_id for one in image.attention_maps] == [None, rex.id, None, None, None]
+    drawn = [
+        jobs.read_attention_map(service, OWNER, image_id=image.id, number=k).data for k in range(5)
+    ]
+    assert len(set(drawn)) == 5
+    for one in image.attention_maps:
+        assert 0 <= one.coverage <= 1
+    for data in drawn:
+        assert opened(data).size == (96, 64) and opened(data).info == {}
+
+
+def test_an_overlay_is_bounded_and_lightest_where_the_word_acted() -> None:
+    share = torch.zeros(8, 16)
+    share[:4, 8:] = 0.5  # above and to the right
+    black = Image.new("RGB", (1200, 600))
+    lightness = np.asarray(opened(overlays.draw(black, share)).convert("L"), np.float32)
+    assert lightness.shape == (256, 512)
+    assert lightness[:100, 300:].mean() > 3 * lightness[150:, :200].mean()
+    weak = opened(overlays.draw(black, share * COVERAGE_THRESHOLD / 10)).convert("L")
+    assert np.asarray(weak).max() < lightness.max() / 3
+
+
+def test_concepts_that_may_blend_are_told_before_the_first_step(
+    service: Service, parts: Parts, base: BaseModel, concept: Concept
+) -> None:
+    between = concept.i_star + 0.7 * superclass_encoding(base, "car").numpy()
+    twin = replace(concept, name="twin", i_star=between)
+    for one in (concept, twin):
+        add_concept(service, one)
+    job_id = accept_generation(service, "a <rex> beside a <twin>", num_inference_steps=150)
+    running = in_thread(Runner(parts).run, JobKind.GENERATE)
+    wait_until(lambda: bool(look_at(service, job_id).warnings))
+    assert look_at(service, job_id).status is JobStatus.RUNNING
+    jobs.cancel(service, OWNER, job_id=job_id)
+    running.join(60)
+    (warning,) = look_at(service, job_id).warnings
+    assert warning["type"] == "/problems/concepts-may-blend"
+    assert "<rex> and <twin>" in warning["detail"]
+    assert [one["name"] for one in warning["concepts"]] == ["rex", "twin"]
+    twin_id = concepts.get(service, OWNER, ref="twin").id
+    assert warning["concepts"][1]["id"] == twin_id
+
+    alone = accept_generation(service, "a <twin>")
+    Runner(parts).run(JobKind.GENERATE)
+    assert look_at(service, alone).warnings == ()
+
+
+def test_what_an_attempt_before_has_warned_of_is_forgotten(service: Service, parts: Parts) -> None:
+    job_id = accept_generation(service)
+    first = claim(service, job_id)
+    warning = {**problem("concept-vanished", "It is not there."), "concepts": []}
+    assert leases.warn(service, first, warnings=[warning])
+    assert leases.release(service, first, delay_seconds=0, spend_attempt=False)
+    assert look_at(service, job_id).warnings == (warning,)
+    Runner(parts).run(JobKind.GENERATE)
+    job = look_at(service, job_id)
+    assert (job.status, job.warnings) == (JobStatus.SUCCEEDED, ())

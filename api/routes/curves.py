@@ -1,0 +1,70 @@
+"""Operating curves of concepts: what each strength gives, and which one to take."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Response
+from fastapi.responses import JSONResponse
+
+from api import schemas
+from api.curve_schemas import Curve
+from api.dependencies import Reader, StateDep, with_blobs
+from api.files import NOT_MODIFIED, file_answer, file_headers
+from api.openapi import refusals
+from service import concept_curves
+from service.views import to_json
+
+router = APIRouter(tags=["concepts"])
+
+
+@router.get(
+    "/concepts/{ref}/curve",
+    summary="See how strength changes a concept",
+    response_model=Curve,
+    responses=refusals(404, 409),
+)
+async def get_curve(state: StateDep, caller: Reader, ref: schemas.ConceptRef) -> JSONResponse:
+    """Made at the end of a training, where the worker has an evaluator; 404 without one.
+
+    It travels in the concept's file. 409 while the concept is not ready.
+    """
+    curve = await with_blobs(state, lambda: concept_curves.get(state["service"], caller, ref=ref))
+    return JSONResponse(to_json(curve))
+
+
+@router.get(
+    "/concepts/{ref}/curve/{k}",
+    summary="Fetch a thumbnail of a curve",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "A small image of the concept at the strength of point `k`.",
+            "content": {
+                concept_curves.THUMBNAIL_MEDIA_TYPE: {
+                    "schema": {"type": "string", "format": "binary"}
+                }
+            },
+            "headers": file_headers(),
+        },
+        304: NOT_MODIFIED,
+        **refusals(404, 409),
+    },
+)
+async def get_thumbnail(
+    state: StateDep,
+    caller: Reader,
+    ref: schemas.ConceptRef,
+    k: Annotated[int, Path(ge=0, lt=2**31, description="Which point of the curve, from 0.")],
+    if_none_match: Annotated[str | None, Header(alias="If-None-Match")] = None,
+) -> Response:
+    """As `thumbnail_url` of the curve names it."""
+    image = await with_blobs(
+        state, lambda: concept_curves.read_thumbnail(state["service"], caller, ref=ref, index=k)
+    )
+    return file_answer(
+        image.data,
+        media_type=concept_curves.THUMBNAIL_MEDIA_TYPE,
+        sha256=image.sha256,
+        disposition=f'inline; filename="curve-{k}.webp"',
+        if_none_match=if_none_match,
+        immutable=False,
+    )

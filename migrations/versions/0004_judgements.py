@@ -1,0 +1,28 @@
+"""What a concept's operating curve says about it, so that lists need not open its file.
+
+The previous release may run beside this: it neither writes nor reads the column.
+
+Revision ID: 0004
+Revises: 0003
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+# Never recreated: on SQLite that would drop the table, and with it, by their foreign key, every
+# picture of every concept.
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("concepts", recreate="never") as table:
+        table.add_column(sa.Column("judgement", sa.JSON(), nullable=True))
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("concepts", recreate="never") as table:
+        table.drop_column("judgement")

@@ -1,0 +1,101 @@
+"""Does a concept work? Its operating curve, and the strength to use it at. Imports no torch.
+
+A curve holds both similarities of METHOD 7 over a sweep of strengths, in scenes that no training
+prompt names, and what they are compared with: the plain superclass in the same scenes and seeds as
+the floor, and the training pictures among each other as the ceiling. Either similarity alone is
+easy to win: copies of a picture win the one, the plain superclass wins the other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+STRENGTHS = (0.2, 0.4, 0.6, 0.75, 0.9)
+"""The strengths that a curve is made of, with local locking."""
+
+NARROW = 0.02
+"""Similarities nearer to each other than this are the same: a difference of one picture's noise."""
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Mean cosines of some images: to the training pictures, and to their prompts."""
+
+    image: float
+    text: float
+
+
+@dataclass(frozen=True)
+class Point:
+    """What was measured at one strength."""
+
+    strength: float
+    similarity: Similarity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """An operating curve. `prompts` have {} in the concept's place; strengths rise."""
+
+    prompts: tuple[str, ...]
+    superclass: Similarity
+    ceiling: float | None  # None where there is one picture only
+    points: tuple[Point, ...]
+
+
+def image_gain(image: float, *, superclass: float, ceiling: float | None) -> float:
+    """How far an image similarity has come from the plain superclass (0) to the pictures (1).
+
+    More than the pictures have among each other counts as 1: it is no better, it is a copy. One
+    picture alone is compared with itself, so that its ceiling is 1.
+    """
+    top = 1.0 if ceiling is None else ceiling
+    return _share((image - superclass) / max(top - superclass, NARROW))
+
+
+def text_kept(text: float, *, superclass: float) -> float:
+    """How much of the plain superclass's text similarity is left, at most 1.
+
+    Where even the superclass has none, the evaluator does not understand the prompts: 1.
+    """
+    return _share(text / superclass) if superclass > NARROW else 1.0
+
+
+def balance(measured: Similarity, *, superclass: Similarity, ceiling: float | None) -> float:
+    """One number for both similarities: the harmonic mean of image_gain and text_kept, 0 to 1.
+
+    The harmonic mean lies near the smaller one, so that nothing is won by either alone.
+    """
+    gain = image_gain(measured.image, superclass=superclass.image, ceiling=ceiling)
+    kept = text_kept(measured.text, superclass=superclass.text)
+    return 2 * gain * kept / (gain + kept) if gain + kept > 0 else 0.0
+
+
+def recommended(curve: Curve) -> Point:
+    """The knee of a curve: the point of the best `balance`.
+
+    Of equals the one of the higher image similarity, which decides where no point gains anything
+    over the superclass, and then the one of the lower strength, which leaves more to the prompt.
+    """
+    return max(
+        curve.points,
+        key=lambda point: (
+            balance(point.similarity, superclass=curve.superclass, ceiling=curve.ceiling),
+            point.similarity.image,
+            -point.strength,
+        ),
+    )
+
+
+def recommended_strength(curve: Curve) -> float:
+    """The strength of the `recommended` point."""
+    return recommended(curve).strength
+
+
+def mean(similarities: Sequence[Similarity]) -> Similarity:
+    """The mean of both similarities."""
+    n = len(similarities)
+    return Similarity(sum(s.image for s in similarities) / n, sum(s.text for s in similarities) / n)
+
+
+def _share(value: float) -> float:
+    return min(1.0, max(0.0, value))

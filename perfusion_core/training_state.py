@@ -1,0 +1,85 @@
+"""A training's saved state as bytes: tensors, the step, and whose state it is."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from perfusion_core.errors import TrainingStateError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedState:
+    """What `pack` was given."""
+
+    tensors: Mapping[str, Tensor]
+    step: int
+    looks: str
+
+
+def pack(tensors: Mapping[str, Tensor], *, step: int, looks: str, identity: str) -> bytes:
+    """A saved state; `identity` stands for the pictures, the options and the base model."""
+    contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    metadata = {"step": str(step), "looks": looks, "identity": identity}
+    return save(contiguous, metadata=metadata)
+
+
+def unpack(state: bytes, *, identity: str) -> SavedState:
+    """What was saved; raises TrainingStateError where it is another training's.
+
+    Damage is one of many errors: call it inside damage_is_named.
+    """
+    size = int.from_bytes(state[:8], "little")
+    metadata = json.loads(state[8 : 8 + size])["__metadata__"]
+    tensors = load(state)
+    if metadata["identity"] != identity:
+        raise TrainingStateError(
+            "This training state was saved with other pictures, options or another base "
+            "model: start the training anew."
+        )
+    return SavedState(tensors=tensors, step=int(metadata["step"]), looks=metadata["looks"])
+
+
+def moments(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """What the optimiser remembers of each parameter, as `parameter.moment`."""
+    return {
+        f"{key}.{moment}": value
+        for key, parameter in parameters.items()
+        for moment, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def set_moments(
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+) -> None:
+    """Give the optimiser back what `moments` returned."""
+    for key, parameter in parameters.items():
+        own = {
+            name.removeprefix(f"{key}."): tensor.to(
+                "cpu" if name.endswith(".step") else parameter.device
+            )
+            for name, tensor in tensors.items()
+            if name.startswith(f"{key}.")
+        }
+        if own:
+            optimizer.state[parameter] = own
+
+
+@contextmanager
+def damage_is_named() -> Iterator[None]:
+    """Turn whatever a damaged state leads to into a TrainingStateError."""
+    try:
+        yield
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise TrainingStateError(
+            "The training state is damaged: start the training anew."
+        ) from error

@@ -1,0 +1,89 @@
+"""Held-out trials: in which scenes and with which seeds a concept is tried, and how often.
+
+All of it is a function of the training's options, never of time: the same training always makes
+the same trials, on every machine and however often it was interrupted. What they cost is counted
+in rows that pass forward through the U-Net. A training step takes each row of its batch forward
+and back, which is three times forward; an image takes two rows for each of its steps.
+Imports no torch.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+from perfusion_core.config import TrainConfig
+from perfusion_core.curve import STRENGTHS
+
+INFERENCE_STEPS = 12
+"""Denoising steps of a trial's image, with `dpmpp_2m`: fewer would blur what is judged."""
+
+_SHARE_OF_CURVE = 0.1
+# Twice as much at most, since it may end a training early, and must not do so by chance.
+_SHARE_OF_LOOKS = 0.2
+_ROWS_OF_IMAGE = 2 * INFERENCE_STEPS
+_ROWS_OF_TRAINED_PICTURE = 3
+
+# None is among the training's templates, any base model knows them, and what chooses the state to
+# keep must not judge it, too: looks and the curve share neither scenes nor seeds.
+_LOOK_SCENES = ("on the grass", "in the city", "in the desert", "in the forest")
+_LOOK_SEEDS = (501, 502)
+_CURVE_SCENES = ("on the beach", "at night", "in the snow")
+_CURVE_SEEDS = (1001, 1002)
+
+_MOST_LOOKS = 8
+# Fewer looks could stop nothing early, and a look at fewer images would choose by their noise.
+_FEWEST_LOOKS = 4
+_FEWEST_IMAGES_OF_LOOK = 4
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One image to make: its prompt, with {} in the concept's place, and its seed."""
+
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Looks:
+    """When a training is looked at, and what is tried each time; nothing where it is short."""
+
+    steps: tuple[int, ...]
+    trials: tuple[Trial, ...]
+
+
+def looks(config: TrainConfig) -> Looks:
+    """When and how to look at a training, so that all of it costs a fifth of the training at most.
+
+    At most 8 times, evenly, the last time after the last step. Before the first look the plain
+    superclass is tried once in the same way.
+    """
+    images = _affordable_images(config, steps=config.max_train_steps, share=_SHARE_OF_LOOKS)
+    every = _trials(_LOOK_SCENES, _LOOK_SEEDS)
+    each = min(len(every), max(_FEWEST_IMAGES_OF_LOOK, images // (_MOST_LOOKS + 1)))
+    count = min(_MOST_LOOKS, images // each - 1, config.max_train_steps)
+    if not config.early_stopping or count < _FEWEST_LOOKS:
+        return Looks((), ())
+    steps = tuple(config.max_train_steps * (k + 1) // count for k in range(count))
+    return Looks(steps, every[:each])
+
+
+def curve_trials(config: TrainConfig, *, steps: int) -> tuple[Trial, ...]:
+    """What to try at each strength of the curve after `steps` steps: a tenth of their time.
+
+    One trial at least: a short training is where most can be wrong.
+    """
+    images = _affordable_images(config, steps=steps, share=_SHARE_OF_CURVE)
+    every = _trials(_CURVE_SCENES, _CURVE_SEEDS)
+    return every[: max(1, images // (len(STRENGTHS) + 1))]
+
+
+def _affordable_images(config: TrainConfig, *, steps: int, share: float) -> int:
+    rows = steps * config.train_batch_size * _ROWS_OF_TRAINED_PICTURE
+    return int(rows * share) // _ROWS_OF_IMAGE
+
+
+def _trials(scenes: tuple[str, ...], seeds: tuple[int, ...]) -> tuple[Trial, ...]:
+    """Every scene with the first seed, then with the next."""
+    return tuple(
+        Trial(f"a photo of a {{}} {scene}", seed) for seed, scene in product(seeds, scenes)
+    )

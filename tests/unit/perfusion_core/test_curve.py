@@ -1,0 +1,159 @@
+"""The operating curve as laws: what balance, recommendation and verdict may never do."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perfusion_core.curve import (
+    Curve,
+    Point,
+    Similarity,
+    balance,
+    image_gain,
+    recommended,
+    recommended_strength,
+    text_kept,
+)
+from perfusion_core.verdict import Verdict, verdict
+
+cosines = st.floats(-1, 1)
+similarities = st.builds(Similarity, cosines, cosines)
+ceilings = st.one_of(st.none(), cosines)
+
+
+def curve(
+    *figures: tuple[float, float, float],
+    superclass: tuple[float, float] = (0.3, 0.4),
+    ceiling: float | None = 0.8,
+) -> Curve:
+    return Curve(
+        prompts=("a photo of a {} on the beach",),
+        superclass=Similarity(*superclass),
+        ceiling=ceiling,
+        points=tuple(Point(s, Similarity(image, text)) for s, image, text in figures),
+    )
+
+
+def curves() -> st.SearchStrategy[Curve]:
+    strengths = st.lists(st.floats(0.05, 0.95), min_size=1, max_size=6, unique=True)
+    return st.builds(
+        lambda s, similar, plain, ceiling: Curve(
+            prompts=("{}",),
+            superclass=plain,
+            ceiling=ceiling,
+            points=tuple(Point(one, similar[k]) for k, one in enumerate(sorted(s))),
+        ),
+        strengths,
+        st.lists(similarities, min_size=6, max_size=6),
+        similarities,
+        ceilings,
+    )
+
+
+@given(similarities, similarities, ceilings)
+def test_a_balance_lies_between_nothing_and_all_and_near_the_worse_of_both(
+    measured: Similarity, superclass: Similarity, ceiling: float | None
+) -> None:
+    value = balance(measured, superclass=superclass, ceiling=ceiling)
+    gain = image_gain(measured.image, superclass=superclass.image, ceiling=ceiling)
+    kept = text_kept(measured.text, superclass=superclass.text)
+    worse, better = sorted((gain, kept))
+    assert 0 <= worse <= value + 1e-9
+    assert value <= min(better, 2 * worse) + 1e-9
+
+
+@given(similarities, similarities, ceilings, st.floats(0, 1))
+def test_more_of_either_similarity_never_makes_a_balance_worse(
+    measured: Similarity, superclass: Similarity, ceiling: float | None, more: float
+) -> None:
+    before = balance(measured, superclass=superclass, ceiling=ceiling)
+    for better in (
+        Similarity(measured.image + more, measured.text),
+        Similarity(measured.image, measured.text + more),
+    ):
+        assert balance(better, superclass=superclass, ceiling=ceiling) >= before - 1e-12
+
+
+def test_the_plain_superclass_and_a_copy_that_ignores_its_prompt_are_both_worth_nothing() -> None:
+    plain = Similarity(0.3, 0.4)
+    assert balance(plain, superclass=plain, ceiling=0.8) == 0
+    assert balance(Similarity(0.8, 0.0), superclass=plain, ceiling=0.8) == 0
+    assert balance(Similarity(0.8, 0.4), superclass=plain, ceiling=0.8) == 1
+
+
+def test_being_nearer_to_the_pictures_than_they_are_to_each_other_is_no_gain() -> None:
+    assert image_gain(0.8, superclass=0.3, ceiling=0.8) == 1
+    assert image_gain(0.99, superclass=0.3, ceiling=0.8) == 1
+    assert image_gain(0.8, superclass=0.3, ceiling=None) < 1
+
+
+@given(curves())
+def test_the_recommended_strength_is_of_the_curve_and_none_is_better_balanced(one: Curve) -> None:
+    best = recommended(one)
+    assert recommended_strength(one) in {point.strength for point in one.points}
+
+    def value(point: Point) -> float:
+        return balance(point.similarity, superclass=one.superclass, ceiling=one.ceiling)
+
+    assert all(value(point) <= value(best) for point in one.points)
+
+
+def test_the_knee_is_where_more_strength_costs_more_text_than_it_brings() -> None:
+    knee = curve((0.2, 0.35, 0.4), (0.6, 0.7, 0.36), (0.75, 0.72, 0.25), (0.9, 0.74, 0.1))
+    assert recommended_strength(knee) == 0.6
+
+
+def test_of_equal_points_the_lower_strength_is_recommended() -> None:
+    assert recommended_strength(curve((0.4, 0.6, 0.3), (0.6, 0.6, 0.3), (0.9, 0.6, 0.3))) == 0.4
+
+
+def test_where_nothing_gains_anything_the_nearest_to_the_pictures_is_recommended() -> None:
+    assert recommended_strength(curve((0.2, 0.1, 0.4), (0.6, 0.25, 0.2), (0.9, 0.2, 0.4))) == 0.6
+
+
+@given(curves())
+def test_every_verdict_gives_its_reasons_in_sentences(one: Curve) -> None:
+    judged = verdict(one, superclass="robot")
+    assert judged.quality in ("good", "weak", "overfit")
+    assert judged.reasons
+    assert all(reason[0].isupper() and reason.endswith(".") for reason in judged.reasons)
+
+
+def judged(image: float, text: float, **more: float | None) -> Verdict:
+    return verdict(curve((0.6, image, text), **more), superclass="robot")  # type: ignore[arg-type]
+
+
+def test_a_concept_nearer_to_its_superclass_than_to_its_pictures_is_weak() -> None:
+    assert judged(0.54, 0.4).quality == "weak"  # half-way from 0.3 to 0.8 is 0.55
+    assert judged(0.56, 0.4).quality == "good"
+    assert "more steps" in judged(0.54, 0.4).reasons[1]
+
+
+def test_a_single_picture_is_not_asked_to_be_copied() -> None:
+    assert judged(0.5, 0.4, ceiling=None).quality == "good"
+    assert judged(0.4, 0.4, ceiling=None).quality == "weak"
+
+
+def test_a_concept_that_loses_half_of_the_text_is_overfit() -> None:
+    assert judged(0.75, 0.19).quality == "overfit"
+    assert judged(0.75, 0.21).quality == "good"
+    assert "fewer steps" in judged(0.75, 0.19).reasons[1]
+
+
+def test_a_concept_that_is_neither_here_nor_there_is_weak_and_told_both() -> None:
+    lost = judged(0.35, 0.05)
+    assert (lost.quality, len(lost.reasons)) == ("weak", 4)
+
+
+def test_an_evaluator_that_does_not_understand_the_prompts_has_no_say_about_them() -> None:
+    silent = judged(0.75, -0.1, superclass=(0.3, 0.01))
+    assert silent.quality == "good"
+    assert "prompt" not in silent.reasons[0]
+
+
+@pytest.mark.parametrize("ceiling", [0.3, 0.1])
+def test_pictures_as_unlike_each_other_as_unlike_the_superclass_break_nothing(
+    ceiling: float,
+) -> None:
+    assert judged(0.29, 0.4, ceiling=ceiling).quality == "weak"
+    assert judged(0.35, 0.4, ceiling=ceiling).quality == "good"

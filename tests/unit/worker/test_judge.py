@@ -1,0 +1,116 @@
+"""Judging: the same images every time, figures in order, and never a concept lost by it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from perfusion_core.base_model import BaseModel
+from perfusion_core.concept import Concept
+from perfusion_core.curve import STRENGTHS
+from perfusion_core.similarity import Evaluator
+from perfusion_core.trials import Trial
+from service.settings import SHIPPED_BASE_MODEL, Settings
+from tests.unit.worker.staging import (
+    drawing,
+)
+from worker import evaluators
+from worker.engine import Engine
+from worker.errors import CancelRequested
+from worker.evaluators import Evaluators
+from worker.judge import Judge
+
+SHIPPED = SHIPPED_BASE_MODEL.with_name("evaluator")
+TRIALS = (Trial("a photo of a {} on the beach", 7),)
+
+
+@pytest.fixture(scope="module")
+def evaluator() -> Evaluator:
+    return Evaluator(SHIPPED)
+
+
+@pytest.fixture(scope="module")
+def engine(base: BaseModel) -> Iterator[Engine]:
+    engine = Engine(lambda: base)
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+JudgeOf = Callable[..., Judge]
+
+
+@pytest.fixture
+def judge_of(evaluator: Evaluator, base: BaseModel, engine: Engine) -> JudgeOf:
+    def make(*pictures: Image.Image, check: Callable[[], None] = lambda: None) -> Judge:
+        return Judge(
+            evaluator, base, pictures=pictures, superclass="robot", engine=engine, check=check
+        )
+
+    return make
+
+
+def test_the_shipped_evaluator_goes_with_the_shipped_base_model_and_with_no_other() -> None:
+    def name(**options: str) -> str | None:
+        return evaluators.name_of(Settings.model_validate(options))
+
+    assert name() == str(SHIPPED)
+    assert name(base_model="stable-diffusion-v1-5/stable-diffusion-v1-5") is None
+    assert name(evaluator="none") is None
+    assert name(base_model="x/y", evaluator="some/clip") == "some/clip"
+
+
+def test_an_evaluator_is_loaded_once_and_one_that_cannot_be_is_none(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    shipped = Evaluators(Settings())
+    assert shipped.beside(base) is shipped.beside(base) is not None
+    assert Evaluators(Settings(evaluator=str(tmp_path))).beside(base) is None
+
+
+def test_figures_are_the_mean_cosines_that_the_method_names(
+    evaluator: Evaluator, judge_of: JudgeOf, concept: Concept
+) -> None:
+    pictures = [drawing(), ImageOps.invert(drawing()), drawing(96)]
+    judge = judge_of(*pictures)
+    found = judge.evaluate(concept, TRIALS)
+    assert found.curve is not None and found.curve.ceiling is not None
+    embeddings = evaluator.embed_images(pictures)
+    assert np.allclose(found.reference, embeddings.mean(0).numpy(), atol=1e-6)
+    pairs = [float(embeddings[i] @ embeddings[k]) for i, k in ((0, 1), (0, 2), (1, 2))]
+    assert found.curve.ceiling == pytest.approx(np.mean(pairs), abs=1e-5)
+    assert [point.strength for point in found.curve.points] == list(STRENGTHS)
+    assert found.curve.prompts == ("a photo of a {} on the beach",)
+    # An image's embedding times the reference is its image similarity.
+    image = torch.from_numpy(found.reference) @ evaluator.embed_images([drawing()])[0]
+    assert float(image) == pytest.approx(
+        evaluator.image_similarity([drawing()], pictures), abs=1e-5
+    )
+    written = Concept.from_bytes(replace(concept, evaluation=found).to_bytes())
+    assert written.evaluation is not None
+    assert written.evaluation.evaluator == evaluator.ref
+
+
+def test_one_picture_has_no_ceiling(judge_of: JudgeOf) -> None:
+    assert judge_of(drawing()).ceiling is None
+
+
+def test_what_lies_behind_transparent_parts_is_not_looked_at(evaluator: Evaluator) -> None:
+    one, other = Image.new("RGBA", (64, 64), "red"), Image.new("RGBA", (64, 64), "blue")
+    for image in (one, other):
+        image.putalpha(0)
+    both = evaluator.embed_images([one, other])
+    assert torch.equal(both[0], both[1])
+
+
+def test_a_cancel_is_noticed_in_the_middle_of_a_trial(judge_of: JudgeOf, concept: Concept) -> None:
+    def cancelled() -> None:
+        raise CancelRequested
+
+    judge = judge_of(drawing(), check=cancelled)
+    with pytest.raises(CancelRequested):
+        judge.score(concept, TRIALS)

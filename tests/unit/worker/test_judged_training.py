@@ -1,0 +1,154 @@
+"""A judged training through the whole worker: its curve is there, and nothing is lost by it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from perfusion_core.base_model import BaseModel
+from perfusion_core.captions import captions
+from perfusion_core.concept import Concept
+from perfusion_core.curve import STRENGTHS
+from perfusion_core.evaluation import Evaluation
+from perfusion_core.similarity import Evaluator
+from service import concept_curves, concepts
+from service.settings import SHIPPED_BASE_MODEL
+from service.views import JobKind, JobStatus
+from service.wiring import Service
+from tests.unit.perfusion_core.conftest import tiny_pipeline
+from tests.unit.worker.staging import (
+    OWNER,
+    accept_generation,
+    accept_training,
+    in_thread,
+    look_at,
+)
+from worker import parts as composition
+from worker.judge import Judge
+from worker.parts import Parts
+from worker.runner import Runner
+
+
+@pytest.fixture(scope="module")
+def base() -> BaseModel:
+    """A base model of a few thousand weights, which draws noise: the chain is what counts."""
+    tiny = BaseModel.from_pipeline(tiny_pipeline("sd1"), name="tiny", device="cpu")
+    tiny.estimate_covariance(captions(300, known=tiny.knows_word))
+    return tiny
+
+
+@pytest.fixture
+def judging(
+    make_service: Callable[..., Service], base: BaseModel
+) -> Iterator[tuple[Service, Callable[[], Parts]]]:
+    """A service whose settings leave the evaluator to itself, and workers for it."""
+    service = make_service(evaluator="auto")
+    built: list[Parts] = []
+
+    def make() -> Parts:
+        parts = composition.build(service, base=base)
+        parts.resident.start()
+        assert parts.resident.wait(timeout_seconds=10)
+        parts.engine.start()
+        built.append(parts)
+        return parts
+
+    yield service, make
+    for parts in built:
+        parts.engine.stop()
+
+
+def test_a_trained_concept_comes_with_its_curve_and_verdict(
+    judging: tuple[Service, Callable[[], Parts]],
+) -> None:
+    service, make = judging
+    accept_training(service, max_train_steps=4)
+    Runner(make()).run(JobKind.TRAIN)
+    view = concepts.get(service, OWNER, ref="rex")
+    curve = concept_curves.get(service, OWNER, ref="rex")
+    assert view.verdict == curve.verdict
+    assert view.recommended_strength == curve.recommended_strength
+    assert curve.evaluator == "evaluator"
+    assert [point.strength for point in curve.points] == list(STRENGTHS)
+    assert concept_curves.read_thumbnail(service, OWNER, ref="rex", index=4).data
+    core = Concept.from_bytes(concepts.read_file(service, OWNER, ref="rex").data)
+    assert core.reference is not None
+
+
+def test_a_judged_training_gives_the_same_file_beside_generations(
+    judging: tuple[Service, Callable[[], Parts]],
+) -> None:
+    """Alone, and while the engine draws: judging shares no batch with anybody."""
+    service, make = judging
+    parts = make()
+    files = []
+    for name in ("alone", "beside"):
+        accept_training(service, name=name, max_train_steps=4)
+        if name == "beside":
+            job_id = accept_generation(service, num_images=4, num_inference_steps=20)
+            thread = in_thread(Runner(parts).run, JobKind.GENERATE)
+        Runner(parts).run(JobKind.TRAIN)
+        data = concepts.read_file(service, OWNER, ref=name).data
+        files.append(Concept.from_bytes(data).renamed("x").to_bytes())
+    thread.join(60)
+    assert look_at(service, job_id).status is JobStatus.SUCCEEDED
+    assert files[0] == files[1]
+
+
+class _BrokenHalfWay(Evaluator):
+    """The shipped evaluator, until it has embedded so many batches of images."""
+
+    left = 1
+
+    def embed_images(self, images: Any) -> torch.Tensor:
+        if self.left == 0:
+            raise RuntimeError("no more")
+        self.left -= 1
+        return super().embed_images(images)
+
+
+@pytest.mark.parametrize("batches", [0, 1, 3])
+def test_a_judgement_that_fails_costs_the_curve_and_never_the_concept(
+    judging: tuple[Service, Callable[[], Parts]], batches: int
+) -> None:
+    service, make = judging
+    parts = make()
+    broken = _BrokenHalfWay(SHIPPED_BASE_MODEL.with_name("evaluator"))
+    broken.left = batches
+    assert parts.evaluators is not None
+    parts.evaluators._loaded = broken
+    job_id = accept_training(service)
+    Runner(parts).run(JobKind.TRAIN)
+    assert look_at(service, job_id).status is JobStatus.SUCCEEDED
+    view = concepts.get(service, OWNER, ref="rex")
+    assert view.verdict is None
+    core = Concept.from_bytes(concepts.read_file(service, OWNER, ref="rex").data)
+    assert core.evaluation is None
+
+
+def test_an_interrupted_judgement_is_made_by_the_next_attempt(
+    judging: tuple[Service, Callable[[], Parts]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, make = judging
+    accept_training(service, name="whole")
+    Runner(make()).run(JobKind.TRAIN)
+    job_id = accept_training(service, name="interrupted")
+    first = make()
+    evaluate = Judge.evaluate
+
+    def drained(self: Judge, concept: Concept, trials: Any) -> Evaluation:
+        first.draining.set()
+        return evaluate(self, concept, trials)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Judge, "evaluate", drained)
+        Runner(first).run(JobKind.TRAIN)
+    assert look_at(service, job_id).status is JobStatus.QUEUED
+    Runner(make()).run(JobKind.TRAIN)
+    one, other = (
+        Concept.from_bytes(concepts.read_file(service, OWNER, ref=name).data).renamed("x")
+        for name in ("whole", "interrupted")
+    )
+    assert one.to_bytes() == other.to_bytes()
+    assert one.curve is not None

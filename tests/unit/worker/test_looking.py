@@ -1,0 +1,91 @@
+"""Looking at a training through the worker: an interruption makes no difference."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from perfusion_core.base_model import BaseModel
+from perfusion_core.captions import captions
+from perfusion_core.concept import Concept
+from perfusion_core.training import Training, train
+from perfusion_core.trials import looks
+from service.wiring import Service
+from tests.unit.perfusion_core.conftest import tiny_pipeline
+from tests.unit.worker.staging import drawing
+from worker import parts as composition
+from worker.errors import Draining
+from worker.looking import Looking
+from worker.parts import Parts
+
+PICTURES = [drawing(), drawing(96)]
+# With so large a batch few steps pay for five looks.
+OPTIONS = {"max_train_steps": 16, "train_batch_size": 64}
+
+
+@pytest.fixture(scope="module")
+def base() -> BaseModel:
+    """A base model of a few thousand weights, which draws noise: the scores are what counts."""
+    tiny = BaseModel.from_pipeline(tiny_pipeline("sd1"), name="tiny", device="cpu")
+    tiny.estimate_covariance(captions(300, known=tiny.knows_word))
+    return tiny
+
+
+@pytest.fixture
+def looking_parts(make_service: Callable[..., Service], base: BaseModel) -> Iterator[Parts]:
+    parts = composition.build(make_service(evaluator="auto"), base=base)
+    parts.engine.start()
+    yield parts
+    parts.engine.stop()
+
+
+def begin(base: BaseModel, state: bytes | None = None) -> Training:
+    return train(
+        base, PICTURES, name="rex", superclass="robot", state=state,
+        config=base.defaults.train_config(OPTIONS),
+    )  # fmt: skip
+
+
+def follow(training: Training, looking: Looking) -> Concept:
+    """As worker/train_concept.py does."""
+    while True:
+        looking.look_when_due()
+        if next(training, None) is None:
+            return looking.judged()
+
+
+def test_a_training_killed_in_the_middle_of_a_look_ends_with_the_same_bytes(
+    looking_parts: Parts, base: BaseModel
+) -> None:
+    whole = begin(base)
+    expected = follow(whole, Looking(looking_parts, whole, pictures=PICTURES, check=lambda: None))
+    first = begin(base)
+    assert looks(first.config).steps == (3, 6, 9, 12, 16)
+
+    def drained() -> None:
+        if first.step == 6:
+            raise Draining
+
+    with pytest.raises(Draining):
+        follow(first, Looking(looking_parts, first, pictures=PICTURES, check=drained))
+    second = begin(base, state=first.state())
+    assert second.step == 6
+    resumed = follow(second, Looking(looking_parts, second, pictures=PICTURES, check=lambda: None))
+    assert resumed.to_bytes() == expected.to_bytes()
+    assert resumed.curve is not None
+    assert resumed.training["steps"] in looks(first.config).steps
+
+
+def test_a_look_that_fails_leaves_a_training_that_nobody_looks_at(
+    looking_parts: Parts, base: BaseModel
+) -> None:
+    plain = begin(base)
+    list(plain)
+    training = begin(base)
+
+    def broken() -> None:
+        if training.step == 6:
+            raise RuntimeError("no more")
+
+    looking = Looking(looking_parts, training, pictures=PICTURES, check=broken)
+    concept = follow(training, looking)
+    assert concept.to_bytes() == plain.concept().to_bytes()

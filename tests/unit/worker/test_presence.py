@@ -1,0 +1,107 @@
+"""Presence in a generation: told beside the images, and never a reason for one to fail."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from perfusion_core.base_model import BaseModel
+from perfusion_core.concept import Concept
+from perfusion_core.curve import Curve, Point, Similarity
+from perfusion_core.evaluation import Evaluation
+from perfusion_core.similarity import Evaluator
+from perfusion_core.thumbnails import thumbnail
+from service import concepts
+from service.settings import SHIPPED_BASE_MODEL
+from service.views import JobKind, JobStatus, JobView
+from service.wiring import Service
+from tests.unit.worker.staging import OWNER, accept_generation, add_concept, drawing, look_at
+from worker import parts as composition
+from worker.parts import Parts
+from worker.runner import Runner
+
+EVALUATOR = SHIPPED_BASE_MODEL.with_name("evaluator")
+
+
+@pytest.fixture(scope="module")
+def evaluator() -> Evaluator:
+    return Evaluator(EVALUATOR)
+
+
+def judged(concept: Concept, evaluator: Evaluator, *, floor: float, best: float) -> Concept:
+    """The concept with a curve that asks for half-way between `floor` and `best`."""
+    curve = Curve(
+        prompts=("a {}",),
+        superclass=Similarity(floor, 0.2),
+        ceiling=1.0,
+        points=(Point(0.75, Similarity(best, 0.2)),),
+    )
+    reference = evaluator.embed_images([drawing()])[0].numpy().astype(np.float32)
+    found = Evaluation(
+        evaluator=evaluator.ref,
+        reference=reference,
+        curve=curve,
+        thumbnails=(thumbnail(drawing()),),
+    )
+    return replace(concept, evaluation=found)
+
+
+def working(service: Service, base: BaseModel) -> Parts:
+    parts = composition.build(service, base=base)
+    parts.resident.start()
+    assert parts.resident.wait(timeout_seconds=10)
+    return parts
+
+
+def generate(parts: Parts, prompt: str, *, num_images: int = 1) -> JobView:
+    parts.engine.start()
+    job_id = accept_generation(parts.service, prompt, num_images=num_images)
+    Runner(parts).run(JobKind.GENERATE)
+    parts.engine.stop()
+    job = look_at(parts.service, job_id)
+    assert job.status is JobStatus.SUCCEEDED, job.error
+    return job
+
+
+def test_a_concept_that_is_in_no_image_is_told_and_others_are_not(
+    make_service: Callable[..., Service], base: BaseModel, concept: Concept, evaluator: Evaluator
+) -> None:
+    service = make_service(evaluator="auto")
+    parts = working(service, base)
+    add_concept(service, judged(concept, evaluator, floor=-0.9, best=-0.5))  # easily pleased
+    add_concept(service, replace(concept, name="plain", i_star=-concept.i_star[::-1]))
+    hidden = replace(
+        judged(concept, evaluator, floor=0.98, best=1.01),
+        name="hidden",
+        i_star=np.roll(concept.i_star, 7),
+    )
+    add_concept(service, hidden)
+    job = generate(parts, "a <rex>, a <plain> and a <hidden>", num_images=2)
+    ids = {name: concepts.get(service, OWNER, ref=name).id for name in ("rex", "hidden")}
+    for image in job.images:
+        assert image.presence is not None
+        told = [(one.concept_id, one.name, one.present) for one in image.presence]
+        assert told == [(ids["rex"], "rex", True), (ids["hidden"], "hidden", False)]
+    (warning,) = [one for one in job.warnings if one["type"] == "/problems/concept-vanished"]
+    assert warning["concepts"] == [{"id": ids["hidden"], "name": "hidden"}]
+    assert "<hidden>" in warning["detail"]
+
+
+def test_without_an_evaluator_or_a_curve_presence_is_not_told(
+    make_service: Callable[..., Service], base: BaseModel, concept: Concept, evaluator: Evaluator,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    with_curve = judged(concept, evaluator, floor=0.98, best=1.01)
+    for chosen, one in (
+        ("none", with_curve),
+        (str(tmp_path), with_curve),  # cannot be loaded
+        ("auto", concept),
+    ):
+        service = make_service(evaluator=chosen)
+        parts = working(service, base)
+        add_concept(service, one)
+        job = generate(parts, "a <rex>")
+        assert job.images[0].presence is None
+        assert job.warnings == ()

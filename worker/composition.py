@@ -1,0 +1,39 @@
+"""What is worth saying about a composition before it is sampled: concepts that may blend."""
+
+from itertools import starmap
+from typing import Any
+
+import torch
+
+from perfusion_core.base_model import BaseModel
+from perfusion_core.denoise import ImageRequest
+from perfusion_core.rank_one import BLENDING_COSINE, blending_pairs
+from service.errors import problem
+
+
+def warnings(
+    base: BaseModel, request: ImageRequest, *, concept_ids: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Return a warning for each pair of concepts that lie too close together to stay apart.
+
+    They are found by their target inputs alone, so this costs a small solve and no sampling.
+    """
+    names = list(request.concepts)
+    if len(names) < 2:
+        return []
+    i = torch.stack([torch.as_tensor(request.concepts[name].concept.i_star) for name in names])
+
+    def warning(j: int, k: int, cosine: float) -> dict[str, Any]:
+        one, other = names[j], names[k]
+        sentence = (
+            f"<{one}> and <{other}> lie close together in this base model (overlap {cosine:.2f}; "
+            f"above {BLENDING_COSINE:g} concepts mix), so each may take on features of the other. "
+            "Lower the strength of one, generate them in two images, or teach one of them again "
+            "with another superclass."
+        )
+        return {
+            **problem("concepts-may-blend", sentence),
+            "concepts": [{"id": concept_ids[name], "name": name} for name in (one, other)],
+        }
+
+    return list(starmap(warning, blending_pairs(i, base.covariance.metric)))

@@ -1,0 +1,152 @@
+"""Judging a concept while it is trained and after: images of held-out trials, and their scores.
+
+The images are no requests to the engine: those share batches with others, and rounding would make
+a training's result depend on what else ran. Here their batches are always the same, and each of
+their steps is a turn like a step of the training, behind everybody who generates.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from perfusion_core import denoise
+from perfusion_core.base_model import BaseModel
+from perfusion_core.concept import Concept
+from perfusion_core.conditioning import ConceptUse
+from perfusion_core.curve import STRENGTHS, Curve, Point, Similarity, balance
+from perfusion_core.denoise import ImageRequest
+from perfusion_core.evaluation import Evaluation
+from perfusion_core.similarity import Evaluator
+from perfusion_core.strength import DEFAULT_STRENGTH, beta_from_strength
+from perfusion_core.thumbnails import thumbnail
+from perfusion_core.trials import INFERENCE_STEPS, Trial
+from worker.engine import Engine
+from worker.errors import ImageDiverged
+
+_IMAGES_AT_ONCE = 4
+
+
+class Judge:
+    """Draws a superclass, or a concept of it, and compares with pictures and prompts."""
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        base: BaseModel,
+        *,
+        pictures: Sequence[Image.Image],
+        superclass: str,
+        engine: Engine,
+        check: Callable[[], None],
+    ) -> None:
+        """`check` is called between steps; it raises Interrupted where the work is to stop."""
+        self._evaluator = evaluator
+        self._base = base
+        self._superclass = superclass
+        self._engine = engine
+        self._check = check
+        # (n, p), unit
+        self._pictures = engine.take_turn(lambda: evaluator.embed_images(pictures))
+        self._superclasses: dict[tuple[Trial, ...], Similarity] = {}
+
+    @property
+    def name(self) -> str:
+        """Whose scores these are; equal names give equal scores to equal images."""
+        return self._evaluator.ref.fingerprint
+
+    @property
+    def reference(self) -> npt.NDArray[np.float32]:
+        """The mean of the pictures' unit embeddings (p,)."""
+        mean: npt.NDArray[np.float32] = self._pictures.mean(0).cpu().numpy()
+        return mean
+
+    @property
+    def ceiling(self) -> float | None:
+        """The pictures' similarity among each other; None where there is one alone."""
+        n = len(self._pictures)
+        if n < 2:
+            return None
+        cosines = self._pictures @ self._pictures.T  # (n, n)
+        return float((cosines.sum() - cosines.trace()) / (n * (n - 1)))
+
+    def score(self, concept: Concept, trials: Sequence[Trial]) -> float:
+        """How good the concept is at the usual strength: its balance, see perfusion_core.curve."""
+        measured, _ = self._try(trials, concept, DEFAULT_STRENGTH)
+        return balance(measured, superclass=self._plain(trials), ceiling=self.ceiling)
+
+    def evaluate(self, concept: Concept, trials: Sequence[Trial]) -> Evaluation:
+        """Sweep the strengths: the concept's operating curve, with a thumbnail of each point."""
+        superclass = self._plain(trials)
+        points, thumbnails = [], []
+        for strength in STRENGTHS:
+            measured, images = self._try(trials, concept, strength)
+            points.append(Point(strength, measured))
+            thumbnails.append(thumbnail(images[0]))
+        curve = Curve(
+            prompts=tuple(dict.fromkeys(trial.prompt for trial in trials)),
+            superclass=superclass,
+            ceiling=self.ceiling,
+            points=tuple(points),
+        )
+        return Evaluation(
+            evaluator=self._evaluator.ref,
+            reference=self.reference,
+            curve=curve,
+            thumbnails=tuple(thumbnails),
+        )
+
+    def _plain(self, trials: Sequence[Trial]) -> Similarity:
+        """The superclass alone, in the same scenes and seeds; tried once."""
+        key = tuple(trials)
+        if key not in self._superclasses:
+            self._superclasses[key], _ = self._try(trials, None, DEFAULT_STRENGTH)
+        return self._superclasses[key]
+
+    def _try(
+        self, trials: Sequence[Trial], concept: Concept | None, strength: float
+    ) -> tuple[Similarity, list[Image.Image]]:
+        requests = [self._request(trial, concept, strength) for trial in trials]
+        images: list[Image.Image] = []
+        for first in range(0, len(requests), _IMAGES_AT_ONCE):
+            images += self._draw(requests[first : first + _IMAGES_AT_ONCE])
+        texts = [trial.prompt.format(self._superclass) for trial in trials]
+        return self._engine.take_turn(lambda: self._compare(images, texts)), images
+
+    def _compare(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Similarity:
+        seen = self._evaluator.embed_images(images)  # (m, p)
+        read = self._evaluator.embed_texts(texts)  # (m, p)
+        image = float((seen @ self._pictures.T).mean())
+        return Similarity(image, text=float((seen * read).sum(-1).mean()))
+
+    def _request(self, trial: Trial, concept: Concept | None, strength: float) -> ImageRequest:
+        config = self._base.defaults.generate_config(
+            {
+                "num_images": 1,
+                "seed": trial.seed,
+                "num_inference_steps": INFERENCE_STEPS,
+                "scheduler": "dpmpp_2m",
+                "locking": "local",
+            }
+        )
+        if concept is None:
+            return ImageRequest(prompt=trial.prompt.format(self._superclass), config=config)
+        use = ConceptUse(concept, beta=beta_from_strength(strength))
+        return ImageRequest(
+            prompt=trial.prompt.format(concept.placeholder),
+            concepts={concept.name: use},
+            config=config,
+        )
+
+    def _draw(self, requests: Sequence[ImageRequest]) -> list[Image.Image]:
+        """Images of the requests, in one batch; every step is a turn of its own."""
+        base, take_turn = self._base, self._engine.take_turn
+        begun = take_turn(lambda: [denoise.start(base, request) for request in requests])
+        trajectories = [one for of_request in begun for one in of_request]
+        for _ in range(INFERENCE_STEPS):
+            self._check()
+            take_turn(lambda: denoise.step(base, trajectories))
+        if not all(bool(one.latents.isfinite().all()) for one in trajectories):
+            raise ImageDiverged("A trial of the concept diverged.")
+        return take_turn(lambda: [denoise.decode(base, one) for one in trajectories])

@@ -1,0 +1,48 @@
+"""A word's map over its image, as a PNG: the brighter and the denser, the more it acted there.
+
+The colours are those of viridis: their lightness grows evenly, so that they read the same with any
+kind of colour vision, and in print without colour.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from perfusion_core.attention_maps import COVERAGE_THRESHOLD
+
+MAX_SIDE = 512
+"""Of an overlay in pixels: it is for looking, and a map is eight times coarser than its image."""
+
+# Every ninth part of viridis, from least to most.
+_RAMP = np.array(
+    [
+        (68, 1, 84), (72, 40, 120), (62, 73, 137), (49, 104, 142), (38, 130, 142),
+        (31, 158, 137), (53, 183, 121), (110, 206, 88), (181, 222, 43), (253, 231, 37),
+    ],
+    dtype=np.float32,
+)  # fmt: skip
+_LEAST_OPACITY = 0.25
+_MOST_OPACITY = 0.75
+
+
+def draw(image: Image.Image, share: Tensor) -> bytes:
+    """Return the PNG of `image` under the map `share` (h, w), a word's share of the attention.
+
+    The scale ends at the map's own maximum, so that it shows where the word acted; but a word
+    that covers nothing stays dark, or every article would glow.
+    """
+    # In grey: only the map has colours, so none of the image's is taken for one.
+    grey = image.convert("L").convert("RGB")
+    grey.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    heat = share / max(float(share.max()), COVERAGE_THRESHOLD)
+    smooth = Image.fromarray(heat.numpy()).resize(grey.size, Image.Resampling.BICUBIC)
+    value = np.clip(np.asarray(smooth, dtype=np.float32), 0.0, 1.0)  # (H, W)
+    at = np.linspace(0.0, 1.0, len(_RAMP))
+    colour = np.stack([np.interp(value, at, _RAMP[:, c]) for c in range(3)], axis=-1)
+    opacity = (_LEAST_OPACITY + (_MOST_OPACITY - _LEAST_OPACITY) * value)[..., None]
+    blended = opacity * colour + (1 - opacity) * np.asarray(grey, dtype=np.float32)
+    file = io.BytesIO()
+    Image.fromarray(blended.round().astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
