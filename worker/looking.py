@@ -11,12 +11,14 @@ import structlog
 from PIL import Image
 
 from perfusion_core.concept import Concept
+from perfusion_core.similarity import Evaluator
 from perfusion_core.training import Training
 from perfusion_core.trials import curve_trials, looks
 from worker.device import free_memory, is_out_of_memory
+from worker.engine import Engine
 from worker.errors import Interrupted
+from worker.evaluators import Evaluators
 from worker.judge import Judge
-from worker.parts import Parts
 
 _log = structlog.get_logger("perfusion.worker")
 
@@ -26,17 +28,20 @@ class Looking:
 
     def __init__(
         self,
-        parts: Parts,
         training: Training,
         *,
+        engine: Engine,
+        evaluators: Evaluators | None,
         pictures: Sequence[Image.Image],
         check: Callable[[], None],
     ) -> None:
-        """`check` raises Interrupted where the training is to stop meanwhile."""
+        """Without evaluators nothing is judged. `check` raises Interrupted where it is to stop."""
         self._training = training
         self._trials = looks(training.config).trials
         self._judge: Judge | None = None
-        self._attempt(lambda: self._begin(parts, pictures, check))
+        evaluator = evaluators.beside(training.base) if evaluators is not None else None
+        if evaluator is not None:
+            self._attempt(lambda: self._begin(evaluator, engine, pictures=pictures, check=check))
         training.watch(self._judge.name if self._judge else None)
 
     def look_when_due(self) -> None:
@@ -69,21 +74,21 @@ class Looking:
         return evaluated[-1]
 
     def _begin(
-        self, parts: Parts, pictures: Sequence[Image.Image], check: Callable[[], None]
+        self,
+        evaluator: Evaluator,
+        engine: Engine,
+        *,
+        pictures: Sequence[Image.Image],
+        check: Callable[[], None],
     ) -> None:
-        training = self._training
-        if parts.evaluators is None:
-            return
-        evaluator = parts.evaluators.beside(training.base)
-        if evaluator is not None:
-            self._judge = Judge(
-                evaluator,
-                training.base,
-                pictures=pictures,
-                superclass=training.superclass,
-                engine=parts.engine,
-                check=check,
-            )
+        self._judge = Judge(
+            evaluator,
+            self._training.base,
+            pictures=pictures,
+            superclass=self._training.superclass,
+            engine=engine,
+            check=check,
+        )
 
     def _attempt(self, act: Callable[[], None]) -> None:
         try:

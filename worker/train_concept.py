@@ -42,7 +42,13 @@ def train_concept(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
         pulse.check()
 
     pulse.report(training.step, training.config.max_train_steps)
-    looking = Looking(parts, training, pictures=pictures, check=check)
+    looking = Looking(
+        training,
+        engine=parts.engine,
+        evaluators=parts.evaluators,
+        pictures=pictures,
+        check=check,
+    )
     previews = Previews(parts, claimed, training)
     saved_at = time.monotonic()
     while True:

@@ -18,6 +18,7 @@ from perfusion_core.config import GenerateConfig, TrainConfig
 from perfusion_core.prompt import parse
 from perfusion_core.strength import DEFAULT_STRENGTH, beta_from_strength
 from service import settings, texts
+from service.concept_files import judgement_of
 
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
@@ -62,6 +63,9 @@ def train(
 
     from perfusion_core.training import train as begin
     from worker import segmenter
+    from worker.engine import running
+    from worker.evaluators import Evaluators
+    from worker.looking import Looking
 
     base = _load(base_model, device)
     begun_s = time.perf_counter()
@@ -76,14 +80,32 @@ def train(
             opened, opened_masks or [None] * len(opened), device=str(base.device)
         ),
     )
-    with progress_bar(f"Teaching <{name}>", total=training.config.max_train_steps) as advance:
-        for step in training:
+    bar = progress_bar(f"Teaching <{name}>", total=training.config.max_train_steps)
+    chosen = settings.load()
+    if base_model is not None:
+        chosen = chosen.model_copy(update={"base_model": base_model})
+    with running(base) as engine, bar as advance:
+        looking = Looking(
+            training,
+            engine=engine,
+            evaluators=Evaluators(chosen),
+            pictures=opened,
+            check=lambda: None,
+        )
+        while (step := engine.take_turn(lambda: next(training, None))) is not None:
             advance(step.step)
-    training.concept().save(file, "float16" if half else "float32")
+            looking.look_when_due()
+        concept = looking.judged()
+    concept.save(file, "float16" if half else "float32")
     typer.echo(
         f"{file}: <{name}>, {file.stat().st_size} bytes, {training.step} steps in "
         f"{time.perf_counter() - begun_s:.0f} s, masks: {training.mask_source}."
     )
+    if (judgement := judgement_of(concept)) is not None:
+        typer.echo(
+            f"{judgement['quality']}: {' '.join(judgement['reasons'])} "
+            f"Best at strength {judgement['recommended_strength']:g}."
+        )
 
 
 @with_options(GenerateConfig)

@@ -20,7 +20,7 @@ from api.demo.subjects import SUBJECTS, Photo, Subject, photograph
 
 STRENGTHS = (0.3, 0.6, 0.9)
 SCENES = ("on the beach", "at night")
-SEED = 70
+SEED = 200
 _PAIRS = 4
 
 Bar = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]

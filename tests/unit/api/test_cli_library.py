@@ -24,6 +24,7 @@ def rex(run: Run, tmp_path: Path) -> Concept:
     )  # fmt: skip
     assert code == 0, err
     assert out.startswith("rex.safetensors: <rex>")
+    assert "Best at strength" in out.splitlines()[1]
     return Concept.load(tmp_path / "rex.safetensors")
 
 
@@ -33,6 +34,7 @@ def test_a_concept_is_taught_and_used_without_a_server(
     assert (rex.name, rex.superclass, rex.mask_source) == ("rex", "robot", "upload")
     assert rex.training["max_train_steps"] == 2
     assert rex.training["flip"] is False
+    assert rex.curve is not None
 
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "8.png").touch()

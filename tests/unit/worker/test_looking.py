@@ -45,6 +45,16 @@ def begin(base: BaseModel, state: bytes | None = None) -> Training:
     )  # fmt: skip
 
 
+def look_at(training: Training, parts: Parts, *, check: Callable[[], None]) -> Looking:
+    return Looking(
+        training,
+        engine=parts.engine,
+        evaluators=parts.evaluators,
+        pictures=PICTURES,
+        check=check,
+    )
+
+
 def follow(training: Training, looking: Looking) -> Concept:
     """As worker/train_concept.py does."""
     while True:
@@ -57,7 +67,7 @@ def test_a_training_killed_in_the_middle_of_a_look_ends_with_the_same_bytes(
     looking_parts: Parts, base: BaseModel
 ) -> None:
     whole = begin(base)
-    expected = follow(whole, Looking(looking_parts, whole, pictures=PICTURES, check=lambda: None))
+    expected = follow(whole, look_at(whole, looking_parts, check=lambda: None))
     first = begin(base)
     assert looks(first.config).steps == (3, 6, 9, 12, 16)
 
@@ -66,10 +76,10 @@ def test_a_training_killed_in_the_middle_of_a_look_ends_with_the_same_bytes(
             raise Draining
 
     with pytest.raises(Draining):
-        follow(first, Looking(looking_parts, first, pictures=PICTURES, check=drained))
+        follow(first, look_at(first, looking_parts, check=drained))
     second = begin(base, state=first.state())
     assert second.step == 6
-    resumed = follow(second, Looking(looking_parts, second, pictures=PICTURES, check=lambda: None))
+    resumed = follow(second, look_at(second, looking_parts, check=lambda: None))
     assert resumed.to_bytes() == expected.to_bytes()
     assert resumed.curve is not None
     assert resumed.training["steps"] in looks(first.config).steps
@@ -86,6 +96,6 @@ def test_a_look_that_fails_leaves_a_training_that_nobody_looks_at(
         if training.step == 6:
             raise RuntimeError("no more")
 
-    looking = Looking(looking_parts, training, pictures=PICTURES, check=broken)
+    looking = look_at(training, looking_parts, check=broken)
     concept = follow(training, looking)
     assert concept.to_bytes() == plain.concept().to_bytes()
