@@ -6,9 +6,8 @@ advances them in one U-Net batch (perfusion_core.denoise). A job that fails does
 
 A training takes its turns between them, in the same thread: two threads that compute at the same
 time own two pools of OpenMP threads, and on a CPU each step of the training took 1.7 times as long.
-People wait in front of a generation and look in on a training now and then, so sampling goes first.
-But a queue of generations that never empties must not stop a training either: one that has waited
-for `patience_seconds` gets one turn.
+People wait in front of a generation and look in on a training now and then, so sampling goes first;
+but a training that has waited for `patience_seconds` gets one turn.
 """
 
 import time

@@ -16,7 +16,7 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.curve import STRENGTHS, Curve, Point, Similarity, balance
-from perfusion_core.denoise import ImageRequest
+from perfusion_core.denoise import ImageRequest, Trajectory
 from perfusion_core.evaluation import Evaluation
 from perfusion_core.similarity import Evaluator
 from perfusion_core.strength import DEFAULT_STRENGTH, beta_from_strength
@@ -147,6 +147,10 @@ class Judge:
         for _ in range(INFERENCE_STEPS):
             self._check()
             take_turn(lambda: denoise.step(base, trajectories))
-        if not all(bool(one.latents.isfinite().all()) for one in trajectories):
-            raise ImageDiverged("A trial of the concept diverged.")
-        return take_turn(lambda: [denoise.decode(base, one) for one in trajectories])
+        return take_turn(lambda: [_decoded(base, one) for one in trajectories])
+
+
+def _decoded(base: BaseModel, trajectory: Trajectory) -> Image.Image:
+    if not bool(trajectory.latents.isfinite().all()):
+        raise ImageDiverged("A trial of the concept diverged.")
+    return denoise.decode(base, trajectory)

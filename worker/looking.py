@@ -39,7 +39,9 @@ class Looking:
         self._training = training
         self._trials = looks(training.config).trials
         self._judge: Judge | None = None
-        evaluator = evaluators.beside(training.base) if evaluators is not None else None
+        evaluator = None
+        if evaluators is not None:
+            evaluator = engine.take_turn(lambda: evaluators.beside(training.base))
         if evaluator is not None:
             self._attempt(lambda: self._begin(evaluator, engine, pictures=pictures, check=check))
         training.watch(self._judge.name if self._judge else None)

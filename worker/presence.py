@@ -32,7 +32,8 @@ def measure(
     if not judged or parts.evaluators is None:
         return None
     try:
-        evaluator = parts.evaluators.beside(base)
+        evaluators = parts.evaluators
+        evaluator = parts.engine.take_turn(lambda: evaluators.beside(base))
         if evaluator is None:
             return None
         # All in one turn: while others sample, each turn may have to wait a while.

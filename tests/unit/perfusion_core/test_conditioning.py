@@ -96,17 +96,17 @@ def test_the_key_at_the_concepts_own_encoding_is_the_superclasss_scaled_by_the_g
 
 
 def test_global_locking_takes_every_key_from_the_superclass_prompt(shipped: BaseModel) -> None:
-    x = concept_like(shipped, "stuffed teddy")
+    x = concept_like(shipped, "small teddy")
     found = condition(
         shipped, "a red <x> next to a car", concepts={"x": ConceptUse(x, 0.5)}, locking="global"
     )
-    plain = condition(shipped, "a red stuffed teddy next to a car")
+    plain = condition(shipped, "a red small teddy next to a car")
     local = condition(shipped, "a red <x> next to a car", concepts={"x": ConceptUse(x, 0.5)})
     for number in range(len(shipped.layers)):
         K, V = keys_values(shipped, found, number)
         K_plain, _ = keys_values(shipped, plain, number)
         _, V_local = keys_values(shipped, local, number)
-        # BOS a red | stuffed, absent from the prompt with the placeholder | teddy next to a car …
+        # BOS a red | small, absent from the prompt with the placeholder | teddy next to a car …
         assert torch.equal(K[:3], K_plain[:3]) and torch.equal(K[3:31], K_plain[4:32])
         assert torch.equal(V, V_local)
 
