@@ -32,8 +32,11 @@ def generate(page: Page, *, steps: int, images: int = 1) -> Locator:
         page.get_by_text("More settings").click()
     page.locator("#steps").fill(str(steps))
     page.locator("#num-images").fill(str(images))
-    page.get_by_role("button", name="Generate", exact=True).click()
     shown = page.locator("#stage-images img[src^='blob:']")
+    # The stage may still show the last generation, which counts for nothing.
+    before = shown.first.get_attribute("src") if shown.count() else ""
+    page.get_by_role("button", name="Generate", exact=True).click()
+    expect(shown.first).not_to_have_attribute("src", before or "", timeout=_JOB_MS)
     expect(shown).to_have_count(images, timeout=_JOB_MS)
     return shown
 
