@@ -10,6 +10,7 @@ from pathlib import Path
 
 from transformers import CLIPModel
 
+from models.maker.classifier import named_of_held_out_looks
 from models.maker.judging import figures
 from models.maker.looking import PROMPTS, save_grid
 from models.maker.questions import (
@@ -33,7 +34,10 @@ def make_card(recipe: Recipe, art_file: Path, *, prompts: int = 100, seeds: int 
     if recipe.name == "dry-run":
         prompts, seeds, config = 2, 1, replace(config, num_inference_steps=2)
     classifier = load_classifier(recipe)
-    found: dict[str, float] = {"autoencoder, dB": measure_psnr(base.vae, recipe, art_file)}
+    found: dict[str, float] = {
+        "autoencoder, dB": measure_psnr(base.vae, recipe, art_file),
+        "classifier: held-out looks named": named_of_held_out_looks(classifier, recipe, art_file),
+    }
     for name, questions in draw_questions(recipe.seed, prompts).items():
         found[name] = share_right(base, classifier, questions, config, range(seeds))
         log.info("card %s = %.3f", name, found[name])

@@ -18,7 +18,7 @@ from torch.nn import functional
 from models.maker.catalogue import COLOURS, PLACES, SUBJECTS
 from models.maker.checkpoints import Checkpoints
 from models.maker.recipe import Recipe
-from models.maker.scenes import Facts
+from models.maker.scenes import Facts, draw_facts
 from models.maker.stream import Shard, Stream, draw_shard, tools
 from models.maker.vae import to_tensor
 
@@ -204,3 +204,21 @@ def _figures(model: Classifier, recipe: Recipe, art_file: Path) -> dict[str, flo
         hits = logits[question].argmax(1).cpu() == answers[question]
         found[question] = float(hits[known].float().mean())
     return found
+
+
+@torch.no_grad()
+def named_of_held_out_looks(model: Classifier, recipe: Recipe, art_file: Path) -> float:
+    """The share of right names of single objects whose looks no training draws (on the CPU)."""
+    painter, _ = tools(art_file)
+    kept = [subject for subject in _SUBJECTS if painter.art.of(subject, True)]
+    pictures, right = [], []
+    for index in range(16 if recipe.name == "dry-run" else 512):
+        rng = np.random.default_rng([recipe.seed + 9, 5, index])
+        subject = kept[index % len(kept)]
+        facts = draw_facts(
+            rng, painter.art, width=recipe.unet.widest, subject=subject, held_out=True
+        )
+        pictures.append(painter.paint(facts))
+        right.append(_SUBJECTS.index(subject))
+    shown = model(to_tensor(np.stack(pictures), "cpu"))["subjects"].argmax(1)
+    return float((shown == torch.tensor(right)).float().mean())
