@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.deployment import Api
+from tests.integration.deployment import START_SECONDS, Api
 from tests.integration.processes import Process
 from tests.integration.servers import Servers
 
@@ -72,6 +72,9 @@ def freeze_s3(stage: Stage) -> None:
 
 
 def restart_postgres(stage: Stage) -> None:
+    # A server that starts without its database says so and ends; nobody here would start it again.
+    for api in stage.apis:
+        api.process.wait_until(api.answers, what="it answered", seconds=START_SECONDS)
     stage.servers.postgres.restart_immediately()
 
 

@@ -83,7 +83,9 @@ def test_going_back_a_release_keeps_every_image_and_event(empty: str, tmp_path: 
     with service.database.write() as session:
         session.execute(
             text(
-                "INSERT INTO images SELECT 'image_1', id, owner_id, 0, 1, 8, 8, 'k', 's',"
+                "INSERT INTO images (id, job_id, owner_id, position, seed, width, height,"
+                " blob_key, sha256, created_at)"
+                " SELECT 'image_1', id, owner_id, 0, 1, 8, 8, 'k', 's',"
                 " created_at FROM jobs"
             )
         )
