@@ -1,7 +1,18 @@
-"""What a device's errors mean, and how its memory is given back."""
+"""How a step gets onto the device, what its errors mean, how its memory is given back."""
 
 import gc
 import sys
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class TakeTurn(Protocol):
+    """Runs a step on the device when it may, such as `Engine.take_turn`."""
+
+    def __call__(self, act: Callable[[], T], /) -> T:
+        """Return what `act` returns, raise what it raises."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

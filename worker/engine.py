@@ -12,9 +12,8 @@ but a training that has waited for `patience_seconds` gets one turn.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Condition, Thread
 from typing import Any, TypeVar
@@ -285,17 +284,6 @@ class Engine:
             on_cpu = self._base().device.type == "cpu"
             self._max_rows = _MOST_ROWS_ON_CPU if on_cpu else _MOST_ROWS
         return self._max_rows
-
-
-@contextmanager
-def running(base: BaseModel) -> Iterator[Engine]:
-    """An engine over a base model that is loaded, for as long as the block lasts."""
-    engine = Engine(lambda: base)
-    engine.start()
-    try:
-        yield engine
-    finally:
-        engine.stop()
 
 
 def _fail(ticket: Ticket, error: Exception) -> None:

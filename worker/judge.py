@@ -22,7 +22,7 @@ from perfusion_core.similarity import Evaluator
 from perfusion_core.strength import DEFAULT_STRENGTH, beta_from_strength
 from perfusion_core.thumbnails import thumbnail
 from perfusion_core.trials import INFERENCE_STEPS, Trial
-from worker.engine import Engine
+from worker.device import TakeTurn
 from worker.errors import ImageDiverged
 
 _IMAGES_AT_ONCE = 4
@@ -38,17 +38,17 @@ class Judge:
         *,
         pictures: Sequence[Image.Image],
         superclass: str,
-        engine: Engine,
+        take_turn: TakeTurn,
         check: Callable[[], None],
     ) -> None:
         """`check` is called between steps; it raises Interrupted where the work is to stop."""
         self._evaluator = evaluator
         self._base = base
         self._superclass = superclass
-        self._engine = engine
+        self._take_turn: TakeTurn = take_turn
         self._check = check
         # (n, p), unit
-        self._pictures = engine.take_turn(lambda: evaluator.embed_images(pictures))
+        self._pictures = take_turn(lambda: evaluator.embed_images(pictures))
         self._superclasses: dict[tuple[Trial, ...], Similarity] = {}
 
     @property
@@ -112,7 +112,7 @@ class Judge:
         for first in range(0, len(requests), _IMAGES_AT_ONCE):
             images += self._draw(requests[first : first + _IMAGES_AT_ONCE])
         texts = [trial.prompt.format(self._superclass) for trial in trials]
-        return self._engine.take_turn(lambda: self._compare(images, texts)), images
+        return self._take_turn(lambda: self._compare(images, texts)), images
 
     def _compare(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Similarity:
         seen = self._evaluator.embed_images(images)  # (m, p)
@@ -141,7 +141,7 @@ class Judge:
 
     def _draw(self, requests: Sequence[ImageRequest]) -> list[Image.Image]:
         """Images of the requests, in one batch; every step is a turn of its own."""
-        base, take_turn = self._base, self._engine.take_turn
+        base, take_turn = self._base, self._take_turn
         begun = take_turn(lambda: [denoise.start(base, request) for request in requests])
         trajectories = [one for of_request in begun for one in of_request]
         for _ in range(INFERENCE_STEPS):

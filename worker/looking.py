@@ -14,8 +14,7 @@ from perfusion_core.concept import Concept
 from perfusion_core.similarity import Evaluator
 from perfusion_core.training import Training
 from perfusion_core.trials import curve_trials, looks
-from worker.device import free_memory, is_out_of_memory
-from worker.engine import Engine
+from worker.device import TakeTurn, free_memory, is_out_of_memory
 from worker.errors import Interrupted
 from worker.evaluators import Evaluators
 from worker.judge import Judge
@@ -30,7 +29,7 @@ class Looking:
         self,
         training: Training,
         *,
-        engine: Engine,
+        take_turn: TakeTurn,
         evaluators: Evaluators | None,
         pictures: Sequence[Image.Image],
         check: Callable[[], None],
@@ -41,9 +40,11 @@ class Looking:
         self._judge: Judge | None = None
         evaluator = None
         if evaluators is not None:
-            evaluator = engine.take_turn(lambda: evaluators.beside(training.base))
+            evaluator = take_turn(lambda: evaluators.beside(training.base))
         if evaluator is not None:
-            self._attempt(lambda: self._begin(evaluator, engine, pictures=pictures, check=check))
+            self._attempt(
+                lambda: self._begin(evaluator, take_turn=take_turn, pictures=pictures, check=check)
+            )
         training.watch(self._judge.name if self._judge else None)
 
     def look_when_due(self) -> None:
@@ -78,8 +79,8 @@ class Looking:
     def _begin(
         self,
         evaluator: Evaluator,
-        engine: Engine,
         *,
+        take_turn: TakeTurn,
         pictures: Sequence[Image.Image],
         check: Callable[[], None],
     ) -> None:
@@ -88,7 +89,7 @@ class Looking:
             self._training.base,
             pictures=pictures,
             superclass=self._training.superclass,
-            engine=engine,
+            take_turn=take_turn,
             check=check,
         )
 

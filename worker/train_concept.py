@@ -44,7 +44,7 @@ def train_concept(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
     pulse.report(training.step, training.config.max_train_steps)
     looking = Looking(
         training,
-        engine=parts.engine,
+        take_turn=parts.engine.take_turn,
         evaluators=parts.evaluators,
         pictures=pictures,
         check=check,

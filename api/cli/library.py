@@ -5,8 +5,9 @@ once. Pictures go through the same allow-list and bounds as the server's uploads
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -17,12 +18,13 @@ from api.cli.progress import progress_bar
 from perfusion_core.config import GenerateConfig, TrainConfig
 from perfusion_core.prompt import parse
 from perfusion_core.strength import DEFAULT_STRENGTH, beta_from_strength
-from service import settings, texts
+from service import log, settings, texts
 from service.concept_files import judgement_of
 
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
 
+T = TypeVar("T")
 BaseModelOption = Annotated[
     str | None,
     typer.Option(
@@ -63,7 +65,6 @@ def train(
 
     from perfusion_core.training import train as begin
     from worker import segmenter
-    from worker.engine import running
     from worker.evaluators import Evaluators
     from worker.looking import Looking
 
@@ -80,19 +81,20 @@ def train(
             opened, opened_masks or [None] * len(opened), device=str(base.device)
         ),
     )
-    bar = progress_bar(f"Teaching <{name}>", total=training.config.max_train_steps)
     chosen = settings.load()
     if base_model is not None:
         chosen = chosen.model_copy(update={"base_model": base_model})
-    with running(base) as engine, bar as advance:
+    # Beside a progress bar only what went wrong, and on stderr.
+    log.configure(chosen.model_copy(update={"log_level": "warning"}))
+    with progress_bar(f"Teaching <{name}>", total=training.config.max_train_steps) as advance:
         looking = Looking(
             training,
-            engine=engine,
+            take_turn=_at_once,  # nobody else wants the device
             evaluators=Evaluators(chosen),
             pictures=opened,
             check=lambda: None,
         )
-        while (step := engine.take_turn(lambda: next(training, None))) is not None:
+        for step in training:
             advance(step.step)
             looking.look_when_due()
         concept = looking.judged()
@@ -184,6 +186,10 @@ def prepare(
         if isinstance(value, (str, int, float)):
             shown = f"{value:.4g}" if isinstance(value, float) else value
             typer.echo(f"{name.replace('_', ' ')}: {shown}")
+
+
+def _at_once(act: Callable[[], T]) -> T:
+    return act()
 
 
 def _load(name: str | None, device: str | None) -> "BaseModel":

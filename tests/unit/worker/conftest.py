@@ -15,8 +15,7 @@ from perfusion_core.training import train
 from service import wiring
 from service.settings import Settings
 from service.wiring import Service
-from tests.unit.worker.staging import drawing
-from worker import parts as composition
+from tests.unit.worker.staging import drawing, workers
 from worker.parts import Parts
 
 BASE_MODEL = Path(__file__).parents[3] / "models" / "base"
@@ -67,21 +66,8 @@ def service(make_service: Callable[..., Service]) -> Service:
 @pytest.fixture
 def make_parts(service: Service, base: BaseModel) -> Iterator[Callable[[], Parts]]:
     """Makes workers without consumers: tests bring the job ids themselves."""
-    built: list[Parts] = []
-
-    def make() -> Parts:
-        parts = composition.build(service, base=base)
-        parts.resident.start()
-        assert parts.resident.wait(timeout_seconds=10)
-        parts.engine.start()
-        built.append(parts)
-        return parts
-
-    yield make
-    for parts in built:
-        parts.draining.set()
-        parts.halted.set()
-        parts.engine.stop()
+    with workers(service, base) as make:
+        yield make
 
 
 @pytest.fixture

@@ -2,13 +2,16 @@
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
 from PIL import Image, ImageDraw
 from sqlalchemy import select
 
+from perfusion_core.base_model import BaseModel
+from perfusion_core.captions import captions
 from perfusion_core.concept import Concept
 from service import blobs, concepts, generations, jobs, leases
 from service.generations import GenerateBody
@@ -17,6 +20,9 @@ from service.tables import JobEvent
 from service.uploads import UploadedPicture
 from service.views import JobKind, JobView
 from service.wiring import Service
+from tests.unit.perfusion_core.conftest import tiny_pipeline
+from worker import parts as composition
+from worker.parts import Parts
 
 OWNER = "local"
 
@@ -27,6 +33,33 @@ def drawing(side: int = 64) -> Image.Image:
     pen.rectangle((side // 4, side // 4, side * 3 // 4, side * 3 // 4), fill="purple")
     pen.ellipse((side // 3, side // 3, side // 2, side // 2), fill="yellow")
     return picture
+
+
+def noise_model() -> BaseModel:
+    """A base model of a few thousand weights, which draws noise and is quick about it."""
+    tiny = BaseModel.from_pipeline(tiny_pipeline("sd1"), name="tiny", device="cpu")
+    tiny.estimate_covariance(captions(300, known=tiny.knows_word))
+    return tiny
+
+
+@contextmanager
+def workers(service: Service, base: BaseModel) -> Iterator[Callable[[], Parts]]:
+    """Makes workers without consumers: tests bring the job ids themselves."""
+    built: list[Parts] = []
+
+    def make() -> Parts:
+        parts = composition.build(service, base=base)
+        parts.resident.start()
+        assert parts.resident.wait(timeout_seconds=10)
+        parts.engine.start()
+        built.append(parts)
+        return parts
+
+    yield make
+    for parts in built:
+        parts.draining.set()
+        parts.halted.set()
+        parts.engine.stop()
 
 
 def accept_training(service: Service, *, name: str = "rex", **options: Any) -> str:

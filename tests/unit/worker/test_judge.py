@@ -48,7 +48,12 @@ JudgeOf = Callable[..., Judge]
 def judge_of(evaluator: Evaluator, base: BaseModel, engine: Engine) -> JudgeOf:
     def make(*pictures: Image.Image, check: Callable[[], None] = lambda: None) -> Judge:
         return Judge(
-            evaluator, base, pictures=pictures, superclass="robot", engine=engine, check=check
+            evaluator,
+            base,
+            pictures=pictures,
+            superclass="robot",
+            take_turn=engine.take_turn,
+            check=check,
         )
 
     return make

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from perfusion_core.base_model import BaseModel
-from perfusion_core.captions import captions
 from perfusion_core.concept import Concept
 from perfusion_core.curve import STRENGTHS
 from perfusion_core.evaluation import Evaluation
@@ -16,15 +15,15 @@ from service import concept_curves, concepts
 from service.settings import SHIPPED_BASE_MODEL
 from service.views import JobKind, JobStatus
 from service.wiring import Service
-from tests.unit.perfusion_core.conftest import tiny_pipeline
 from tests.unit.worker.staging import (
     OWNER,
     accept_generation,
     accept_training,
     in_thread,
     look_at,
+    noise_model,
+    workers,
 )
-from worker import parts as composition
 from worker.judge import Judge
 from worker.parts import Parts
 from worker.runner import Runner
@@ -32,10 +31,7 @@ from worker.runner import Runner
 
 @pytest.fixture(scope="module")
 def base() -> BaseModel:
-    """A base model of a few thousand weights, which draws noise: the chain is what counts."""
-    tiny = BaseModel.from_pipeline(tiny_pipeline("sd1"), name="tiny", device="cpu")
-    tiny.estimate_covariance(captions(300, known=tiny.knows_word))
-    return tiny
+    return noise_model()
 
 
 @pytest.fixture
@@ -44,19 +40,8 @@ def judging(
 ) -> Iterator[tuple[Service, Callable[[], Parts]]]:
     """A service whose settings leave the evaluator to itself, and workers for it."""
     service = make_service(evaluator="auto")
-    built: list[Parts] = []
-
-    def make() -> Parts:
-        parts = composition.build(service, base=base)
-        parts.resident.start()
-        assert parts.resident.wait(timeout_seconds=10)
-        parts.engine.start()
-        built.append(parts)
-        return parts
-
-    yield service, make
-    for parts in built:
-        parts.engine.stop()
+    with workers(service, base) as make:
+        yield service, make
 
 
 def test_a_trained_concept_comes_with_its_curve_and_verdict(

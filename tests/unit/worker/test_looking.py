@@ -5,14 +5,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from perfusion_core.base_model import BaseModel
-from perfusion_core.captions import captions
 from perfusion_core.concept import Concept
 from perfusion_core.training import Training, train
 from perfusion_core.trials import looks
 from service.wiring import Service
-from tests.unit.perfusion_core.conftest import tiny_pipeline
-from tests.unit.worker.staging import drawing
-from worker import parts as composition
+from tests.unit.worker.staging import drawing, noise_model, workers
 from worker.errors import Draining
 from worker.looking import Looking
 from worker.parts import Parts
@@ -24,18 +21,13 @@ OPTIONS = {"max_train_steps": 16, "train_batch_size": 64}
 
 @pytest.fixture(scope="module")
 def base() -> BaseModel:
-    """A base model of a few thousand weights, which draws noise: the scores are what counts."""
-    tiny = BaseModel.from_pipeline(tiny_pipeline("sd1"), name="tiny", device="cpu")
-    tiny.estimate_covariance(captions(300, known=tiny.knows_word))
-    return tiny
+    return noise_model()
 
 
 @pytest.fixture
 def looking_parts(make_service: Callable[..., Service], base: BaseModel) -> Iterator[Parts]:
-    parts = composition.build(make_service(evaluator="auto"), base=base)
-    parts.engine.start()
-    yield parts
-    parts.engine.stop()
+    with workers(make_service(evaluator="auto"), base) as make:
+        yield make()
 
 
 def begin(base: BaseModel, state: bytes | None = None) -> Training:
@@ -48,7 +40,7 @@ def begin(base: BaseModel, state: bytes | None = None) -> Training:
 def look_at(training: Training, parts: Parts, *, check: Callable[[], None]) -> Looking:
     return Looking(
         training,
-        engine=parts.engine,
+        take_turn=parts.engine.take_turn,
         evaluators=parts.evaluators,
         pictures=PICTURES,
         check=check,
