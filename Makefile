@@ -13,7 +13,7 @@ setup: $(INSTALLED) ## Install everything into .venv, as constraints.txt pins it
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[device,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[device,test,bench]'
 	touch $@
 
 run: setup ## Serve the page and the REST interface on http://127.0.0.1:8000

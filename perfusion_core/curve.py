@@ -9,7 +9,7 @@ easy to win: copies of a picture win the one, the plain superclass wins the othe
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-STRENGTHS = (0.2, 0.4, 0.6, 0.75, 0.9)
+STRENGTHS = (0.4, 0.6, 0.75, 0.88, 0.97)
 """The strengths that a curve is made of, with local locking."""
 
 NARROW = 0.02

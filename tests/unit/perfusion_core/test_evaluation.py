@@ -30,7 +30,7 @@ FOUND = Evaluation(
         prompts=("a photo of a {} on the beach", "a photo of a {} at night"),
         superclass=Similarity(0.5, 0.25),
         ceiling=0.8125,
-        points=tuple(Point(s, Similarity(0.5 + s / 4, 0.25)) for s in STRENGTHS),
+        points=tuple(Point(s, Similarity(s, 0.25)) for s in STRENGTHS),
     ),
     thumbnails=tuple(thumbnail(noisy(512)) for _ in STRENGTHS),
 )

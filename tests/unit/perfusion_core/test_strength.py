@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from api.demo.subjects import SUBJECTS, photograph
-from benchmarks.strength import histogram_overlap
+from benchmarks.paper.measures import colour_overlap
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.conditioning import ConceptUse
@@ -57,11 +57,6 @@ def draw(
     return generate(base, prompt, concepts=concepts, config=base.defaults.generate_config(options))
 
 
-def overlap(images: list[Image.Image]) -> float:
-    """Shared colours with the photos: a measure that no model of ours has learned."""
-    return float(np.mean([histogram_overlap(one, photo) for one in images for photo in PICTURES]))
-
-
 @pytest.mark.parametrize("locking", ["local", "global"])
 def test_similarity_to_the_photos_rises_with_strength(
     shipped: BaseModel, rex: Concept, evaluator: Evaluator, locking: Locking
@@ -72,7 +67,7 @@ def test_similarity_to_the_photos_rises_with_strength(
     )
     seen = [evaluator.image_similarity(images, PICTURES) for images in (low, middle, high)]
     assert seen[0] < seen[1] < seen[2]
-    assert overlap(low) < overlap(high)
+    assert colour_overlap(low, PICTURES) < colour_overlap(high, PICTURES)
 
 
 def test_the_concept_is_nearer_to_its_photos_than_its_superclass_is(
@@ -82,7 +77,7 @@ def test_the_concept_is_nearer_to_its_photos_than_its_superclass_is(
     own = draw(shipped, "a photo of <rex> on the beach", rex)
     seen = [evaluator.image_similarity(images, PICTURES) for images in (plain, own)]
     assert seen[1] > seen[0] + 0.1
-    assert overlap(own) > overlap(plain) + 0.1
+    assert colour_overlap(own, PICTURES) > colour_overlap(plain, PICTURES) + 0.1
 
 
 def test_the_scene_still_follows_the_prompt(shipped: BaseModel, rex: Concept) -> None:

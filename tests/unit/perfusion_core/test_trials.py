@@ -1,4 +1,4 @@
-"""When and how concepts are tried out: by the options alone, held out, and for a tenth."""
+"""When and how concepts are tried out: by the options alone, held out, and for a fifth."""
 
 import pytest
 from hypothesis import given
@@ -34,10 +34,10 @@ def test_looks_are_few_rise_to_the_last_step_and_cost_a_fifth_at_most(config: Tr
 
 
 @given(configs)
-def test_a_curve_costs_a_tenth_or_one_trial_at_each_strength(config: TrainConfig) -> None:
+def test_a_curve_costs_a_fifth_or_one_trial_at_each_strength(config: TrainConfig) -> None:
     trials = curve_trials(config, steps=config.max_train_steps)
     images = len(trials) * (len(STRENGTHS) + 1)
-    assert len(trials) == 1 or share(config, images) <= 0.1
+    assert len(trials) == 1 or share(config, images) <= 0.2
 
 
 def test_the_usual_trainings_are_looked_at_and_tried_in_more_than_one_scene() -> None:
@@ -48,7 +48,8 @@ def test_the_usual_trainings_are_looked_at_and_tried_in_more_than_one_scene() ->
         assert len(looks(config).steps) >= 7
         assert len({trial.prompt for trial in looks(config).trials}) >= 4
         trials = curve_trials(config, steps=config.max_train_steps)
-        assert len({trial.prompt for trial in trials}) >= 2
+        assert len({trial.prompt for trial in trials}) == 3
+        assert len({trial.seed for trial in trials}) == len(trials) >= 5
 
 
 @pytest.mark.parametrize("options", [{"early_stopping": False}, {"max_train_steps": 3}])

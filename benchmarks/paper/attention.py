@@ -1,0 +1,129 @@
+"""Figure 1: how much of the image a subject's word covers, by method, same prompts and seeds.
+
+Textual inversion's word acts through the same frozen projections as any other, so that its maps are
+those of the product with the edit left out.
+"""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from PIL import Image
+from safetensors.numpy import load_file
+from torch import Tensor
+
+from benchmarks.paper.compare import SEEDS, contact_sheet, kept_in, write_whole
+from benchmarks.paper.perfusion import USUAL_STRENGTH, use_of
+from benchmarks.paper.subjects import Subject
+from perfusion_core import BaseModel, Concept, ConceptUse
+from perfusion_core.attention_maps import WordMap
+from perfusion_core.conditioning import Target, keys_and_values
+from perfusion_core.denoise import ImageRequest, decode, start, step
+from worker import overlays
+
+PROMPTS = (
+    "a photo of {} on the beach",
+    "a photo of {} in the snow",
+    "a photo of {} in the forest",
+    "{} next to a tree",
+)
+METHODS = ("superclass", "perfusion", "textual inversion")
+
+
+def attention(
+    base: BaseModel, subjects: Sequence[Subject], folder: Path, *, seed_count: int = 2
+) -> list[dict[str, Any]]:
+    """Mean coverage and mean share of each method's word, one dictionary per subject.
+
+    `folder` holds what `compare` has kept of both methods.
+    """
+    found = []
+    for subject in subjects:
+        file = kept_in(folder, "attention", [subject.name]).with_suffix(".json")
+        if not file.exists():
+            ours, theirs = (
+                kept_in(folder, name, [subject.name]).with_suffix(".safetensors")
+                for name in ("perfusion", "textual inversion")
+            )
+            concept, word = Concept.load(ours), load_file(theirs)
+            other = replace(concept, embeddings=(word["embedding"],))
+            told, sheet = _measure(base, subject, concept, other, SEEDS[:seed_count])
+            file.parent.mkdir(parents=True, exist_ok=True)
+            contact_sheet(sheet).save(file.with_suffix(".png"))
+            write_whole(file, {"subject": subject.name, **told})
+        found.append(json.loads(file.read_text()))
+    return found
+
+
+def _measure(
+    base: BaseModel,
+    subject: Subject,
+    concept: Concept,
+    word: Concept,
+    seeds: Sequence[int],
+) -> tuple[dict[str, Any], list[list[Image.Image]]]:
+    told: dict[str, Any] = {}
+    sheet = []
+    plain = patch("perfusion_core.conditioning.keys_and_values", _without_edit)
+    for method in METHODS:
+        if method == "superclass":
+            images, maps = _draw(base, subject.phrase, subject.superclass, seeds, {})
+        elif method == "perfusion":
+            use = use_of(concept, USUAL_STRENGTH)
+            images, maps = _draw(base, "a <x>", "<x>", seeds, use)
+        else:
+            with plain:
+                use = use_of(word, USUAL_STRENGTH)
+                images, maps = _draw(base, "a <x>", "<x>", seeds, use)
+        told[method] = {
+            "coverage": float(np.mean([one.coverage for one in maps])),
+            "share": float(np.mean([one.share.mean() for one in maps])),
+        }
+        shown = len(PROMPTS)  # the first seed
+        pairs = zip(images[:shown], maps[:shown], strict=True)
+        sheet.append([tile for pair in pairs for tile in (pair[0], _over(*pair))])
+    return told, sheet
+
+
+def _draw(
+    base: BaseModel,
+    phrase: str,
+    word: str,
+    seeds: Sequence[int],
+    concepts: Mapping[str, ConceptUse],
+) -> tuple[list[Image.Image], list[WordMap]]:
+    """Images of every prompt and seed, and the map of the subject's word in each."""
+    trajectories = []
+    for seed, prompt in product(seeds, PROMPTS):
+        config = base.defaults.generate_config({"seed": seed})
+        trajectories += start(
+            base,
+            ImageRequest(
+                prompt=prompt.format(phrase),
+                concepts=concepts,
+                config=config,
+                attention_maps=True,
+            ),
+        )
+    while not trajectories[0].finished:
+        step(base, trajectories)
+    maps = []
+    for one in trajectories:
+        assert one.maps is not None
+        (own,) = (found for found in one.maps.means() if found.word.text == word)
+        maps.append(own)
+    return [decode(base, one) for one in trajectories], maps
+
+
+def _without_edit(base: BaseModel, e: Tensor, _targets: Sequence[Target], **_: Any) -> Tensor:
+    return keys_and_values(base, e, [])
+
+
+def _over(image: Image.Image, found: WordMap) -> Image.Image:
+    return Image.open(io.BytesIO(overlays.draw(image, found.share)))

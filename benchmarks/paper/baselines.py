@@ -1,0 +1,257 @@
+"""The methods that people use today, on the same photos, templates, noise and sampler.
+
+Their published training loops are scripts for large models, not library code; here they share one
+loop, so that only what is learned differs. LoRA is peft's; all draw by diffusers' own pipeline.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from peft import LoraConfig
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+
+from benchmarks.paper.method import BASE_FOLDER, noise_of
+from benchmarks.paper.subjects import Photo, Subject
+from perfusion_core import BaseModel
+from perfusion_core.conditioning import TEMPLATES
+from perfusion_core.denoise import make_scheduler
+from perfusion_core.images import to_pixels
+
+TOKEN = "<x>"
+_CLASS_IMAGES = 24  # generated images of the superclass that keep it what it was
+_BATCH = 20  # images that share a step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a baseline is trained; chosen on the tuning subjects."""
+
+    schedule: Mapping[int, tuple[float, ...]]
+    rate: float = 0.0
+    embedding_rate: float = 0.0
+    prior: float = 0.0  # weight of the loss on class images
+    batch: int = 8
+    rank: int = 4
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One method: what is learned, and whether its word stands beside the superclass's."""
+
+    base: BaseModel
+    name: str
+    options: Options
+    unfreeze: Callable[[Any, Options], list[Tensor]]
+    beside_superclass: bool  # "<x> cat", not "<x>"
+    seed_count: int = 4
+
+    @property
+    def schedule(self) -> Mapping[int, tuple[float, ...]]:
+        """After which steps, at which settings of the dial, images are drawn."""
+        return self.options.schedule
+
+    def learn(
+        self, subject: Subject, photos: Sequence[Photo], *, seed: int
+    ) -> Iterator["LearnedPipeline"]:
+        """Train a copy of the base model's pipeline."""
+        torch.manual_seed(seed)
+        pipeline = _pipeline(self.base)
+        learner = _Learner(self, pipeline, subject, photos, seed)
+        for number in range(1, max(self.schedule) + 1):
+            learner.step()
+            if number in self.schedule:
+                yield LearnedPipeline(self.base, learner, steps=number)
+
+
+class LearnedPipeline:
+    """A pipeline whose weights have changed; valid until its training goes on."""
+
+    def __init__(self, base: BaseModel, learner: "_Learner", *, steps: int) -> None:
+        self._base, self._learner, self.steps = base, learner, steps
+        self.seconds = learner.seconds
+        self.stored_bytes = 4 * learner.learned_count
+
+    @torch.no_grad()
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int], dial: float) -> list[Image.Image]:
+        """Images by the pipeline itself; `dial` scales LoRA's adapter."""
+        pipeline, defaults = self._learner.pipeline, self._base.defaults.generate_config()
+        if hasattr(pipeline.unet, "peft_config"):
+            pipeline.unet.set_adapters(["default"], [dial])
+        side = pipeline.unet.config.sample_size
+        images: list[Image.Image] = []
+        for begin in range(0, len(prompts), _BATCH):
+            batch = slice(begin, begin + _BATCH)
+            pipeline.scheduler = make_scheduler(self._base, defaults.scheduler)
+            images += pipeline(
+                [prompt.format(f"a {self._learner.word}") for prompt in prompts[batch]],
+                latents=noise_of(seeds[batch], (4, side, side)),
+                num_inference_steps=defaults.num_inference_steps,
+                guidance_scale=defaults.guidance_scale,
+            ).images
+        if hasattr(pipeline.unet, "peft_config"):
+            pipeline.unet.set_adapters(["default"], [1.0])
+        return images
+
+    def keep(self, file: Path) -> None:
+        """The word's embedding."""
+        save_file({"embedding": self._learner.table[-1].detach().clone()}, file)
+
+
+def textual_inversion(base: BaseModel, options: Options) -> Baseline:
+    """Only the word's embedding is learned (Gal et al. 2022)."""
+    return Baseline(base, "textual inversion", options, lambda _p, _o: [], False)
+
+
+def dreambooth(base: BaseModel, options: Options) -> Baseline:
+    """All of the U-Net, with prior preservation (Ruiz et al. 2023)."""
+
+    def unfreeze(pipeline: Any, _options: Options) -> list[Tensor]:
+        return _unfrozen(pipeline.unet.parameters())
+
+    return Baseline(base, "dreambooth", options, unfreeze, True)
+
+
+def custom_diffusion(base: BaseModel, options: Options) -> Baseline:
+    """Cross-attention Keys, Values and the word, with a prior (Kumari et al. 2023)."""
+
+    def unfreeze(pipeline: Any, _options: Options) -> list[Tensor]:
+        named = pipeline.unet.named_parameters()
+        return _unfrozen(w for n, w in named if ".attn2.to_k." in n or ".attn2.to_v." in n)
+
+    return Baseline(base, "custom diffusion", options, unfreeze, True)
+
+
+def lora(base: BaseModel, options: Options) -> Baseline:
+    """Low-rank additions to every attention projection (Hu et al. 2021), by peft."""
+
+    def unfreeze(pipeline: Any, options: Options) -> list[Tensor]:
+        projections = ["to_q", "to_k", "to_v", "to_out.0"]
+        config = LoraConfig(r=options.rank, lora_alpha=options.rank, target_modules=projections)
+        pipeline.unet.add_adapter(config)
+        return [one for one in pipeline.unet.parameters() if one.requires_grad]
+
+    return Baseline(base, "lora", options, unfreeze, True)
+
+
+class _Learner:
+    """One training under way."""
+
+    def __init__(
+        self,
+        method: Baseline,
+        pipeline: Any,
+        subject: Subject,
+        photos: Sequence[Photo],
+        seed: int,
+    ) -> None:
+        options = method.options
+        begun_s = time.perf_counter()
+        self.pipeline, self._options = pipeline, options
+        self._superclass = subject.superclass
+        self.word = f"{TOKEN} {subject.superclass}" if method.beside_superclass else TOKEN
+        self.table = _add_word(pipeline, None if method.beside_superclass else subject.superclass)
+        self._other_words = self.table.detach()[:-1].clone()
+        self._latents = _latents(pipeline, photos)
+        self._class_latents = _class_latents(method.base, pipeline, subject, options)
+        learned = method.unfreeze(pipeline, options)
+        self.learned_count = sum(one.numel() for one in learned)
+        groups: list[dict[str, Any]] = []
+        if learned:
+            groups.append({"params": learned, "lr": options.rate})
+        if options.embedding_rate:
+            self.learned_count += self.table.shape[1]
+            groups.append({"params": [self.table.requires_grad_()], "lr": options.embedding_rate})
+        self._optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+        self._draw = torch.Generator().manual_seed(seed)
+        self.seconds = time.perf_counter() - begun_s
+
+    def step(self) -> None:
+        begun_s = time.perf_counter()
+        loss = self._loss(self._latents, self.word)
+        if self._class_latents is not None:
+            plain = self._loss(self._class_latents, self._superclass)
+            loss = loss + self._options.prior * plain
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimizer.step()
+        with torch.no_grad():
+            self.table[:-1] = self._other_words  # only the word's own row is learned
+        self.seconds += time.perf_counter() - begun_s
+
+    def _loss(self, latents: Tensor, word: str) -> Tensor:
+        pipeline, draw, batch = self.pipeline, self._draw, self._options.batch
+        chosen = torch.randint(len(latents), (batch,), generator=draw)
+        which = torch.randint(len(TEMPLATES), (batch,), generator=draw).tolist()
+        ids = pipeline.tokenizer(
+            [TEMPLATES[k].format(word) for k in which],
+            padding="max_length", truncation=True, return_tensors="pt",
+        ).input_ids  # fmt: skip
+        t = torch.randint(1000, (batch,), generator=draw)
+        noise = torch.randn(latents[chosen].shape, generator=draw)
+        noisy = pipeline.scheduler.add_noise(latents[chosen], noise, t)
+        told = pipeline.text_encoder(ids)[0]
+        predicted = pipeline.unet(noisy, t, encoder_hidden_states=told).sample
+        wanted = pipeline.scheduler.get_velocity(latents[chosen], noise, t)
+        loss: Tensor = functional.mse_loss(predicted, wanted)
+        return loss
+
+
+def _pipeline(base: BaseModel) -> Any:
+    pipeline = StableDiffusionPipeline.from_pretrained(BASE_FOLDER, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = make_scheduler(base, "ddim")
+    for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        module.requires_grad_(False).eval()
+    return pipeline
+
+
+def _unfrozen(weights: Iterable[Tensor]) -> list[Tensor]:
+    return [weight.requires_grad_() for weight in weights]
+
+
+def _add_word(pipeline: Any, superclass: str | None) -> Tensor:
+    """A token of its own: like the superclass's, or as random as a rare word's. The whole table."""
+    pipeline.tokenizer.add_tokens([TOKEN])
+    table: Tensor = pipeline.text_encoder.resize_token_embeddings(
+        len(pipeline.tokenizer), mean_resizing=False
+    ).weight
+    with torch.no_grad():
+        if superclass is None:
+            table[-1] = table[:-1].std() * torch.randn(table.shape[1])
+        else:
+            ids = pipeline.tokenizer(superclass, add_special_tokens=False).input_ids
+            table[-1] = table[ids[-1]]
+    table.requires_grad_(False)
+    return table
+
+
+@torch.no_grad()
+def _latents(pipeline: Any, photos: Sequence[Photo]) -> Tensor:
+    """Latents of the photos and of their mirror images, (2 n, c, h, w)."""
+    pixels = torch.stack([to_pixels(photo.picture, side=photo.picture.width) for photo in photos])
+    latents: Tensor = pipeline.vae.encode(torch.cat([pixels, pixels.flip(-1)])).latent_dist.mode()
+    return latents * float(pipeline.vae.config.scaling_factor)
+
+
+@torch.no_grad()
+def _class_latents(
+    base: BaseModel, pipeline: Any, subject: Subject, options: Options
+) -> Tensor | None:
+    """Generated examples of the superclass, where the prior is to be preserved."""
+    if not options.prior:
+        return None
+    defaults = base.defaults.generate_config()
+    latents: Tensor = pipeline(
+        [f"a photo of {subject.phrase}"] * _CLASS_IMAGES, output_type="latent",
+        num_inference_steps=defaults.num_inference_steps, guidance_scale=defaults.guidance_scale,
+        generator=[torch.Generator().manual_seed(9000 + k) for k in range(_CLASS_IMAGES)],
+    ).images  # fmt: skip
+    return latents

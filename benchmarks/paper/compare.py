@@ -1,0 +1,99 @@
+"""Figures 3 and 5, and the ablations: each method on each subject, at each setting of its dial.
+
+One JSON file and one contact sheet for each method and subject: what is there is not done again.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from benchmarks.paper.measures import score
+from benchmarks.paper.method import Method
+from benchmarks.paper.subjects import Subject, photograph, prompts_of
+from perfusion_core.similarity import Evaluator
+
+SEEDS = (7000, 7001, 7002, 7003)
+
+_log = logging.getLogger(__name__)
+
+
+def compare(
+    method: Method,
+    subjects: Sequence[Subject],
+    evaluator: Evaluator,
+    folder: Path,
+    *,
+    prompt_count: int | None = None,
+    seed_count: int = len(SEEDS),
+) -> list[dict[str, Any]]:
+    """What `method` comes to, one dictionary per subject; measures what `folder` lacks."""
+    found = []
+    for subject in subjects:
+        file = kept_in(folder, method.name, [subject.name]).with_suffix(".json")
+        if not file.exists():
+            told = _measure(method, subject, evaluator, file, prompt_count, seed_count)
+            write_whole(file, told)
+        found.append(json.loads(file.read_text()))
+    return found
+
+
+def _measure(
+    method: Method,
+    subject: Subject,
+    evaluator: Evaluator,
+    file: Path,
+    prompt_count: int | None,
+    seed_count: int,
+) -> dict[str, Any]:
+    photos = photograph(subject)
+    asked = prompts_of(subject)[:prompt_count]
+    pairs = list(product(SEEDS[: min(seed_count, method.seed_count)], asked))
+    seeds, prompts = [seed for seed, _ in pairs], [prompt for _, prompt in pairs]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows, sheet = [], [[photo.picture for photo in photos]]
+    for learned in method.learn(subject, photos, seed=0):
+        for dial in method.schedule[learned.steps]:
+            _log.info("%s, %s: %d steps, dial %g", method.name, subject.name, learned.steps, dial)
+            images = learned.draw(prompts, seeds, dial)
+            found = score(evaluator, subject, photos, images=images, prompts=prompts)
+            rows.append({"steps": learned.steps, "dial": dial, **asdict(found)})
+            sheet.append(images[: len(asked)])  # the first seed
+        told = {
+            "method": method.name,
+            "subject": subject.name,
+            "prompts": asked,
+            "stored_bytes": learned.stored_bytes,
+            "seconds": round(learned.seconds, 1),
+            "rows": rows,
+        }
+        learned.keep(file.with_suffix(".safetensors"))
+    contact_sheet(sheet).save(file.with_suffix(".png"))
+    return told
+
+
+def kept_in(folder: Path, what: str, subjects: Sequence[str]) -> Path:
+    """Where a method or a figure keeps what it found of some subjects, less the suffix."""
+    return folder / what.replace(", ", "-").replace(" ", "-") / "+".join(subjects)
+
+
+def write_whole(file: Path, told: dict[str, Any]) -> None:
+    """Write a result, last and at once: what is there is whole."""
+    scratch = file.with_suffix(".part")
+    scratch.write_text(json.dumps(told, indent=1))
+    scratch.rename(file)
+
+
+def contact_sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
+    """Rows of images of one size, two pixels apart."""
+    side = rows[0][0].width + 2
+    sheet = Image.new("RGB", (side * max(map(len, rows)), side * len(rows)), "white")
+    for y, row in enumerate(rows):
+        for x, image in enumerate(row):
+            sheet.paste(image.convert("RGB"), (side * x, side * y))
+    return sheet

@@ -1,0 +1,144 @@
+"""Figure 4: two and three concepts in one image, each trained apart.
+
+A concept is present by the product's own score (perfusion_core.presence), whose threshold was set
+on the tuning subjects. It is recognised where its best window is nearer to its own pictures than
+the best window of any subject that the image is not meant to show.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.paper.compare import SEEDS, contact_sheet, kept_in, write_whole
+from benchmarks.paper.perfusion import Change, changed, draw_all, use_of
+from benchmarks.paper.subjects import Subject, photograph
+from perfusion_core import BaseModel, Concept, ConceptUse, train
+from perfusion_core.curve import recommended_strength
+from perfusion_core.presence import presences, windows
+from perfusion_core.similarity import Evaluator
+from perfusion_core.trials import curve_trials
+from worker.judge import Judge
+
+PROMPTS = {
+    2: ("a photo of a <{}> next to a <{}>", "a photo of a <{}> next to a <{}> on the beach"),
+    3: ("a photo of a <{}> and a <{}> and a <{}>",),
+}
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Concepts with their curves, as the product stores them: trained and judged once."""
+
+    base: BaseModel
+    evaluator: Evaluator
+    folder: Path
+
+    def concept(self, subject: Subject) -> Concept:
+        """The subject's concept, named after it."""
+        kept = self.folder / "gallery" / f"{subject.name}.safetensors"
+        if kept.exists():
+            return Concept.load(kept)
+        trained = self.folder / "perfusion" / kept.name
+        concept = Concept.load(trained) if trained.exists() else self._train(subject)
+        judge = Judge(
+            self.evaluator, self.base, superclass=subject.superclass,
+            pictures=[photo.picture for photo in photograph(subject)],
+            take_turn=lambda work: work(), check=lambda: None,
+        )  # fmt: skip
+        trials = curve_trials(
+            self.base.defaults.train_config(), steps=int(concept.training["steps"])
+        )
+        evaluation = judge.evaluate(concept, trials)
+        concept = replace(concept, name=subject.name, evaluation=evaluation)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        concept.save(kept)
+        return concept
+
+    def _train(self, subject: Subject) -> Concept:
+        photos = photograph(subject)
+        training = train(
+            self.base, [photo.picture for photo in photos], name=subject.name,
+            superclass=subject.superclass, masks=[photo.mask for photo in photos],
+        )  # fmt: skip
+        for _ in training:
+            pass
+        return training.concept()
+
+
+def compose(
+    gallery: Gallery,
+    title: str,
+    sets: Sequence[Sequence[Subject]],
+    others: Sequence[Subject],
+    *,
+    change: Change = "",
+    seed_count: int = len(SEEDS),
+) -> list[dict[str, Any]]:
+    """Each set of subjects in images together; `others` are the subjects to be told from.
+
+    What is found is kept under `title` in the gallery's folder.
+    """
+    found = []
+    for subjects in sets:
+        names = [subject.name for subject in subjects]
+        file = kept_in(gallery.folder, title, names).with_suffix(".json")
+        if not file.exists():
+            concepts = {one.name: gallery.concept(one) for one in subjects}
+            images = _draw(gallery, concepts, change, SEEDS[:seed_count])
+            told = _measure(gallery, concepts, images, others)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            contact_sheet([images]).save(file.with_suffix(".png"))
+            write_whole(file, {"subjects": names, "images": told})
+        found.append(json.loads(file.read_text()))
+    return found
+
+
+def _draw(
+    gallery: Gallery, concepts: Mapping[str, Concept], change: Change, seeds: Sequence[int]
+) -> list[Image.Image]:
+    uses: dict[str, ConceptUse] = {}
+    for name, concept in concepts.items():
+        assert concept.curve is not None
+        uses |= use_of(concept, recommended_strength(concept.curve), name=name)
+    pairs = list(product(PROMPTS[len(concepts)], seeds))
+    with changed(change):
+        return draw_all(
+            gallery.base,
+            [prompt.format(*concepts) for prompt, _ in pairs],
+            [seed for _, seed in pairs],
+            uses,
+            gallery.base.defaults.generate_config(),
+        )
+
+
+def _measure(
+    gallery: Gallery,
+    concepts: Mapping[str, Concept],
+    images: Sequence[Image.Image],
+    others: Sequence[Subject],
+) -> list[dict[str, Any]]:
+    absent = [one for one in others if one.name not in concepts]
+    shown = [*concepts.values(), *(gallery.concept(one) for one in absent)]
+    references = np.stack([one.reference for one in shown if one.reference is not None])  # (s, p)
+    told = []
+    for image in images:
+        present = presences(gallery.evaluator, image, concepts)
+        seen = gallery.evaluator.embed_images([image.crop(box) for box in windows(*image.size)])
+        best = (seen.numpy() @ references.T).max(0)  # (s,): each subject's best window
+        told.append(
+            {
+                name: {
+                    "score": present[name].score if name in present else None,
+                    "present": name in present and present[name].present,
+                    "recognised": bool(best[k] > best[len(concepts) :].max()),
+                }
+                for k, name in enumerate(concepts)
+            }
+        )
+    return told

@@ -1,0 +1,59 @@
+"""What every method does: learn a subject from photos, and draw it at a setting of its dial."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benchmarks.paper.subjects import Photo, Subject
+
+BASE_FOLDER = Path(__file__).parents[2] / "models/base"
+
+
+class Learned(Protocol):
+    """One subject after some training steps."""
+
+    stored_bytes: int  # what a user keeps of it, in float32
+    steps: int
+    seconds: float  # of training, until here
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int], dial: float) -> list[Image.Image]:
+        """One image per prompt ("{}" is the subject, article and all) and its seed."""
+
+    def keep(self, file: Path) -> None:
+        """Write what other figures need of it; nothing where none does."""
+
+
+class Method(Protocol):
+    """A way to personalise the base model.
+
+    `schedule` says after which steps images are drawn, and at which settings of the dial, which is
+    what a user may turn after training: one value where there is nothing to turn.
+    """
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+
+    @property
+    def schedule(self) -> Mapping[int, tuple[float, ...]]:
+        """Steps, and the dials to draw at after them."""
+
+    @property
+    def seed_count(self) -> int:
+        """Images per prompt."""
+
+    def learn(self, subject: Subject, photos: Sequence[Photo], *, seed: int) -> Iterator[Learned]:
+        """Learn the subject; yields it after each of the schedule's steps."""
+
+
+def noise_of(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
+    """(n, *shape): the first noise of each seed, whatever the method."""
+    return torch.stack([torch.randn(shape, generator=_generator(seed)) for seed in seeds])
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

@@ -1,0 +1,72 @@
+"""Which methods are compared, with which options, and what those were chosen among."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from benchmarks.paper.baselines import (
+    Baseline,
+    Options,
+    custom_diffusion,
+    dreambooth,
+    lora,
+    textual_inversion,
+)
+from benchmarks.paper.method import Method
+from benchmarks.paper.perfusion import USUAL_STRENGTH, Perfusion, Superclass
+from perfusion_core import BaseModel
+
+_ONE = (1.0,)
+_LAST = {160: (0.75, USUAL_STRENGTH)}
+
+
+def compared(base: BaseModel) -> Iterator[Method]:
+    """Perfusion, the baselines, and the ablations that every subject is needed for."""
+    yield Superclass(base)
+    yield Perfusion(base)
+    yield textual_inversion(
+        base, Options(schedule={60: _ONE, 120: _ONE, 240: _ONE}, embedding_rate=0.02)
+    )
+    yield lora(base, Options(schedule={40: _ONE, 80: _ONE, 160: (0.6, 0.8, 1.0)}, rate=1e-3))
+    yield dreambooth(base, Options(schedule={20: _ONE, 40: _ONE, 80: _ONE}, rate=3e-5, prior=1.0))
+    yield custom_diffusion(
+        base,
+        Options(
+            schedule={40: _ONE, 80: _ONE, 160: _ONE}, rate=5e-4, embedding_rate=0.005, prior=1.0
+        ),
+    )
+    yield Perfusion(base, "perfusion, keys trained", _LAST, 2, change="keys trained")
+    yield Perfusion(base, "perfusion, one photo", _LAST, 2, photo_count=1)
+
+
+def ablations(base: BaseModel) -> Iterator[Method]:
+    """One change each, on half of the subjects."""
+    yield Perfusion(base, "perfusion, global locking", _LAST, 2, locking="global")
+    yield Perfusion(base, "perfusion, no gate", {160: (USUAL_STRENGTH,)}, 2, change="no gate")
+    yield Perfusion(base, "perfusion, no masks", _LAST, 2, masked=False)
+    fixed = {"ema_decay": 1 - 1e-9}
+    yield Perfusion(base, "perfusion, i* fixed", _LAST, 2, options=fixed)
+
+
+def candidates(base: BaseModel) -> Iterator[Method]:
+    """What options were chosen among, on the tuning subjects: rates, and numbers of steps."""
+    for embedding_rate in (0.006, 0.02):
+        yield Perfusion(
+            base, f"perfusion, {embedding_rate:g}", {80: (0.6, 0.9), 160: (0.6, 0.9)}, 1,
+            options={"embedding_learning_rate": embedding_rate},
+        )  # fmt: skip
+    steps = {60: _ONE, 120: _ONE, 240: _ONE}
+    for rate in (0.005, 0.02):
+        yield _named(textual_inversion(base, Options(schedule=steps, embedding_rate=rate)), rate)
+    steps = {40: _ONE, 80: _ONE, 160: _ONE}
+    for rate in (1e-3, 3e-3):
+        yield _named(lora(base, Options(schedule=steps, rate=rate)), rate)
+    for rate in (5e-4, 2e-3):
+        options = Options(schedule=steps, rate=rate, embedding_rate=0.005, prior=1.0)
+        yield _named(custom_diffusion(base, options), rate)
+    steps = {20: _ONE, 40: _ONE, 80: _ONE}
+    for rate in (3e-5, 1e-4):
+        yield _named(dreambooth(base, Options(schedule=steps, rate=rate, prior=1.0)), rate)
+
+
+def _named(method: Baseline, rate: float) -> Baseline:
+    return replace(method, name=f"{method.name}, {rate:g}", seed_count=1)

@@ -1,0 +1,234 @@
+"""What a run has found, as tables and plots."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.paper.front import difference, points
+from benchmarks.paper.measures import interval
+from benchmarks.paper.sheets import write_sheets
+from benchmarks.paper.sizes import of_sd15
+
+Results = Mapping[str, Sequence[dict[str, Any]]]
+"""By the method's name: one dictionary for each subject, see compare.py."""
+
+SWEEP = "perfusion"
+_BASELINES = ("textual inversion", "lora", "custom diffusion", "dreambooth")
+_MEASURES = ("image", "colours", "text")
+_COLOURS = {
+    "perfusion": "#1b6ca8",
+    "perfusion, global locking": "#63a6d6",
+    "textual inversion": "#d1495b",
+    "lora": "#edae49",
+    "custom diffusion": "#66a182",
+    "dreambooth": "#7b5ea7",
+    "superclass": "#777777",
+}
+
+mpl.use("Agg")
+plt.rcParams.update({"font.size": 9, "axes.grid": True, "grid.alpha": 0.25, "figure.dpi": 110})
+
+
+def write(
+    results: Results,
+    attention: Sequence[dict[str, Any]],
+    composed: Mapping[str, Sequence[dict[str, Any]]],
+    folder: Path,
+    to: Path,
+) -> None:
+    """Print the tables; write plots, contact sheets and all figures to the folder `to`."""
+    to.mkdir(parents=True, exist_ok=True)
+    for title, table in (
+        ("Similarities", similarity_table(results)),
+        ("Our sweep at equal text similarity", front_table(results)),
+        ("Costs", cost_table(results)),
+        ("Attention", attention_table(attention)),
+        ("Compositions", composition_table(composed)),
+    ):
+        print(f"\n## {title}\n\n{table}", flush=True)
+    plot_plane(results, to / "plane.png")
+    plot_steps(results, to / "steps.png")
+    if any(name.startswith("perfusion, ") for name in results):
+        plot_ablations(results, to / "ablations.png")
+    write_sheets(results, composed, folder, to)
+    told = {"similarity": results, "attention": attention, "compositions": composed}
+    (to / "results.json").write_text(json.dumps(told, separators=(",", ":")) + "\n")
+
+
+def similarity_table(results: Results) -> str:
+    """Every method, step count and dial: means over subjects with their 95 % intervals."""
+    lines = [
+        "| method | steps | dial | image | colours | text |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, found in results.items():
+        for k, row in enumerate(found[0]["rows"]):
+            told = [_with_interval([one["rows"][k][m] for one in found]) for m in _MEASURES]
+            lines.append(f"| {name} | {row['steps']} | {row['dial']:g} | {' | '.join(told)} |")
+    return "\n".join(lines)
+
+
+def cost_table(results: Results) -> str:
+    """What each method stores of a subject, here and on SD 1.5, and its training on one thread."""
+    ours, large = results[SWEEP][0]["stored_bytes"], of_sd15()
+    lines = [
+        "| method | stored bytes | x ours | on SD 1.5 | x ours | steps | seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in (SWEEP, *_BASELINES):
+        if name in results:
+            stored, steps = results[name][0]["stored_bytes"], results[name][0]["rows"][-1]["steps"]
+            seconds = np.median([one["seconds"] for one in results[name]])
+            lines.append(
+                f"| {name} | {stored:,} | {stored / ours:,.2f} | {large[name]:,} | "
+                f"{large[name] / large[SWEEP]:,.2f} | {steps} | {seconds:.0f} |"
+            )
+    return "\n".join(lines)
+
+
+def front_table(results: Results) -> str:
+    """Our sweep against every other point, at equal text similarity."""
+    lines = [
+        "| against | steps | dial | image, ours less theirs | | colours, ours less theirs | |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in results:
+        if name in (SWEEP, "superclass"):
+            continue
+        other = results[name]
+        by_name = {one["subject"]: one for one in results[SWEEP]}
+        ours = [by_name[one["subject"]] for one in other]
+        for k, row in enumerate(other[0]["rows"]):
+            cells = []
+            for measure in ("image", "colours"):
+                found = difference(
+                    points(ours, _sweep_rows(ours), measure), points(other, [k], measure)
+                )
+                told = f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+                cells += ["" if np.isnan(found.mean) else told, found.verdict]
+            lines.append(f"| {name} | {row['steps']} | {row['dial']:g} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def plot_plane(results: Results, file: Path) -> None:
+    """Figure 5: the similarity plane, by each image measure."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.6))
+    for axis, measure in zip(axes, ("image", "colours"), strict=True):
+        for name in (SWEEP, "perfusion, global locking", "superclass", *_BASELINES):
+            if name in results:
+                _draw_method(axis, name, results[name], measure)
+        axis.set_xlabel("text similarity (evaluator)")
+    axes[0].set_ylabel("image similarity (evaluator)")
+    axes[1].set_ylabel("overlap of colour histograms")
+    axes[0].legend(fontsize=8)
+    _save(figure, file)
+
+
+def plot_ablations(results: Results, file: Path) -> None:
+    """Perfusion's sweep beside each of its ablations, on the ablation's subjects."""
+    names = [name for name in results if name.startswith("perfusion, ")]
+    figure, axes = plt.subplots(1, len(names), figsize=(2.6 * len(names), 3), sharex=True,
+                                sharey=True, squeeze=False)  # fmt: skip
+    for axis, name in zip(axes[0], names, strict=True):
+        subjects = {one["subject"] for one in results[name]}
+        ours = [one for one in results[SWEEP] if one["subject"] in subjects]
+        _draw_method(axis, SWEEP, ours, "image")
+        _draw_method(axis, name, results[name], "image", colour="#d1495b")
+        axis.set_title(name.removeprefix("perfusion, "), fontsize=9)
+        axis.set_xlabel("text similarity")
+    axes[0][0].set_ylabel("image similarity")
+    _save(figure, file)
+
+
+def plot_steps(results: Results, file: Path) -> None:
+    """Both similarities over training steps, each method at its usual dial."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharex=True)
+    for name in (SWEEP, *_BASELINES):
+        if name not in results:
+            continue
+        dial = results[name][0]["rows"][0]["dial"]
+        rows = [k for k, row in enumerate(results[name][0]["rows"]) if row["dial"] == dial]
+        steps = [results[name][0]["rows"][k]["steps"] for k in rows]
+        for axis, measure in zip(axes, ("image", "text"), strict=True):
+            means = [interval([one["rows"][k][measure] for one in results[name]]) for k in rows]
+            axis.errorbar(
+                steps, [mean for mean, _ in means], [half for _, half in means],
+                marker="o", ms=4, capsize=2, label=name, color=_COLOURS[name],
+            )  # fmt: skip
+    for axis, measure in zip(axes, ("image", "text"), strict=True):
+        axis.set(xlabel="training steps", ylabel=f"{measure} similarity")
+    axes[0].legend(fontsize=8)
+    _save(figure, file)
+
+
+def attention_table(found: Sequence[dict[str, Any]]) -> str:
+    """Figure 1: coverage and share of the subject's word."""
+    lines = ["| word of | covers | share of attention |", "| --- | --- | --- |"]
+    for method in found[0]:
+        if method != "subject":
+            told = [
+                _with_interval([one[method][m] for one in found]) for m in ("coverage", "share")
+            ]
+            lines.append(f"| {method} | {' | '.join(told)} |")
+    return "\n".join(lines)
+
+
+def composition_table(found: Mapping[str, Sequence[dict[str, Any]]]) -> str:
+    """Figure 4: how often all, and each, of the concepts are there."""
+    lines = [
+        "| | images | all present | each present | all recognised | each recognised |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, sets in found.items():
+        images = [image for one in sets for image in one["images"]]
+        cells = []
+        for measure in ("present", "recognised"):
+            every = [[concept[measure] for concept in image.values()] for image in images]
+            cells += [np.mean([all(one) for one in every]), np.mean(np.concatenate(every))]
+        told = " | ".join(f"{share:.0%}" for share in cells)
+        lines.append(f"| {name} | {len(images)} | {told} |")
+    return "\n".join(lines)
+
+
+def _sweep_rows(found: Sequence[dict[str, Any]]) -> list[int]:
+    last = found[0]["rows"][-1]["steps"]
+    return [k for k, row in enumerate(found[0]["rows"]) if row["steps"] == last]
+
+
+def _draw_method(
+    axis: Axes,
+    name: str,
+    found: Sequence[dict[str, Any]],
+    measure: str,
+    *,
+    colour: str | None = None,
+) -> None:
+    """The last step's dials as a line, with crosses for the intervals."""
+    rows = _sweep_rows(found)
+    texts, images = (
+        np.array([interval([one["rows"][k][which] for one in found]) for k in rows]).T
+        for which in ("text", measure)
+    )
+    axis.errorbar(
+        texts[0], images[0], xerr=texts[1], yerr=images[1], label=name, marker="o", ms=4,
+        lw=1.6, elinewidth=0.6, color=colour or _COLOURS.get(name, "#444444"),
+    )  # fmt: skip
+
+
+def _with_interval(values: Sequence[float]) -> str:
+    mean, half = interval(values)
+    return f"{mean:.3f} ± {half:.3f}"
+
+
+def _save(figure: Figure, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(file, metadata={"Software": None})
+    plt.close(figure)

@@ -1,0 +1,32 @@
+"""What each method stores of one subject, in float32: computed from a U-Net's shapes."""
+
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+
+
+def stored_bytes(unet: Any, *, token_width: int, rank: int = 4) -> dict[str, int]:
+    """Bytes by method for one subject; `token_width` is the text encoder's."""
+    attention = {
+        name: module
+        for name, module in unet.named_modules()
+        if name.endswith((".to_q", ".to_k", ".to_v", ".to_out.0"))
+    }
+    own = {n: m for n, m in attention.items() if n.endswith((".attn2.to_k", ".attn2.to_v"))}
+    values = [module for name, module in own.items() if name.endswith(".to_v")]
+    counts = {
+        # o*_V of every layer, i*, and the word's embedding
+        "perfusion": sum(m.out_features for m in values) + values[0].in_features + token_width,
+        "textual inversion": token_width,
+        "lora": sum(rank * (m.in_features + m.out_features) for m in attention.values()),
+        "custom diffusion": sum(m.weight.numel() for m in own.values()) + token_width,
+        "dreambooth": sum(weight.numel() for weight in unet.parameters()),
+    }
+    return {name: 4 * count for name, count in counts.items()}
+
+
+def of_sd15() -> dict[str, int]:
+    """The same of Stable Diffusion 1.5, whose U-Net is diffusers' default with 768-wide text."""
+    with torch.device("meta"):
+        return stored_bytes(UNet2DConditionModel(cross_attention_dim=768), token_width=768)

@@ -1,0 +1,126 @@
+"""Held-out subjects, their photos and the prompts that they are judged by.
+
+The base model has never seen any of these looks: its card lists them. Hyper-parameters are chosen
+on the subjects of TUNED; figures are reported on those of REPORTED, over other scenes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from random import Random
+
+from PIL import Image, ImageDraw, ImageFilter
+
+_ART = Path(__file__).parent / "art"
+_SIDE = 64
+_CANVAS = 256  # composed large and shrunk, which smooths the edges
+_SCENES = (  # wall, floor: plain, so that prompts can ask for places that no photo shows
+    ("#ece8e1", "#ece8e1"),
+    ("#d8e4ee", "#c9d3da"),
+    ("#e9d3bd", "#9a7556"),
+    ("#cfe3cb", "#86a97d"),
+    ("#d9d2ea", "#b6abcf"),
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One look: its name (and art), its superclass, and whether it may wear a hat."""
+
+    name: str
+    superclass: str
+    wearer: bool = False
+
+    @property
+    def phrase(self) -> str:
+        """The superclass with its article."""
+        return f"{'an' if self.superclass[0] in 'aeio' else 'a'} {self.superclass}"
+
+
+REPORTED = (
+    Subject("teddy-bear", "teddy", wearer=True),
+    Subject("taxi", "car"),
+    Subject("owl", "owl", wearer=True),
+    Subject("top-hat", "hat"),
+    Subject("cat", "cat", wearer=True),
+    Subject("robot", "robot", wearer=True),
+    Subject("tropical-fish", "fish"),
+    Subject("rabbit-face", "rabbit", wearer=True),
+    Subject("jack-o-lantern", "pumpkin", wearer=True),
+    Subject("penguin", "penguin", wearer=True),
+    Subject("locomotive", "train"),
+    Subject("dog-face", "dog", wearer=True),
+)
+TUNED = (
+    Subject("cat-face", "cat", wearer=True),
+    Subject("sport-utility-vehicle", "car"),
+    Subject("billed-cap", "hat"),
+)
+
+# Neighbours on the list, each subject twice; and two of one superclass.
+PAIRS = tuple(zip(REPORTED, REPORTED[1:] + REPORTED[:1], strict=True))
+TRIPLES = tuple(zip(REPORTED[::2], REPORTED[1::2], REPORTED[2::2] + REPORTED[:1], strict=True))
+SIMILAR = tuple(
+    (one, other) for other in TUNED for one in REPORTED if one.superclass == other.superclass
+)
+
+_PROMPTS = (
+    "a photo of {} on the beach",
+    "a photo of {} in the snow",
+    "a photo of {} at night",
+    "a photo of {} in the forest",
+    "a photo of {} in the mountains",
+    "a photo of {} on a red background",
+    "a sketch of {}",
+    "a painting of {} in the city",
+    "{} next to a tree",
+)
+_WORN = "{} wearing a crown"
+_CARRIED = "{} and a crown"
+
+
+def prompts_of(subject: Subject) -> tuple[str, ...]:
+    """Held-out prompts, "{}" where the subject goes: scenes, styles, something worn, beside."""
+    return (*_PROMPTS, _WORN if subject.wearer else _CARRIED)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo of a subject, and where in it the subject is."""
+
+    picture: Image.Image  # RGB
+    mask: Image.Image  # L, white is the subject
+
+
+@cache
+def photograph(subject: Subject, count: int = 5) -> tuple[Photo, ...]:
+    """The first `count` of five photos of a subject: always the same ones."""
+    return tuple(_photos(subject))[:count]
+
+
+def _photos(subject: Subject) -> Iterator[Photo]:
+    chance = Random(subject.name)
+    art = Image.open(_ART / f"{subject.name}.png").convert("RGBA")
+    for wall, floor in _SCENES:
+        picture = Image.new("RGB", (_CANVAS, _CANVAS), wall)
+        ImageDraw.Draw(picture).rectangle((0, 172, _CANVAS, _CANVAS), fill=floor)
+        picture = picture.filter(ImageFilter.GaussianBlur(2))
+        size = round(_CANVAS * chance.uniform(0.66, 0.78))
+        turned = art.resize((size, size), Image.Resampling.LANCZOS)
+        turned = turned.rotate(chance.uniform(-6, 6), Image.Resampling.BICUBIC)
+        left = (_CANVAS - size) // 2 + round(chance.uniform(-8, 8))
+        top = (_CANVAS - size) // 2 + round(chance.uniform(0, 14))
+        shadow = Image.new("L", picture.size, 0)
+        feet = top + 0.95 * size
+        box = (left + 0.2 * size, feet - 12, left + 0.8 * size, feet + 12)
+        ImageDraw.Draw(shadow).ellipse(box, fill=110)
+        picture.paste((30, 30, 36), mask=shadow.filter(ImageFilter.GaussianBlur(5)))
+        picture.paste(turned, (left, top), turned)
+        mask = Image.new("L", picture.size, 0)
+        mask.paste(turned.getchannel("A"), (left, top))
+        small = (_SIDE, _SIDE)
+        yield Photo(
+            picture=picture.resize(small, Image.Resampling.LANCZOS),
+            mask=mask.resize(small, Image.Resampling.LANCZOS),
+        )
