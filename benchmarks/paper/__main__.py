@@ -45,7 +45,8 @@ def main() -> None:
     base = BaseModel.load(BASE_FOLDER)
     evaluator = Evaluator(BASE_FOLDER.parent / "evaluator")
     if arguments.tune:
-        _compare(candidates(base), TUNED, evaluator, RESULTS / "tune", arguments.only)
+        tried = _compare(candidates(base), TUNED, evaluator, RESULTS / "tune", arguments.only)
+        report.plot_steps(tried, _DOCS / "steps.png")
     elif arguments.short:
         _short(base, evaluator, RESULTS / "short")
     else:
@@ -54,7 +55,7 @@ def main() -> None:
 
 def _full(base: BaseModel, evaluator: Evaluator, folder: Path, only: Sequence[str] | None) -> None:
     results = _compare(compared(base), REPORTED, evaluator, folder, only)
-    results |= _compare(ablations(base), REPORTED[:6], evaluator, folder, only)
+    results |= _compare(ablations(base, folder), REPORTED[:5], evaluator, folder, only)
     if only:
         return
     gallery = Gallery(base, evaluator, folder)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
 
 from benchmarks.paper.baselines import (
     Baseline,
@@ -12,47 +14,51 @@ from benchmarks.paper.baselines import (
     textual_inversion,
 )
 from benchmarks.paper.method import Method
-from benchmarks.paper.perfusion import USUAL_STRENGTH, Perfusion, Superclass
+from benchmarks.paper.perfusion import STRENGTHS, USUAL_STRENGTH, Perfusion, Superclass
 from perfusion_core import BaseModel
 
 _ONE = (1.0,)
-_LAST = {160: (0.75, USUAL_STRENGTH)}
+_USUAL = {160: (USUAL_STRENGTH,)}
 
 
 def compared(base: BaseModel) -> Iterator[Method]:
-    """Perfusion, the baselines, and the ablations that every subject is needed for."""
+    """Perfusion, the baselines, and the ablations that the paper's claims rest on."""
     yield Superclass(base)
     yield Perfusion(base)
-    yield textual_inversion(
-        base, Options(schedule={60: _ONE, 120: _ONE, 240: _ONE}, embedding_rate=0.02)
-    )
-    yield lora(base, Options(schedule={40: _ONE, 80: _ONE, 160: (0.6, 0.8, 1.0)}, rate=1e-3))
-    yield dreambooth(base, Options(schedule={20: _ONE, 40: _ONE, 80: _ONE}, rate=3e-5, prior=1.0))
-    yield custom_diffusion(
-        base,
-        Options(
-            schedule={40: _ONE, 80: _ONE, 160: _ONE}, rate=5e-4, embedding_rate=0.005, prior=1.0
-        ),
-    )
-    yield Perfusion(base, "perfusion, keys trained", _LAST, 2, change="keys trained")
-    yield Perfusion(base, "perfusion, one photo", _LAST, 2, photo_count=1)
+    yield textual_inversion(base, Options(schedule={120: _ONE}, embedding_rate=0.02))
+    yield lora(base, Options(schedule={160: (0.6, 1.0)}, rate=1e-3))
+    yield dreambooth(base, Options(schedule={40: _ONE}, rate=3e-5, prior=1.0))
+    options = Options(schedule={80: _ONE}, rate=2e-3, embedding_rate=0.005, prior=1.0)
+    yield custom_diffusion(base, options)
+    trade = {160: (0.75, USUAL_STRENGTH)}
+    yield Perfusion(base, "perfusion, keys trained", trade, 2, change="keys trained")
+    yield Perfusion(base, "perfusion, one photo", _USUAL, 2, photo_count=1)
 
 
-def ablations(base: BaseModel) -> Iterator[Method]:
-    """One change each, on half of the subjects."""
-    yield Perfusion(base, "perfusion, global locking", _LAST, 2, locking="global")
-    yield Perfusion(base, "perfusion, no gate", {160: (USUAL_STRENGTH,)}, 2, change="no gate")
-    yield Perfusion(base, "perfusion, no masks", _LAST, 2, masked=False)
+def ablations(base: BaseModel, folder: Path) -> Iterator[Method]:
+    """One change each; `folder` holds the concepts that `compared` has taught."""
+    taught = folder / "perfusion"
+    sweep = {160: STRENGTHS}
+    yield Perfusion(base, "perfusion, global locking", sweep, 2, locking="global", kept=taught)
+    yield Perfusion(base, "perfusion, no gate", _USUAL, 2, change="no gate")
+    yield Perfusion(base, "perfusion, no masks", _USUAL, 2, masked=False)
     fixed = {"ema_decay": 1 - 1e-9}
-    yield Perfusion(base, "perfusion, i* fixed", _LAST, 2, options=fixed)
+    yield Perfusion(base, "perfusion, i* fixed", _USUAL, 2, options=fixed)
 
 
 def candidates(base: BaseModel) -> Iterator[Method]:
     """What options were chosen among, on the tuning subjects: rates, and numbers of steps."""
-    for embedding_rate in (0.006, 0.02):
+    steps = {
+        20: (USUAL_STRENGTH,),
+        40: (USUAL_STRENGTH,),
+        80: (USUAL_STRENGTH,),
+        160: (USUAL_STRENGTH,),
+        320: (USUAL_STRENGTH,),
+    }
+    for rate, embedding_rate in product((0.025, 0.05), (0.006, 0.02)):
         yield Perfusion(
-            base, f"perfusion, {embedding_rate:g}", {80: (0.6, 0.9), 160: (0.6, 0.9)}, 1,
-            options={"embedding_learning_rate": embedding_rate},
+            base, f"perfusion, {rate:g} and {embedding_rate:g}", steps, 1,
+            options={"learning_rate": rate, "embedding_learning_rate": embedding_rate},
         )  # fmt: skip
     steps = {60: _ONE, 120: _ONE, 240: _ONE}
     for rate in (0.005, 0.02):

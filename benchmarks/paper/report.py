@@ -54,7 +54,6 @@ def write(
     ):
         print(f"\n## {title}\n\n{table}", flush=True)
     plot_plane(results, to / "plane.png")
-    plot_steps(results, to / "steps.png")
     if any(name.startswith("perfusion, ") for name in results):
         plot_ablations(results, to / "ablations.png")
     write_sheets(results, composed, folder, to)
@@ -148,23 +147,20 @@ def plot_ablations(results: Results, file: Path) -> None:
 
 
 def plot_steps(results: Results, file: Path) -> None:
-    """Both similarities over training steps, each method at its usual dial."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharex=True)
-    for name in (SWEEP, *_BASELINES):
-        if name not in results:
-            continue
-        dial = results[name][0]["rows"][0]["dial"]
-        rows = [k for k, row in enumerate(results[name][0]["rows"]) if row["dial"] == dial]
-        steps = [results[name][0]["rows"][k]["steps"] for k in rows]
+    """Both similarities over training steps, of every candidate on the tuning subjects."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharex=True)
+    for number, (name, found) in enumerate(results.items()):
+        method, _, rates = name.partition(", ")
+        steps = [row["steps"] for row in found[0]["rows"]]
         for axis, measure in zip(axes, ("image", "text"), strict=True):
-            means = [interval([one["rows"][k][measure] for one in results[name]]) for k in rows]
-            axis.errorbar(
-                steps, [mean for mean, _ in means], [half for _, half in means],
-                marker="o", ms=4, capsize=2, label=name, color=_COLOURS[name],
+            means = [np.mean([one["rows"][k][measure] for one in found]) for k in range(len(steps))]
+            axis.plot(
+                steps, means, marker="osD^"[number % 4], ms=4, lw=1.2, color=_COLOURS[method],
+                label=f"{method}, rate {rates}",
             )  # fmt: skip
     for axis, measure in zip(axes, ("image", "text"), strict=True):
-        axis.set(xlabel="training steps", ylabel=f"{measure} similarity")
-    axes[0].legend(fontsize=8)
+        axis.set(xscale="log", xlabel="training steps", ylabel=f"{measure} similarity")
+    axes[1].legend(fontsize=6, loc="lower left")
     _save(figure, file)
 
 
