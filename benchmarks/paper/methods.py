@@ -26,8 +26,8 @@ def compared(base: BaseModel) -> Iterator[Method]:
     yield Superclass(base)
     yield Perfusion(base)
     yield textual_inversion(base, Options(schedule={120: _ONE}, embedding_rate=0.02))
-    yield lora(base, Options(schedule={160: (0.6, 1.0)}, rate=1e-3))
-    yield dreambooth(base, Options(schedule={40: _ONE}, rate=3e-5, prior=1.0))
+    yield lora(base, Options(schedule={40: _ONE, 80: (0.6, 1.0)}, rate=3e-3))
+    yield dreambooth(base, Options(schedule={80: _ONE}, rate=1e-4, prior=1.0))
     options = Options(schedule={80: _ONE}, rate=2e-3, embedding_rate=0.005, prior=1.0)
     yield custom_diffusion(base, options)
     trade = {160: (0.75, USUAL_STRENGTH)}
@@ -48,16 +48,11 @@ def ablations(base: BaseModel, folder: Path) -> Iterator[Method]:
 
 def candidates(base: BaseModel) -> Iterator[Method]:
     """What options were chosen among, on the tuning subjects: rates, and numbers of steps."""
-    steps = {
-        20: (USUAL_STRENGTH,),
-        40: (USUAL_STRENGTH,),
-        80: (USUAL_STRENGTH,),
-        160: (USUAL_STRENGTH,),
-        320: (USUAL_STRENGTH,),
-    }
-    for rate, embedding_rate in product((0.025, 0.05), (0.006, 0.02)):
+    usual = (USUAL_STRENGTH,)
+    for rate, embedding_rate in product((0.05, 0.1), (0.006, 0.02)):
         yield Perfusion(
-            base, f"perfusion, {rate:g} and {embedding_rate:g}", steps, 1,
+            base, f"perfusion, {rate:g} and {embedding_rate:g}",
+            {40: usual, 80: usual, 160: usual}, 1,
             options={"learning_rate": rate, "embedding_learning_rate": embedding_rate},
         )  # fmt: skip
     steps = {60: _ONE, 120: _ONE, 240: _ONE}
@@ -70,7 +65,7 @@ def candidates(base: BaseModel) -> Iterator[Method]:
         options = Options(schedule=steps, rate=rate, embedding_rate=0.005, prior=1.0)
         yield _named(custom_diffusion(base, options), rate)
     steps = {20: _ONE, 40: _ONE, 80: _ONE}
-    for rate in (3e-5, 1e-4):
+    for rate in (1e-4, 3e-4):
         yield _named(dreambooth(base, Options(schedule=steps, rate=rate, prior=1.0)), rate)
 
 

@@ -25,7 +25,7 @@ from perfusion_core.rank_one import Edit, Metric, decompose
 from perfusion_core.strength import beta_from_strength
 from perfusion_core.training import Training
 
-STRENGTHS = (0.6, 0.75, 0.88, 0.95, 0.99)
+STRENGTHS = (0.6, 0.75, 0.88, 0.97)
 USUAL_STRENGTH = 0.88
 _BATCH = 20  # images that share a step
 
