@@ -1,8 +1,9 @@
 """How long a caller waits until `POST /generate` is accepted, at a constant rate.
 
-    python -m benchmarks.load [--per-second 100] [--seconds 20] [--rounds 3]
+    python -m benchmarks.load [--per-second 100] [--seconds 20] [--rounds 3] [--processes 2]
 
-Starts PostgreSQL (with fsync) and Redis, `perfusion serve` with a key and a concept, and beside it
+Starts PostgreSQL (with fsync) and Redis, `perfusion serve` with a key and a concept (as many
+processes of it as --processes says, which get the requests by turns), and beside it
 an application that makes one INSERT and nothing else (`benchmarks.load_floor`). Both get the same
 requests by turns; the ratio of the two says what accepting a job costs over the least possible.
 """
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--per-second", type=float, default=100)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=2, help="of the API")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, servers.postgres() as postgres:
         make_durable(postgres)
@@ -70,28 +72,30 @@ def _compare(deployment: Deployment, arguments: argparse.Namespace) -> None:
     staging.ready(service, "teddy", owner_id=auth.LOCAL_OWNER)
     key, _ = auth.create_key(service, label="load", owner_id=auth.LOCAL_OWNER)
     service.close()
-    api = deployment.api(link_secret=secrets.token_hex(32))
+    secret = secrets.token_hex(32)
+    apis = [deployment.api(link_secret=secret) for _ in range(arguments.processes)]
     (port,) = free_ports(1)
-    floor = Api(deployment.process("floor", ["-m", "benchmarks.load_floor", str(port)]), port)
-    for each in (api, floor):
-        each.start()
-        _send(each.port, key, per_second=25, seconds=_WARM_UP_REQUESTS / 25)
+    floor = [Api(deployment.process("floor", ["-m", "benchmarks.load_floor", str(port)]), port)]
+    for side in (apis, floor):
+        for each in side:
+            each.start()
+            _send([each], key, per_second=25, seconds=_WARM_UP_REQUESTS / 25)
     print(f"{arguments.per_second:g} requests a second for {arguments.seconds:g} s")
     for _ in range(arguments.rounds):
         measured, cores = [], []
-        for each in (floor, api):
-            before = _cpu_seconds(each)
+        for side in (floor, apis):
+            before = _cpu_seconds(side)
             measured.append(
-                _send(each.port, key, per_second=arguments.per_second, seconds=arguments.seconds)
+                _send(side, key, per_second=arguments.per_second, seconds=arguments.seconds)
             )
-            cores.append(_cpu_seconds(each) - before)
+            cores.append(_cpu_seconds(side) - before)
         _report(*measured, cpu_seconds=cores)
 
 
-def _send(port: int, key: str, *, per_second: float, seconds: float) -> Measured:
+def _send(apis: Sequence[Api], key: str, *, per_second: float, seconds: float) -> Measured:
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     return load_client.run(
-        port,
+        [api.port for api in apis],
         path="/generate",
         body=_BODY,
         headers=headers,
@@ -100,9 +104,9 @@ def _send(port: int, key: str, *, per_second: float, seconds: float) -> Measured
     )
 
 
-def _cpu_seconds(api: Api) -> float:
-    times = psutil.Process(api.process.pid).cpu_times()
-    return times.user + times.system
+def _cpu_seconds(apis: Sequence[Api]) -> float:
+    times = [psutil.Process(api.process.pid).cpu_times() for api in apis]
+    return sum(each.user + each.system for each in times)
 
 
 def _report(floor: Measured, api: Measured, *, cpu_seconds: Sequence[float]) -> None:

@@ -8,8 +8,9 @@ goes on would not see the waiting. Plain HTTP/1.1 over asyncio, because both sid
 import asyncio
 import gc
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 
 _MAX_CONNECTIONS = 256
 
@@ -28,7 +29,7 @@ class Measured:
 
 
 def run(
-    port: int,
+    ports: Sequence[int],
     *,
     path: str,
     body: bytes,
@@ -36,11 +37,11 @@ def run(
     per_second: float,
     seconds: float,
 ) -> Measured:
-    """POST `body` to `path` on this machine, `per_second` times a second."""
+    """POST `body` to `path` on this machine, `per_second` times a second, to each port by turns."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    lines = f"Host: 127.0.0.1:{port}\r\nContent-Length: {len(body)}\r\n{lines}"
+    lines = f"Host: 127.0.0.1\r\nContent-Length: {len(body)}\r\n{lines}"
     head = f"POST {path} HTTP/1.1\r\n{lines}\r\n"
-    load = _Load(port, head.encode() + body)
+    load = _Load(ports, head.encode() + body)
     gc.disable()
     try:
         return asyncio.run(load.run(per_second=per_second, seconds=seconds))
@@ -49,28 +50,31 @@ def run(
 
 
 class _Load:
-    def __init__(self, port: int, request: bytes) -> None:
-        self._port = port
+    def __init__(self, ports: Sequence[int], request: bytes) -> None:
+        self._idle: dict[int, list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]] = {
+            port: [] for port in ports
+        }
         self._request = request
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._open = 0
         self._measured = Measured()
 
     async def run(self, *, per_second: float, seconds: float) -> Measured:
         begun = time.perf_counter()
         tasks = []
+        ports = cycle(self._idle)
         for k in range(int(per_second * seconds)):
             due = begun + k / per_second
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            tasks.append(asyncio.create_task(self._one(due)))
+            tasks.append(asyncio.create_task(self._one(due, next(ports))))
         await asyncio.gather(*tasks)
-        for _, writer in self._idle:
-            writer.close()
+        for idle in self._idle.values():
+            for _, writer in idle:
+                writer.close()
         return self._measured
 
-    async def _one(self, due: float) -> None:
+    async def _one(self, due: float, port: int) -> None:
         while True:
-            reader, writer = await self._connection()
+            reader, writer = await self._connection(port)
             writer.write(self._request)
             try:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -89,12 +93,12 @@ class _Load:
         self._measured.statuses[status] = self._measured.statuses.get(status, 0) + 1
         if status < 300:
             self._measured.seconds.append(time.perf_counter() - due)
-        self._idle.append((reader, writer))
+        self._idle[port].append((reader, writer))
 
-    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if self._idle:
-            return self._idle.pop()
+    async def _connection(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._idle[port]:
+            return self._idle[port].pop()
         self._open += 1
         if self._open > _MAX_CONNECTIONS:
             raise SystemExit(f"{_MAX_CONNECTIONS} requests wait for an answer: it is overloaded.")
-        return await asyncio.open_connection("127.0.0.1", self._port)
+        return await asyncio.open_connection("127.0.0.1", port)

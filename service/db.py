@@ -9,17 +9,26 @@ server ends statements, waits for locks and forgotten transactions; the kernel e
 a host that has vanished; and this process ends those to a server that is there but silent.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Dialect, Engine, create_engine, event, func, make_url, select
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    DBAPIError,
+    DisconnectionError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from service.errors import Unavailable
 from service.settings import SettingsError
@@ -37,6 +46,9 @@ _IDLE_IN_TRANSACTION_SECONDS = 8
 # Longer than the server's own limits, so that this one speaks only where the server does not; the
 # same as the process's own limit in db_postgres.py.
 _SILENCE_SECONDS = 10
+# Whoever used a connection so recently has just seen it alive; another look would be a round trip
+# for each transaction. No server restarts so fast.
+_TRUSTED_SECONDS = 0.1
 # Firewalls and proxies forget connections that are old.
 _RECYCLE_SECONDS = 1800
 _POSTGRES_OPTIONS: dict[str, Any] = {
@@ -140,8 +152,6 @@ def make_engine(database_url: str, *, pool_size: int = 10, patient: bool = False
     if url.get_backend_name() != "sqlite":
         engine = create_engine(
             url,
-            # One round trip for each transaction, and no request meets a connection that died.
-            pool_pre_ping=True,
             pool_size=pool_size,
             # No more under load: the server's connections are a fixed sum, process by process.
             max_overflow=0,
@@ -152,6 +162,8 @@ def make_engine(database_url: str, *, pool_size: int = 10, patient: bool = False
             connect_args=_POSTGRES_OPTIONS,
         )
         event.listen(engine, "do_connect", _connect_postgres)
+        event.listen(engine, "checkin", _note_use)
+        event.listen(engine, "checkout", partial(_ping_rested, engine.dialect))
         return engine
     if url.database:
         _make_folder(Path(url.database).parent)
@@ -180,6 +192,23 @@ def _connect_postgres(
     from service.db_postgres import BoundedConnection
 
     return BoundedConnection.connect(*arguments, **options)
+
+
+def _note_use(_connection: Any, record: ConnectionPoolEntry) -> None:
+    record.info["used_at_s"] = time.monotonic()
+
+
+def _ping_rested(
+    dialect: Dialect, connection: Any, record: ConnectionPoolEntry, _: PoolProxiedConnection
+) -> None:
+    """See whether a connection that has rested is alive; the pool replaces one that is not."""
+    used_at_s = record.info.get("used_at_s")
+    if used_at_s is None or time.monotonic() - used_at_s < _TRUSTED_SECONDS:
+        return  # new, or just used
+    try:
+        dialect.do_ping(connection)
+    except dialect.loaded_dbapi.Error as error:
+        raise DisconnectionError from error
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -172,6 +172,20 @@ def test_a_restart_costs_nobody_more_than_one_try(service: Service, postgres: Po
     service.database.check()  # the pool looks at a connection before it gives it away
 
 
+def test_a_connection_is_tried_before_use_only_where_it_has_rested(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialect, pings = service.database.engine.dialect, []
+    ping = dialect.do_ping
+    monkeypatch.setattr(dialect, "do_ping", lambda connection: pings.append(ping(connection)))
+    service.database.check()
+    service.database.check()
+    assert not pings
+    time.sleep(db._TRUSTED_SECONDS)
+    service.database.check()
+    assert len(pings) == 1
+
+
 def test_a_process_opens_no_more_connections_than_it_may(
     service: Service, postgres: Postgres
 ) -> None:
