@@ -78,7 +78,7 @@ def _short(base: BaseModel, evaluator: Evaluator, folder: Path) -> None:
     results = _compare(methods, subjects, evaluator, folder, prompt_count=4, seed_count=1)
     gallery = Gallery(base, evaluator, folder)
     title = "two concepts"
-    composed = {title: compose(gallery, title, [subjects], subjects, seed_count=2)}
+    composed = {title: compose(gallery, title, [subjects], REPORTED[:3], seed_count=2)}
     found = attention(base, subjects, folder, seed_count=1)
     report.write(results, found, composed, folder, folder / "report")
 

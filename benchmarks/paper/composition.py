@@ -80,7 +80,7 @@ def compose(
     change: Change = "",
     seed_count: int = len(SEEDS),
 ) -> list[dict[str, Any]]:
-    """Each set of subjects in images together; `others` are the subjects to be told from.
+    """Each set of subjects in images together; `others` has one at least that is in no image.
 
     What is found is kept under `title` in the gallery's folder.
     """
