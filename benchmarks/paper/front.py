@@ -1,72 +1,52 @@
-"""Is a method on the front of another's sweep? Differences at equal text similarity (Figure 5)."""
+"""Is a point of another method beside, below or above our sweep (Figure 5)?
 
-from collections.abc import Sequence
+Compared are the same subjects, so what counts is the difference within each of them.
+"""
+
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.paper.measures import interval
+
 Points = npt.NDArray[np.float64]
 """(subjects, dials, 2): text and image similarity."""
 
-_RESAMPLES = 2000
+Difference = tuple[float, float]
+"""Mean over subjects, and half the width of its 95 % interval."""
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Our image similarity less another's at its own text similarity; NaN where we never have it.
+class Comparison:
+    """Ours at one of its dials less another method's point."""
 
-    The interval is the bootstrap's, 95 %, over subjects.
-    """
-
-    mean: float
-    low: float
-    high: float
+    dial: int  # which of ours
+    text: Difference
+    image: Difference
 
     @property
     def verdict(self) -> str:
-        """In a word: who is above."""
-        if np.isnan(self.mean):
-            return "text out of reach"
-        if self.low > 0:
-            return "above"
-        return "below" if self.high < 0 else "tie"
+        """`above` or `below`: surely better in one and not surely worse in the other."""
+        signs = {_sign(self.text), _sign(self.image)}
+        if signs == {1, -1}:
+            return "trade"
+        return {1: "above", -1: "below", 0: "tie"}[sum(signs)]
 
 
-def image_at_text(sweep: npt.NDArray[np.float64], text: float) -> float:
-    """The best image similarity of a sweep (dials, 2) where it has at least this text similarity.
+def nearest(ours: Points, other: Points) -> Comparison:
+    """Compare a sweep with one point of another method, (subjects, 1, 2).
 
-    Between neighbouring dials the sweep is a straight line. NaN where it has less text everywhere.
+    Ours is the dial of the highest image similarity among those with no less text similarity on
+    average; where there is none, the dial of the highest text similarity.
     """
-    reached = [image for own, image in sweep if own >= text]
-    for (text_a, image_a), (text_b, image_b) in pairwise(sweep):
-        if (text_a - text) * (text_b - text) < 0:
-            share = (text - text_a) / (text_b - text_a)
-            reached.append(image_a + share * (image_b - image_a))
-    return float(max(reached, default=np.nan))
+    texts, images = ours.mean(0).T  # (dials,) each
+    reached = texts >= other[..., 0].mean()
+    dial = int(np.argmax(np.where(reached, images, -np.inf) if reached.any() else texts))
+    text, image = (interval((ours[:, dial, k] - other[:, 0, k]).tolist()) for k in range(2))
+    return Comparison(dial, text, image)
 
 
-def difference(ours: Points, other: Points, *, seed: int = 0) -> Difference:
-    """Compare a sweep with one point of another method, (subjects, 1, 2), on the same subjects."""
-    chance = np.random.default_rng(seed)
-    count = len(ours)
-    drawn = []
-    for chosen in [np.arange(count), *chance.integers(count, size=(_RESAMPLES, count))]:
-        (text, image), sweep = other[chosen].mean(0)[0], ours[chosen].mean(0)
-        drawn.append(image_at_text(sweep, text) - image)
-    known = np.array(drawn[1:])
-    known = known[~np.isnan(known)]
-    if np.isnan(drawn[0]) or len(known) < 0.9 * _RESAMPLES:
-        return Difference(np.nan, np.nan, np.nan)
-    low, high = np.percentile(known, (2.5, 97.5))
-    return Difference(drawn[0], float(low), float(high))
-
-
-def points(results: Sequence[dict[str, object]], rows: Sequence[int], measure: str) -> Points:
-    """Text and image (or colour) similarity of some rows of every subject's result."""
-    found = [
-        [(row["text"], row[measure]) for row in (result["rows"][k] for k in rows)]  # type: ignore[index]
-        for result in results
-    ]
-    return np.array(found, dtype=np.float64)
+def _sign(difference: Difference) -> int:
+    mean, half = difference
+    return 0 if abs(mean) <= half else 1 if mean > 0 else -1

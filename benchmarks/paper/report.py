@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.paper.front import difference, points
+from benchmarks.paper.front import Difference, Points, nearest
 from benchmarks.paper.measures import interval
 from benchmarks.paper.sheets import write_sheets
 from benchmarks.paper.sizes import of_sd15
@@ -47,7 +47,7 @@ def write(
     to.mkdir(parents=True, exist_ok=True)
     for title, table in (
         ("Similarities", similarity_table(results)),
-        ("Our sweep at equal text similarity", front_table(results)),
+        ("Our sweep and the others", front_table(results)),
         ("Costs", cost_table(results)),
         ("Attention", attention_table(attention)),
         ("Compositions", composition_table(composed)),
@@ -93,26 +93,29 @@ def cost_table(results: Results) -> str:
 
 
 def front_table(results: Results) -> str:
-    """Our sweep against every other point, at equal text similarity."""
+    """Our sweep against every other point: where it comes nearest, and who is above."""
     lines = [
-        "| against | steps | dial | image, ours less theirs | | colours, ours less theirs | |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| against | steps | dial | our dial | text, ours less theirs | image | | colours | |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
+    by_name = {one["subject"]: one for one in results[SWEEP]}
     for name in results:
         if name in (SWEEP, "superclass"):
             continue
         other = results[name]
-        by_name = {one["subject"]: one for one in results[SWEEP]}
         ours = [by_name[one["subject"]] for one in other]
+        rows = _sweep_rows(ours)
         for k, row in enumerate(other[0]["rows"]):
-            cells = []
-            for measure in ("image", "colours"):
-                found = difference(
-                    points(ours, _sweep_rows(ours), measure), points(other, [k], measure)
-                )
-                told = f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
-                cells += ["" if np.isnan(found.mean) else told, found.verdict]
-            lines.append(f"| {name} | {row['steps']} | {row['dial']:g} | {' | '.join(cells)} |")
+            image, colours = (
+                nearest(_points(ours, rows, measure), _points(other, [k], measure))
+                for measure in ("image", "colours")
+            )
+            dial = ours[0]["rows"][rows[image.dial]]["dial"]
+            cells = [_difference(image.text), _difference(image.image), image.verdict]
+            cells += [_difference(colours.image), colours.verdict]
+            lines.append(
+                f"| {name} | {row['steps']} | {row['dial']:g} | {dial:g} | {' | '.join(cells)} |"
+            )
     return "\n".join(lines)
 
 
@@ -193,6 +196,12 @@ def composition_table(found: Mapping[str, Sequence[dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
+def _points(found: Sequence[dict[str, Any]], rows: Sequence[int], measure: str) -> Points:
+    """Text and image (or colour) similarity of some rows of every subject's result."""
+    chosen = [[one["rows"][k] for k in rows] for one in found]
+    return np.array([[(row["text"], row[measure]) for row in each] for each in chosen])
+
+
 def _sweep_rows(found: Sequence[dict[str, Any]]) -> list[int]:
     last = found[0]["rows"][-1]["steps"]
     return [k for k, row in enumerate(found[0]["rows"]) if row["steps"] == last]
@@ -221,6 +230,11 @@ def _draw_method(
 def _with_interval(values: Sequence[float]) -> str:
     mean, half = interval(values)
     return f"{mean:.3f} ± {half:.3f}"
+
+
+def _difference(found: Difference) -> str:
+    mean, half = found
+    return f"{mean:+.3f} ± {half:.3f}"
 
 
 def _save(figure: Figure, file: Path) -> None:

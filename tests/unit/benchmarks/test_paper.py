@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks.paper.baselines import Options, custom_diffusion, lora, textual_inversion
 from benchmarks.paper.compare import compare
-from benchmarks.paper.front import difference, image_at_text
+from benchmarks.paper.front import nearest
 from benchmarks.paper.measures import interval
 from benchmarks.paper.method import BASE_FOLDER
 from benchmarks.paper.perfusion import Perfusion, changed
@@ -19,8 +19,6 @@ from benchmarks.paper.subjects import REPORTED, TUNED, Photo, Subject, photograp
 from perfusion_core import BaseModel, conditioning, rank_one
 from perfusion_core.conditioning import ConceptUse, condition
 from perfusion_core.similarity import Evaluator
-
-SWEEP = np.array([(0.4, 0.5), (0.6, 0.7), (0.5, 0.9)])  # (dials, 2): text and image similarity
 
 
 @pytest.fixture(scope="module")
@@ -101,21 +99,23 @@ def test_keys_are_trained_in_the_ablation_alone_and_are_drawn_with(base: BaseMod
     assert not torch.allclose(own[:, keys], locked[:, keys])
 
 
-def test_a_sweep_reaches_the_best_image_similarity_that_keeps_the_text() -> None:
-    assert image_at_text(SWEEP, 0.3) == 0.9
-    assert image_at_text(SWEEP, 0.55) == pytest.approx(0.8)
-    assert image_at_text(SWEEP, 0.6) == 0.7
-    assert np.isnan(image_at_text(SWEEP, 0.61))
+def _of_all_subjects(*points: tuple[float, float], scatter: float = 0.0) -> np.ndarray:
+    """Twelve subjects that differ, each by as much in every method; `scatter`: and in this one."""
+    own = np.random.default_rng(0).normal(0, 0.2, (12, 1, 1))
+    return np.array(points) + own + np.random.default_rng(1).normal(0, scatter, (12, 1, 2))
 
 
-def test_the_front_says_above_below_and_tie_by_the_interval_over_subjects() -> None:
-    noise = np.random.default_rng(0).normal(0, 0.02, (12, 1, 1))
-    ours = SWEEP + noise
-    assert difference(ours, np.array([[0.5, 0.6]]) + noise).verdict == "above"
-    assert difference(ours, np.array([[0.5, 1.2]]) + noise).verdict == "below"
-    scattered = np.random.default_rng(1).normal(0, 0.1, (12, 1, 2)) * (0, 1)
-    assert difference(ours, np.array([[0.5, 0.9]]) + scattered).verdict == "tie"
-    assert difference(ours, np.array([[0.9, 0.1]]) + noise).verdict == "text out of reach"
+def test_a_sweep_is_compared_where_it_keeps_the_text() -> None:
+    ours = _of_all_subjects((0.4, 0.9), (0.5, 0.8), (0.6, 0.7))
+    assert nearest(ours, _of_all_subjects((0.45, 0.5))).dial == 1
+    assert nearest(ours, _of_all_subjects((0.9, 0.1))).dial == 2
+
+
+def test_who_is_above_is_decided_within_subjects_by_the_interval() -> None:
+    ours = _of_all_subjects((0.4, 0.9), (0.6, 0.7))
+    for other, verdict in (((0.5, 0.6), "above"), ((0.6, 0.8), "below"), ((0.7, 0.1), "trade")):
+        assert nearest(ours, _of_all_subjects(other, scatter=0.01)).verdict == verdict
+    assert nearest(ours, _of_all_subjects((0.59, 0.69), scatter=0.2)).verdict == "tie"
 
 
 def test_the_interval_is_students() -> None:
