@@ -13,7 +13,12 @@ from matplotlib.figure import Figure
 
 from benchmarks.paper.front import Difference, Points, nearest
 from benchmarks.paper.measures import interval
-from benchmarks.paper.sheets import write_sheets
+from benchmarks.paper.sheets import (
+    write_attention,
+    write_composition,
+    write_strengths,
+    write_subjects,
+)
 from benchmarks.paper.sizes import of_sd15
 
 Results = Mapping[str, Sequence[dict[str, Any]]]
@@ -56,7 +61,12 @@ def write(
     plot_plane(results, to / "plane.png")
     if any(name.startswith("perfusion, ") for name in results):
         plot_ablations(results, to / "ablations.png")
-    write_sheets(results, composed, folder, to)
+    write_subjects(results, folder, to / "subjects.png")
+    write_strengths(results, folder, to / "strengths.png")
+    write_attention(attention, folder, to / "attention.png")
+    for title, sets in composed.items():
+        name = title.replace(", ", "-").replace(" ", "-")
+        write_composition(title, sets, folder, to / f"{name}.png")
     told = {"similarity": results, "attention": attention, "compositions": composed}
     (to / "results.json").write_text(json.dumps(told, separators=(",", ":")) + "\n")
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from benchmarks.paper.attention import METHODS
+from benchmarks.paper.attention import METHODS, PROMPTS
 from benchmarks.paper.compare import kept_in
+from benchmarks.paper.perfusion import USUAL_STRENGTH
 from benchmarks.paper.subjects import REPORTED, TUNED, photograph
 
 _SIDE = 64
@@ -25,55 +26,63 @@ _SHORT = {
 _SHOWN_PROMPTS = (0, 3, 8)  # on the beach, in the forest, next to a tree
 
 Rows = dict[str, list[Image.Image]]
+Found = Sequence[dict[str, Any]]
+Results = Mapping[str, Found]
 
 
-def write_sheets(
-    results: Mapping[str, Sequence[dict[str, Any]]],
-    composed: Mapping[str, Sequence[dict[str, Any]]],
-    folder: Path,
-    to: Path,
-) -> None:
-    """Write subjects.png, strengths.png, attention.png, and a sheet for each composition."""
-    ours = results["perfusion"]
-    subjects = [one["subject"] for one in ours]
-    shown = [k for k in _SHOWN_PROMPTS if k < len(ours[0]["prompts"])]
-    last = ours[0]["rows"][-1]["steps"]
-    dials = {k: row["dial"] for k, row in enumerate(ours[0]["rows"]) if row["steps"] == last}
-    methods = [name for name in _SHORT if name in results]
-
-    at_usual = {name: len(results[name][0]["rows"]) for name in methods}  # below the photos' row
-    at_usual["perfusion"] = 1 + list(dials)[len(dials) // 2]
+def write_subjects(results: Results, folder: Path, file: Path) -> None:
+    """Figure 3: each subject by each method at its last setting; ours at the usual strength."""
+    shown, methods = _shown(results), [name for name in _SHORT if name in results]
     rows: Rows = {}
-    for subject in subjects:
-        files = {name: kept_in(folder, name, [subject]) for name in methods}
+    for number, one in enumerate(results["perfusion"]):
+        subject = one["subject"]
         rows[subject] = [_photo(subject)]
-        rows[subject] += [_cut(files[m], at_usual[m], prompt) for prompt in shown for m in methods]
-    names = [_SHORT[name] for name in methods]
-    _write(rows, ["photo", *names * len(shown)], to / "subjects.png")
+        for prompt in shown:
+            for name in methods:
+                measured = results[name][number]["rows"]
+                dials = [row["dial"] for row in measured]
+                usual = dials.index(USUAL_STRENGTH) if name == "perfusion" else len(measured) - 1
+                kept = kept_in(folder, name, [subject])
+                rows[subject].append(_cut(kept, usual + 1, prompt))  # below the photos
+    _write(rows, ["photo", *[_SHORT[name] for name in methods] * len(shown)], file)
 
-    rows = {}
-    for subject in subjects:
-        file = kept_in(folder, "perfusion", [subject])
+
+def write_strengths(results: Results, folder: Path, file: Path) -> None:
+    """Our sweep of one concept file for each subject."""
+    shown, ours = _shown(results), results["perfusion"]
+    dials = [f"{row['dial']:g}" for row in ours[0]["rows"]]
+    rows: Rows = {}
+    for subject in (one["subject"] for one in ours):
+        kept = kept_in(folder, "perfusion", [subject])
         rows[subject] = [_photo(subject)]
-        rows[subject] += [_cut(file, k + 1, prompt) for prompt in shown for k in dials]
-    strengths = [f"{dial:g}" for dial in dials.values()]
-    _write(rows, ["photo", *strengths * len(shown)], to / "strengths.png")
+        rows[subject] += [_cut(kept, k + 1, prompt) for prompt in shown for k in range(len(dials))]
+    _write(rows, ["photo", *dials * len(shown)], file)
 
-    rows = {}
-    for subject in subjects:
-        file = kept_in(folder, "attention", [subject])
+
+def write_attention(found: Found, folder: Path, file: Path) -> None:
+    """Figure 1: images, and beside each where the subject's word acts."""
+    rows: Rows = {}
+    for subject in (one["subject"] for one in found):
+        kept = kept_in(folder, "attention", [subject])
         for k, name in enumerate(METHODS):
-            rows[f"{subject},\n{_SHORT[name]}"] = [_cut(file, k, x) for x in range(8)]
-    _write(rows, [], to / "attention.png")
+            rows[f"{subject},\n{_SHORT[name]}"] = [
+                _cut(kept, k, x) for x in range(2 * len(PROMPTS))
+            ]
+    _write(rows, [], file)
 
-    for title, sets in composed.items():
-        rows = {}
-        for one in sets:
-            file, count = kept_in(folder, title, one["subjects"]), len(one["images"])
-            rows["\n".join(one["subjects"])] = [
-                *map(_photo, one["subjects"]), *(_cut(file, 0, x) for x in range(count)),
-            ]  # fmt: skip
-        _write(rows, [], to / title.replace(", ", "-").replace(" ", "-"))
+
+def write_composition(title: str, sets: Found, folder: Path, file: Path) -> None:
+    """Figure 4: a photo of each subject, and every image of them together."""
+    rows: Rows = {}
+    for one in sets:
+        names, kept = one["subjects"], kept_in(folder, title, one["subjects"])
+        images = [_cut(kept, 0, x) for x in range(len(one["images"]))]
+        rows["\n".join(names)] = [*map(_photo, names), *images]
+    _write(rows, [], file)
+
+
+def _shown(results: Results) -> list[int]:
+    return [k for k in _SHOWN_PROMPTS if k < len(results["perfusion"][0]["prompts"])]
 
 
 def _write(rows: Rows, header: Sequence[str], file: Path) -> None:
@@ -87,7 +96,7 @@ def _write(rows: Rows, header: Sequence[str], file: Path) -> None:
         pen.text((4, _HEADER + _STEP * y + 12), name, fill="black")
         for x, image in enumerate(images):
             page.paste(image.convert("RGB"), (_LABEL + _STEP * x, _HEADER + _STEP * y))
-    page.save(file.with_suffix(".png"))
+    page.save(file)
 
 
 def _photo(name: str) -> Image.Image:
