@@ -89,7 +89,7 @@ def _simulate(
         def accept() -> None:
             accepted.append(
                 load_client.run(
-                    api.port,
+                    [api.port],
                     path="/generate",
                     body=b'{"prompt": "a photo of a cat"}',
                     headers={
