@@ -27,7 +27,7 @@ def compared(base: BaseModel) -> Iterator[Method]:
     yield Perfusion(base)
     yield textual_inversion(base, Options(schedule={120: _ONE}, embedding_rate=0.02))
     yield lora(base, Options(schedule={40: _ONE, 80: (0.6, 1.0)}, rate=3e-3))
-    yield dreambooth(base, Options(schedule={80: _ONE}, rate=1e-4, prior=1.0))
+    yield dreambooth(base, Options(schedule={80: _ONE}, rate=3e-4, prior=1.0))
     options = Options(schedule={80: _ONE}, rate=2e-3, embedding_rate=0.005, prior=1.0)
     yield custom_diffusion(base, options)
     trade = {160: (0.75, USUAL_STRENGTH)}
