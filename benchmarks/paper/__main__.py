@@ -1,7 +1,7 @@
 """The paper's comparison on the shipped base model.
 
     python -m benchmarks.paper            # everything; hours on 2 cores
-    python -m benchmarks.paper --short    # 2 subjects, 4 methods, 4 prompts, 1 seed; 10 minutes
+    python -m benchmarks.paper --short    # 2 subjects, 4 methods, 4 prompts, 1 seed; 6 minutes
     python -m benchmarks.paper --tune     # what options were chosen among, on other subjects
 
 Each method learns each held-out subject and draws the held-out prompts at every setting of its
@@ -46,7 +46,8 @@ def main() -> None:
     evaluator = Evaluator(BASE_FOLDER.parent / "evaluator")
     if arguments.tune:
         tried = _compare(candidates(base), TUNED, evaluator, RESULTS / "tune", arguments.only)
-        report.plot_steps(tried, _DOCS / "steps.png")
+        if not arguments.only:
+            report.plot_steps(tried, _DOCS / "steps.png")
     elif arguments.short:
         _short(base, evaluator, RESULTS / "short")
     else:

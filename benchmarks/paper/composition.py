@@ -1,8 +1,8 @@
 """Figure 4: two and three concepts in one image, each trained apart.
 
-A concept is present by the product's own score (perfusion_core.presence), whose threshold was set
-on the tuning subjects. It is recognised where its best window is nearer to its own pictures than
-the best window of any subject that the image is not meant to show.
+A concept is present by the product's own score (perfusion_core.presence), whose threshold was
+checked on the tuning subjects. It is recognised where its best window is nearer to its own pictures
+than the best window of any subject that the image is not meant to show.
 """
 
 import json
@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.paper.compare import SEEDS, contact_sheet, kept_in, write_whole
-from benchmarks.paper.perfusion import Change, changed, draw_all, use_of
+from benchmarks.paper.perfusion import Change, Perfusion, changed, draw_all, use_of
 from benchmarks.paper.subjects import Subject, photograph
-from perfusion_core import BaseModel, Concept, ConceptUse, train
+from perfusion_core import BaseModel, Concept, ConceptUse
 from perfusion_core.curve import recommended_strength
 from perfusion_core.presence import presences, windows
 from perfusion_core.similarity import Evaluator
@@ -45,10 +45,15 @@ class Gallery:
         if kept.exists():
             return Concept.load(kept)
         trained = self.folder / "perfusion" / kept.name
-        concept = Concept.load(trained) if trained.exists() else self._train(subject)
+        photos = photograph(subject)
+        if trained.exists():
+            concept = Concept.load(trained)
+        else:
+            (learned,) = Perfusion(self.base).learn(subject, photos, seed=0)
+            concept = learned.concept
         judge = Judge(
             self.evaluator, self.base, superclass=subject.superclass,
-            pictures=[photo.picture for photo in photograph(subject)],
+            pictures=[photo.picture for photo in photos],
             take_turn=lambda work: work(), check=lambda: None,
         )  # fmt: skip
         trials = curve_trials(
@@ -59,16 +64,6 @@ class Gallery:
         kept.parent.mkdir(parents=True, exist_ok=True)
         concept.save(kept)
         return concept
-
-    def _train(self, subject: Subject) -> Concept:
-        photos = photograph(subject)
-        training = train(
-            self.base, [photo.picture for photo in photos], name=subject.name,
-            superclass=subject.superclass, masks=[photo.mask for photo in photos],
-        )  # fmt: skip
-        for _ in training:
-            pass
-        return training.concept()
 
 
 def compose(

@@ -1,7 +1,8 @@
 """What the paper's comparison rests on: its ablations, its arithmetic, and that it goes on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from benchmarks.paper.compare import compare
 from benchmarks.paper.front import nearest
 from benchmarks.paper.measures import interval
 from benchmarks.paper.method import BASE_FOLDER
-from benchmarks.paper.perfusion import Perfusion, changed
+from benchmarks.paper.perfusion import Change, Perfusion, changed
 from benchmarks.paper.sizes import of_sd15, stored_bytes
 from benchmarks.paper.subjects import REPORTED, TUNED, Photo, Subject, photograph, prompts_of
 from perfusion_core import BaseModel, conditioning, rank_one
@@ -82,8 +83,9 @@ def test_an_ablation_leaves_no_trace(metric: rank_one.Metric) -> None:
 def test_keys_are_trained_in_the_ablation_alone_and_are_drawn_with(base: BaseModel) -> None:
     subject = TUNED[0]
     trained = {}
-    for change in ("", "keys trained"):
-        method = Perfusion(base, schedule={2: (0.88,)}, change=change)  # type: ignore[arg-type]
+    changes: tuple[Change, ...] = ("", "keys trained")
+    for change in changes:
+        method = Perfusion(base, schedule={2: (0.88,)}, change=change)
         (trained[change],) = method.learn(subject, photograph(subject), seed=0)
     ours, ablated = trained[""], trained["keys trained"]
     assert ablated.stored_bytes == ours.stored_bytes + ours.concept.o_v.nbytes
@@ -128,7 +130,7 @@ class _Counting:
     """A method that learns nothing, and counts how often."""
 
     name = "counting, twice"
-    schedule = {1: (0.5, 1.0)}  # noqa: RUF012
+    schedule: Mapping[int, tuple[float, ...]] = MappingProxyType({1: (0.5, 1.0)})
     seed_count = 2
     stored_bytes = 7
     steps = 1
