@@ -40,6 +40,7 @@ class Options:
     prior: float = 0.0  # weight of the loss on class images
     batch: int = 8
     rank: int = 4
+    projections: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")  # that LoRA adds to
 
 
 @dataclass(frozen=True)
@@ -130,11 +131,11 @@ def custom_diffusion(base: BaseModel, options: Options) -> Baseline:
 
 
 def lora(base: BaseModel, options: Options) -> Baseline:
-    """Low-rank additions to every attention projection (Hu et al. 2021), by peft."""
+    """Low-rank additions to the attention's projections (Hu et al. 2021), by peft."""
 
     def unfreeze(pipeline: Any, options: Options) -> list[Tensor]:
-        projections = ["to_q", "to_k", "to_v", "to_out.0"]
-        config = LoraConfig(r=options.rank, lora_alpha=options.rank, target_modules=projections)
+        rank, projections = options.rank, list(options.projections)
+        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=projections)
         pipeline.unet.add_adapter(config)
         return [one for one in pipeline.unet.parameters() if one.requires_grad]
 

@@ -22,7 +22,7 @@ _USUAL = {160: (USUAL_STRENGTH,)}
 
 
 def compared(base: BaseModel) -> Iterator[Method]:
-    """Perfusion, the baselines, and the ablations that the paper's claims rest on."""
+    """Perfusion and the baselines."""
     yield Superclass(base)
     yield Perfusion(base)
     yield textual_inversion(base, Options(schedule={120: _ONE}, embedding_rate=0.02))
@@ -30,13 +30,13 @@ def compared(base: BaseModel) -> Iterator[Method]:
     yield dreambooth(base, Options(schedule={80: _ONE}, rate=3e-4, prior=1.0))
     options = Options(schedule={80: _ONE}, rate=2e-3, embedding_rate=0.005, prior=1.0)
     yield custom_diffusion(base, options)
-    trade = {160: (0.75, USUAL_STRENGTH)}
-    yield Perfusion(base, "perfusion, keys trained", trade, 2, change="keys trained")
-    yield Perfusion(base, "perfusion, one photo", _USUAL, 2, photo_count=1)
 
 
 def ablations(base: BaseModel, folder: Path) -> Iterator[Method]:
     """One change each; `folder` holds the concepts that `compared` has taught."""
+    trade = {160: (0.75, USUAL_STRENGTH)}
+    yield Perfusion(base, "perfusion, keys trained", trade, 2, change="keys trained")
+    yield Perfusion(base, "perfusion, one photo", _USUAL, 2, photo_count=1)
     taught = folder / "perfusion"
     sweep = {160: STRENGTHS}
     yield Perfusion(base, "perfusion, global locking", sweep, 2, locking="global", kept=taught)
@@ -44,6 +44,11 @@ def ablations(base: BaseModel, folder: Path) -> Iterator[Method]:
     yield Perfusion(base, "perfusion, no masks", _USUAL, 2, masked=False)
     fixed = {"ema_decay": 1 - 1e-9}
     yield Perfusion(base, "perfusion, i* fixed", _USUAL, 2, options=fixed)
+    # Where LoRA's similarity comes from: what Perfusion learns, and what it locks.
+    values = Options(schedule={80: _ONE}, rate=3e-3, projections=("attn2.to_v",))
+    both = replace(values, projections=("attn2.to_k", "attn2.to_v"))
+    yield replace(lora(base, values), name="lora, values alone", seed_count=2)
+    yield replace(lora(base, both), name="lora, keys and values", seed_count=2)
 
 
 def candidates(base: BaseModel) -> Iterator[Method]:
