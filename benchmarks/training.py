@@ -72,7 +72,10 @@ def _say_where_time_goes(base: BaseModel, ours: Training, step_seconds: float) -
     a, b = torch.randn(2, _LARGE, _LARGE, device=base.device, dtype=base.dtype)
     long = torch.randn(16 * _LARGE**2, device=base.device, dtype=base.dtype)
     rate = statistics.median(2 * _LARGE**3 / seconds(lambda: a @ b) for _ in range(5))
-    width = statistics.median(2 * long.nbytes / seconds(long.clone) for _ in range(5))
+    there = long.clone()  # once, since a new copy would measure page faults, too
+    width = statistics.median(
+        2 * long.nbytes / seconds(lambda: there.copy_(long)) for _ in range(5)
+    )
     operations, traffic = flops(lambda: next(ours)), traffic_bytes(lambda: next(ours))
     print(
         f"of our step: {operations / 1e9:.2f} GFLOP would take {1000 * operations / rate:.0f} ms "
