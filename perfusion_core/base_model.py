@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from perfusion_core.concept import Concept
 from perfusion_core.config import BaseModelDefaults, read_defaults
 from perfusion_core.covariance import CAPTION_COUNT, Covariance, estimate
 from perfusion_core.errors import BaseModelError, ConceptFileError
+from perfusion_core.rank_one import Metric
 from perfusion_core.text import TextEncoders
 
 COVARIANCE_FILE = "covariance.safetensors"
@@ -132,6 +134,10 @@ class BaseModel:
                 f"The covariance is of {len(covariance.C)} dimensions, but this base model's "
                 f"encodings have {self.encoding_width}: it belongs to another model."
             )
+        if self.device.type == "cuda":
+            # Elsewhere each step would wait for copies; but MPS has no float64.
+            factor = covariance.metric.factor.to(self.device)
+            covariance = replace(covariance, metric=Metric(factor))
         self._covariance = covariance
 
     @property
@@ -272,7 +278,8 @@ def _device(name: str) -> torch.device:
 
 
 def _dtype(device: torch.device) -> torch.dtype:
-    # bfloat16 keeps float32's range, so gradients to o*_V need no loss scaling.
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.bfloat16
-    return torch.float32
+    if device.type != "cuda":
+        return torch.float32
+    # Cards before Ampere only emulate bfloat16, slowly; their tensor cores take float16.
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float16

@@ -117,8 +117,9 @@ def keys_and_values(
         e,
         torch.stack([target.i_star for target in targets]),
         metric=base.covariance.metric,
-        beta=torch.tensor([target.beta for target in targets]),
-        tau=torch.tensor([target.tau for target in targets]),
+        # Filled there rather than copied to it: a copy would wait for the device.
+        beta=torch.stack([torch.full((), target.beta, device=e.device) for target in targets]),
+        tau=torch.stack([torch.full((), target.tau, device=e.device) for target in targets]),
     )
     e_super = torch.stack([target.e_super for target in targets])  # (J, d)
     o_v = torch.stack([target.o_v for target in targets])  # (J, Σ d_l)

@@ -83,7 +83,8 @@ def decompose(e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor
     # Implements equation (3): e_perp = e − Iᵀ G⁻¹ I C⁻¹ e; for one concept it is equation (2)'s
     # e − sim(e) i*. Subtracting each projection on its own would be wrong as soon as two i* are
     # not C⁻¹-orthogonal.
-    dual = torch.linalg.solve(G, a).to(e)  # (J, d): rows of G⁻¹ I C⁻¹
+    # `_ex`: solve itself would wait for the device to say whether G is singular, checked above.
+    dual = torch.linalg.solve_ex(G, a).result.to(e)  # (J, d): rows of G⁻¹ I C⁻¹
     return Edit(e_perp=e - (e @ dual.T) @ exact.to(e), gate=gate)
 
 

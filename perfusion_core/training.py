@@ -18,24 +18,18 @@ from PIL import Image
 from torch import Tensor
 
 from perfusion_core import training_state
+from perfusion_core.batches import Batch, Batches
 from perfusion_core.best_state import BestState
 from perfusion_core.concept import Concept
-from perfusion_core.conditioning import (
-    TEMPLATES,
-    Target,
-    encode,
-    keys_and_values,
-    superclass_encoding,
-)
+from perfusion_core.conditioning import Target, encode, keys_and_values, superclass_encoding
 from perfusion_core.config import TrainConfig
 from perfusion_core.denoise import make_scheduler
-from perfusion_core.diffusion import size_conditions, wanted_prediction
 from perfusion_core.errors import PictureError, TrainingDiverged
 from perfusion_core.examples import Examples, encode_pictures
+from perfusion_core.loss import MaskedLoss
 from perfusion_core.masks import MaskSource, Segmenter, choose_masks
-from perfusion_core.prompt import parse
 from perfusion_core.rank_one import decompose
-from perfusion_core.tokens import superclass_ids, tokenise
+from perfusion_core.tokens import superclass_ids
 
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
@@ -104,14 +98,13 @@ class Training(Iterator[Step]):
         self.step = 0
         self._best = BestState(config)
         self._examples = examples
-        self._scheduler = make_scheduler(base, "ddim")
-        self._tokens = [
-            [
-                tokenise(tokenizer, parse(t.format("<x>")), superclasses={"x": superclass})
-                for t in TEMPLATES
-            ]
-            for tokenizer in base.tokenizers
-        ]
+        self._batches = Batches(base, examples, superclass=superclass, config=config)
+        self._ahead: Batch | None = None
+        self.loss = MaskedLoss(
+            base,
+            make_scheduler(base, "ddim"),
+            side=config.resolution or base.default_resolution,
+        )
         self.e_super = superclass_encoding(base, superclass)  # (d,)
         self.i_star = self.e_super.clone()  # (d,)
         with torch.no_grad():
@@ -131,21 +124,24 @@ class Training(Iterator[Step]):
         )
 
     def __next__(self) -> Step:
-        """Do one step. Raises TrainingDiverged; the state before it is then the last good one."""
+        """Do one step. Raises TrainingDiverged; only a state saved before is good then."""
         if self.step >= self.config.max_train_steps or self._best.stopped:
             raise StopIteration
-        loss, gate = self._loss(self._generator(self.step))
+        batch = self._ahead or self._batches.of(self.step)
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        value = float(loss.detach())
-        gradients = [p.grad for p in (self.o_v, *self.embeddings) if p.grad is not None]
-        if not math.isfinite(value) or not all(bool(g.isfinite().all()) for g in gradients):
-            raise TrainingDiverged(self._diverged("its loss or gradient is not a finite number"))
+        loss, gate = self._backward(batch)
         self._optimizer.step()
-        if not float(self.o_v.detach().norm()) <= _EXPLODED * self._start_norm:
+        sizes = [one.detach().norm() for one in (self.o_v, *self.embeddings)]
+        # The device is still at work: what the next step draws costs no time now.
+        self._ahead = self._batches.of(self.step + 1)
+        # The one place where a step waits for the device.
+        loss_now, gate_now, size, *others = torch.stack([loss, gate, *sizes]).tolist()
+        if not all(math.isfinite(number) for number in (loss_now, size, *others)):
+            raise TrainingDiverged(self._diverged("its loss or gradient is not a finite number"))
+        if size > _EXPLODED * self._start_norm:
             raise TrainingDiverged(self._diverged("its Values grew without bound"))
         self.step += 1
-        return Step(self.step, self.config.max_train_steps, loss=value, gate=gate)
+        return Step(self.step, self.config.max_train_steps, loss=loss_now, gate=gate_now)
 
     def watch(self, judge: str | None) -> None:
         """Have the training looked at: `judge` names who scores, None nobody (the default).
@@ -194,7 +190,7 @@ class Training(Iterator[Step]):
                 parameter.data.copy_(tensors[key])
             training_state.set_moments(self._optimizer, self._parameters(), tensors)
             self._best.restore(saved.looks, tensors)
-            self.step = saved.step
+            self.step, self._ahead = saved.step, None
 
     def _concept(self, learned: Mapping[str, Tensor], *, step: int) -> Concept:
         base, config = self.base, asdict(self.config)
@@ -215,38 +211,16 @@ class Training(Iterator[Step]):
             training=config | found,
         )
 
-    def _loss(self, draw: torch.Generator) -> tuple[Tensor, float]:
-        base, config = self.base, self.config
-        B = config.train_batch_size
-        chosen = torch.randint(len(self._examples.latents), (B,), generator=draw)
-        templates = torch.randint(len(TEMPLATES), (B,), generator=draw).tolist()
-        t = torch.randint(int(self._scheduler.config.num_train_timesteps), (B,), generator=draw).to(
-            base.device
-        )
-        latents = self._examples.latents[chosen]  # (B, c, h, w)
-        noise = torch.randn(latents.shape, generator=draw).to(base.device)
-
-        target = self._target()
-        rows = [[per_encoder[k] for k in templates] for per_encoder in self._tokens]
-        encoding = encode(base, rows, {"x": target})  # e: (B, N, d)
-        places = torch.tensor([row.places[0][0] for row in rows[0]], device=base.device)
-        own = encoding.e.detach()[torch.arange(B, device=base.device), places]  # (B, d)
+    def _backward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss and the mean gate of a batch; its gradient is in the parameters."""
+        base = self.base
+        encoding = encode(base, batch.tokens, {"x": self._target()})  # e: (P, N, d)
+        each = torch.arange(len(batch.places), device=base.device)
+        own = encoding.e.detach()[each, batch.places][batch.prompt]  # (B, d)
         # i* ← 0.99 i* + 0.01 mean_batch(e at the concept's token)
-        self.i_star = torch.lerp(own.mean(0), self.i_star, config.ema_decay)
-        target = self._target()
-        packed = keys_and_values(base, encoding.e, [target])  # (B, N, 2 Σ d_l)
-
-        side = config.resolution or base.default_resolution
-        prediction = base.unet(
-            self._scheduler.add_noise(latents, noise, t).to(base.dtype),
-            t,
-            encoder_hidden_states=packed.to(base.dtype),
-            added_cond_kwargs=size_conditions(encoding.pooled, side=side, dtype=base.dtype),
-        ).sample.float()  # (B, c, h, w)
-        wanted = wanted_prediction(self._scheduler, latents, noise, t)
-        M = self._examples.masks[chosen]  # (B, 1, h, w)
-        loss = (M * (wanted - prediction)).square().mean()
-        return loss, self._mean_gate(own)
+        self.i_star = torch.lerp(own.mean(0), self.i_star, self.config.ema_decay)
+        packed = keys_and_values(base, encoding.e, [self._target()])  # (P, N, 2 Σ d_l)
+        return self.loss.backward(batch, packed, encoding.pooled), self._mean_gate(own)
 
     def _target(self) -> Target:
         return Target(
@@ -259,19 +233,15 @@ class Training(Iterator[Step]):
             tau=self.config.tau,
         )
 
-    def _mean_gate(self, own: Tensor) -> float:
+    def _mean_gate(self, own: Tensor) -> Tensor:
         edit = decompose(
             own,
             self.i_star[None],
             metric=self.base.covariance.metric,
-            beta=torch.tensor([self.config.beta]),
-            tau=torch.tensor([self.config.tau]),
+            beta=torch.full((1,), self.config.beta, device=own.device),
+            tau=torch.full((1,), self.config.tau, device=own.device),
         )
-        return float(edit.gate.mean())
-
-    def _generator(self, step: int) -> torch.Generator:
-        key = hashlib.blake2b(f"{self.config.seed} {step}".encode(), digest_size=8).digest()
-        return torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
+        return edit.gate.mean()
 
     def _parameters(self) -> dict[str, Tensor]:
         names = (f"embedding{k}" for k in range(len(self.embeddings)))

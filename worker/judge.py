@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from torch import Tensor
 
 from perfusion_core import denoise
 from perfusion_core.base_model import BaseModel
@@ -41,15 +42,25 @@ class Judge:
         take_turn: TakeTurn,
         check: Callable[[], None],
     ) -> None:
-        """`check` is called between steps; it raises Interrupted where the work is to stop."""
+        """`check` is called between steps; it raises Interrupted where the work is to stop.
+
+        `reference` is the mean of the pictures' unit embeddings.
+        """
         self._evaluator = evaluator
         self._base = base
         self._superclass = superclass
         self._take_turn: TakeTurn = take_turn
         self._check = check
-        # (n, p), unit
-        self._pictures = take_turn(lambda: evaluator.embed_images(pictures))
         self._superclasses: dict[tuple[Trial, ...], Similarity] = {}
+
+        def embed() -> tuple[Tensor, npt.NDArray[np.float32]]:
+            own = evaluator.embed_images(pictures)
+            return own, own.mean(0).cpu().numpy()
+
+        # Unit embeddings (n, p), and their mean (p,): all that is computed with tensors is computed
+        # in a turn. Even a tiny product would give this thread an OpenMP pool of its own, and with
+        # more threads than cores the device's own pool sleeps between operations.
+        self._pictures, self.reference = take_turn(embed)
 
     @property
     def name(self) -> str:
@@ -57,19 +68,14 @@ class Judge:
         return self._evaluator.ref.fingerprint
 
     @property
-    def reference(self) -> npt.NDArray[np.float32]:
-        """The mean of the pictures' unit embeddings (p,)."""
-        mean: npt.NDArray[np.float32] = self._pictures.mean(0).cpu().numpy()
-        return mean
-
-    @property
     def ceiling(self) -> float | None:
         """The pictures' similarity among each other; None where there is one alone."""
         n = len(self._pictures)
         if n < 2:
             return None
-        cosines = self._pictures @ self._pictures.T  # (n, n)
-        return float((cosines.sum() - cosines.trace()) / (n * (n - 1)))
+        # The squared length of a sum is the sum of all cosines, n of which are a picture's own.
+        mean_of_all = float(np.square(self.reference, dtype=np.float64).sum())
+        return (n * mean_of_all - 1) / (n - 1)
 
     def score(self, concept: Concept, trials: Sequence[Trial]) -> float:
         """How good the concept is at the usual strength: its balance, see perfusion_core.curve."""

@@ -89,6 +89,7 @@ class Resident:
                     "base_model.loaded",
                     name=base.name,
                     device=str(base.device),
+                    dtype=str(base.dtype).removeprefix("torch."),
                     seconds=round(time.monotonic() - began, 2),
                 )
                 return

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
@@ -119,3 +121,27 @@ def test_a_cancel_is_noticed_in_the_middle_of_a_trial(judge_of: JudgeOf, concept
     judge = judge_of(drawing(), check=cancelled)
     with pytest.raises(CancelRequested):
         judge.score(concept, TRIALS)
+
+
+class _Computed(TorchDispatchMode):
+    """Counts the tensor operations of the thread that entered it."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_judging_computes_in_its_turns_alone(judge_of: JudgeOf, concept: Concept) -> None:
+    """A thread that computes owns OpenMP threads, and those of the device's thread then sleep."""
+    with _Computed() as here:
+        judge = judge_of(drawing(), drawing(96))
+        judge.score(concept, TRIALS)
+        judge.evaluate(concept, TRIALS)
+    assert here.count == 0
+    with _Computed() as here:
+        judge._pictures.sum()
+    assert here.count == 1
