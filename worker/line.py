@@ -7,6 +7,7 @@ many images stand one behind the other and let everybody else's in between, and 
 rise nobody waits for ever.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from perfusion_core.denoise import Trajectory
@@ -38,18 +39,24 @@ class Line:
 def choose(waiting: Sequence[Place], room_for: Callable[[tuple[int, ...]], int]) -> list[Place]:
     """The first in line, and the next ones of its latent shape that fit beside it.
 
-    `waiting` is in order of age; `room_for` tells how many rows a batch of a shape may have.
+    `waiting` is in order of age; `room_for` tells how many rows a batch of a shape may have. Where
+    an owner waits for one image beside others who wait for several, theirs fill a batch only to
+    twice the lone image's rows. A step takes no more than twice as long then as for it alone.
     """
-    line = sorted(waiting, key=lambda one: one.tag)
-    if not line:
+    if not waiting:
         return []
+    line = sorted(waiting, key=lambda one: one.tag)
     shape = line[0].trajectory.latent_shape
+    line = [one for one in line if one.trajectory.latent_shape == shape]
+    images = Counter(one.ticket.owner for one in waiting)
+    lone = [one for one in line if images[one.ticket.owner] == 1]
     room = room_for(shape)
+    room_for_many = min(room, 2 * lone[0].trajectory.rows) if lone else room
     batch: list[Place] = []
+    rows = 0
     for one in line:
-        if one.trajectory.latent_shape == shape:
-            if batch and one.trajectory.rows > room:
-                break
+        own = one.trajectory.rows
+        if not batch or rows + own <= (room if one in lone else room_for_many):
             batch.append(one)
-            room -= one.trajectory.rows
+            rows += own
     return batch

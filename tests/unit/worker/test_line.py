@@ -64,6 +64,16 @@ def test_whoever_wants_one_image_is_in_the_next_step_however_many_another_waits_
     assert "one" in crowd.step()
 
 
+def test_beside_a_lone_image_the_many_of_another_leave_a_step_at_most_twice_as_large() -> None:
+    crowd = Crowd(room=16)
+    crowd.arrive("many", *[trajectory() for _ in range(20)])
+    assert crowd.step() == ["many"] * 8
+    crowd.arrive("one", trajectory())
+    assert sorted(crowd.step()) == ["many", "one"]
+    crowd.arrive("another", trajectory())
+    assert sorted(crowd.step()) == ["another", "many", "one"]
+
+
 def test_a_long_idle_owner_has_saved_nothing_up() -> None:
     crowd = Crowd(room=2)
     crowd.arrive("busy", *[trajectory(steps=1) for _ in range(40)])
