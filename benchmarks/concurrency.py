@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,23 +67,25 @@ def main() -> None:
     _one_by_one(base, pipeline, concepts[:2], [0.0, 0.0])
     _alone(base, engine, concepts[0])
     rounds = []
+    alone = _alone(base, engine, concepts[0])
     for _ in range(arguments.rounds):
-        alone = statistics.median(_alone(base, engine, concepts[0]) for _ in range(3))
         arrivals = [0.0, *(np.cumsum(gaps) * alone / 4).tolist()]
-        rounds.append(
-            (
-                alone,
-                _one_by_one(base, pipeline, concepts, arrivals),
-                _together(base, engine, concepts, arrivals, owner_of=lambda _: "crowd"),
-                _together(base, engine, concepts, arrivals, owner_of=str),
-            )
-        )
+        lone = [_alone(base, engine, concepts[0])]
+        ways = []
+        for way in (
+            partial(_one_by_one, base, pipeline),
+            partial(_together, base, engine, owner_of=lambda _: "crowd"),
+            partial(_together, base, engine, owner_of=str),
+        ):
+            ways.append(way(concepts, arrivals))
+            lone += [_alone(base, engine, concepts[0]) for _ in range(2)]
+        rounds.append((statistics.median(lone), *ways))
     engine.stop()
     _print(rounds)
 
 
-def _print(rounds: Sequence[tuple[float, Crowd, Crowd, Crowd]]) -> None:
-    def median(figure: Callable[[float, Crowd, Crowd, Crowd], float]) -> float:
+def _print(rounds: Sequence[tuple[Any, ...]]) -> None:
+    def median(figure: Callable[..., float]) -> float:
         return statistics.median(figure(*one) for one in rounds)
 
     print(f"alone: {median(lambda alone, *_: alone):.2f} s for an image; {len(rounds)} rounds")

@@ -99,11 +99,13 @@ def _draw(
         (axes[2], by_concepts, "concepts in the prompt", "seconds for an image"),
     ):
         ax.plot(list(found), list(found.values()), "o-")
-        ax.set(xlabel=x, ylabel=y, xticks=list(found), ylim=(0, None))
+        ax.set(xlabel=x, ylabel=y, xticks=list(found))
         ax.grid(alpha=0.3)
     one = by_requests[1]
     axes[0].plot(list(by_requests), [n * one for n in by_requests], ":", label="one by one")
     axes[0].legend(frameon=False)
+    for ax in axes:
+        ax.set_ylim(0)
     figure.savefig(file, dpi=90)
 
 

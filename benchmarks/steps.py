@@ -1,15 +1,19 @@
 """Time of a training step and of a denoising step, as ratios measured side by side.
 
-    python -m benchmarks.steps [--base-model FOLDER] [--rounds N] [--batch N]
+    python -m benchmarks.steps [--base-model FOLDER] [--rounds N] [--batch N] [--processor-time]
 
 Every round runs each variant once, in turn, so that whatever else the machine does falls on all
 of them alike; the ratio of a round is taken within it, and the median over rounds is printed.
+On a CPU that is busy with other work, --processor-time with OMP_NUM_THREADS=1 counts the time
+that this thread had.
 """
 
 import argparse
 import statistics
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,23 +36,25 @@ def main() -> None:
     parser.add_argument("--base-model", default=str(SHIPPED))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch", type=int, default=1, help="images in one denoising step")
+    parser.add_argument("--processor-time", action="store_true")
     arguments = parser.parse_args()
+    clock = time.thread_time if arguments.processor_time else time.perf_counter
 
     base = BaseModel.load(arguments.base_model)
     concepts = [untrained(base, name) for name in ("teddy", "robot", "dog")]
     print(f"base model {base.name} on {base.device}, {base.dtype}, {arguments.rounds} rounds")
     for dtype in ("float32", "float16"):
         print(f"concept file, {dtype}: {len(concepts[0].to_bytes(dtype)):,} bytes")
-    _print_training_step(base)
-    _compare(_variants(base, concepts, arguments), rounds=arguments.rounds)
+    _print_training_step(base, clock)
+    _compare(_variants(base, concepts, arguments), rounds=arguments.rounds, clock=clock)
 
 
-def _print_training_step(base: BaseModel) -> None:
+def _print_training_step(base: BaseModel, clock: Callable[[], float]) -> None:
     long = replace(base.defaults.train_config(), max_train_steps=10_000)
     training = train(base, [picture()], name="x", superclass="teddy", config=long)
-    times = [seconds(lambda: next(training)) for _ in range(_WARM_UP + _STEPS)][_WARM_UP:]
+    took = [seconds(lambda: next(training), clock=clock) for _ in range(_WARM_UP + _STEPS)]
     batch = training.config.train_batch_size
-    print(f"training step, batch {batch}: {1000 * statistics.median(times):.1f} ms")
+    print(f"training step, batch {batch}: {1000 * statistics.median(took[_WARM_UP:]):.1f} ms")
 
 
 def _variants(
@@ -76,14 +82,16 @@ def _variants(
     }
 
 
-def _compare(variants: Mapping[str, Callable[[int], object]], *, rounds: int) -> None:
+def _compare(
+    variants: Mapping[str, Callable[[int], object]], *, rounds: int, clock: Callable[[], float]
+) -> None:
     times: dict[str, list[float]] = {name: [] for name in variants}
     for run in variants.values():
         run(2)
     for _ in range(rounds):
         for name, run in variants.items():
             # The difference of a long and a short run: text, edit and start cancel out.
-            long, short = seconds(lambda r=run: r(2 + _STEPS)), seconds(lambda r=run: r(2))
+            long, short = (seconds(partial(run, steps), clock=clock) for steps in (2 + _STEPS, 2))
             times[name].append((long - short) / _STEPS)
     for name, own in times.items():
         ratio = statistics.median(a / b for a, b in zip(own, times[_PLAIN], strict=True))
