@@ -54,4 +54,6 @@ servers: # PostgreSQL and Redis, from the system's packages; the S3 server is in
 
 bench: setup ## The figures that the README quotes
 	$(BIN)/python -m benchmarks.steps
+	$(BIN)/python -m benchmarks.concurrency
+	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.service

@@ -1,28 +1,33 @@
 """Time of a training step and of a denoising step, as ratios measured side by side.
 
-    python -m benchmarks.steps [--base-model FOLDER] [--rounds N] [--batch N]
+    python -m benchmarks.steps [--base-model FOLDER] [--rounds N] [--batch N] [--processor-time]
 
 Every round runs each variant once, in turn, so that whatever else the machine does falls on all
 of them alike; the ratio of a round is taken within it, and the median over rounds is printed.
+On a CPU that is busy with other work, --processor-time with OMP_NUM_THREADS=1 counts the time
+that this thread had.
 """
 
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
+from typing import Any
 
-import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
-from PIL import Image
+from torch import Tensor
 
-from perfusion_core import BaseModel, Concept, ConceptUse, GenerateConfig, TrainConfig, train
-from perfusion_core.denoise import ImageRequest, start, step
+from benchmarks.staging import SHIPPED, picture, pipeline_of, request, seconds, untrained
+from perfusion_core import BaseModel, Concept, GenerateConfig, train
+from perfusion_core.conditioning import encode, keys_and_values, target_of, tokens_of
+from perfusion_core.denoise import Batch, ImageRequest, start, step
+from perfusion_core.prompt import parse
 
-SHIPPED = Path(__file__).parents[1] / "models" / "base"
 _WARM_UP, _STEPS = 2, 6
+_GUIDANCE = 5.0
+_PLAIN = "plain diffusers pipeline"
 
 
 def main() -> None:
@@ -30,93 +35,102 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base-model", default=str(SHIPPED))
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--batch", type=int, default=1, help="pictures in one denoising step")
+    parser.add_argument("--batch", type=int, default=1, help="images in one denoising step")
+    parser.add_argument("--processor-time", action="store_true")
     arguments = parser.parse_args()
+    clock = time.thread_time if arguments.processor_time else time.perf_counter
 
     base = BaseModel.load(arguments.base_model)
-    names = ("teddy", "robot", "dog")
-    concepts = {name: _untrained(base, name) for name in names}
+    concepts = [untrained(base, name) for name in ("teddy", "robot", "dog")]
     print(f"base model {base.name} on {base.device}, {base.dtype}, {arguments.rounds} rounds")
-
-    one = concepts["teddy"]
     for dtype in ("float32", "float16"):
-        print(f"concept file, {dtype}: {len(one.to_bytes(dtype)):,} bytes")
+        print(f"concept file, {dtype}: {len(concepts[0].to_bytes(dtype)):,} bytes")
+    _print_training_step(base, clock)
+    _compare(_variants(base, concepts, arguments), rounds=arguments.rounds, clock=clock)
 
+
+def _print_training_step(base: BaseModel, clock: Callable[[], float]) -> None:
     long = replace(base.defaults.train_config(), max_train_steps=10_000)
-    training = train(base, [_picture()], name="x", superclass="teddy", config=long)
+    training = train(base, [picture()], name="x", superclass="teddy", config=long)
+    took = [seconds(lambda: next(training), clock=clock) for _ in range(_WARM_UP + _STEPS)]
     batch = training.config.train_batch_size
-    seconds = [_seconds(lambda: next(training)) for _ in range(_WARM_UP + _STEPS)][_WARM_UP:]
-    print(f"training step, batch {batch}: {1000 * statistics.median(seconds):.1f} ms")
+    print(f"training step, batch {batch}: {1000 * statistics.median(took[_WARM_UP:]):.1f} ms")
 
-    pipeline = StableDiffusionPipeline.from_pretrained(arguments.base_model, dtype=base.dtype)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.to(base.device)
-    variants: dict[str, Callable[[], float]] = {
-        "plain diffusers pipeline": lambda: _pipeline_step(pipeline, arguments.batch),
-        "ours, no concept": lambda: _our_step(base, "a photo", {}, arguments.batch),
-        "ours, 1 concept": lambda: _our_step(base, "<teddy>", {"teddy": one}, arguments.batch),
-        "ours, 3 concepts": lambda: _our_step(
-            base, "<teddy> <robot> <dog>", concepts, arguments.batch
+
+def _variants(
+    base: BaseModel, concepts: list[Concept], arguments: argparse.Namespace
+) -> dict[str, Callable[[int], object]]:
+    """What is compared; each takes a number of steps, text and start included."""
+    images = arguments.batch
+    plain = pipeline_of(arguments.base_model, base)
+    lora = pipeline_of(arguments.base_model, base, adapters=["lora"])
+
+    def ours(used: list[Concept]) -> Callable[[int], object]:
+        return lambda steps: _sample(base, request(used, _config(steps, images)))
+
+    return {
+        _PLAIN: lambda steps: _run(plain, steps, images),
+        "ours, no concept": lambda steps: _sample(
+            base, ImageRequest(prompt="a photo", config=_config(steps, images))
         ),
+        "ours, 1 concept": ours(concepts[:1]),
+        "ours, 3 concepts": ours(concepts),
+        "the edit of 1 concept computed in each step": lambda steps: _sample_recomputed(
+            base, request(concepts[:1], _config(steps, images))
+        ),
+        "diffusers and peft, 1 LoRA": lambda steps: _run(lora, steps, images),
     }
+
+
+def _compare(
+    variants: Mapping[str, Callable[[int], object]], *, rounds: int, clock: Callable[[], float]
+) -> None:
     times: dict[str, list[float]] = {name: [] for name in variants}
-    for measure in variants.values():
-        measure()
-    for _ in range(arguments.rounds):
-        for name, measure in variants.items():
-            times[name].append(measure())
-    plain = times["plain diffusers pipeline"]
+    for run in variants.values():
+        run(2)
+    for _ in range(rounds):
+        for name, run in variants.items():
+            # The difference of a long and a short run: text, edit and start cancel out.
+            long, short = (seconds(partial(run, steps), clock=clock) for steps in (2 + _STEPS, 2))
+            times[name].append((long - short) / _STEPS)
     for name, own in times.items():
-        ratio = statistics.median(a / b for a, b in zip(own, plain, strict=True))
+        ratio = statistics.median(a / b for a, b in zip(own, times[_PLAIN], strict=True))
         print(
             f"denoising step with guidance, {name}: {1000 * statistics.median(own):.1f} ms, "
             f"{ratio:.2f} x plain"
         )
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - begun
+def _config(steps: int, images: int) -> GenerateConfig:
+    return GenerateConfig(
+        num_inference_steps=steps, guidance_scale=_GUIDANCE, seed=1, num_images=images
+    )
 
 
-def _pipeline_step(pipeline: StableDiffusionPipeline, batch: int) -> float:
-    """Seconds per step of the whole pipeline: the difference of a long and a short run."""
-
-    def run(steps: int) -> None:
-        pipeline(["a photo of a teddy"] * batch, num_inference_steps=steps, guidance_scale=5.0,
-                 output_type="latent", generator=torch.Generator().manual_seed(1))  # fmt: skip
-
-    return (_seconds(lambda: run(2 + _STEPS)) - _seconds(lambda: run(2))) / _STEPS
+def _run(pipeline: Any, steps: int, images: int) -> None:
+    pipeline(["a photo of a teddy"] * images, num_inference_steps=steps, guidance_scale=_GUIDANCE,
+             output_type="latent", generator=torch.Generator().manual_seed(1))  # fmt: skip
 
 
-def _our_step(base: BaseModel, prompt: str, concepts: dict[str, Concept], batch: int) -> float:
-    """Seconds per step, by the same difference: text, edit and start cancel out."""
-    uses = {name: ConceptUse(concept, beta=0.7) for name, concept in concepts.items()}
-
-    def run(steps: int) -> None:
-        config = GenerateConfig(
-            num_inference_steps=steps, guidance_scale=5.0, seed=1, num_images=batch
-        )
-        trajectories = start(base, ImageRequest(prompt=prompt, concepts=uses, config=config))
-        while not trajectories[0].finished:
-            step(base, trajectories)
-
-    return (_seconds(lambda: run(2 + _STEPS)) - _seconds(lambda: run(2))) / _STEPS
+def _sample(base: BaseModel, wanted: ImageRequest) -> None:
+    trajectories = start(base, wanted)
+    batch = Batch(trajectories)
+    while not trajectories[0].finished:
+        step(base, batch)
 
 
-def _untrained(base: BaseModel, superclass: str) -> Concept:
-    config = TrainConfig(max_train_steps=1, train_batch_size=1)
-    return train(
-        base, [_picture()], name=superclass, superclass=superclass, config=config
-    ).concept()
-
-
-def _picture() -> Image.Image:
-    noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)
-    return Image.fromarray(noise)
+def _sample_recomputed(base: BaseModel, wanted: ImageRequest) -> None:
+    """The edit of every row and layer anew in each step, from encodings computed once."""
+    targets = {name: target_of(base, use) for name, use in wanted.concepts.items()}
+    prompts = [parse(""), parse(wanted.prompt)]
+    trajectories = start(base, wanted)
+    e = encode(base, tokens_of(base, prompts, targets), targets).e.detach()  # (2, N, d)
+    rows: Tensor = e.repeat(len(trajectories), 1, 1)
+    batch = Batch(trajectories)
+    while not trajectories[0].finished:
+        with torch.no_grad():
+            batch.packed = keys_and_values(base, rows, list(targets.values())).to(base.dtype)
+        step(base, batch)
 
 
 if __name__ == "__main__":

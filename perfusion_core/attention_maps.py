@@ -88,6 +88,8 @@ class AttentionMaps:
 
     def see(self, q: Tensor, k: Tensor) -> None:
         """Add one layer's Queries (h, P, c) and Keys (h, N, c)."""
+        if not self.words:  # a prompt may hold none
+            return
         share = probabilities(q, k) @ self._tokens_of  # (P, w)
         height, width = self._grid_of(len(share))
         layer = share.T.unflatten(1, (height, width))

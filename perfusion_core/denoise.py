@@ -38,7 +38,7 @@ class ImageRequest:
     attention_maps: bool = False
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Trajectory:
     """One picture being denoised. `latents` is (1, c, h, w) in float32."""
 
@@ -70,6 +70,30 @@ class Trajectory:
     def rows(self) -> int:
         """Rows that this picture takes of a U-Net batch: 2 with guidance, else 1."""
         return len(self.packed)
+
+
+class Batch:
+    """Trajectories of one latent shape that step together, their Keys and Values side by side.
+
+    These are copied here once, not in every step: make a new batch when another set takes part.
+
+    A row's result depends on the number of rows, since kernels are chosen by shape, and on nothing
+    else of its company. With `rows`, a smaller batch is padded to as many by its last row, whose
+    result is thrown away: all batches then give the same bits.
+    """
+
+    def __init__(self, trajectories: Sequence[Trajectory], *, rows: int = 0) -> None:
+        self.trajectories = tuple(trajectories)
+        self._padding = max(0, rows - sum(one.rows for one in self.trajectories))
+        self.packed = self.padded([one.packed for one in self.trajectories])
+        self.added = {
+            name: self.padded([one.added[name] for one in self.trajectories])
+            for name in self.trajectories[0].added
+        }
+
+    def padded(self, parts: Sequence[Tensor]) -> Tensor:
+        """The rows of all parts, and copies of the last one up to the batch's size."""
+        return torch.cat([*parts, *[parts[-1][-1:]] * self._padding])
 
 
 def start(base: "BaseModel", request: ImageRequest) -> list[Trajectory]:
@@ -124,31 +148,31 @@ def start(base: "BaseModel", request: ImageRequest) -> list[Trajectory]:
 
 
 @torch.no_grad()
-def step(base: "BaseModel", trajectories: Sequence[Trajectory]) -> None:
+def step(base: "BaseModel", batch: Batch | Sequence[Trajectory]) -> None:
     """Advance each trajectory by one step, all in one U-Net batch.
 
-    They must be unfinished and of one latent shape.
+    They must be unfinished and of one latent shape. Who steps the same ones again makes a Batch.
     """
+    if not isinstance(batch, Batch):
+        batch = Batch(batch)
+    trajectories = batch.trajectories
     rows: list[Tensor] = []
     times: list[Tensor] = []
     for one in trajectories:
         t = one.scheduler.timesteps[one.step_index]
         scaled = one.scheduler.scale_model_input(one.latents, t)
         rows += [scaled] * one.rows
-        times += [t] * one.rows
-    added = {
-        name: torch.cat([one.added[name] for one in trajectories]) for name in trajectories[0].added
-    }
+        times += [t[None]] * one.rows
     with observed(_observer(trajectories)):
         prediction = base.unet(
-            torch.cat(rows).to(base.dtype),
-            torch.stack(times).to(base.device),
-            encoder_hidden_states=torch.cat([one.packed for one in trajectories]),
-            added_cond_kwargs=added or None,
+            batch.padded(rows).to(base.dtype),
+            batch.padded(times).to(base.device),
+            encoder_hidden_states=batch.packed,
+            added_cond_kwargs=batch.added or None,
         ).sample.float()  # (rows, c, h, w)
-    for one, own in zip(
-        trajectories, prediction.split([o.rows for o in trajectories]), strict=True
-    ):
+    begin = 0
+    for one in trajectories:
+        own, begin = prediction[begin : begin + one.rows], begin + one.rows
         guided = own if one.rows == 1 else own[:1] + one.guidance_scale * (own[1:] - own[:1])
         t = one.scheduler.timesteps[one.step_index]
         one.latents = one.scheduler.step(guided, t, one.latents).prev_sample
@@ -157,12 +181,18 @@ def step(base: "BaseModel", trajectories: Sequence[Trajectory]) -> None:
             one.maps.keep_step()
 
 
-@torch.no_grad()
 def decode(base: "BaseModel", trajectory: Trajectory) -> Image.Image:
-    """The picture that a trajectory has come to."""
+    """The image that a trajectory has come to."""
+    return decode_together(base, [trajectory])[0]
+
+
+@torch.no_grad()
+def decode_together(base: "BaseModel", trajectories: Sequence[Trajectory]) -> list[Image.Image]:
+    """The images that trajectories of one latent shape have come to, from one batch."""
     config = base.vae.config
-    latents = trajectory.latents / config.scaling_factor + (config.shift_factor or 0.0)
-    return to_image(base.vae.decode(latents).sample[0])
+    latents = torch.cat([one.latents for one in trajectories])  # (B, c, h, w)
+    latents = latents / config.scaling_factor + (config.shift_factor or 0.0)
+    return [to_image(one) for one in base.vae.decode(latents).sample]
 
 
 def generate(
@@ -182,8 +212,9 @@ def generate(
         config=config or base.defaults.generate_config(),
     )
     trajectories = start(base, request)
-    while unfinished := [one for one in trajectories if not one.finished]:
-        step(base, unfinished)
+    batch = Batch(trajectories)
+    while not trajectories[0].finished:  # all take as many steps
+        step(base, batch)
     return [decode(base, one) for one in trajectories]
 
 

@@ -90,6 +90,18 @@ class Settings(BaseModel):
         description="Where the base model runs: auto, cpu, cuda, cuda:N or mps.",
         examples=["auto"],
     )
+    batches: Literal["fast", "exact"] = Field(
+        default="fast",
+        description="exact: images are the same bit by bit in any company; costs a lone one time.",
+        examples=["fast", "exact"],
+    )
+    concept_cache_bytes: int = Field(
+        default=1024**3,
+        ge=2 * 1024**2,
+        le=1024**4,
+        description="Memory for concepts that a worker keeps after use.",
+        examples=["1073741824"],
+    )
     auth: Literal["auto", "required", "off"] = Field(
         default="auto",
         description="Whether callers need an API key; auto: on every address but loopback.",

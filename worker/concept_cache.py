@@ -9,17 +9,22 @@ from perfusion_core.errors import ConceptFileError
 from service.blobs import BlobNotFound, Blobs
 from worker.errors import FileGone
 
-_MOST_CONCEPTS = 256  # of 10 to 350 KB each
-
 
 class ConceptCache:
     """The concepts used last. A file never changes under its hash, so nothing grows stale."""
 
-    def __init__(self, blobs: Blobs, *, most: int = _MOST_CONCEPTS) -> None:
+    def __init__(self, blobs: Blobs, *, most_bytes: int) -> None:
+        """Keep concepts that weigh `most_bytes` together."""
         self._blobs = blobs
-        self._most = most
+        self._most_bytes = most_bytes
         self._lock = Lock()
-        self._concepts: OrderedDict[str, Concept] = OrderedDict()
+        self._concepts: OrderedDict[str, tuple[Concept, int]] = OrderedDict()
+        self._held_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What the concepts weigh that are kept now."""
+        return self._held_bytes
 
     def get(self, sha256: str, *, blob_key: str) -> Concept:
         """Return the concept whose file, under `blob_key`, has this hash.
@@ -29,7 +34,7 @@ class ConceptCache:
         with self._lock:
             if sha256 in self._concepts:
                 self._concepts.move_to_end(sha256)
-                return self._concepts[sha256]
+                return self._concepts[sha256][0]
         try:
             data = self._blobs.get(blob_key)
         except BlobNotFound:
@@ -41,8 +46,16 @@ class ConceptCache:
                 "The stored file of a concept is damaged: delete the concept and train it again."
             )
         concept = Concept.from_bytes(data)
-        with self._lock:
-            self._concepts[sha256] = concept
-            while len(self._concepts) > self._most:
-                self._concepts.popitem(last=False)
+        self._keep(sha256, concept)
         return concept
+
+    def _keep(self, sha256: str, concept: Concept) -> None:
+        # In memory its numbers are float32, whatever its file has.
+        weight = len(concept.to_bytes())
+        with self._lock:
+            if sha256 not in self._concepts:  # else another job has read it meanwhile
+                self._concepts[sha256] = concept, weight
+                self._held_bytes += weight
+            while self._held_bytes > self._most_bytes:
+                _, (_, freed) = self._concepts.popitem(last=False)
+                self._held_bytes -= freed

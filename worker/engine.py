@@ -1,8 +1,12 @@
 """The engine: the one thread of this process that works on the device.
 
 It samples for all generation jobs. Between any two steps jobs may join and leave. Each step takes
-the oldest unfinished picture and as many others of its latent shape as fit, in order of age, and
-advances them in one U-Net batch (perfusion_core.denoise). A job that fails does so alone.
+the first image in line (worker.line) and as many others of its latent shape as fit, and advances
+them in one U-Net batch (perfusion_core.denoise). A job that fails does so alone.
+
+An image is the same in any company to within one grey level: a row depends on the size of its
+batch, as kernels are chosen by shape, and on nothing else of it. An exact engine pads all batches
+of a shape to one size and decodes one image at a time: then it is the same bit by bit.
 
 A training takes its turns between them, in the same thread: two threads that compute at the same
 time own two pools of OpenMP threads, and on a CPU each step of the training took 1.7 times as long.
@@ -12,7 +16,7 @@ but a training that has waited for `patience_seconds` gets one turn.
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Condition, Thread
@@ -22,63 +26,21 @@ import structlog
 from PIL import Image
 
 from perfusion_core import denoise
-from perfusion_core.attention_maps import WordMap
 from perfusion_core.base_model import BaseModel
-from perfusion_core.denoise import ImageRequest, Trajectory
+from perfusion_core.denoise import Batch, ImageRequest, Trajectory
 from worker.device import free_memory, is_out_of_memory
 from worker.errors import Draining, ImageDiverged, OutOfMemory
+from worker.line import Line, choose
+from worker.tickets import OnStep, Place, Sample, Ticket
 
 T = TypeVar("T")
-OnStep = Callable[[int, int], None]
-# A CPU gains little from wide batches, and they make the oldest wait for the youngest.
+# On a CPU 8 rows give nine tenths of the images per second that 32 give (docs/engine.md), and a
+# narrower batch hands the oldest out sooner.
 _MOST_ROWS_ON_CPU = 8
 _MOST_ROWS = 32
+# Others wait for a decoder between two steps, so it is given a few images at a time.
+_DECODED_AT_ONCE = 4
 _log = structlog.get_logger("perfusion.worker")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """A finished picture, the seed of its noise, and its maps where the request wants them."""
-
-    image: Image.Image
-    seed: int
-    maps: tuple[WordMap, ...] | None = None
-
-
-@dataclass(eq=False, kw_only=True)
-class Ticket:
-    """One request in the engine: wait for its `result`, or `cancel` it at any time."""
-
-    request: ImageRequest
-    on_step: OnStep | None
-    cancelled: bool = False
-    trajectories: list[Trajectory] = field(default_factory=list)
-    samples: dict[int, Sample] = field(default_factory=dict)
-    future: "Future[list[Sample]]" = field(default_factory=Future)
-
-    def cancel(self) -> None:
-        """Leave the engine at the next step; after the end it changes nothing."""
-        self.cancelled = True
-
-    def result(self, *, timeout_seconds: float | None = None) -> list[Sample]:
-        """Return the pictures, raise what went wrong, or TimeoutError when they take longer."""
-        return self.future.result(timeout_seconds)
-
-    @property
-    def ended(self) -> bool:
-        """Whether there is a result or an error."""
-        return self.future.done()
-
-    def end(self, error: Exception | None = None) -> None:
-        """Resolve the future: with `error`, or with the pictures."""
-        if error is not None:
-            self.future.set_exception(error)
-        else:
-            self.future.set_result([self.samples[index] for index in sorted(self.samples)])
-        self.trajectories = []
-
-
-_Row = tuple[Ticket, Trajectory]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,18 +66,26 @@ class Engine:
         base: Callable[[], BaseModel],
         *,
         max_rows: int | None = None,
+        exact: bool = False,
         patience_seconds: float = 2.0,
     ) -> None:
-        """`base` is called once there is work; `max_rows` bounds a U-Net batch (2 per picture)."""
+        """`base` is called once there is work; `max_rows` bounds a U-Net batch (2 per image).
+
+        With `exact` all batches of a shape have as many rows.
+        """
         self._base = base
         self._max_rows = max_rows
+        self._exact = exact
         self._patience_seconds = patience_seconds
         # Shapes whose batches did not fit into memory, and how many rows they may take since.
         self._rows_that_fit: dict[tuple[int, ...], int] = {}
         self._changed = Condition()
         self._arrivals: list[Ticket] = []
         self._turns: deque[_Turn] = deque()
-        self._tickets: list[Ticket] = []  # in order of age; the engine's thread alone touches it
+        # In order of age. The engine's thread alone touches these three.
+        self._tickets: list[Ticket] = []
+        self._line = Line()
+        self._batch: Batch | None = None  # of the last step
         self._stopped = False
         self._thread = Thread(target=self._run, name="engine", daemon=True)
 
@@ -131,9 +101,14 @@ class Engine:
         if self._thread.is_alive():
             self._thread.join()
 
-    def submit(self, request: ImageRequest, *, on_step: OnStep | None = None) -> Ticket:
-        """Queue a request; `on_step(steps done, steps in all)` is called as it advances."""
-        ticket = Ticket(request=request, on_step=on_step)
+    def submit(
+        self, request: ImageRequest, *, owner: str = "", on_step: OnStep | None = None
+    ) -> Ticket:
+        """Queue a request; `on_step(steps done, steps in all)` is called as it advances.
+
+        Owners share the device fairly, however many images each of them asks for.
+        """
+        ticket = Ticket(request=request, owner=owner, on_step=on_step)
         with self._changed:
             if self._stopped:
                 ticket.end(Draining())
@@ -175,12 +150,13 @@ class Engine:
             turn.future.set_exception(Draining())
 
     def _wait_for_work(self) -> bool:
+        if not self._tickets:
+            self._rows_that_fit.clear()
+            self._batch = None
         with self._changed:
             self._changed.wait_for(
                 lambda: self._arrivals or self._tickets or self._turns or self._stopped
             )
-            if not self._tickets:
-                self._rows_that_fit.clear()
             self._tickets += self._arrivals
             self._arrivals = []
             return not self._stopped
@@ -197,93 +173,112 @@ class Engine:
         for ticket in self._tickets:
             if ticket.cancelled:
                 ticket.end()
-            elif not ticket.trajectories:
+            elif not ticket.places:
                 self._begin(ticket)
-        batch = self._choose()
-        if batch:
-            self._advance(batch)
-        for ticket in self._tickets:
-            self._collect(ticket)
+        places = choose(self._waiting(), self._room_for)
+        if places:
+            self._advance(places)
+        self._collect()
 
     def _begin(self, ticket: Ticket) -> None:
         try:
-            ticket.trajectories = denoise.start(self._base(), ticket.request)
+            trajectories = denoise.start(self._base(), ticket.request)
         except Exception as error:
             _fail(ticket, error)
+        else:
+            ticket.places = self._line.join(ticket, trajectories, waiting=self._waiting())
 
-    def _choose(self) -> list[_Row]:
-        """The oldest unfinished trajectory, and those of its shape that fit beside it."""
-        waiting = [
-            (ticket, one)
-            for ticket in self._tickets
-            for one in ticket.trajectories
-            if not one.finished
-        ]
-        if not waiting:
-            return []
-        shape = waiting[0][1].latent_shape
-        room = self._rows_that_fit.get(shape, self._most_rows())
-        batch: list[_Row] = []
-        for ticket, one in waiting:
-            if one.latent_shape == shape:
-                if batch and one.rows > room:
-                    break
-                batch.append((ticket, one))
-                room -= one.rows
-        return batch
+    def _waiting(self) -> list[Place]:
+        return [one for ticket in self._tickets for one in ticket.places if one.waiting]
 
-    def _advance(self, batch: list[_Row]) -> None:
-        before = [one.step_index for _, one in batch]
+    def _advance(self, places: Sequence[Place]) -> None:
+        before = [one.trajectory.step_index for one in places]
         try:
-            denoise.step(self._base(), [one for _, one in batch])
+            denoise.step(self._base(), self._batch_of(places))
         except Exception as error:
-            if len(batch) == 1:
-                _fail(batch[0][0], error)
-            elif is_out_of_memory(error):
+            self._batch = None
+            rows = self._rows_of(places)
+            if is_out_of_memory(error) and rows > places[0].trajectory.rows:
                 free_memory()
-                rows = sum(one.rows for _, one in batch) // 2
-                self._rows_that_fit[batch[0][1].latent_shape] = rows
-                _log.warning("engine.batch_halved", rows=rows)
+                self._rows_that_fit[places[0].trajectory.latent_shape] = rows // 2
+                _log.warning("engine.batch_halved", rows=rows // 2)
+            elif len(places) == 1:
+                _fail(places[0].ticket, error)
             else:
                 # Whose fault it is shows when each takes the step alone.
-                for row, index in zip(batch, before, strict=True):
-                    if not row[0].ended and row[1].step_index == index:
-                        self._advance([row])
+                for one, index in zip(places, before, strict=True):
+                    if not one.ticket.ended and one.trajectory.step_index == index:
+                        self._advance([one])
             return
-        for ticket in dict.fromkeys(ticket for ticket, _ in batch):
-            if ticket.on_step is not None:
-                done = sum(one.step_index for one in ticket.trajectories)
-                ticket.on_step(done, sum(one.total_steps for one in ticket.trajectories))
+        for ticket in dict.fromkeys(one.ticket for one in places):
+            try:
+                ticket.report()
+            except Exception as error:
+                _fail(ticket, error)
 
-    def _collect(self, ticket: Ticket) -> None:
-        """Decode what has finished; a request with all its pictures is done."""
-        for index, one in enumerate(ticket.trajectories):
-            if one.finished and index not in ticket.samples:
-                try:
-                    ticket.samples[index] = self._decode(one)
-                except Exception as error:
-                    _fail(ticket, error)
-                    return
-        if ticket.trajectories and len(ticket.samples) == len(ticket.trajectories):
-            ticket.end()
+    def _batch_of(self, places: Sequence[Place]) -> Batch:
+        """The batch of the last step where the same ones step again: it holds their K and V."""
+        trajectories = tuple(one.trajectory for one in places)
+        if self._batch is None or self._batch.trajectories != trajectories:
+            self._batch = None  # first give its memory back
+            self._batch = Batch(trajectories, rows=self._rows_of(places))
+        return self._batch
 
-    def _decode(self, one: Trajectory) -> Sample:
-        if not bool(one.latents.isfinite().all()):
-            raise ImageDiverged(
-                f"The image of seed {one.seed} diverged: a concept or the guidance is too strong. "
-                "Lower the strengths or guidance_scale."
-            )
-        return Sample(
-            image=denoise.decode(self._base(), one),
-            seed=one.seed,
-            maps=None if one.maps is None else one.maps.means(),
-        )
+    def _rows_of(self, places: Sequence[Place]) -> int:
+        own = sum(one.trajectory.rows for one in places)
+        return max(own, self._room_for(places[0].trajectory.latent_shape)) if self._exact else own
+
+    def _collect(self) -> None:
+        """Decode some of what has finished; a request with all its images is done."""
+        finished = [
+            one
+            for ticket in self._tickets
+            for one in ticket.places
+            if not one.waiting and one.sample is None
+        ]
+        if not finished:
+            return
+        shape = finished[0].trajectory.latent_shape
+        together = [one for one in finished if one.trajectory.latent_shape == shape]
+        together = together[:_DECODED_AT_ONCE]
+        for group in [[one] for one in together] if self._exact else [together]:
+            self._decode(group)
+        for ticket in dict.fromkeys(one.ticket for one in together):
+            if not ticket.ended and all(one.sample is not None for one in ticket.places):
+                ticket.end()
+
+    def _decode(self, places: Sequence[Place]) -> None:
+        try:
+            images = denoise.decode_together(self._base(), [one.trajectory for one in places])
+            for one, image in zip(places, images, strict=True):
+                one.sample = _sample(one.trajectory, image)
+        except Exception as error:
+            if len(places) == 1:
+                _fail(places[0].ticket, error)
+                return
+            if is_out_of_memory(error):
+                free_memory()
+            for one in places:
+                if not one.ticket.ended:
+                    self._decode([one])
+
+    def _room_for(self, shape: tuple[int, ...]) -> int:
+        return self._rows_that_fit.get(shape, self._most_rows())
 
     def _most_rows(self) -> int:
         if self._max_rows is None:
             on_cpu = self._base().device.type == "cpu"
             self._max_rows = _MOST_ROWS_ON_CPU if on_cpu else _MOST_ROWS
         return self._max_rows
+
+
+def _sample(one: Trajectory, image: Image.Image) -> Sample:
+    if not bool(one.latents.isfinite().all()):
+        raise ImageDiverged(
+            f"The image of seed {one.seed} diverged: a concept or the guidance is too strong. "
+            "Lower the strengths or guidance_scale."
+        )
+    return Sample(image=image, seed=one.seed, maps=None if one.maps is None else one.maps.means())
 
 
 def _fail(ticket: Ticket, error: Exception) -> None:

@@ -15,9 +15,9 @@ from service import blobs, leases
 from service.leases import ClaimedJob, NewAttentionMap, NewImage
 from service.views import PresenceView
 from worker import composition, overlays, png, presence
-from worker.engine import Sample
 from worker.parts import Parts
 from worker.pulse import Pulse
+from worker.tickets import Sample
 
 _POLL_SECONDS = 0.1
 
@@ -31,7 +31,7 @@ def generate_images(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
     # An attempt before may have warned of its own images, which are not these.
     if (warnings or claimed.attempt > 1) and not _warn(parts, claimed, pulse, warnings=warnings):
         return False
-    samples = _sample(parts, request, pulse)
+    samples = _sample(parts, claimed, request, pulse)
     pulse.check()
     measured = presence.measure(
         parts, base, request=request, images=[sample.image for sample in samples]
@@ -90,7 +90,9 @@ def _presence_views(
     )
 
 
-def _sample(parts: Parts, request: ImageRequest, pulse: Pulse) -> Sequence[Sample]:
+def _sample(
+    parts: Parts, claimed: ClaimedJob, request: ImageRequest, pulse: Pulse
+) -> Sequence[Sample]:
     steps = request.config.num_inference_steps
 
     def report(done: int, total: int) -> None:
@@ -98,7 +100,7 @@ def _sample(parts: Parts, request: ImageRequest, pulse: Pulse) -> Sequence[Sampl
         pulse.report(done * steps // total, steps)
 
     pulse.report(0, steps)
-    ticket = parts.engine.submit(request, on_step=report)
+    ticket = parts.engine.submit(request, owner=claimed.owner_id, on_step=report)
     try:
         while True:
             try:

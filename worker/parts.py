@@ -55,8 +55,8 @@ def build(service: Service, *, base: "BaseModel | None" = None) -> Parts:
         service=service,
         worker_id=new_worker_id(),
         resident=resident,
-        engine=Engine(resident.base),
-        concepts=ConceptCache(service.blobs),
+        engine=Engine(resident.base, exact=service.settings.batches == "exact"),
+        concepts=ConceptCache(service.blobs, most_bytes=service.settings.concept_cache_bytes),
         evaluators=Evaluators(service.settings),
     )
 

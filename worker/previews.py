@@ -17,9 +17,9 @@ from perfusion_core.strength import DEFAULT_STRENGTH, beta_from_strength
 from perfusion_core.training import Training
 from service import blobs
 from service.leases import ClaimedJob
-from worker.engine import Sample
 from worker.errors import Interrupted
 from worker.parts import Parts
+from worker.tickets import Sample
 
 _HOW_MANY = 8
 _SHARE_OF_TIME = 0.1
@@ -92,7 +92,8 @@ class Previews:
                 prompt=f"a photo of a <{training.name}>",
                 concepts={training.name: use},
                 config=config,
-            )
+            ),
+            owner=self._claimed.owner_id,
         )
         try:
             while True:

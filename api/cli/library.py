@@ -136,8 +136,8 @@ def generate(
     from perfusion_core.conditioning import ConceptUse
     from perfusion_core.denoise import ImageRequest, decode, start, step
     from worker import overlays
-    from worker.engine import Sample
     from worker.png import encode
+    from worker.tickets import Sample
 
     base = _load(base_model, device)
     strengths = parse(prompt).strengths

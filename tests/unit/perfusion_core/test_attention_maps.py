@@ -173,3 +173,10 @@ def test_a_long_prompt_keeps_its_concepts_and_its_first_other_words() -> None:
     kept = the_most_telling(words)
     assert len(kept) == MAX_WORDS
     assert kept == (*words[: MAX_WORDS - 1], words[50])
+
+
+def test_a_prompt_without_words_has_no_maps(shipped: BaseModel) -> None:
+    config = GenerateConfig(num_inference_steps=1, seed=1)
+    trajectory = start(shipped, ImageRequest(prompt="", config=config, attention_maps=True))[0]
+    step(shipped, [trajectory])
+    assert trajectory.maps is not None and trajectory.maps.means() == ()

@@ -1,6 +1,8 @@
 """Sampling: seeds, schedulers, and pictures that do not depend on their company."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,15 @@ from PIL import Image
 from perfusion_core.base_model import BaseModel
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.config import GenerateConfig
-from perfusion_core.denoise import ImageRequest, Trajectory, decode, generate, start, step
+from perfusion_core.denoise import (
+    Batch,
+    ImageRequest,
+    Trajectory,
+    decode,
+    generate,
+    start,
+    step,
+)
 from tests.unit.perfusion_core.test_conditioning import concept_like
 
 QUICK = GenerateConfig(num_inference_steps=4, guidance_scale=4.0, seed=3)
@@ -52,6 +62,31 @@ def test_a_picture_is_the_same_alone_and_beside_other_requests(shipped: BaseMode
     alone = [finish(start(shipped, request))[0] for request in requests]
     company = finish([t for request in requests for t in start(shipped, request)])
     assert max(map(grey_levels_apart, alone, company)) <= 1
+
+
+@pytest.mark.parametrize("family", ["shipped", "sd1", "sdxl"])
+def test_bits_depend_on_the_size_of_the_batch_and_on_nothing_else_of_it(
+    family: str, shipped: BaseModel, tiny: Callable[[str], BaseModel]
+) -> None:
+    base = shipped if family == "shipped" else tiny(family)
+
+    def begun(prompt: str, **options: Any) -> Trajectory:
+        config = replace(QUICK, **{"num_inference_steps": 2, **options})
+        return start(base, ImageRequest(prompt=prompt, config=config))[0]
+
+    def latents(*, before: int, after: int, rows: int) -> torch.Tensor:
+        """Of one image, in one place of a batch that is padded to so many rows."""
+        mine = begun("a photo of a cat")
+        others = [begun(f"a dog {k}", seed=k, guidance_scale=k + 1.0) for k in range(3)]
+        batch = Batch([*others[:before], mine, *others[before : before + after]], rows=rows)
+        assert len(batch.packed) == rows
+        while not mine.finished:
+            step(base, batch)
+        return mine.latents
+
+    alone = latents(before=0, after=0, rows=8)
+    for before, after in ((0, 3), (1, 1), (3, 0)):
+        assert torch.equal(latents(before=before, after=after, rows=8), alone)
 
 
 def test_without_guidance_no_row_is_spent_on_the_negative_prompt(shipped: BaseModel) -> None:

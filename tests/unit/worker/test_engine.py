@@ -1,16 +1,14 @@
-"""The engine: pictures in company equal pictures alone, and nobody pays for a neighbour."""
+"""The engine: nobody pays for a neighbour (what images owe to theirs: test_company.py)."""
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from perfusion_core import denoise
@@ -20,8 +18,9 @@ from perfusion_core.conditioning import ConceptUse
 from perfusion_core.config import GenerateConfig
 from perfusion_core.denoise import ImageRequest
 from perfusion_core.errors import PromptError
-from worker.engine import Engine, Ticket
+from worker.engine import Engine
 from worker.errors import Draining, ImageDiverged, OutOfMemory
+from worker.tickets import Ticket
 
 
 @pytest.fixture
@@ -43,42 +42,6 @@ def grey_levels_apart(one: Image.Image, other: Image.Image) -> int:
 
 def alone(base: BaseModel, request: ImageRequest) -> list[Image.Image]:
     return denoise.generate(base, request.prompt, concepts=request.concepts, config=request.config)
-
-
-REQUESTS = st.builds(
-    asking,
-    st.sampled_from(["a photo of a <rex>", "a red <rex> in the snow", "a house", ""]),
-    num_inference_steps=st.integers(1, 3),
-    seed=st.integers(0, 2**32 - 1),
-    num_images=st.integers(1, 2),
-    guidance_scale=st.sampled_from([1.0, 4.0]),
-    scheduler=st.sampled_from(["ddim", "dpmpp_2m", "euler", "unipc"]),
-    width=st.sampled_from([64, 32]),
-    locking=st.sampled_from(["local", "global"]),
-)
-
-
-@settings(
-    max_examples=6,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-    derandomize=True,
-)
-@given(requests=st.lists(REQUESTS, min_size=2, max_size=4), left=st.integers(0, 3))
-def test_pixels_in_company_equal_pixels_alone_even_when_others_leave(
-    engine: Engine, base: BaseModel, concept: Concept, requests: list[ImageRequest], left: int
-) -> None:
-    use = {"rex": ConceptUse(concept, beta=0.7)}
-    requests = [replace(one, concepts=use if "<rex>" in one.prompt else {}) for one in requests]
-    tickets = [engine.submit(request) for request in requests]
-    if left < len(tickets) - 1:
-        tickets[left].cancel()
-    for number, (ticket, request) in enumerate(zip(tickets, requests, strict=True)):
-        samples = ticket.result(timeout_seconds=60)
-        if number == left and not samples:
-            continue
-        for sample, expected in zip(samples, alone(base, request), strict=True):
-            assert grey_levels_apart(sample.image, expected) <= 1
 
 
 def test_image_k_has_seed_plus_k_and_equals_the_image_of_that_seed(engine: Engine) -> None:
@@ -124,8 +87,29 @@ def test_a_request_that_fails_in_the_middle_of_a_step_fails_alone(base: BaseMode
 
     def spoil(done: int, _: int) -> None:
         if done == 2:
-            # Of another width than the others': the batch cannot even be put together.
-            tickets[1].trajectories[0].packed = tickets[1].trajectories[0].packed[..., :-1]
+            # The first has taken its step by the time that this fails, the third has not.
+            tickets[1].places[0].trajectory.guidance_scale = None  # type: ignore[assignment]
+
+    tickets[1].on_step = spoil
+    engine.start()
+    with pytest.raises(TypeError):
+        tickets[1].result(timeout_seconds=60)
+    for seed in (0, 2):
+        image = tickets[seed].result(timeout_seconds=60)[0].image
+        expected = alone(base, asking(seed=seed, num_inference_steps=4))[0]
+        assert grey_levels_apart(image, expected) <= 1
+    engine.stop()
+
+
+def test_a_request_that_no_batch_can_take_fails_alone(base: BaseModel) -> None:
+    engine = Engine(lambda: base)
+    tickets = [engine.submit(asking(seed=seed, num_inference_steps=4)) for seed in range(2)]
+
+    def spoil(done: int, _: int) -> None:
+        if done == 2:
+            bad = tickets[1].places[0].trajectory
+            bad.packed = bad.packed[..., :-1]
+            tickets.append(engine.submit(asking(seed=2, num_inference_steps=4)))
 
     tickets[1].on_step = spoil
     engine.start()
@@ -135,6 +119,20 @@ def test_a_request_that_fails_in_the_middle_of_a_step_fails_alone(base: BaseMode
         image = tickets[seed].result(timeout_seconds=60)[0].image
         expected = alone(base, asking(seed=seed, num_inference_steps=4))[0]
         assert grey_levels_apart(image, expected) <= 1
+    engine.stop()
+
+
+def test_whoever_watches_and_fails_hurts_no_neighbour(base: BaseModel) -> None:
+    engine = Engine(lambda: base)
+
+    def fail(*_: int) -> None:
+        raise ZeroDivisionError
+
+    bad, good = engine.submit(asking(), on_step=fail), engine.submit(asking(seed=2))
+    engine.start()
+    with pytest.raises(ZeroDivisionError):
+        bad.result(timeout_seconds=60)
+    assert len(good.result(timeout_seconds=60)) == 1
     engine.stop()
 
 
@@ -166,6 +164,48 @@ def test_a_younger_request_joins_between_steps_and_the_oldest_ends_first(engine:
     assert ended == ["old", "young"]
 
 
+def test_a_lone_request_overtakes_the_many_of_another_owner(base: BaseModel) -> None:
+    engine = Engine(lambda: base, max_rows=4)
+    ended: list[str] = []
+    tickets: list[Ticket] = []
+
+    def submit(name: str, *, owner: str) -> None:
+        tickets.append(engine.submit(asking(num_inference_steps=3), owner=owner))
+        tickets[-1].future.add_done_callback(lambda _: ended.append(name))
+
+    for number in range(6):
+        submit(f"many {number}", owner="many")
+    tickets[0].on_step = lambda done, _: submit("lone", owner="lone") if done == 1 else None
+    engine.start()
+    for ticket in tickets:
+        ticket.result(timeout_seconds=60)
+    tickets[-1].result(timeout_seconds=60)
+    engine.stop()
+    assert set(ended[:3]) == {"many 0", "many 1", "lone"}
+    assert [name for name in ended if name != "lone"] == [f"many {number}" for number in range(6)]
+
+
+def test_keys_and_values_are_copied_only_when_the_company_changes(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    class Counted(denoise.Batch):
+        def __init__(self, trajectories: Sequence[denoise.Trajectory], *, rows: int = 0) -> None:
+            made.append(len(trajectories))
+            super().__init__(trajectories, rows=rows)
+
+    monkeypatch.setattr("worker.engine.Batch", Counted)
+    engine = Engine(lambda: base)
+    long = engine.submit(asking(num_inference_steps=6))
+    short = engine.submit(asking(num_inference_steps=3, seed=2))
+    engine.start()
+    for ticket in (long, short):
+        ticket.result(timeout_seconds=60)
+    engine.stop()
+    assert made == [2, 1]
+
+
 def test_progress_counts_every_step_of_every_image(engine: Engine) -> None:
     seen: list[tuple[int, int]] = []
     request = asking(num_images=2, num_inference_steps=3)
@@ -188,6 +228,18 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(
     assert sizes[0] == 10
     assert max(sizes[2:]) <= 4
     engine.stop()
+
+
+def test_an_exact_batch_that_does_not_fit_into_memory_is_halved_with_its_padding(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = _limit_memory(monkeypatch, rows=4)
+    engine = Engine(lambda: base, exact=True)
+    ticket = engine.submit(asking(num_inference_steps=2))
+    engine.start()
+    assert len(ticket.result(timeout_seconds=60)) == 1
+    engine.stop()
+    assert sizes == [8, 4, 4]
 
 
 def test_a_picture_that_does_not_fit_into_memory_alone_is_refused_in_words(
@@ -291,11 +343,11 @@ def _limit_memory(monkeypatch: pytest.MonkeyPatch, *, rows: int) -> list[int]:
     sizes: list[int] = []
     real = denoise.step
 
-    def step(base: BaseModel, trajectories: list[denoise.Trajectory]) -> None:
-        sizes.append(sum(one.rows for one in trajectories))
+    def step(base: BaseModel, batch: denoise.Batch) -> None:
+        sizes.append(len(batch.packed))
         if sizes[-1] > rows:
             raise torch.OutOfMemoryError("out of memory")
-        real(base, trajectories)
+        real(base, batch)
 
     monkeypatch.setattr(denoise, "step", step)
     return sizes

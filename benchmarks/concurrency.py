@@ -1,0 +1,166 @@
+"""Sixteen requests with sixteen concepts, through the engine and one by one through diffusers.
+
+    python -m benchmarks.concurrency [--base-model FOLDER] [--rounds N] [--requests N] [--rows N]
+
+Requests arrive at random (exponential gaps, seeded, a quarter of a lone image's time on average),
+at the same times for both ways. Through diffusers each waits for the one before, and switches to
+its own LoRA adapter (peft, unfused, all of them loaded beforehand). Through the engine they share
+batches. A lone request of another owner arrives once half of them have: how long does it take,
+compared with an idle engine, where the crowd is one owner's, and where each is another owner's?
+Ratios are taken within a round; medians over rounds are printed.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.staging import KINDS, SHIPPED, pipeline_of, request, untrained
+from perfusion_core import BaseModel, Concept
+from perfusion_core.denoise import ImageRequest
+from worker.engine import Engine
+from worker.tickets import Ticket
+
+_SEED = 11
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """When each request arrived and ended, in seconds since the first one's arrival."""
+
+    arrivals: Sequence[float]
+    ends: Sequence[float]
+    lone: float = 0.0  # seconds that the lone request took
+
+    @property
+    def images_per_second(self) -> float:
+        """From the first arrival to the last end."""
+        return len(self.ends) / max(self.ends)
+
+    @property
+    def latency(self) -> float:
+        """The median request's."""
+        return statistics.median(b - a for a, b in zip(self.arrivals, self.ends, strict=True))
+
+
+def main() -> None:
+    """Print one line for each figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--base-model", default=str(SHIPPED))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--requests", type=int, default=len(KINDS))
+    parser.add_argument("--rows", type=int, help="most rows of a U-Net batch; the engine's own")
+    arguments = parser.parse_args()
+
+    base = BaseModel.load(arguments.base_model)
+    concepts = [untrained(base, kind) for kind in KINDS[: arguments.requests]]
+    pipeline = pipeline_of(arguments.base_model, base, adapters=KINDS[: arguments.requests])
+    engine = Engine(lambda: base, max_rows=arguments.rows)
+    engine.start()
+    gaps = np.random.default_rng(_SEED).exponential(size=len(concepts) - 1)
+    _one_by_one(base, pipeline, concepts[:2], [0.0, 0.0])
+    _alone(base, engine, concepts[0])
+    rounds = []
+    alone = _alone(base, engine, concepts[0])
+    for _ in range(arguments.rounds):
+        arrivals = [0.0, *(np.cumsum(gaps) * alone / 4).tolist()]
+        lone = [_alone(base, engine, concepts[0])]
+        ways = []
+        for way in (
+            partial(_one_by_one, base, pipeline),
+            partial(_together, base, engine, owner_of=lambda _: "crowd"),
+            partial(_together, base, engine, owner_of=str),
+        ):
+            ways.append(way(concepts, arrivals))
+            lone += [_alone(base, engine, concepts[0]) for _ in range(2)]
+        rounds.append((statistics.median(lone), *ways))
+    engine.stop()
+    _print(rounds)
+
+
+def _print(rounds: Sequence[tuple[Any, ...]]) -> None:
+    def median(figure: Callable[..., float]) -> float:
+        return statistics.median(figure(*one) for one in rounds)
+
+    print(f"alone: {median(lambda alone, *_: alone):.2f} s for an image; {len(rounds)} rounds")
+    for place, name in enumerate(("diffusers and peft", "engine", "engine, each its own owner")):
+        rate = median(lambda _, *ways, p=place: ways[p].images_per_second)
+        ratio = median(
+            lambda _, *ways, p=place: ways[p].images_per_second / ways[0].images_per_second
+        )
+        latency = median(lambda _, *ways, p=place: ways[p].latency)
+        print(f"{name}: {rate:.2f} images/s, {ratio:.2f} x; median latency {latency:.1f} s")
+    for place, name in ((1, "one other owner's"), (2, "as many owners'")):
+        lone = median(lambda alone, *ways, p=place: ways[p].lone / alone)
+        print(f"a lone request under {name} crowd: {lone:.2f} x alone")
+
+
+def _alone(base: BaseModel, engine: Engine, concept: Concept) -> float:
+    begun = time.perf_counter()
+    engine.submit(_asking(base, concept, 1)).result()
+    return time.perf_counter() - begun
+
+
+def _one_by_one(
+    base: BaseModel, pipeline: Any, concepts: Sequence[Concept], arrivals: Sequence[float]
+) -> Crowd:
+    config = base.defaults.generate_config()
+    begun = time.perf_counter()
+    ends = []
+    for number, (concept, arrival) in enumerate(zip(concepts, arrivals, strict=True)):
+        time.sleep(max(0.0, begun + arrival - time.perf_counter()))
+        pipeline.unet.set_adapters([concept.superclass])
+        pipeline(
+            f"a photo of a {concept.superclass}",
+            num_inference_steps=config.num_inference_steps,
+            guidance_scale=config.guidance_scale,
+            generator=torch.Generator().manual_seed(number),
+        )
+        ends.append(time.perf_counter() - begun)
+    return Crowd(arrivals, ends)
+
+
+def _together(
+    base: BaseModel,
+    engine: Engine,
+    concepts: Sequence[Concept],
+    arrivals: Sequence[float],
+    *,
+    owner_of: Callable[[int], str],
+) -> Crowd:
+    begun = time.perf_counter()
+    ends: dict[int, float] = {}
+    tickets: list[Ticket] = []
+
+    def submit(number: int, concept: Concept, owner: str) -> None:
+        ticket = engine.submit(_asking(base, concept, number), owner=owner)
+        ticket.future.add_done_callback(
+            lambda _: ends.setdefault(number, time.perf_counter() - begun)
+        )
+        tickets.append(ticket)
+
+    lone_begun = 0.0
+    for number, now in enumerate(arrivals):
+        time.sleep(max(0.0, begun + now - time.perf_counter()))
+        submit(number, concepts[number], owner_of(number))
+        if number == len(concepts) // 2:
+            lone_begun = now
+            submit(len(concepts), concepts[0], "lone")
+    for ticket in tickets:
+        ticket.result()
+    lone = ends.pop(len(concepts)) - lone_begun
+    return Crowd(arrivals, [ends[number] for number in range(len(concepts))], lone)
+
+
+def _asking(base: BaseModel, concept: Concept, seed: int) -> ImageRequest:
+    return request([concept], base.defaults.generate_config({"seed": seed, "num_images": 1}))
+
+
+if __name__ == "__main__":
+    main()

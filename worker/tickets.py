@@ -1,0 +1,75 @@
+"""What the engine hands out: a ticket for each request, a place in line for each of its images."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from perfusion_core.attention_maps import WordMap
+from perfusion_core.denoise import ImageRequest, Trajectory
+
+OnStep = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A finished image, the seed of its noise, and its maps where the request wants them."""
+
+    image: Image.Image
+    seed: int
+    maps: tuple[WordMap, ...] | None = None
+
+
+@dataclass(eq=False, kw_only=True)
+class Ticket:
+    """One request in the engine: wait for its `result`, or `cancel` it at any time."""
+
+    request: ImageRequest
+    owner: str
+    on_step: OnStep | None
+    cancelled: bool = False
+    places: "list[Place]" = field(default_factory=list)
+    future: "Future[list[Sample]]" = field(default_factory=Future)
+
+    def cancel(self) -> None:
+        """Leave the engine at the next step; after the end it changes nothing."""
+        self.cancelled = True
+
+    def result(self, *, timeout_seconds: float | None = None) -> list[Sample]:
+        """Return the images, raise what went wrong, or TimeoutError when they take longer."""
+        return self.future.result(timeout_seconds)
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is a result or an error."""
+        return self.future.done()
+
+    def end(self, error: Exception | None = None) -> None:
+        """Resolve the future: with `error`, or with the images that there are."""
+        if error is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result([one.sample for one in self.places if one.sample is not None])
+        self.places = []
+
+    def report(self) -> None:
+        """Tell whoever watches how many steps are done, over all images."""
+        if self.on_step is not None:
+            done = sum(one.trajectory.step_index for one in self.places)
+            self.on_step(done, sum(one.trajectory.total_steps for one in self.places))
+
+
+@dataclass(eq=False, kw_only=True)
+class Place:
+    """One image of a ticket, and where in line it stands (worker.line)."""
+
+    ticket: Ticket
+    trajectory: Trajectory
+    tag: float
+    sample: Sample | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it wants another step."""
+        return not self.trajectory.finished
