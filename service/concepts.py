@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from perfusion_core.config import TrainConfig
 from service import blobs as keys
-from service import concept_files, jobs, models_registry, options, transitions
+from service import concept_files, jobs, models_registry, options, transitions, turns
 from service import concept_rows as rows
 from service import idempotency as once
 from service.blobs import BlobNotFound
@@ -100,7 +100,8 @@ def create(
             concept_id=concept_id,
             now=now,
         )
-        position = transitions.enqueue(session, service, job=job)
+        place = turns.place(session, owner_id, kind=JobKind.TRAIN)
+        position = transitions.enqueue(session, service, job=job, place=place)
         job_view = jobs.accepted(job, queue_position=position)
         view = to_json({"concept": rows.view(concept), "job": job_view})
         return view, f"/jobs/{job_id}"
@@ -177,7 +178,7 @@ def read_file(service: Service, owner_id: str, *, ref: str) -> ConceptFile:
     with service.database.read() as session:
         concept = rows.find(session, owner_id, ref=ref)
     if concept.status is not ConceptStatus.READY or concept.blob_key is None:
-        raise rows.not_ready(concept)
+        raise rows.not_ready(concept.name, concept.status)
     try:
         data = service.blobs.get(concept.blob_key)
     except BlobNotFound:

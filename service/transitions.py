@@ -14,10 +14,10 @@ from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.orm import Session
 
 from service import blobs as keys
-from service import turns
 from service.errors import TooManyRequests, Unavailable
 from service.errors import problem as make_problem
 from service.tables import Concept, Job, JobEvent
+from service.turns import Place
 from service.views import TERMINAL, ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 
@@ -31,13 +31,12 @@ _INSERT_JOB, _INSERT_EVENT = insert(Job), insert(JobEvent).inline()
 _log = structlog.get_logger()
 
 
-def enqueue(session: Session, service: Service, *, job: Job) -> int:
-    """Add a queued job, unless its owner has too many waiting already; return its place, from 1.
+def enqueue(session: Session, service: Service, *, job: Job, place: Place) -> int:
+    """Add a queued job at its `place`, unless its owner has too many waiting; return it, from 1.
 
     The caller rings the doorbell once the transaction has been committed. Requests of the same
     moment do not see each other's jobs, so the limit may be passed by a few.
     """
-    place = turns.place(session, job.owner_id, kind=job.kind)
     limit = service.settings.max_queued_jobs_per_owner
     if place.waiting >= limit:
         raise TooManyRequests(
