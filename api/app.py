@@ -99,7 +99,8 @@ def create_app(
             expose_headers=openapi.ANSWER_HEADERS,
         )
     app.add_middleware(RequestContext, metrics=metrics)
-    for routes in (concepts, curves, generate, images, jobs, base_model, health):
+    # Each request tries them in this order.
+    for routes in (generate, jobs, images, concepts, curves, base_model, health):
         app.include_router(routes.router)
     _add_pages(app)
     return app
