@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from api.auth import refuse_foreign_pages
+from api.callers import Callers
 from api.limits import Limiter
 from api.links import Links
 from api.metrics import Metrics
@@ -32,6 +33,7 @@ class State(TypedDict):
     uploads: CapacityLimiter  # threads that decode; the others stay free for everyone else
     files: CapacityLimiter  # threads that wait for the store of blobs, which may be slow
     checks: CapacityLimiter  # threads of /readyz, which may wait for something that hangs
+    callers: Callers
     limiter: Limiter
     links: Links
     metrics: Metrics
@@ -106,7 +108,7 @@ def _identify(state: State, header: str | None, address: str) -> auth.Caller:
     """The caller, counted. In one thread: both the database and Redis may be asked."""
     required = state["key_required"]
     try:
-        caller = auth.authenticate(state["service"], header, key_required=required)
+        caller = state["callers"].authenticate(header, key_required=required)
     except Unauthorized:
         # Guessing is limited by address, since there is no owner yet to count on.
         state["limiter"].check(f"address:{address}")
