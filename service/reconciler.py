@@ -115,7 +115,9 @@ def _repair(
 def _free(*which: ColumnElement[bool], most: int = _MOST_AT_ONCE) -> ColumnElement[bool]:
     """The condition that a job is one of those, and that nobody else is changing it now."""
     some = select(Job.id).where(*which).order_by(Job.dispatch_at).limit(most)
-    return Job.id.in_(some.with_for_update(skip_locked=True))
+    # PostgreSQL may run a plain subquery again for each row, and so pass the limit.
+    once = some.with_for_update(skip_locked=True).cte("free")
+    return Job.id.in_(select(once.c.id))
 
 
 def _due(now: datetime) -> tuple[ColumnElement[bool], ...]:
