@@ -26,17 +26,23 @@ class Callers:
         self._clock = clock
         self._known: dict[bytes, tuple[float, Caller]] = {}
 
+    def known(self, header: str | None) -> Caller | None:
+        """Return the caller that the Authorization `header` stood for a moment ago."""
+        until, caller = self._known.get(_digest(header), (0.0, None))
+        return caller if self._clock() < until else None
+
     def authenticate(self, header: str | None, *, key_required: bool) -> Caller:
         """Return the caller that the Authorization `header` stands for, or raise Unauthorized."""
-        if header is None:
-            return auth.authenticate(self._service, None, key_required=key_required)
-        # Not the header itself: what lies in memory for longer must not open anything.
-        digest = hashlib.sha256(header.encode(errors="surrogatepass")).digest()
-        asked_at = self._clock()
-        until, caller = self._known.get(digest, (0.0, None))
-        if caller is None or asked_at >= until:
+        caller = self.known(header)
+        if caller is None:
+            asked_at = self._clock()
             caller = auth.authenticate(self._service, header, key_required=key_required)
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
-            self._known[digest] = (asked_at + KNOWN_SECONDS, caller)
+            self._known[_digest(header)] = (asked_at + KNOWN_SECONDS, caller)
         return caller
+
+
+def _digest(header: str | None) -> bytes:
+    # Not the header itself: what lies in memory for longer must not open anything.
+    return b"" if header is None else hashlib.sha256(header.encode()).digest()
