@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
 from perfusion_core.config import TrainConfig
@@ -66,7 +66,8 @@ def create(
     concept_id, job_id = new_id("concept"), new_id("job")
     replaced: list[Concept] = []
 
-    def act(session: Session, now: datetime) -> tuple[dict[str, Any], str]:
+    def act(connection: Connection, now: datetime) -> tuple[dict[str, Any], str]:
+        session = Session(connection, expire_on_commit=False)
         replaced[:] = rows.free_name(session, owner_id, name=name)
         concept = Concept(
             id=concept_id,
@@ -85,6 +86,7 @@ def create(
         session.flush()
         picture_rows = [_picture_row(concept_id, n, picture) for n, picture in enumerate(pictures)]
         session.add_all(picture_rows)
+        session.flush()
         job = transitions.new_job(
             service,
             owner_id,
@@ -100,8 +102,8 @@ def create(
             concept_id=concept_id,
             now=now,
         )
-        place = turns.place(session, owner_id, kind=JobKind.TRAIN)
-        position = transitions.enqueue(session, service, job=job, place=place)
+        place = turns.place(connection, owner_id, kind=JobKind.TRAIN)
+        position = transitions.enqueue(connection, service, job=job, place=place)
         job_view = jobs.accepted(job, queue_position=position)
         view = to_json({"concept": rows.view(concept), "job": job_view})
         return view, f"/jobs/{job_id}"
@@ -210,7 +212,8 @@ def import_file(
     stored = concept_files.write_anew(service, core, size_bytes=len(data))
     replaced: list[Concept] = []
 
-    def act(session: Session, now: datetime) -> ConceptView:
+    def act(connection: Connection, now: datetime) -> ConceptView:
+        session = Session(connection, expire_on_commit=False)
         replaced[:] = rows.free_name(session, owner_id, name=core.name)
         concept = Concept(
             id=concept_id,

@@ -78,8 +78,9 @@ class Database:
     def __init__(self, engine: Engine, *, clock: Clock | None = None) -> None:
         self.engine = engine
         self._clock = clock
+        self._writing = engine.execution_options(writes=True)
         self._readers = sessionmaker(engine, expire_on_commit=False)
-        self._writers = sessionmaker(engine.execution_options(writes=True), expire_on_commit=False)
+        self._writers = sessionmaker(self._writing, expire_on_commit=False)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -93,8 +94,9 @@ class Database:
         with translated(), self._writers.begin() as session:
             yield session
 
-    def run(self, act: Callable[[Session, datetime], T]) -> T:
-        """Run `act` in a write transaction, with the time.
+    def run(self, act: Callable[[Connection, datetime], T]) -> T:
+        """Run `act` in a write transaction, with the time; without a session, whose bookkeeping
+        every request that is accepted would pay for.
 
         It runs once more where another transaction took the same unique value in between: what
         that one wrote is visible now, so `act` sees it. Hence `act` writes rows and nothing else.
@@ -104,13 +106,11 @@ class Database:
         except IntegrityError:
             return self._run(act)
 
-    def _run(self, act: Callable[[Session, datetime], T]) -> T:
-        with self.write() as session:
-            result = act(session, self.now(session))
-            session.flush()
-        return result
+    def _run(self, act: Callable[[Connection, datetime], T]) -> T:
+        with translated(), self._writing.begin() as connection:
+            return act(connection, self.now(connection))
 
-    def now(self, session: Session) -> datetime:
+    def now(self, session: Session | Connection) -> datetime:
         """Return the time: the server's on PostgreSQL, so that no worker's clock matters.
 
         There a write transaction has one time, at which it began. SQLite has one machine and so
@@ -119,7 +119,7 @@ class Database:
         if self._clock is not None:
             return self._clock()
         if self.engine.dialect.name == "postgresql":
-            connection = session.connection()
+            connection = session if isinstance(session, Connection) else session.connection()
             writes = _writes(connection)
             value = connection.info[_BEGAN_AT] if writes else connection.scalar(_CLOCK)
             assert isinstance(value, datetime)

@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, or_, select, true
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Row, and_, bindparam, or_, select, true
 
 from perfusion_core import prompt as prompts
 from perfusion_core.config import MAX_SEED, GenerateConfig
@@ -88,13 +87,15 @@ def request(
     drawn = secrets.randbelow(MAX_SEED + 1)
     job_id = new_id("job")
 
-    def act(session: Session, now: datetime) -> tuple[dict[str, Any], str]:
+    def act(connection: Connection, now: datetime) -> tuple[dict[str, Any], str]:
         named = {"owner": owner_id, "names": prompt.names, "kind": JobKind.GENERATE}
-        known = session.connection().execute(_KNOWN, named).all()
+        known = connection.execute(_KNOWN, named).all()
         given, config = _options(body, known[0].defaults or {})
         seed = config.seed if config.seed is not None else drawn
-        concepts = _resolve(session, owner_id, prompt=prompt, known=known)
-        explicit = _attribute(session, owner_id, choices=body.concepts, gates=gates, among=concepts)
+        concepts = _resolve(connection, owner_id, prompt=prompt, known=known)
+        explicit = _attribute(
+            connection, owner_id, choices=body.concepts, gates=gates, among=concepts
+        )
         _check_one_base_model(concepts)
         payload = {
             "prompt": prompt.text,
@@ -116,7 +117,7 @@ def request(
             now=now,
         )
         place = Place(*known[0][:3])
-        position = transitions.enqueue(session, service, job=job, place=place)
+        position = transitions.enqueue(connection, service, job=job, place=place)
         return {"job": to_json(jobs.accepted(job, queue_position=position))}, f"/jobs/{job_id}"
 
     answer = once.answer_once(
@@ -162,13 +163,13 @@ def _options(body: GenerateBody, defaults: dict[str, Any]) -> tuple[dict[str, An
 
 
 def _resolve(
-    session: Session, owner_id: str, *, prompt: prompts.Prompt, known: Iterable[_Known]
+    connection: Connection, owner_id: str, *, prompt: prompts.Prompt, known: Iterable[_Known]
 ) -> list[_Known]:
     """Return the prompt's concepts in order of first mention, all ready."""
     found = {concept.name: concept for concept in known}
     unknown = [name for name in prompt.names if name not in found]
     if unknown:
-        names = _usable_names(session, owner_id)
+        names = _usable_names(connection, owner_id)
         raise Invalid(
             [_unknown(name, names=names).errors[0] for name in unknown], slug="unknown-placeholder"
         )
@@ -179,9 +180,9 @@ def _resolve(
     return concepts
 
 
-def _usable_names(session: Session, owner_id: str) -> list[str]:
+def _usable_names(connection: Connection, owner_id: str) -> list[str]:
     return list(
-        session.scalars(
+        connection.scalars(
             select(Concept.name)
             .where(Concept.owner_id == owner_id, Concept.status == ConceptStatus.READY)
             .order_by(Concept.created_at.desc())
@@ -204,7 +205,7 @@ def _unknown(name: str, *, names: Sequence[str]) -> Invalid:
 
 
 def _attribute(
-    session: Session,
+    connection: Connection,
     owner_id: str,
     *,
     choices: Sequence[ConceptChoice],
@@ -219,17 +220,17 @@ def _attribute(
         ref = choice.name if choice.name is not None else choice.id
         concept = by_ref.get(ref or "")
         if concept is None or (field == "name") != (concept.name == ref):
-            raise invalid(f"/concepts/{k}/{field}", _not_in_prompt(session, owner_id, ref=ref))
+            raise invalid(f"/concepts/{k}/{field}", _not_in_prompt(connection, owner_id, ref=ref))
         if concept.id in explicit:
             raise invalid(f"/concepts/{k}", f"{concept.name} is listed twice. Keep one entry.")
         explicit[concept.id] = gate
     return {concept_id: gate for concept_id, gate in explicit.items() if gate is not None}
 
 
-def _not_in_prompt(session: Session, owner_id: str, *, ref: str | None) -> str:
+def _not_in_prompt(connection: Connection, owner_id: str, *, ref: str | None) -> str:
     name = None
     if ref is not None and is_plausible(ref):
-        name = session.scalar(
+        name = connection.scalar(
             select(Concept.name).where(
                 Concept.owner_id == owner_id, or_(Concept.id == ref, Concept.name == ref)
             )

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 from sqlalchemy.orm import Session
 
 from service import blobs as keys
@@ -31,7 +31,7 @@ _INSERT_JOB, _INSERT_EVENT = insert(Job), insert(JobEvent).inline()
 _log = structlog.get_logger()
 
 
-def enqueue(session: Session, service: Service, *, job: Job, place: Place) -> int:
+def enqueue(connection: Connection, service: Service, *, job: Job, place: Place) -> int:
     """Add a queued job at its `place`, unless its owner has too many waiting; return it, from 1.
 
     The caller rings the doorbell once the transaction has been committed. Requests of the same
@@ -46,9 +46,6 @@ def enqueue(session: Session, service: Service, *, job: Job, place: Place) -> in
             retry_after_seconds=30,
         )
     job.turn = place.turn
-    session.flush()
-    # Plain statements: the session's own bookkeeping costs as much again, and every request pays.
-    connection = session.connection()
     connection.execute(_INSERT_JOB, _values(job))
     connection.execute(_INSERT_EVENT, _event(job, now=job.created_at, old=None, reason="accepted"))
     return place.ahead + 1

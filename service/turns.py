@@ -9,8 +9,17 @@ saved up turns nor fallen behind. (Queueing networks call this start-time fair q
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, ScalarSelect, bindparam, func, or_, select, union_all
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    ScalarSelect,
+    bindparam,
+    func,
+    or_,
+    select,
+    union_all,
+)
+from sqlalchemy.orm import aliased
 
 from service.tables import Job
 from service.views import JobKind, JobStatus
@@ -56,9 +65,9 @@ class Place:
     ahead: int
 
 
-def place(session: Session, owner_id: str, *, kind: JobKind) -> Place:
+def place(connection: Connection, owner_id: str, *, kind: JobKind) -> Place:
     """Return where a job goes that this owner has just sent."""
-    row = session.connection().execute(PLACE, {"owner": owner_id, "kind": kind}).one()
+    row = connection.execute(PLACE, {"owner": owner_id, "kind": kind}).one()
     return Place(*row)
 
 
