@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 from api import embedded as embedded_worker
 from api import openapi, problems, reference
+from api.callers import Callers
 from api.dependencies import State
 from api.limits import Limiter
 from api.links import Links
@@ -55,6 +56,7 @@ def create_app(
         uploads=CapacityLimiter(_DECODING_THREADS),
         files=CapacityLimiter(_FILE_THREADS),
         checks=CapacityLimiter(_CHECK_THREADS),
+        callers=Callers(service),
         limiter=limiter,
         links=Links(settings),
         metrics=metrics,
@@ -99,7 +101,8 @@ def create_app(
             expose_headers=openapi.ANSWER_HEADERS,
         )
     app.add_middleware(RequestContext, metrics=metrics)
-    for routes in (concepts, curves, generate, images, jobs, base_model, health):
+    # Each request tries them in this order.
+    for routes in (generate, jobs, images, concepts, curves, base_model, health):
         app.include_router(routes.router)
     _add_pages(app)
     return app

@@ -1,16 +1,18 @@
 """What routes are given: the service, the caller, the page of a list, the idempotency key."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Annotated, TypedDict, TypeVar, cast
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Header, Query, Security
-from fastapi.security import HTTPBearer
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from api.auth import refuse_foreign_pages
+from api.callers import Callers
 from api.limits import Limiter
 from api.links import Links
 from api.metrics import Metrics
@@ -31,23 +33,23 @@ class State(TypedDict):
     uploads: CapacityLimiter  # threads that decode; the others stay free for everyone else
     files: CapacityLimiter  # threads that wait for the store of blobs, which may be slow
     checks: CapacityLimiter  # threads of /readyz, which may wait for something that hangs
+    callers: Callers
     limiter: Limiter
     links: Links
     metrics: Metrics
     key_required: bool
 
 
-async def state_of(request: Request) -> State:
-    """The lifespan state, typed."""
-    return _state(request)
-
-
-def _state(request: Request) -> State:
-    # Where every request passes, not as a dependency: each of those costs as much as a statement.
+def state_of(request: Request) -> State:
+    """The lifespan state, typed. As a dependency it would cost as much as a statement."""
     return cast(State, request.state)
 
 
-StateDep = Annotated[State, Depends(state_of)]
+async def _state(request: Request) -> State:
+    return state_of(request)
+
+
+StateDep = Annotated[State, Depends(_state)]
 
 
 async def _service(state: StateDep) -> Service:
@@ -74,43 +76,47 @@ def crowded(threads: CapacityLimiter) -> bool:
     return threads.statistics().tasks_waiting >= threads.total_tokens
 
 
-# Only so that OpenAPI names the scheme; the header itself is read by service.auth.
-_bearer = HTTPBearer(
-    auto_error=False,
-    scheme_name="key",
-    description="An API key, `sk_...`. Needed on every address but loopback.",
-)
+class _Key(SecurityBase):
+    """What OpenAPI says about keys; the header itself is read by service.auth."""
+
+    scheme_name = "key"
+    model = HTTPBearer(description="An API key, `sk_...`. Needed on every address but loopback.")
 
 
-def _owner_with(*scopes: Scope) -> Callable[..., Awaitable[str]]:
+class _OwnerWith(_Key):
     """The dependency on a caller whose key has one of `scopes`; its value is the owner's id."""
 
-    async def owner(request: Request, _: Annotated[object, Security(_bearer)]) -> str:
-        state = _state(request)
+    def __init__(self, *scopes: Scope) -> None:
+        self._scopes = scopes
+
+    async def __call__(self, request: Request) -> str:
+        state = state_of(request)
         header = request.headers.get("authorization")
         if header is None and not state["key_required"]:
             refuse_foreign_pages(request, state["service"].settings.cors_origins)
-        caller = await run_in_threadpool(_identify, state, header, address_of(request))
-        if not caller.scopes.intersection(scopes):
+        # Mostly there is nothing to wait for; a thread costs as much as a statement.
+        caller = state["callers"].known(header)
+        if caller is None or not state["limiter"].counted(f"owner:{caller.owner_id}"):
+            caller = await run_in_threadpool(_identify, state, header, address_of(request))
+        if not caller.scopes.intersection(self._scopes):
             raise Forbidden(
                 "scope-missing",
-                f"This key may not do that; it takes one with the scope {' or '.join(scopes)}.",
+                "This key may not do that; it takes one with the scope "
+                f"{' or '.join(self._scopes)}.",
             )
         return caller.owner_id
-
-    return owner
 
 
 def _identify(state: State, header: str | None, address: str) -> auth.Caller:
     """The caller, counted. In one thread: both the database and Redis may be asked."""
     required = state["key_required"]
     try:
-        caller = auth.authenticate(state["service"], header, key_required=required)
+        caller = state["callers"].authenticate(header, key_required=required)
     except Unauthorized:
         # Guessing is limited by address, since there is no owner yet to count on.
         state["limiter"].check(f"address:{address}")
         raise
-    state["limiter"].check(f"owner:{caller.owner_id}")
+    state["limiter"].check_often(f"owner:{caller.owner_id}")
     return caller
 
 
@@ -119,39 +125,44 @@ def address_of(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-Caller = Annotated[str, Depends(_owner_with(*Scope))]
-Reader = Annotated[str, Depends(_owner_with(Scope.READ))]
-Generator = Annotated[str, Depends(_owner_with(Scope.GENERATE))]
-Trainer = Annotated[str, Depends(_owner_with(Scope.TRAIN))]
-Canceller = Annotated[str, Depends(_owner_with(Scope.GENERATE, Scope.TRAIN))]
-Observer = Annotated[str, Depends(_owner_with(Scope.METRICS))]
+Caller = Annotated[str, Security(_OwnerWith(*Scope))]
+Reader = Annotated[str, Security(_OwnerWith(Scope.READ))]
+Generator = Annotated[str, Security(_OwnerWith(Scope.GENERATE))]
+Trainer = Annotated[str, Security(_OwnerWith(Scope.TRAIN))]
+Canceller = Annotated[str, Security(_OwnerWith(Scope.GENERATE, Scope.TRAIN))]
+Observer = Annotated[str, Security(_OwnerWith(Scope.METRICS))]
 
 
-async def _image_reader(
-    request: Request,
-    key: Annotated[object, Security(_bearer)],
-    id: str,
-    expires: Annotated[
-        int | None, Query(ge=0, lt=2**40, description="Of a `signed_url`, in place of a key.")
-    ] = None,
-    sig: Annotated[
-        str | None, Query(max_length=64, description="Of a `signed_url`, in place of a key.")
-    ] = None,
-) -> str | None:
-    if expires is None and sig is None:
-        return await _owner_with(Scope.READ)(request, key)
-    state = _state(request)
-    limiter = state["limiter"]
-    if state["links"].opens(id, expires=expires or 0, signature=sig or ""):
-        await run_in_threadpool(limiter.check, f"image:{id}")
-        return None
-    await run_in_threadpool(limiter.check, f"address:{address_of(request)}")
-    raise Unauthorized(
-        "link-not-valid", "This link has expired or is incomplete. Ask for the job again."
-    )
+class _ImageReader(_Key):
+    """The dependency on a key that may read, or on a link; its value is None for a link."""
+
+    _by_key = _OwnerWith(Scope.READ)
+
+    async def __call__(
+        self,
+        request: Request,
+        id: str,
+        expires: Annotated[
+            int | None, Query(ge=0, lt=2**40, description="Of a `signed_url`, in place of a key.")
+        ] = None,
+        sig: Annotated[
+            str | None, Query(max_length=64, description="Of a `signed_url`, in place of a key.")
+        ] = None,
+    ) -> str | None:
+        if expires is None and sig is None:
+            return await self._by_key(request)
+        state = state_of(request)
+        limiter = state["limiter"]
+        if state["links"].opens(id, expires=expires or 0, signature=sig or ""):
+            await run_in_threadpool(limiter.check, f"image:{id}")
+            return None
+        await run_in_threadpool(limiter.check, f"address:{address_of(request)}")
+        raise Unauthorized(
+            "link-not-valid", "This link has expired or is incomplete. Ask for the job again."
+        )
 
 
-ImageReader = Annotated[str | None, Depends(_image_reader)]
+ImageReader = Annotated[str | None, Security(_ImageReader())]
 
 
 async def _idempotency(

@@ -6,6 +6,7 @@ Starts PostgreSQL (with fsync) and Redis, `perfusion serve` with a key and a con
 processes of it as --processes says, which get the requests by turns), and beside it
 an application that makes one INSERT and nothing else (`benchmarks.load_floor`). Both get the same
 requests by turns; the ratio of the two says what accepting a job costs over the least possible.
+Each round begins with an empty queue, and no worker takes anything from it.
 """
 
 import argparse
@@ -52,7 +53,7 @@ def main() -> None:
                 max_queued_jobs_per_owner=100_000,
             )
             try:
-                _compare(deployment, arguments)
+                _compare(deployment, arguments, postgres)
             finally:
                 deployment.close()
 
@@ -65,7 +66,8 @@ def make_durable(postgres: Postgres) -> None:
     postgres.start()
 
 
-def _compare(deployment: Deployment, arguments: argparse.Namespace) -> None:
+def _compare(deployment: Deployment, arguments: argparse.Namespace, postgres: Postgres) -> None:
+    url = deployment.environment["PERFUSION_DATABASE_URL"]
     deployment.migrate()
     service = deployment.service()
     staging.register_base_model(service)
@@ -83,6 +85,8 @@ def _compare(deployment: Deployment, arguments: argparse.Namespace) -> None:
     print(f"{arguments.per_second:g} requests a second for {arguments.seconds:g} s")
     for _ in range(arguments.rounds):
         measured, cores = [], []
+        with postgres.connect(url) as connection:
+            connection.execute("TRUNCATE jobs, job_events, images")
         for side in (floor, apis):
             before = _cpu_seconds(side)
             measured.append(

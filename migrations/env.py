@@ -16,7 +16,7 @@ def run() -> None:
     engine = db.make_engine(context.config.attributes["database_url"], patient=True)
     try:
         # On SQLite the transaction begins IMMEDIATE: a second process waits here.
-        with engine.execution_options(begin_immediate=True).connect() as connection:
+        with engine.execution_options(writes=True).connect() as connection:
             _migrate(connection)
     finally:
         engine.dispose()

@@ -72,9 +72,9 @@ def remove_files(service: Service, concepts: Iterable[Concept]) -> None:
             transitions.remove_blobs(service, key=concept.blob_key)
 
 
-def not_ready(concept: Concept) -> Conflict:
+def not_ready(name: str, status: ConceptStatus) -> Conflict:
     """Return the error of using a concept that is not ready."""
-    return Conflict("concept-not-ready", f"The concept {concept.name} {_ADVICE[concept.status]}.")
+    return Conflict("concept-not-ready", f"The concept {name} {_ADVICE[status]}.")
 
 
 def view(concept: Concept) -> ConceptView:

@@ -6,12 +6,12 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
 from perfusion_core.config import TrainConfig
 from service import blobs as keys
-from service import concept_files, jobs, models_registry, options, transitions
+from service import concept_files, jobs, models_registry, options, transitions, turns
 from service import concept_rows as rows
 from service import idempotency as once
 from service.blobs import BlobNotFound
@@ -66,7 +66,8 @@ def create(
     concept_id, job_id = new_id("concept"), new_id("job")
     replaced: list[Concept] = []
 
-    def act(session: Session, now: datetime) -> tuple[dict[str, Any], str]:
+    def act(connection: Connection, now: datetime) -> tuple[dict[str, Any], str]:
+        session = Session(connection, expire_on_commit=False)
         replaced[:] = rows.free_name(session, owner_id, name=name)
         concept = Concept(
             id=concept_id,
@@ -85,6 +86,7 @@ def create(
         session.flush()
         picture_rows = [_picture_row(concept_id, n, picture) for n, picture in enumerate(pictures)]
         session.add_all(picture_rows)
+        session.flush()
         job = transitions.new_job(
             service,
             owner_id,
@@ -100,7 +102,8 @@ def create(
             concept_id=concept_id,
             now=now,
         )
-        position = transitions.enqueue(session, service, job=job)
+        place = turns.place(connection, owner_id, kind=JobKind.TRAIN)
+        position = transitions.enqueue(connection, service, job=job, place=place)
         job_view = jobs.accepted(job, queue_position=position)
         view = to_json({"concept": rows.view(concept), "job": job_view})
         return view, f"/jobs/{job_id}"
@@ -177,7 +180,7 @@ def read_file(service: Service, owner_id: str, *, ref: str) -> ConceptFile:
     with service.database.read() as session:
         concept = rows.find(session, owner_id, ref=ref)
     if concept.status is not ConceptStatus.READY or concept.blob_key is None:
-        raise rows.not_ready(concept)
+        raise rows.not_ready(concept.name, concept.status)
     try:
         data = service.blobs.get(concept.blob_key)
     except BlobNotFound:
@@ -209,7 +212,8 @@ def import_file(
     stored = concept_files.write_anew(service, core, size_bytes=len(data))
     replaced: list[Concept] = []
 
-    def act(session: Session, now: datetime) -> ConceptView:
+    def act(connection: Connection, now: datetime) -> ConceptView:
+        session = Session(connection, expire_on_commit=False)
         replaced[:] = rows.free_name(session, owner_id, name=core.name)
         concept = Concept(
             id=concept_id,

@@ -66,6 +66,7 @@ _POSTGRES_OPTIONS: dict[str, Any] = {
 # No table (the migration has yet to run), and a server that only takes reads (a fail-over).
 _NOT_NOW = frozenset({"42P01", "25006"})
 _CLOCK = select(func.clock_timestamp())
+_BEGAN_AT = "perfusion_began_at"
 Clock = Callable[[], datetime]
 T = TypeVar("T")
 _log = structlog.get_logger()
@@ -77,12 +78,9 @@ class Database:
     def __init__(self, engine: Engine, *, clock: Clock | None = None) -> None:
         self.engine = engine
         self._clock = clock
-        # There, a reader sees what is committed without a transaction too, two round trips sooner.
-        apart = {} if engine.dialect.name == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
-        self._readers = sessionmaker(engine.execution_options(**apart), expire_on_commit=False)
-        self._writers = sessionmaker(
-            engine.execution_options(begin_immediate=True), expire_on_commit=False
-        )
+        self._writing = engine.execution_options(writes=True)
+        self._readers = sessionmaker(engine, expire_on_commit=False)
+        self._writers = sessionmaker(self._writing, expire_on_commit=False)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -96,8 +94,9 @@ class Database:
         with translated(), self._writers.begin() as session:
             yield session
 
-    def run(self, act: Callable[[Session, datetime], T]) -> T:
-        """Run `act` in a write transaction, with the time.
+    def run(self, act: Callable[[Connection, datetime], T]) -> T:
+        """Run `act` in a write transaction, with the time; without a session, whose bookkeeping
+        every request that is accepted would pay for.
 
         It runs once more where another transaction took the same unique value in between: what
         that one wrote is visible now, so `act` sees it. Hence `act` writes rows and nothing else.
@@ -107,21 +106,22 @@ class Database:
         except IntegrityError:
             return self._run(act)
 
-    def _run(self, act: Callable[[Session, datetime], T]) -> T:
-        with self.write() as session:
-            result = act(session, self.now(session))
-            session.flush()
-        return result
+    def _run(self, act: Callable[[Connection, datetime], T]) -> T:
+        with translated(), self._writing.begin() as connection:
+            return act(connection, self.now(connection))
 
-    def now(self, session: Session) -> datetime:
+    def now(self, session: Session | Connection) -> datetime:
         """Return the time: the server's on PostgreSQL, so that no worker's clock matters.
 
-        SQLite has one machine and so one clock. Tests pass their own.
+        There a write transaction has one time, at which it began. SQLite has one machine and so
+        one clock. Tests pass their own.
         """
         if self._clock is not None:
             return self._clock()
         if self.engine.dialect.name == "postgresql":
-            value = session.connection().scalar(_CLOCK)
+            connection = session if isinstance(session, Connection) else session.connection()
+            writes = _writes(connection)
+            value = connection.info[_BEGAN_AT] if writes else connection.scalar(_CLOCK)
             assert isinstance(value, datetime)
             return value.astimezone(UTC)
         return datetime.now(UTC)
@@ -162,6 +162,7 @@ def make_engine(database_url: str, *, pool_size: int = 10, patient: bool = False
             connect_args=_POSTGRES_OPTIONS,
         )
         event.listen(engine, "do_connect", _connect_postgres)
+        event.listen(engine, "begin", _begin_postgres)
         event.listen(engine, "checkin", _note_use)
         event.listen(engine, "checkout", partial(_ping_rested, engine.dialect))
         return engine
@@ -191,7 +192,18 @@ def _connect_postgres(
     # Imported late: the default, SQLite, needs no PostgreSQL driver.
     from service.db_postgres import BoundedConnection
 
-    return BoundedConnection.connect(*arguments, **options)
+    # The driver must not begin transactions by itself: _begin_postgres does.
+    return BoundedConnection.connect(*arguments, **options, autocommit=True)
+
+
+def _begin_postgres(connection: Connection) -> None:
+    """Begin a transaction to write, and read the clock in the same round trip.
+
+    A reader sees what is committed without a transaction too, two round trips sooner.
+    """
+    if _writes(connection):
+        began = connection.exec_driver_sql("SELECT clock_timestamp(); BEGIN")
+        connection.info[_BEGAN_AT] = began.scalar()
 
 
 def _note_use(_connection: Any, record: ConnectionPoolEntry) -> None:
@@ -221,8 +233,11 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    immediate = connection.get_execution_options().get("begin_immediate", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if _writes(connection) else "BEGIN")
+
+
+def _writes(connection: Connection) -> bool:
+    return bool(connection.get_execution_options().get("writes"))
 
 
 @contextmanager

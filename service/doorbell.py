@@ -5,14 +5,19 @@ again, and a second claim finds nothing to do. Ringing therefore never fails a r
 bounded in time and its failure is logged.
 """
 
-# mypy: disallow-untyped-calls=False
+# mypy: disallow-untyped-calls=False, disallow-subclassing-any=False
 
 import time
+import uuid
 from contextlib import suppress
+from functools import cached_property
+from threading import Lock
 from typing import Any, Protocol
 
 import structlog
 from celery import Celery
+from kombu import Connection, Producer
+from kombu.transport import redis
 
 from service.views import JobKind
 
@@ -53,10 +58,29 @@ class Doorbell(Protocol):
         """Close the connections."""
 
 
+class _Channel(redis.Channel):
+    """A channel with one client. A new one for each message would cost more than sending it."""
+
+    @cached_property
+    def _client(self) -> Any:
+        return super()._create_client()
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        return super()._create_client(asynchronous=True) if asynchronous else self._client
+
+
+class _Redis(redis.Transport):
+    Channel = _Channel
+
+
 class CeleryDoorbell:
     """Rings through Celery's broker, in the queue named after the job's kind."""
 
     def __init__(self, queue_url: str) -> None:
+        # Messages go out one by one, over one connection that stays open: every request waits
+        # for its own.
+        self._lock = Lock()
+        self._producer: Producer | None = None
         self._rests_until = 0.0
         # Not set as current: the worker's own app of the same process must stay the current one.
         # A host's name is of no meaning in memory, but kombu complains where none is given.
@@ -70,20 +94,46 @@ class CeleryDoorbell:
             accept_content=["json"],
             broker_transport_options={} if queue_url == "memory://" else _REDIS_OPTIONS,
         )
+        self._message = self._app.amqp.as_task_v2("", TASK_NAME, args=(), ignore_result=True)
 
     def ring(self, job_id: str, kind: JobKind) -> bool:
         """Publish the job's id; False (and a log line) where that did not work."""
-        if time.monotonic() < self._rests_until:
-            return False
-        try:
-            self._app.send_task(
-                TASK_NAME, args=[job_id], queue=kind.value, ignore_result=True, retry=False
-            )
-        except Exception as error:  # whatever the broker's client raises: the reconciler repairs it
-            _log.warning("doorbell_failed", job_id=job_id, error=type(error).__name__)
-            self._rests_until = time.monotonic() + _REST_SECONDS
-            return False
+        with self._lock:
+            if time.monotonic() < self._rests_until:
+                return False
+            try:
+                self._publish(job_id, queue=kind.value)
+            except Exception as error:  # whatever the client raises: the reconciler repairs it
+                _log.warning("doorbell_failed", job_id=job_id, error=type(error).__name__)
+                self._rests_until = time.monotonic() + _REST_SECONDS
+                self._hang_up()
+                return False
         return True
+
+    def _publish(self, job_id: str, *, queue: str) -> None:
+        if self._producer is None:
+            self._producer = Producer(self._connect())
+        _, kwargs, embedded = self._message.body
+        task_id = str(uuid.uuid4())
+        self._producer.publish(
+            ([job_id], kwargs, embedded),
+            routing_key=queue,
+            headers=self._message.headers | {"id": task_id, "root_id": task_id},
+            correlation_id=task_id,
+            serializer="json",
+        )
+
+    def _connect(self) -> Connection:
+        connection = self._app.connection_for_write()
+        if connection.get_transport_cls() is redis.Transport:
+            connection.transport_cls = _Redis
+        return connection
+
+    def _hang_up(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with suppress(Exception):
+                producer.connection.close()
 
     def unheard(self, kind: JobKind) -> int:
         """Return how many messages nobody has taken yet; 0 where that cannot be said."""
@@ -100,4 +150,5 @@ class CeleryDoorbell:
 
     def close(self) -> None:
         """Close the connections."""
+        self._hang_up()
         self._app.close()

@@ -11,13 +11,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Row, and_, bindparam, or_, select, true
 
 from perfusion_core import prompt as prompts
 from perfusion_core.config import MAX_SEED, GenerateConfig
 from perfusion_core.errors import PromptError
-from service import concept_rows, jobs, models_registry, options, transitions
+from service import concept_rows, jobs, models_registry, options, transitions, turns
 from service import idempotency as once
 from service.errors import Conflict, Invalid, invalid
 from service.gates import MAX_CONCEPTS, ConceptChoice, Gate, explicit_gates, gate_of_strength
@@ -25,16 +24,33 @@ from service.idempotency import Idempotency
 from service.ids import is_plausible, new_id
 from service.tables import Concept
 from service.texts import MAX_PROMPT_LENGTH, check_prompt, check_text
-from service.views import Answer, BaseModelView, ConceptStatus, JobKind, to_json
+from service.turns import Place
+from service.views import Answer, ConceptStatus, JobKind, to_json
 from service.wiring import Service
 
 __all__ = ["ConceptChoice", "GenerateBody", "request"]
 
 _NEAREST = 3
-# Made once: it is part of every request that is accepted.
-_NAMED = select(Concept).where(
+_PLACE, _SERVED = turns.PLACE.subquery("place"), models_registry.CURRENT.subquery("served")
+_NAMED = and_(
     Concept.owner_id == bindparam("owner"), Concept.name.in_(bindparam("names", expanding=True))
 )
+# All that the database knows of a request, in one statement, because every request waits for it:
+# a row for each concept that it names, or one without. Made once, for the same reason.
+_KNOWN = select(
+    _PLACE,
+    _SERVED.c.fingerprint,
+    _SERVED.c.covariance_fingerprint,
+    _SERVED.c.info["defaults"]["generate"].label("defaults"),
+    Concept.id,
+    Concept.name,
+    Concept.status,
+    Concept.sha256,
+    Concept.blob_key,
+    Concept.base_model_fingerprint.label("own_fingerprint"),
+    Concept.covariance_fingerprint.label("own_covariance_fingerprint"),
+).select_from(_PLACE.outerjoin(_SERVED, true()).outerjoin(Concept, _NAMED))
+_Known = Row[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +83,20 @@ def request(
     """
     prompt = _parse(check_prompt(body.prompt, pointer="/prompt"))
     gates = explicit_gates(body.concepts)
-    request_sha256 = once.digest(["generate", _identity(body)])
+    request_sha256 = once.digest(["generate", _identity(body)]) if idempotency else ""
     drawn = secrets.randbelow(MAX_SEED + 1)
     job_id = new_id("job")
 
-    def act(session: Session, now: datetime) -> tuple[dict[str, Any], str]:
-        base_model = models_registry.current(session)
-        given, config = _options(body, models_registry.defaults(base_model, of="generate"))
+    def act(connection: Connection, now: datetime) -> tuple[dict[str, Any], str]:
+        named = {"owner": owner_id, "names": prompt.names, "kind": JobKind.GENERATE}
+        known = connection.execute(_KNOWN, named).all()
+        given, config = _options(body, known[0].defaults or {})
         seed = config.seed if config.seed is not None else drawn
-        concepts = _resolve(session, owner_id, prompt=prompt)
-        explicit = _attribute(session, owner_id, choices=body.concepts, gates=gates, among=concepts)
-        _check_one_base_model(concepts, base_model)
+        concepts = _resolve(connection, owner_id, prompt=prompt, known=known)
+        explicit = _attribute(
+            connection, owner_id, choices=body.concepts, gates=gates, among=concepts
+        )
+        _check_one_base_model(concepts)
         payload = {
             "prompt": prompt.text,
             "concepts": [
@@ -97,7 +116,8 @@ def request(
             concept_id=None,
             now=now,
         )
-        position = transitions.enqueue(session, service, job=job)
+        place = Place(*known[0][:3])
+        position = transitions.enqueue(connection, service, job=job, place=place)
         return {"job": to_json(jobs.accepted(job, queue_position=position))}, f"/jobs/{job_id}"
 
     answer = once.answer_once(
@@ -120,15 +140,18 @@ def _identity(body: GenerateBody) -> dict[str, Any]:
 
 def _parse(text: str) -> prompts.Prompt:
     try:
-        return prompts.parse(text)
+        prompt = prompts.parse(text)
     except PromptError as error:
         raise invalid("/prompt", str(error), slug="prompt") from None
+    if len(prompt.names) > MAX_CONCEPTS:
+        raise invalid("/prompt", f"A prompt may name {MAX_CONCEPTS} concepts at most.")
+    return prompt
 
 
 def _options(body: GenerateBody, defaults: dict[str, Any]) -> tuple[dict[str, Any], GenerateConfig]:
     given = {
         name: value
-        for name, value in asdict(body).items()
+        for name, value in vars(body).items()
         if value is not None and name not in ("prompt", "concepts", "attention_maps")
     }
     if "negative_prompt" in given:
@@ -139,30 +162,27 @@ def _options(body: GenerateBody, defaults: dict[str, Any]) -> tuple[dict[str, An
     return {**defaults, **given}, config
 
 
-def _resolve(session: Session, owner_id: str, *, prompt: prompts.Prompt) -> list[Concept]:
+def _resolve(
+    connection: Connection, owner_id: str, *, prompt: prompts.Prompt, known: Iterable[_Known]
+) -> list[_Known]:
     """Return the prompt's concepts in order of first mention, all ready."""
-    if len(prompt.names) > MAX_CONCEPTS:
-        raise invalid("/prompt", f"A prompt may name {MAX_CONCEPTS} concepts at most.")
-    if not prompt.names:
-        return []
-    named = session.scalars(_NAMED, {"owner": owner_id, "names": list(prompt.names)})
-    found = {concept.name: concept for concept in named}
+    found = {concept.name: concept for concept in known}
     unknown = [name for name in prompt.names if name not in found]
     if unknown:
-        names = _usable_names(session, owner_id)
+        names = _usable_names(connection, owner_id)
         raise Invalid(
             [_unknown(name, names=names).errors[0] for name in unknown], slug="unknown-placeholder"
         )
     concepts = [found[name] for name in prompt.names]
     for concept in concepts:
         if concept.status is not ConceptStatus.READY:
-            raise concept_rows.not_ready(concept)
+            raise concept_rows.not_ready(concept.name, concept.status)
     return concepts
 
 
-def _usable_names(session: Session, owner_id: str) -> list[str]:
+def _usable_names(connection: Connection, owner_id: str) -> list[str]:
     return list(
-        session.scalars(
+        connection.scalars(
             select(Concept.name)
             .where(Concept.owner_id == owner_id, Concept.status == ConceptStatus.READY)
             .order_by(Concept.created_at.desc())
@@ -185,12 +205,12 @@ def _unknown(name: str, *, names: Sequence[str]) -> Invalid:
 
 
 def _attribute(
-    session: Session,
+    connection: Connection,
     owner_id: str,
     *,
     choices: Sequence[ConceptChoice],
     gates: Sequence[Gate | None],
-    among: Iterable[Concept],
+    among: Iterable[_Known],
 ) -> dict[str, Gate]:
     """Return the explicit gates by concept id; every entry must name a concept of the prompt."""
     by_ref = {ref: concept for concept in among for ref in (concept.id, concept.name)}
@@ -200,17 +220,17 @@ def _attribute(
         ref = choice.name if choice.name is not None else choice.id
         concept = by_ref.get(ref or "")
         if concept is None or (field == "name") != (concept.name == ref):
-            raise invalid(f"/concepts/{k}/{field}", _not_in_prompt(session, owner_id, ref=ref))
+            raise invalid(f"/concepts/{k}/{field}", _not_in_prompt(connection, owner_id, ref=ref))
         if concept.id in explicit:
             raise invalid(f"/concepts/{k}", f"{concept.name} is listed twice. Keep one entry.")
         explicit[concept.id] = gate
     return {concept_id: gate for concept_id, gate in explicit.items() if gate is not None}
 
 
-def _not_in_prompt(session: Session, owner_id: str, *, ref: str | None) -> str:
+def _not_in_prompt(connection: Connection, owner_id: str, *, ref: str | None) -> str:
     name = None
     if ref is not None and is_plausible(ref):
-        name = session.scalar(
+        name = connection.scalar(
             select(Concept.name).where(
                 Concept.owner_id == owner_id, or_(Concept.id == ref, Concept.name == ref)
             )
@@ -220,17 +240,17 @@ def _not_in_prompt(session: Session, owner_id: str, *, ref: str | None) -> str:
     return f"The prompt does not mention <{name}>. Put it there, or leave this entry out."
 
 
-def _check_one_base_model(concepts: Sequence[Concept], base_model: BaseModelView | None) -> None:
+def _check_one_base_model(concepts: Sequence[_Known]) -> None:
     if not concepts:
         return
     first = concepts[0]
-    expected = (first.base_model_fingerprint, first.covariance_fingerprint)
-    other = f"that of <{first.name}>"
-    if base_model is not None:
-        expected = (base_model.fingerprint, base_model.covariance_fingerprint)
-        other = "the one that is served here"
+    expected = (first.fingerprint, first.covariance_fingerprint)
+    other = "the one that is served here"
+    if first.fingerprint is None:  # no worker has told of any yet
+        expected = (first.own_fingerprint, first.own_covariance_fingerprint)
+        other = f"that of <{first.name}>"
     for concept in concepts:
-        own = (concept.base_model_fingerprint, concept.covariance_fingerprint)
+        own = (concept.own_fingerprint, concept.own_covariance_fingerprint)
         if own != expected:
             raise Conflict(
                 "base-model-mismatch",
@@ -240,7 +260,7 @@ def _check_one_base_model(concepts: Sequence[Concept], base_model: BaseModelView
             )
 
 
-def _use(concept: Concept, gate: Gate | None, *, prompt: prompts.Prompt) -> dict[str, Any]:
+def _use(concept: _Known, gate: Gate | None, *, prompt: prompts.Prompt) -> dict[str, Any]:
     if gate is None:
         gate = gate_of_strength(prompt.strengths.get(concept.name))
     return {

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, delete, insert, select
 
 from service.errors import invalid
 from service.tables import IdempotencyKey
@@ -54,7 +53,7 @@ def replay(
         return None
     with service.database.read() as session:
         return _stored(
-            session,
+            session.connection(),
             owner_id,
             key=idempotency.key,
             request_sha256=request_sha256,
@@ -68,25 +67,25 @@ def answer_once(
     *,
     idempotency: Idempotency | None,
     request_sha256: str,
-    act: Callable[[Session, datetime], tuple[dict[str, Any], str]],
+    act: Callable[[Connection, datetime], tuple[dict[str, Any], str]],
 ) -> Answer:
     """Run `act` in a transaction and keep its answer (body and location), or give the first again.
 
     `act` may run twice, see `Database.run`: it writes rows only.
     """
 
-    def answer(session: Session, now: datetime) -> Answer:
+    def answer(connection: Connection, now: datetime) -> Answer:
         if idempotency is None:
-            body, location = act(session, now)
+            body, location = act(connection, now)
             return Answer(body=body, location=location, replayed=False)
         key = idempotency.key
-        stored = _stored(session, owner_id, key=key, request_sha256=request_sha256, now=now)
+        stored = _stored(connection, owner_id, key=key, request_sha256=request_sha256, now=now)
         if stored is not None:
             return stored
-        body, location = act(session, now)
-        session.execute(delete(IdempotencyKey).where(IdempotencyKey.expires_at <= now))
-        session.add(
-            IdempotencyKey(
+        body, location = act(connection, now)
+        connection.execute(delete(IdempotencyKey).where(IdempotencyKey.expires_at <= now))
+        connection.execute(
+            insert(IdempotencyKey).values(
                 owner_id=owner_id,
                 key=key,
                 request_sha256=request_sha256,
@@ -101,9 +100,10 @@ def answer_once(
 
 
 def _stored(
-    session: Session, owner_id: str, *, key: str, request_sha256: str, now: datetime
+    connection: Connection, owner_id: str, *, key: str, request_sha256: str, now: datetime
 ) -> Answer | None:
-    row = session.get(IdempotencyKey, (owner_id, key))
+    of_key = (IdempotencyKey.owner_id == owner_id, IdempotencyKey.key == key)
+    row = connection.execute(select(*IdempotencyKey.__table__.c).where(*of_key)).one_or_none()
     if row is None or row.expires_at <= now:
         return None
     if row.request_sha256 != request_sha256:

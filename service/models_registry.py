@@ -4,14 +4,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from service.tables import BaseModel
 from service.views import BaseModelView
 from service.wiring import Service
 
-# Made once: it is part of every request that is accepted.
-_CURRENT = select(*BaseModel.__table__.c).order_by(BaseModel.seen_at.desc()).limit(1)
+# The base model registered last; for statements that need more at once, too.
+CURRENT = select(*BaseModel.__table__.c).order_by(BaseModel.seen_at.desc()).limit(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +47,7 @@ def register_base_model(service: Service, model: NewBaseModel) -> None:
 def current_base_model(service: Service) -> BaseModelView | None:
     """Return the base model registered last; None until a worker has loaded one."""
     with service.database.read() as session:
-        return current(session)
-
-
-def current(session: Session) -> BaseModelView | None:
-    """Return the base model registered last, within a transaction."""
-    row = session.connection().execute(_CURRENT).mappings().first()
+        row = session.execute(CURRENT).mappings().first()
     return None if row is None else BaseModelView(**row)
 
 

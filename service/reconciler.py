@@ -40,13 +40,13 @@ def reconcile(service: Service) -> Reconciled:
     with service.database.write() as session:
         now = service.database.now(session)
         ended, requeued = _repair(session, now=now, expired=Job.lease_until < now)
-        due = _take_due(session, now=now)
+        due = session.scalars(select(Job.kind).where(*_due(now)).distinct()).all()
     transitions.clear_after(service, ended)
     return Reconciled(
         cancelled=sum(job.status is JobStatus.CANCELLED for job in ended),
         requeued=len(requeued),
         failed=sum(job.status is JobStatus.FAILED for job in ended),
-        rung=_ring(service, due),
+        rung=sum(_ring(service, kind) for kind in due),
     )
 
 
@@ -112,44 +112,52 @@ def _repair(
     return ended, requeued
 
 
-def _free(*which: ColumnElement[bool]) -> ColumnElement[bool]:
+def _free(*which: ColumnElement[bool], most: int = _MOST_AT_ONCE) -> ColumnElement[bool]:
     """The condition that a job is one of those, and that nobody else is changing it now."""
-    some = select(Job.id).where(*which).order_by(Job.dispatch_at).limit(_MOST_AT_ONCE)
-    return Job.id.in_(some.with_for_update(skip_locked=True))
+    some = select(Job.id).where(*which).order_by(Job.dispatch_at).limit(most)
+    # PostgreSQL may run a plain subquery again for each row, and so pass the limit.
+    once = some.with_for_update(skip_locked=True).cte("free")
+    return Job.id.in_(select(once.c.id))
 
 
-def _take_due(session: Session, *, now: datetime) -> list[tuple[str, JobKind]]:
+def _due(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    return Job.status == JobStatus.QUEUED, Job.dispatch_at <= now
+
+
+def _ring(service: Service, kind: JobKind) -> int:
+    """Ring for jobs that are due; how many. While messages lie unheard, it writes nothing."""
+    room = _MOST_UNHEARD - service.doorbell.unheard(kind)
+    if room <= 0:
+        return 0
+    job_ids = _take_due(service, kind, most=room)
+    for rung, job_id in enumerate(job_ids):
+        if not service.doorbell.ring(job_id, kind):
+            # Each failure may take seconds, and the next would fail as well.
+            _ring_soon(service, job_ids)
+            return rung
+    return len(job_ids)
+
+
+def _take_due(service: Service, kind: JobKind, *, most: int) -> list[str]:
     """Take the jobs to ring for now; whoever takes them moves their next ring."""
-    steps = [
-        (Job.rings == rings, now + timedelta(seconds=seconds))
-        for rings, seconds in enumerate(_RING_AGAIN_SECONDS[:-1])
-    ]
-    due = (Job.status == JobStatus.QUEUED, Job.dispatch_at <= now)
-    rows = session.execute(
-        update(Job)
-        .where(*due, _free(*due))
-        .values(
-            dispatch_at=case(*steps, else_=now + timedelta(seconds=_RING_AGAIN_SECONDS[-1])),
-            rings=Job.rings + 1,
+    with service.database.write() as session:
+        now = service.database.now(session)
+        steps = [
+            (Job.rings == rings, now + timedelta(seconds=seconds))
+            for rings, seconds in enumerate(_RING_AGAIN_SECONDS[:-1])
+        ]
+        due = (Job.kind == kind, *_due(now))
+        rows = session.execute(
+            update(Job)
+            .where(*due, _free(*due, most=most))
+            .values(
+                dispatch_at=case(*steps, else_=now + timedelta(seconds=_RING_AGAIN_SECONDS[-1])),
+                rings=Job.rings + 1,
+            )
+            .returning(Job.id, Job.created_at)
+            .execution_options(synchronize_session=False)
         )
-        .returning(Job.id, Job.kind, Job.created_at)
-        .execution_options(synchronize_session=False)
-    )
-    return [(row.id, row.kind) for row in sorted(rows, key=lambda row: (row.created_at, row.id))]
-
-
-def _ring(service: Service, due: list[tuple[str, JobKind]]) -> int:
-    rung = 0
-    for kind in JobKind:
-        job_ids = [job_id for job_id, its_kind in due if its_kind is kind]
-        unheard = service.doorbell.unheard(kind) if job_ids else 0
-        for job_id in job_ids[: max(0, _MOST_UNHEARD - unheard)]:
-            if not service.doorbell.ring(job_id, kind):
-                # Each failure may take seconds, and the next would fail as well.
-                _ring_soon(service, [job_id for job_id, _ in due])
-                return rung
-            rung += 1
-    return rung
+        return [row.id for row in sorted(rows, key=lambda row: (row.created_at, row.id))]
 
 
 def _ring_soon(service: Service, job_ids: list[str]) -> None:

@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 from sqlalchemy.orm import Session
 
 from service import blobs as keys
-from service import turns
 from service.errors import TooManyRequests, Unavailable
 from service.errors import problem as make_problem
 from service.tables import Concept, Job, JobEvent
+from service.turns import Place
 from service.views import TERMINAL, ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 
@@ -31,13 +31,12 @@ _INSERT_JOB, _INSERT_EVENT = insert(Job), insert(JobEvent).inline()
 _log = structlog.get_logger()
 
 
-def enqueue(session: Session, service: Service, *, job: Job) -> int:
-    """Add a queued job, unless its owner has too many waiting already; return its place, from 1.
+def enqueue(connection: Connection, service: Service, *, job: Job, place: Place) -> int:
+    """Add a queued job at its `place`, unless its owner has too many waiting; return it, from 1.
 
     The caller rings the doorbell once the transaction has been committed. Requests of the same
     moment do not see each other's jobs, so the limit may be passed by a few.
     """
-    place = turns.place(session, job.owner_id, kind=job.kind)
     limit = service.settings.max_queued_jobs_per_owner
     if place.waiting >= limit:
         raise TooManyRequests(
@@ -47,9 +46,6 @@ def enqueue(session: Session, service: Service, *, job: Job) -> int:
             retry_after_seconds=30,
         )
     job.turn = place.turn
-    session.flush()
-    # Plain statements: the session's own bookkeeping costs as much again, and every request pays.
-    connection = session.connection()
     connection.execute(_INSERT_JOB, _values(job))
     connection.execute(_INSERT_EVENT, _event(job, now=job.created_at, old=None, reason="accepted"))
     return place.ahead + 1

@@ -9,37 +9,47 @@ saved up turns nor fallen behind. (Queueing networks call this start-time fair q
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ScalarSelect, bindparam, case, func, or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    ScalarSelect,
+    bindparam,
+    func,
+    or_,
+    select,
+    union_all,
+)
+from sqlalchemy.orm import aliased
 
 from service.tables import Job
 from service.views import JobKind, JobStatus
 
-_ACTIVE = (JobStatus.QUEUED, JobStatus.RUNNING)
 _OWN, _KIND = Job.owner_id == bindparam("owner"), Job.kind == bindparam("kind")
 _RUNS, _WAITS = Job.status == JobStatus.RUNNING, Job.status == JobStatus.QUEUED
-# One statement, made once: it is part of every request that is accepted.
-_MARKS = select(
-    select(func.count()).where(_OWN, _WAITS).scalar_subquery().label("waiting"),
-    select(func.max(Job.turn) + 1)
-    .where(_OWN, Job.status.in_(_ACTIVE), _KIND)
-    .scalar_subquery()
-    .label("own"),
-    # What is being served now: the latest turn that runs, or else the first that waits.
-    func.coalesce(
-        select(func.max(Job.turn)).where(_KIND, _RUNS).scalar_subquery(),
-        select(func.min(Job.turn)).where(_KIND, _WAITS).scalar_subquery(),
-        0,
-    ).label("served"),
-).cte("marks")
-_TURN = select(
-    _MARKS.c.waiting,
-    case((_MARKS.c.own > _MARKS.c.served, _MARKS.c.own), else_=_MARKS.c.served).label("turn"),
-).cte("turn")
-_PLACE = select(
+
+
+def _turn(*which: ColumnElement[bool], last: bool) -> ScalarSelect[int]:
+    """The last or the first turn: one step into an index, however many jobs there are."""
+    order = Job.turn.desc() if last else Job.turn
+    return select(Job.turn).where(*which).order_by(order).limit(1).scalar_subquery()
+
+
+# What is being served now: the latest turn that runs, or else the first that waits.
+_SERVED = func.coalesce(_turn(_KIND, _RUNS, last=True), _turn(_KIND, _WAITS, last=False), 0)
+_BOUNDS = union_all(
+    select((_turn(_OWN, _KIND, _WAITS, last=True) + 1).label("turn")),
+    select(_turn(_OWN, _KIND, _RUNS, last=True) + 1),
+    select(_SERVED),
+).subquery("bounds")
+_TURN = select(func.max(_BOUNDS.c.turn).label("turn")).subquery("given")
+# A row of columns like `Place`, for `owner` and `kind`; made once, for every request accepted.
+PLACE = select(
     _TURN.c.turn,
-    _TURN.c.waiting,
-    select(func.count()).where(_KIND, _WAITS, Job.turn <= _TURN.c.turn).scalar_subquery(),
+    select(func.count()).where(_OWN, _WAITS).scalar_subquery().label("waiting"),
+    select(func.count())
+    .where(_KIND, _WAITS, Job.turn <= _TURN.c.turn)
+    .scalar_subquery()
+    .label("ahead"),
 )
 
 
@@ -55,9 +65,9 @@ class Place:
     ahead: int
 
 
-def place(session: Session, owner_id: str, *, kind: JobKind) -> Place:
+def place(connection: Connection, owner_id: str, *, kind: JobKind) -> Place:
     """Return where a job goes that this owner has just sent."""
-    row = session.connection().execute(_PLACE, {"owner": owner_id, "kind": kind}).one()
+    row = connection.execute(PLACE, {"owner": owner_id, "kind": kind}).one()
     return Place(*row)
 
 

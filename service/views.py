@@ -256,6 +256,8 @@ def to_json(value: Any) -> Any:
 
     Times become RFC 3339 in UTC; fields marked internal are left out.
     """
+    if value is None or type(value) in (str, int):  # most of what there is
+        return value
     if is_dataclass(value) and not isinstance(value, type):
         return {
             item.name: to_json(getattr(value, item.name))

@@ -1,12 +1,51 @@
 """The database that a command finds: brought to this release's form, or refused."""
 
+import time
+
+import structlog
+
 from api.cli.commands import CommandError
+from service import db
+from service.errors import Unavailable
 from service.settings import Settings
+
+_PATIENCE_SECONDS = 30.0
+_PAUSE_SECONDS = 1.0
+log = structlog.get_logger("perfusion.api")
 
 
 def is_embedded(settings: Settings) -> bool:
     """Whether one process is the whole deployment: server, worker and queue."""
     return settings.queue_url == "memory://"
+
+
+def await_server(
+    settings: Settings,
+    *,
+    patience_seconds: float = _PATIENCE_SECONDS,
+    pause_seconds: float = _PAUSE_SECONDS,
+) -> None:
+    """Wait a while for a database that is not there yet, as where all of a machine starts at once.
+
+    Raises Unavailable in the end. SQLite is a file: it is there, or waiting does not help.
+    """
+    if settings.database_url.startswith("sqlite"):
+        return
+    give_up_at = time.monotonic() + patience_seconds
+    database = db.connect(settings.database_url)
+    try:
+        while True:
+            try:
+                database.check()
+                return
+            except Unavailable:
+                left_seconds = give_up_at - time.monotonic()
+                if left_seconds <= 0:
+                    raise
+                log.warning("database.awaited", seconds_left=round(left_seconds))
+                time.sleep(pause_seconds)
+    finally:
+        database.close()
 
 
 def make_ready(settings: Settings) -> None:

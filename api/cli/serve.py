@@ -34,6 +34,7 @@ def serve(
     chosen = settings.load()
     log.configure(chosen)
     send_traces = tracing.configure("perfusion-api")
+    database.await_server(chosen)
     database.make_ready(chosen)
     embedded = database.is_embedded(chosen)
     service = wiring.build(chosen)

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from api import events, schemas
-from api.dependencies import Generator, OptionalIdempotency, StateDep
+from api.dependencies import Generator, OptionalIdempotency, state_of
 from api.openapi import ACCEPTED_HEADERS, GENERATE_EXAMPLES, headers, refusals
 from service import generations
 from service.gates import ConceptChoice
@@ -33,7 +33,6 @@ router = APIRouter(tags=["generation"])
 )
 async def generate(
     request: Request,
-    state: StateDep,
     caller: Generator,
     idempotency: OptionalIdempotency,
     body: Annotated[schemas.GenerateRequest, Body(openapi_examples=GENERATE_EXAMPLES)],
@@ -45,6 +44,7 @@ async def generate(
 
     The same request with the same seed gives the same pixels on the same machine and settings.
     """
+    state = state_of(request)
     service = state["service"]
     answer = await run_in_threadpool(
         generations.request, service, caller, body=_use_case_body(body), idempotency=idempotency

@@ -241,7 +241,7 @@ def test_a_worker_frozen_inside_a_transaction_stops_nobody_for_long(service: Ser
         assert leases.claim(service, one, worker_id="w") is not None
     with service.database.write() as session:
         session.execute(text("UPDATE jobs SET lease_until = clock_timestamp() - interval '1 s'"))
-    frozen = service.database.engine.connect()
+    frozen = service.database.engine.execution_options(writes=True).connect()
     frozen.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"), {"id": job_id})
     try:
         assert reconciler.reconcile(service).requeued == 1

@@ -1,10 +1,13 @@
 """A commit that happened, and whose answer was lost: nobody may undo what it named."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
 
 import pytest
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from service import blobs, concepts, jobs, leases
@@ -25,6 +28,8 @@ from tests.unit.service.staging import (
     uploaded,
 )
 
+T = TypeVar("T")
+
 
 class Deaf(Database):
     """A database whose commits happen, and which never hears so."""
@@ -33,6 +38,10 @@ class Deaf(Database):
     def write(self) -> Iterator[Session]:
         with super().write() as session:
             yield session
+        raise Unavailable("database-unavailable", "The connection broke.")
+
+    def run(self, act: Callable[[Connection, datetime], T]) -> T:
+        super().run(act)
         raise Unavailable("database-unavailable", "The connection broke.")
 
 

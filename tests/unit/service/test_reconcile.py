@@ -74,6 +74,25 @@ def test_waiting_jobs_are_rung_for_in_the_order_of_their_arrival(
     assert [job_id for job_id, _ in doorbell.rung] == job_ids
 
 
+def test_nobody_rings_while_a_hundred_messages_lie_unheard(
+    service: Service, clock: Clock, doorbell: RecordedDoorbell
+) -> None:
+    job_ids = [submit(service, f"concept-{n}") for n in range(3)]
+    before = [jobs.get(service, OWNER, job_id=job_id) for job_id in job_ids]
+    doorbell.rung.clear()
+    clock.tick(6)
+    doorbell.lying = 100
+    assert reconciler.reconcile(service).rung == 0
+    doorbell.lying = 98
+    assert reconciler.reconcile(service).rung == 2
+    assert [job_id for job_id, _ in doorbell.rung] == job_ids[:2]
+    doorbell.lying = 0
+    # What was not rung for is due still, and what was is not.
+    assert reconciler.reconcile(service).rung == 1
+    assert doorbell.rung[-1] == (job_ids[2], "train")
+    assert [jobs.get(service, OWNER, job_id=job_id) for job_id in job_ids] == before
+
+
 def test_a_dead_queue_costs_one_attempt_and_is_tried_again_soon(
     service: Service, clock: Clock, doorbell: RecordedDoorbell
 ) -> None:
