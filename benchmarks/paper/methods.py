@@ -44,11 +44,6 @@ def ablations(base: BaseModel, folder: Path) -> Iterator[Method]:
     yield Perfusion(base, "perfusion, no masks", _USUAL, 2, masked=False)
     fixed = {"ema_decay": 1 - 1e-9}
     yield Perfusion(base, "perfusion, i* fixed", _USUAL, 2, options=fixed)
-    # Where LoRA's similarity comes from: what Perfusion learns, and what it locks.
-    values = Options(schedule={80: _ONE}, rate=3e-3, projections=("attn2.to_v",))
-    both = replace(values, projections=("attn2.to_k", "attn2.to_v"))
-    yield replace(lora(base, values), name="lora, values alone", seed_count=2)
-    yield replace(lora(base, both), name="lora, keys and values", seed_count=2)
 
 
 def candidates(base: BaseModel) -> Iterator[Method]:
@@ -72,6 +67,12 @@ def candidates(base: BaseModel) -> Iterator[Method]:
     steps = {20: _ONE, 40: _ONE, 80: _ONE}
     for rate in (1e-4, 3e-4):
         yield _named(dreambooth(base, Options(schedule=steps, rate=rate, prior=1.0)), rate)
+    # Where LoRA's similarity comes from: what Perfusion learns, and what it locks.
+    yield Perfusion(base, "perfusion, as shipped", _USUAL, 2)
+    values = Options(schedule={80: _ONE}, rate=3e-3, projections=("attn2.to_v",))
+    both = replace(values, projections=("attn2.to_k", "attn2.to_v"))
+    yield replace(lora(base, values), name="lora, values alone", seed_count=2)
+    yield replace(lora(base, both), name="lora, keys and values", seed_count=2)
 
 
 def _named(method: Baseline, rate: float) -> Baseline:

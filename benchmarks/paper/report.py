@@ -165,6 +165,8 @@ def plot_steps(results: Results, file: Path) -> None:
     for number, (name, found) in enumerate(results.items()):
         method, _, rates = name.partition(", ")
         steps = [row["steps"] for row in found[0]["rows"]]
+        if len(steps) == 1:
+            continue
         for axis, measure in zip(axes, ("image", "text"), strict=True):
             means = [np.mean([one["rows"][k][measure] for one in found]) for k in range(len(steps))]
             axis.plot(
