@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.paper.front import Difference, Points, nearest
 from benchmarks.paper.measures import interval
+from benchmarks.paper.scenes import add_scenes
 from benchmarks.paper.sheets import (
     write_attention,
     write_composition,
@@ -26,7 +27,13 @@ Results = Mapping[str, Sequence[dict[str, Any]]]
 
 SWEEP = "perfusion"
 _BASELINES = ("textual inversion", "lora", "custom diffusion", "dreambooth")
-_MEASURES = ("image", "colours", "text")
+_MEASURES = ("image", "colours", "text", "scene")
+_TITLES = {
+    "image": "image similarity (evaluator)",
+    "colours": "overlap of colour histograms",
+    "text": "text similarity (evaluator)",
+    "scene": "scene left as it is (edges' colours)",
+}
 _COLOURS = {
     "perfusion": "#1b6ca8",
     "perfusion, global locking": "#63a6d6",
@@ -50,6 +57,7 @@ def write(
 ) -> None:
     """Print the tables; write plots, contact sheets and all figures to the folder `to`."""
     to.mkdir(parents=True, exist_ok=True)
+    add_scenes(results, folder)
     for title, table in (
         ("Similarities", similarity_table(results)),
         ("Our sweep and the others", front_table(results)),
@@ -73,13 +81,13 @@ def write(
 
 def similarity_table(results: Results) -> str:
     """Every method, step count and dial: means over subjects with their 95 % intervals."""
-    lines = [
-        "| method | steps | dial | image | colours | text |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    (one, *_), *_ = results.values()
+    measures = [name for name in _MEASURES if name in one["rows"][0]]
+    header = ["method", "steps", "dial", *measures]
+    lines = [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
     for name, found in results.items():
         for k, row in enumerate(found[0]["rows"]):
-            told = [_with_interval([one["rows"][k][m] for one in found]) for m in _MEASURES]
+            told = [_with_interval([one["rows"][k][m] for one in found]) for m in measures]
             lines.append(f"| {name} | {row['steps']} | {row['dial']:g} | {' | '.join(told)} |")
     return "\n".join(lines)
 
@@ -130,15 +138,14 @@ def front_table(results: Results) -> str:
 
 
 def plot_plane(results: Results, file: Path) -> None:
-    """Figure 5: the similarity plane, by each image measure."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.6))
-    for axis, measure in zip(axes, ("image", "colours"), strict=True):
+    """Figure 5: the similarity plane by each image measure, and what is left of the scene."""
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4.6))
+    planes = (("text", "image"), ("text", "colours"), ("scene", "image"))
+    for axis, (across, up) in zip(axes, planes, strict=True):
         for name in (SWEEP, "perfusion, global locking", "superclass", *_BASELINES):
             if name in results:
-                _draw_method(axis, name, results[name], measure)
-        axis.set_xlabel("text similarity (evaluator)")
-    axes[0].set_ylabel("image similarity (evaluator)")
-    axes[1].set_ylabel("overlap of colour histograms")
+                _draw_method(axis, name, results[name], up, across=across)
+        axis.set(xlabel=_TITLES[across], ylabel=_TITLES[up])
     axes[0].legend(fontsize=8)
     _save(figure, file)
 
@@ -225,16 +232,17 @@ def _draw_method(
     found: Sequence[dict[str, Any]],
     measure: str,
     *,
+    across: str = "text",
     colour: str | None = None,
 ) -> None:
     """The last step's dials as a line, with crosses for the intervals."""
     rows = _sweep_rows(found)
-    texts, images = (
+    x, y = (
         np.array([interval([one["rows"][k][which] for one in found]) for k in rows]).T
-        for which in ("text", measure)
+        for which in (across, measure)
     )
     axis.errorbar(
-        texts[0], images[0], xerr=texts[1], yerr=images[1], label=name, marker="o", ms=4,
+        x[0], y[0], xerr=x[1], yerr=y[1], label=name, marker="o", ms=4,
         lw=1.6, elinewidth=0.6, color=colour or _COLOURS.get(name, "#444444"),
     )  # fmt: skip
 

@@ -43,7 +43,7 @@ def write_subjects(results: Results, folder: Path, file: Path) -> None:
                 dials = [row["dial"] for row in measured]
                 usual = dials.index(USUAL_STRENGTH) if name == "perfusion" else len(measured) - 1
                 kept = kept_in(folder, name, [subject])
-                rows[subject].append(_cut(kept, usual + 1, prompt))  # below the photos
+                rows[subject].append(cut(kept, usual + 1, prompt))  # below the photos
     _write(rows, ["photo", *[_SHORT[name] for name in methods] * len(shown)], file)
 
 
@@ -55,7 +55,7 @@ def write_strengths(results: Results, folder: Path, file: Path) -> None:
     for subject in (one["subject"] for one in ours):
         kept = kept_in(folder, "perfusion", [subject])
         rows[subject] = [_photo(subject)]
-        rows[subject] += [_cut(kept, k + 1, prompt) for prompt in shown for k in range(len(dials))]
+        rows[subject] += [cut(kept, k + 1, prompt) for prompt in shown for k in range(len(dials))]
     _write(rows, ["photo", *dials * len(shown)], file)
 
 
@@ -65,9 +65,7 @@ def write_attention(found: Found, folder: Path, file: Path) -> None:
     for subject in (one["subject"] for one in found):
         kept = kept_in(folder, "attention", [subject])
         for k, name in enumerate(METHODS):
-            rows[f"{subject},\n{_SHORT[name]}"] = [
-                _cut(kept, k, x) for x in range(2 * len(PROMPTS))
-            ]
+            rows[f"{subject},\n{_SHORT[name]}"] = [cut(kept, k, x) for x in range(2 * len(PROMPTS))]
     _write(rows, [], file)
 
 
@@ -76,7 +74,7 @@ def write_composition(title: str, sets: Found, folder: Path, file: Path) -> None
     rows: Rows = {}
     for one in sets:
         names, kept = one["subjects"], kept_in(folder, title, one["subjects"])
-        images = [_cut(kept, 0, x) for x in range(len(one["images"]))]
+        images = [cut(kept, 0, x) for x in range(len(one["images"]))]
         rows["\n".join(names)] = [*map(_photo, names), *images]
     _write(rows, [], file)
 
@@ -104,7 +102,7 @@ def _photo(name: str) -> Image.Image:
     return photograph(subject)[0].picture
 
 
-def _cut(file: Path, row: int, column: int) -> Image.Image:
+def cut(file: Path, row: int, column: int) -> Image.Image:
     """One image of the contact sheet that was kept beside a result."""
     left, top = column * _STEP, row * _STEP
     with Image.open(file.with_suffix(".png")) as kept:

@@ -12,7 +12,7 @@ from PIL import Image
 from benchmarks.paper.baselines import Options, custom_diffusion, lora, textual_inversion
 from benchmarks.paper.compare import compare
 from benchmarks.paper.front import nearest
-from benchmarks.paper.measures import interval
+from benchmarks.paper.measures import interval, scene_overlap
 from benchmarks.paper.method import BASE_FOLDER
 from benchmarks.paper.perfusion import Change, Perfusion, changed
 from benchmarks.paper.sizes import of_sd15, stored_bytes
@@ -124,6 +124,16 @@ def test_the_interval_is_students() -> None:
     mean, half = interval([1.0, 2.0, 3.0])
     assert mean == 2.0
     assert half == pytest.approx(4.303 / 3**0.5, rel=1e-3)
+
+
+def test_a_scene_is_told_by_the_edges_whatever_the_subject_does() -> None:
+    beach = Image.new("RGB", (64, 64), (90, 170, 220))
+    with_hat, on_a_wall = beach.copy(), Image.new("RGB", (64, 64), (230, 225, 220))
+    with_hat.paste((40, 30, 60), (10, 10, 54, 64))
+    on_a_wall.paste((40, 30, 60), (10, 10, 54, 64))
+    assert scene_overlap([with_hat], [beach]) == pytest.approx(1)
+    assert scene_overlap([on_a_wall], [beach]) < 0.1
+    assert scene_overlap([with_hat, on_a_wall], [beach, beach]) == pytest.approx(0.5, abs=0.05)
 
 
 class _Counting:

@@ -1,0 +1,30 @@
+"""How much of the scene each method leaves as it is, told from the contact sheets that are kept.
+
+Every prompt's first seed is on them, so that what was drawn need not be drawn again.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from benchmarks.paper.compare import kept_in
+from benchmarks.paper.measures import scene_overlap
+from benchmarks.paper.sheets import cut
+
+
+def add_scenes(results: Mapping[str, Sequence[dict[str, Any]]], folder: Path) -> None:
+    """Give every row of `results` its "scene": the edges' likeness to the plain superclass's."""
+    for name, found in results.items():
+        for one in found:
+            for number, row in enumerate(one["rows"]):
+                images, plain = (
+                    _images(kept_in(folder, which, [one["subject"]]), line, len(one["prompts"]))
+                    for which, line in ((name, number + 1), ("superclass", 1))
+                )
+                row["scene"] = scene_overlap(images, plain)
+
+
+def _images(kept: Path, line: int, count: int) -> list[Image.Image]:
+    return [cut(kept, line, column) for column in range(count)]
