@@ -39,24 +39,31 @@ class Line:
 def choose(waiting: Sequence[Place], room_for: Callable[[tuple[int, ...]], int]) -> list[Place]:
     """The first in line, and the next ones of its latent shape that fit beside it.
 
-    `waiting` is in order of age; `room_for` tells how many rows a batch of a shape may have. Where
-    an owner waits for one image beside others who wait for several, theirs fill a batch only to
-    twice the lone image's rows. A step takes no more than twice as long then as for it alone.
+    `waiting` is in order of age; `room_for` tells how many rows a batch of a shape may have. Beside
+    an image that is the only one its owner waits for, owners of several fill a batch only to twice
+    its rows: a step then takes no more than twice as long as for it alone. Nobody overtakes an
+    owner of whom the batch has nothing.
     """
     if not waiting:
         return []
     line = sorted(waiting, key=lambda one: one.tag)
     shape = line[0].trajectory.latent_shape
-    line = [one for one in line if one.trajectory.latent_shape == shape]
-    images = Counter(one.ticket.owner for one in waiting)
-    lone = [one for one in line if images[one.ticket.owner] == 1]
     room = room_for(shape)
-    room_for_many = min(room, 2 * lone[0].trajectory.rows) if lone else room
+    images = Counter(one.ticket.owner for one in waiting)
     batch: list[Place] = []
-    rows = 0
+    served: set[str] = set()
+    rows = room_for_many = 0
     for one in line:
-        own = one.trajectory.rows
-        if not batch or rows + own <= (room if one in lone else room_for_many):
+        owner, own = one.ticket.owner, one.trajectory.rows
+        if one.trajectory.latent_shape != shape:
+            continue
+        alone = images[owner] == 1
+        if not batch or rows + own <= (room if alone else room_for_many or room):
             batch.append(one)
+            served.add(owner)
             rows += own
+            if alone and not room_for_many:
+                room_for_many = min(room, 2 * own)
+        elif owner not in served:
+            break
     return batch

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from perfusion_core.denoise import ImageRequest, Trajectory
@@ -89,6 +89,7 @@ def test_a_long_idle_owner_has_saved_nothing_up() -> None:
     room=st.sampled_from([2, 4, 6]),
     steps=st.integers(1, 5),
 )
+@example(owners=[1, 1, 1, 1], room=6, steps=1)  # one of them is never behind, and looks lone
 def test_owners_who_always_want_more_share_alike(owners: list[int], room: int, steps: int) -> None:
     """Whatever the number of images in each of their requests."""
     crowd = Crowd(room=room)
