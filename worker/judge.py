@@ -17,7 +17,7 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.curve import STRENGTHS, Curve, Point, Similarity, balance
-from perfusion_core.denoise import ImageRequest, Trajectory
+from perfusion_core.denoise import Batch, ImageRequest, Trajectory
 from perfusion_core.evaluation import Evaluation
 from perfusion_core.similarity import Evaluator
 from perfusion_core.strength import DEFAULT_STRENGTH, beta_from_strength
@@ -148,12 +148,13 @@ class Judge:
     def _draw(self, requests: Sequence[ImageRequest]) -> list[Image.Image]:
         """Images of the requests, in one batch; every step is a turn of its own."""
         base, take_turn = self._base, self._take_turn
-        begun = take_turn(lambda: [denoise.start(base, request) for request in requests])
-        trajectories = [one for of_request in begun for one in of_request]
+        batch = take_turn(
+            lambda: Batch([one for request in requests for one in denoise.start(base, request)])
+        )
         for _ in range(INFERENCE_STEPS):
             self._check()
-            take_turn(lambda: denoise.step(base, trajectories))
-        return take_turn(lambda: [_decoded(base, one) for one in trajectories])
+            take_turn(lambda: denoise.step(base, batch))
+        return take_turn(lambda: [_decoded(base, one) for one in batch.trajectories])
 
 
 def _decoded(base: BaseModel, trajectory: Trajectory) -> Image.Image:

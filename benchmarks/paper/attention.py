@@ -24,7 +24,7 @@ from benchmarks.paper.subjects import Subject
 from perfusion_core import BaseModel, Concept, ConceptUse
 from perfusion_core.attention_maps import WordMap
 from perfusion_core.conditioning import Target, keys_and_values
-from perfusion_core.denoise import ImageRequest, decode, start, step
+from perfusion_core.denoise import Batch, ImageRequest, decode, start, step
 from worker import overlays
 
 PROMPTS = (
@@ -111,8 +111,9 @@ def _draw(
                 attention_maps=True,
             ),
         )
+    batch = Batch(trajectories)
     while not trajectories[0].finished:
-        step(base, trajectories)
+        step(base, batch)
     maps = []
     for one in trajectories:
         assert one.maps is not None

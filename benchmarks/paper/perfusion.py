@@ -20,7 +20,7 @@ from benchmarks.paper.subjects import Photo, Subject
 from perfusion_core import BaseModel, Concept, ConceptUse, train
 from perfusion_core.conditioning import Target, keys_and_values
 from perfusion_core.config import GenerateConfig, Locking
-from perfusion_core.denoise import ImageRequest, Trajectory, decode, start, step
+from perfusion_core.denoise import Batch, ImageRequest, Trajectory, decode, start, step
 from perfusion_core.rank_one import Edit, Metric, decompose
 from perfusion_core.strength import beta_from_strength
 from perfusion_core.training import Training
@@ -167,8 +167,9 @@ def draw_all(
         for text, seed in zip(texts[batch], seeds[batch], strict=True):
             own = replace(config, seed=seed)
             trajectories += start(base, ImageRequest(prompt=text, concepts=concepts, config=own))
+        together = Batch(trajectories)
         while not trajectories[0].finished:
-            step(base, trajectories)
+            step(base, together)
         images += [decode(base, one) for one in trajectories]
     return images
 
