@@ -158,7 +158,10 @@ class Job(_Outbound):
     kind: JobKind
     status: JobStatus
     progress: Progress
-    queue_position: Annotated[int | None, Field(description="1 starts next; null: not waiting.")]
+    queue_position: Annotated[
+        int | None,
+        Field(description="1 starts next; 1000: there or behind; null: not waiting."),
+    ]
     attempt: int
     concept_id: str | None
     images: list[Image]

@@ -2,11 +2,12 @@
 
     python -m benchmarks.load [--per-second 100] [--seconds 20] [--rounds 3] [--processes 2]
 
-Starts PostgreSQL (with fsync) and Redis, `perfusion serve` with a key and a concept (as many
-processes of it as --processes says, which get the requests by turns), and beside it
-an application that makes one INSERT and nothing else (`benchmarks.load_floor`). Both get the same
-requests by turns; the ratio of the two says what accepting a job costs over the least possible.
-Each round begins with an empty queue, and no worker takes anything from it.
+Starts PostgreSQL (with fsync) and Redis, `perfusion serve` with four callers, each with a key, a
+concept and limits as wide as she needs (as many processes of it as --processes says, which get the
+requests by turns), and beside it an application that makes one INSERT and nothing else
+(`benchmarks.load_floor`). Both get the same requests by turns; the ratio of the two says what
+accepting a job costs over the least possible. Each round begins with an empty queue, and no worker
+takes anything from it.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import psutil
 from benchmarks import load_client
 from benchmarks.load_client import Measured
 from service import auth
+from service.wiring import Service
 from tests.integration import servers
 from tests.integration.deployment import Api, Deployment
 from tests.integration.processes import free_ports
@@ -28,6 +30,7 @@ from tests.unit.service import staging
 
 _BODY = b'{"prompt": "a photo of <teddy:0.7> on the beach", "num_images": 2}'
 _WARM_UP_REQUESTS = 50
+_CALLERS = 4
 
 
 def main() -> None:
@@ -71,8 +74,7 @@ def _compare(deployment: Deployment, arguments: argparse.Namespace, postgres: Po
     deployment.migrate()
     service = deployment.service()
     staging.register_base_model(service)
-    staging.ready(service, "teddy", owner_id=auth.LOCAL_OWNER)
-    key, _ = auth.create_key(service, label="load", owner_id=auth.LOCAL_OWNER)
+    keys = [_caller(service) for _ in range(_CALLERS)]
     service.close()
     secret = secrets.token_hex(32)
     apis = [deployment.api(link_secret=secret) for _ in range(arguments.processes)]
@@ -81,7 +83,7 @@ def _compare(deployment: Deployment, arguments: argparse.Namespace, postgres: Po
     for side in (apis, floor):
         for each in side:
             each.start()
-            _send([each], key, per_second=25, seconds=_WARM_UP_REQUESTS / 25)
+            _send([each], keys, per_second=25, seconds=_WARM_UP_REQUESTS / 25)
     print(f"{arguments.per_second:g} requests a second for {arguments.seconds:g} s")
     for _ in range(arguments.rounds):
         measured, cores = [], []
@@ -90,19 +92,27 @@ def _compare(deployment: Deployment, arguments: argparse.Namespace, postgres: Po
         for side in (floor, apis):
             before = _cpu_seconds(side)
             measured.append(
-                _send(side, key, per_second=arguments.per_second, seconds=arguments.seconds)
+                _send(side, keys, per_second=arguments.per_second, seconds=arguments.seconds)
             )
             cores.append(_cpu_seconds(side) - before)
         _report(*measured, cpu_seconds=cores)
 
 
-def _send(apis: Sequence[Api], key: str, *, per_second: float, seconds: float) -> Measured:
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+def _caller(service: Service) -> str:
+    """Make a caller with a concept, and return her key."""
+    key, made = auth.create_key(service, label="load")
+    staging.ready(service, "teddy", owner_id=made.owner_id)
+    return key
+
+
+def _send(
+    apis: Sequence[Api], keys: Sequence[str], *, per_second: float, seconds: float
+) -> Measured:
     return load_client.run(
         [api.port for api in apis],
         path="/generate",
         body=_BODY,
-        headers=headers,
+        keys=keys,
         per_second=per_second,
         seconds=seconds,
     )

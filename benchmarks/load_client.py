@@ -8,7 +8,7 @@ goes on would not see the waiting. Plain HTTP/1.1 over asyncio, because both sid
 import asyncio
 import gc
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 
@@ -33,15 +33,21 @@ def run(
     *,
     path: str,
     body: bytes,
-    headers: Mapping[str, str],
+    keys: Sequence[str],
     per_second: float,
     seconds: float,
 ) -> Measured:
-    """POST `body` to `path` on this machine, `per_second` times a second, to each port by turns."""
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    lines = f"Host: 127.0.0.1\r\nContent-Length: {len(body)}\r\n{lines}"
-    head = f"POST {path} HTTP/1.1\r\n{lines}\r\n"
-    load = _Load(ports, head.encode() + body)
+    """POST the JSON `body` to `path` on this machine, `per_second` times a second.
+
+    The ports get the requests by turns; so do the callers with those API keys send them.
+    """
+    requests = [
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
+        f"Content-Type: application/json\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+        + body
+        for key in keys
+    ]
+    load = _Load(ports, requests)
     gc.disable()
     try:
         return asyncio.run(load.run(per_second=per_second, seconds=seconds))
@@ -50,32 +56,32 @@ def run(
 
 
 class _Load:
-    def __init__(self, ports: Sequence[int], request: bytes) -> None:
+    def __init__(self, ports: Sequence[int], requests: Sequence[bytes]) -> None:
         self._idle: dict[int, list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]] = {
             port: [] for port in ports
         }
-        self._request = request
+        self._requests = requests
         self._open = 0
         self._measured = Measured()
 
     async def run(self, *, per_second: float, seconds: float) -> Measured:
         begun = time.perf_counter()
         tasks = []
-        ports = cycle(self._idle)
+        ports, requests = cycle(self._idle), cycle(self._requests)
         for k in range(int(per_second * seconds)):
             due = begun + k / per_second
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            tasks.append(asyncio.create_task(self._one(due, next(ports))))
+            tasks.append(asyncio.create_task(self._one(due, next(ports), next(requests))))
         await asyncio.gather(*tasks)
         for idle in self._idle.values():
             for _, writer in idle:
                 writer.close()
         return self._measured
 
-    async def _one(self, due: float, port: int) -> None:
+    async def _one(self, due: float, port: int, request: bytes) -> None:
         while True:
             reader, writer = await self._connection(port)
-            writer.write(self._request)
+            writer.write(request)
             try:
                 head = await reader.readuntil(b"\r\n\r\n")
                 break

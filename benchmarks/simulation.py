@@ -92,10 +92,7 @@ def _simulate(
                     [api.port],
                     path="/generate",
                     body=b'{"prompt": "a photo of a cat"}',
-                    headers={
-                        "Authorization": f"Bearer {key}",
-                        "Content-Type": "application/json",
-                    },
+                    keys=[key],
                     per_second=per_second,
                     seconds=arguments.seconds,
                 )

@@ -102,7 +102,8 @@ def create(
             concept_id=concept_id,
             now=now,
         )
-        place = turns.place(connection, owner_id, kind=JobKind.TRAIN)
+        most_waiting = service.settings.max_queued_jobs_per_owner
+        place = turns.place(connection, owner_id, kind=JobKind.TRAIN, most_waiting=most_waiting)
         position = transitions.enqueue(connection, service, job=job, place=place)
         job_view = jobs.accepted(job, queue_position=position)
         view = to_json({"concept": rows.view(concept), "job": job_view})
@@ -124,7 +125,7 @@ def create(
         transitions.remove_blobs(service, prefix=keys.pictures_prefix(concept_id))
         return answer
     rows.remove_files(service, replaced)
-    service.doorbell.ring(job_id, JobKind.TRAIN)
+    service.doorbell.ring_soon(job_id, JobKind.TRAIN)
     return answer
 
 

@@ -1,14 +1,15 @@
 """The doorbell: a Celery message that says "a job waits" (it names one), and nothing else.
 
 The job row is the truth, so a message may be lost or doubled without harm: the reconciler rings
-again, and a second claim finds nothing to do. Ringing therefore never fails a request; it is
-bounded in time and its failure is logged.
+again, and a second claim finds nothing to do. Ringing therefore never fails a request, nor holds it
+up; it is bounded in time and its failure is logged.
 """
 
 # mypy: disallow-untyped-calls=False, disallow-subclassing-any=False
 
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
 from threading import Lock
@@ -38,7 +39,7 @@ _REDIS_OPTIONS: dict[str, Any] = {
 }
 
 
-# A queue that did not answer is left alone for a while: each try costs its caller up to 2 s.
+# A queue that did not answer is left alone for a while: each try takes up to 2 s.
 _REST_SECONDS = 2.0
 
 
@@ -47,6 +48,9 @@ class Doorbell(Protocol):
 
     def ring(self, job_id: str, kind: JobKind) -> bool:
         """Publish the job's id; False (and a log line) where that did not work."""
+
+    def ring_soon(self, job_id: str, kind: JobKind) -> None:
+        """Do so while the caller goes on."""
 
     def unheard(self, kind: JobKind) -> int:
         """Return how many messages nobody has taken yet; 0 where that cannot be said."""
@@ -77,9 +81,9 @@ class CeleryDoorbell:
     """Rings through Celery's broker, in the queue named after the job's kind."""
 
     def __init__(self, queue_url: str) -> None:
-        # Messages go out one by one, over one connection that stays open: every request waits
-        # for its own.
+        # Messages go out one by one, over one connection that stays open.
         self._lock = Lock()
+        self._ringer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="doorbell")
         self._producer: Producer | None = None
         self._rests_until = 0.0
         # Not set as current: the worker's own app of the same process must stay the current one.
@@ -109,6 +113,10 @@ class CeleryDoorbell:
                 self._hang_up()
                 return False
         return True
+
+    def ring_soon(self, job_id: str, kind: JobKind) -> None:
+        """Do so while the caller goes on."""
+        self._ringer.submit(self.ring, job_id, kind)
 
     def _publish(self, job_id: str, *, queue: str) -> None:
         if self._producer is None:
@@ -149,6 +157,7 @@ class CeleryDoorbell:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Send what is still to be sent, and close the connections."""
+        self._ringer.shutdown()
         self._hang_up()
         self._app.close()

@@ -88,7 +88,12 @@ def request(
     job_id = new_id("job")
 
     def act(connection: Connection, now: datetime) -> tuple[dict[str, Any], str]:
-        named = {"owner": owner_id, "names": prompt.names, "kind": JobKind.GENERATE}
+        named = {
+            "owner": owner_id,
+            "names": prompt.names,
+            "kind": JobKind.GENERATE,
+            "most_waiting": service.settings.max_queued_jobs_per_owner,
+        }
         known = connection.execute(_KNOWN, named).all()
         given, config = _options(body, known[0].defaults or {})
         seed = config.seed if config.seed is not None else drawn
@@ -124,7 +129,7 @@ def request(
         service, owner_id, idempotency=idempotency, request_sha256=request_sha256, act=act
     )
     if not answer.replayed:
-        service.doorbell.ring(job_id, JobKind.GENERATE)
+        service.doorbell.ring_soon(job_id, JobKind.GENERATE)
     return answer
 
 

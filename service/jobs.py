@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, func, select, tuple_
+from sqlalchemy import bindparam, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from service import blobs as keys
-from service import image_rows, transitions
+from service import image_rows, transitions, turns
 from service.blobs import BlobNotFound
 from service.errors import Conflict, NotFound
 from service.ids import is_plausible
@@ -157,15 +157,17 @@ def _view(job: Job, *, images: Sequence[ImageView], queue_position: int | None) 
 _AHEAD = aliased(Job)
 _POSITIONS = select(
     Job.id,
-    select(func.count())
-    .where(
-        _AHEAD.kind == Job.kind,
-        _AHEAD.status == JobStatus.QUEUED,
-        tuple_(_AHEAD.turn, _AHEAD.created_at, _AHEAD.id)
-        <= tuple_(Job.turn, Job.created_at, Job.id),
-    )
-    .correlate(Job)
-    .scalar_subquery(),
+    turns.counted(
+        select(_AHEAD.turn)
+        .where(
+            _AHEAD.kind == Job.kind,
+            _AHEAD.status == JobStatus.QUEUED,
+            tuple_(_AHEAD.turn, _AHEAD.created_at, _AHEAD.id)
+            <= tuple_(Job.turn, Job.created_at, Job.id),
+        )
+        .correlate(Job),
+        most=turns.LAST_POSITION,
+    ),
 ).where(Job.id.in_(bindparam("ids", expanding=True)))
 
 _HAS_ENDED = {

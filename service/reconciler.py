@@ -1,14 +1,16 @@
 """Repairs what crashes and lost messages leave behind. Any number of processes may run it.
 
-All statements are conditional updates, and each passes by the rows that somebody else holds: two
-reconcilers at once do each thing once, and neither waits for the other, nor for a process that is
-frozen in the middle of a transaction.
+A pass asks one question and mostly learns that there is nothing to do. What it then does are
+conditional updates, and each passes by the rows that somebody else holds: two reconcilers at once
+do each thing once, and neither waits for the other, nor for a process that is frozen in the middle
+of a transaction.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import compress
 
-from sqlalchemy import ColumnElement, case, select, true, update
+from sqlalchemy import ColumnElement, case, exists, select, true, update
 from sqlalchemy.orm import Session
 
 from service import transitions
@@ -37,11 +39,10 @@ class Reconciled:
 
 def reconcile(service: Service) -> Reconciled:
     """End cancelled jobs that nobody holds, requeue or fail expired ones, ring for waiting ones."""
-    with service.database.write() as session:
-        now = service.database.now(session)
-        ended, requeued = _repair(session, now=now, expired=Job.lease_until < now)
-        due = session.scalars(select(Job.kind).where(*_due(now)).distinct()).all()
-    transitions.clear_after(service, ended)
+    with service.database.read() as session:
+        broken, due = _look(session, now=service.database.now(session))
+    ended, requeued = _repair_expired(service) if broken else ([], [])
+    due |= {job.kind for job in requeued}
     return Reconciled(
         cancelled=sum(job.status is JobStatus.CANCELLED for job in ended),
         requeued=len(requeued),
@@ -65,6 +66,24 @@ def orphans_at_start(service: Service) -> int:
         )
     transitions.clear_after(service, ended)
     return len(ended) + len(requeued)
+
+
+def _look(session: Session, *, now: datetime) -> tuple[bool, set[JobKind]]:
+    """Whether any job needs a repair, and the kinds of those that are due to be rung for."""
+    expired = (Job.status == JobStatus.RUNNING, Job.lease_until < now)
+    flagged = (Job.status == JobStatus.QUEUED, Job.cancel_requested_at.is_not(None))
+    questions = [expired, flagged, *((Job.kind == kind, *_due(now)) for kind in JobKind)]
+    answers = session.execute(select(*(exists().where(*each) for each in questions))).one()
+    return any(answers[:2]), set(compress(JobKind, answers[2:]))
+
+
+def _repair_expired(service: Service) -> tuple[list[Job], list[Job]]:
+    """Repair what `_look` has seen: the jobs that ended, and those that wait again."""
+    with service.database.write() as session:
+        now = service.database.now(session)
+        ended, requeued = _repair(session, now=now, expired=Job.lease_until < now)
+    transitions.clear_after(service, ended)
+    return ended, requeued
 
 
 def _repair(

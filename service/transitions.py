@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from service import blobs as keys
@@ -28,6 +28,13 @@ _CONCEPT_STATUS = {
     JobStatus.CANCELLED: ConceptStatus.CANCELLED,
 }
 _INSERT_JOB, _INSERT_EVENT = insert(Job), insert(JobEvent).inline()
+# Both in one round trip, where the database can: every request that is accepted waits for it.
+_JOB_PARAMETERS = {column.name: f"of_{column.name}" for column in Job.__table__.c}
+_INSERT_BOTH = _INSERT_EVENT.add_cte(
+    _INSERT_JOB.values({column: bindparam(name) for column, name in _JOB_PARAMETERS.items()}).cte(
+        "accepted"
+    )
+)
 _log = structlog.get_logger()
 
 
@@ -46,9 +53,18 @@ def enqueue(connection: Connection, service: Service, *, job: Job, place: Place)
             retry_after_seconds=30,
         )
     job.turn = place.turn
-    connection.execute(_INSERT_JOB, _values(job))
-    connection.execute(_INSERT_EVENT, _event(job, now=job.created_at, old=None, reason="accepted"))
+    _insert(connection, job, _event(job, now=job.created_at, old=None, reason="accepted"))
     return place.ahead + 1
+
+
+def _insert(connection: Connection, job: Job, event: dict[str, Any]) -> None:
+    if connection.dialect.name == "postgresql":
+        values = {name: getattr(job, column) for column, name in _JOB_PARAMETERS.items()}
+        connection.execute(_INSERT_BOTH, values | event)
+    else:
+        values = {column: getattr(job, column) for column in _JOB_PARAMETERS}
+        connection.execute(_INSERT_JOB, values)
+        connection.execute(_INSERT_EVENT, event)
 
 
 def new_job(

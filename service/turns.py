@@ -8,11 +8,15 @@ saved up turns nor fallen behind. (Queueing networks call this start-time fair q
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Connection,
+    Integer,
     ScalarSelect,
+    Select,
     bindparam,
     func,
     or_,
@@ -42,14 +46,24 @@ _BOUNDS = union_all(
     select(_SERVED),
 ).subquery("bounds")
 _TURN = select(func.max(_BOUNDS.c.turn).label("turn")).subquery("given")
-# A row of columns like `Place`, for `owner` and `kind`; made once, for every request accepted.
+
+# Positions in a queue are counted so far; the last one stands for all behind it too.
+LAST_POSITION = 1000
+
+
+def counted(rows: Select[Any], *, most: int | BindParameter[int]) -> ScalarSelect[int]:
+    """How many rows there are, counted no further than `most`: a queue may be very long."""
+    return select(func.count()).select_from(rows.limit(most).subquery()).scalar_subquery()
+
+
+# A row of columns like `Place`, for `owner`, `kind` and `most_waiting`; made once, for every
+# request accepted.
+_MOST_WAITING = bindparam("most_waiting", type_=Integer)
+_AHEAD = select(Job.turn).where(_KIND, _WAITS, Job.turn <= _TURN.c.turn).correlate(_TURN)
 PLACE = select(
     _TURN.c.turn,
-    select(func.count()).where(_OWN, _WAITS).scalar_subquery().label("waiting"),
-    select(func.count())
-    .where(_KIND, _WAITS, Job.turn <= _TURN.c.turn)
-    .scalar_subquery()
-    .label("ahead"),
+    counted(select(Job.turn).where(_OWN, _WAITS), most=_MOST_WAITING).label("waiting"),
+    counted(_AHEAD, most=LAST_POSITION - 1).label("ahead"),
 )
 
 
@@ -57,7 +71,8 @@ PLACE = select(
 class Place:
     """Where a new job goes; how many of its owner's wait already, of both kinds; how many go first.
 
-    `ahead` counts the jobs of its kind, whoever's.
+    `waiting` is counted no further than its limit. `ahead` counts the jobs of its kind, whoever's,
+    and no further than LAST_POSITION.
     """
 
     turn: int
@@ -65,10 +80,10 @@ class Place:
     ahead: int
 
 
-def place(connection: Connection, owner_id: str, *, kind: JobKind) -> Place:
-    """Return where a job goes that this owner has just sent."""
-    row = connection.execute(PLACE, {"owner": owner_id, "kind": kind}).one()
-    return Place(*row)
+def place(connection: Connection, owner_id: str, *, kind: JobKind, most_waiting: int) -> Place:
+    """Return where a job goes that this owner has just sent; at most so many of hers may wait."""
+    parameters = {"owner": owner_id, "kind": kind, "most_waiting": most_waiting}
+    return Place(*connection.execute(PLACE, parameters).one())
 
 
 def next_job(kind: JobKind, *, now: datetime, most_running: int) -> ScalarSelect[str]:

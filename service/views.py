@@ -93,7 +93,7 @@ class JobView:
     kind: JobKind
     status: JobStatus
     progress: ProgressView
-    queue_position: int | None  # 1 starts next; None once it no longer waits
+    queue_position: int | None  # 1 starts next, 1000 is there or behind; None: not waiting
     attempt: int
     concept_id: str | None
     images: tuple[ImageView, ...]

@@ -46,11 +46,16 @@ export function ago(moment) {
   return new Date(moment).toLocaleDateString();
 }
 
+// The server counts no further.
+const LAST_POSITION = 1000;
+
 /** Where a job stands, in one line. */
 export function progressLine(job) {
   const { step = 0, total_steps: total, seconds_per_step: pace, eta_seconds: eta } = job.progress ?? {};
   if (job.status === "queued") {
-    return job.queue_position > 1 ? `Waiting, number ${job.queue_position} in the queue` : "Waiting to start";
+    const place = job.queue_position;
+    if (place >= LAST_POSITION) return `Waiting, number ${LAST_POSITION} or later in the queue`;
+    return place > 1 ? `Waiting, number ${place} in the queue` : "Waiting to start";
   }
   if (job.status !== "running") return statusWord(job.status);
   if (!total || !step) return "Getting ready";

@@ -50,6 +50,9 @@ class RecordedDoorbell:
         self.rung.append((job_id, kind))
         return True
 
+    def ring_soon(self, job_id: str, kind: JobKind) -> None:
+        self.ring(job_id, kind)
+
     def unheard(self, kind: JobKind) -> int:
         return self.lying
 

@@ -68,3 +68,22 @@ def test_a_queue_that_never_answers_is_given_up_in_seconds() -> None:
         assert not bell.ring("job_1", JobKind.TRAIN)
         assert time.monotonic() - start < 8
         bell.close()
+
+
+def test_who_rings_soon_does_not_wait_for_a_queue_that_never_answers() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        bell = CeleryDoorbell(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        start = time.monotonic()
+        bell.ring_soon("job_1", JobKind.TRAIN)
+        assert time.monotonic() - start < 0.5
+        bell.close()
+
+
+def test_what_was_to_be_rung_soon_is_heard_before_the_doorbell_is_closed() -> None:
+    heard("train")
+    bell = CeleryDoorbell("memory://")
+    bell.ring_soon("job_1", JobKind.TRAIN)
+    bell.close()
+    assert heard("train") == [(TASK_NAME, ["job_1"])]

@@ -1,10 +1,12 @@
 """Jobs as their owner sees them: place in the queue, lists, cancellation, and nobody else's."""
 
 import pytest
+from sqlalchemy import insert, select
 
 from service import blobs, concepts, generations, jobs, leases
 from service.errors import Conflict, Invalid, NotFound
 from service.generations import GenerateBody
+from service.tables import Job
 from service.views import JobKind, JobStatus, JobView, to_json
 from service.wiring import Service
 from tests.unit.service.staging import (
@@ -38,6 +40,19 @@ def test_the_queue_position_counts_the_jobs_of_the_same_kind_whose_turn_is_earli
     assert jobs.get(service, STRANGER, job_id=other).queue_position == 2
     claim(service, first)
     assert [position(service, job_id) for job_id in (first, second)] == [None, 2]
+
+
+def test_positions_are_counted_to_a_thousand_which_stands_for_all_behind_it(
+    service: Service,
+) -> None:
+    first = draw(service, owner_id=STRANGER)
+    with service.database.write() as session:
+        row = session.execute(select(Job.__table__).where(Job.id == first)).one()._asdict()
+        session.execute(insert(Job), [row | {"id": f"job_{n}"} for n in range(1200)])
+    body = GenerateBody(prompt="a boat at sea")
+    accepted = generations.request(service, OWNER, body=body).body["job"]
+    assert accepted["queue_position"] == 1000
+    assert position(service, accepted["id"]) == 1000
 
 
 def test_a_queued_job_is_cancelled_at_once_and_never_claimed(service: Service) -> None:

@@ -2,6 +2,8 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+from sqlalchemy import event
+
 from service import concepts, jobs, leases, reconciler
 from service.views import ConceptStatus, JobStatus
 from service.wiring import Service
@@ -18,6 +20,18 @@ def test_a_job_whose_worker_fell_silent_waits_again(service: Service, clock: Clo
     )
     view = jobs.get(service, OWNER, job_id=claimed.id)
     assert (view.status, view.attempt, view.queue_position) == (JobStatus.QUEUED, 1, 1)
+
+
+def test_a_pass_that_finds_nothing_to_do_writes_nothing(service: Service) -> None:
+    claim(service, submit(service))
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    event.listen(service.database.engine, "before_cursor_execute", note)
+    reconciler.reconcile(service)
+    assert {statement.split()[0] for statement in statements} <= {"BEGIN", "SELECT"}
 
 
 def test_a_job_that_takes_its_worker_down_every_time_fails_in_the_end(
