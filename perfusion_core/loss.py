@@ -72,7 +72,7 @@ class MaskedLoss:
     def _squares(self, batch: Batch, part: slice, leaves: Sequence[Tensor]) -> Tensor:
         base, scheduler = self._base, self._scheduler
         latents, noise, t = batch.latents[part], batch.noise[part], batch.t[part]
-        packed, *pooled = [leaf[batch.prompt[part]] for leaf in leaves]
+        packed, *pooled = [leaf.index_select(0, batch.prompt[part]) for leaf in leaves]
         prediction = base.unet(
             scheduler.add_noise(latents, noise, t).to(base.dtype),
             t,

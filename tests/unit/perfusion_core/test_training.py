@@ -1,5 +1,6 @@
 """Training: what learns, what stays, and that an interruption changes nothing."""
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -84,6 +85,26 @@ def test_the_seed_decides_the_concept(shipped: BaseModel) -> None:
         return training.concept().to_bytes()
 
     assert trained(1) == trained(1) != trained(2)
+
+
+def test_with_several_threads_the_same_training_still_gives_the_same_bytes(
+    tiny: Callable[[str], BaseModel],
+) -> None:
+    # So large a batch has prompts that many pictures share: their gradients must add up in order.
+    base, config = tiny("sd1"), TrainConfig(max_train_steps=4, train_batch_size=64)
+
+    def trained() -> bytes:
+        training = begin(base, config)
+        list(training)
+        return training.concept().to_bytes()
+
+    usual = torch.get_num_threads()
+    torch.set_num_threads(max(2, usual))
+    try:
+        first = trained()
+        assert all(trained() == first for _ in range(3))
+    finally:
+        torch.set_num_threads(usual)
 
 
 def test_a_state_of_another_training_is_refused(shipped: BaseModel) -> None:
