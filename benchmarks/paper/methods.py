@@ -18,7 +18,7 @@ from benchmarks.paper.perfusion import STRENGTHS, USUAL_STRENGTH, Perfusion, Sup
 from perfusion_core import BaseModel
 
 _ONE = (1.0,)
-_USUAL = {160: (USUAL_STRENGTH,)}
+_USUAL = {80: (USUAL_STRENGTH,)}
 
 
 def compared(base: BaseModel) -> Iterator[Method]:
@@ -34,11 +34,11 @@ def compared(base: BaseModel) -> Iterator[Method]:
 
 def ablations(base: BaseModel, folder: Path) -> Iterator[Method]:
     """One change each; `folder` holds the concepts that `compared` has taught."""
-    trade = {160: (0.75, USUAL_STRENGTH)}
+    trade = {80: (0.75, USUAL_STRENGTH)}
     yield Perfusion(base, "perfusion, keys trained", trade, 2, change="keys trained")
     yield Perfusion(base, "perfusion, one photo", _USUAL, 2, photo_count=1)
     taught = folder / "perfusion"
-    sweep = {160: STRENGTHS}
+    sweep = {80: STRENGTHS}
     yield Perfusion(base, "perfusion, global locking", sweep, 2, locking="global", kept=taught)
     yield Perfusion(base, "perfusion, no gate", _USUAL, 2, change="no gate")
     yield Perfusion(base, "perfusion, no masks", _USUAL, 2, masked=False)
@@ -49,7 +49,7 @@ def ablations(base: BaseModel, folder: Path) -> Iterator[Method]:
 def candidates(base: BaseModel) -> Iterator[Method]:
     """What options were chosen among, on the tuning subjects: rates, and numbers of steps."""
     usual = (USUAL_STRENGTH,)
-    for rate, embedding_rate in product((0.05, 0.1), (0.006, 0.02)):
+    for rate, embedding_rate in product((0.05, 0.1, 0.2), (0.006, 0.02)):
         yield Perfusion(
             base, f"perfusion, {rate:g} and {embedding_rate:g}",
             {40: usual, 80: usual, 160: usual}, 1,

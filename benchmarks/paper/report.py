@@ -43,6 +43,8 @@ _COLOURS = {
     "dreambooth": "#7b5ea7",
     "superclass": "#777777",
 }
+# Of the plot over training steps.
+_STEPPED, _STEPS_SHOWN = ("image", "colours", "text"), (20, 40, 80, 160)
 
 mpl.use("Agg")
 plt.rcParams.update({"font.size": 9, "axes.grid": True, "grid.alpha": 0.25, "figure.dpi": 110})
@@ -167,22 +169,24 @@ def plot_ablations(results: Results, file: Path) -> None:
 
 
 def plot_steps(results: Results, file: Path) -> None:
-    """Both similarities over training steps, of every candidate on the tuning subjects."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharex=True)
+    """The similarities over training steps, of every candidate on the tuning subjects."""
+    figure, axes = plt.subplots(1, 3, figsize=(11, 4.5), sharex=True, layout="constrained")
     for number, (name, found) in enumerate(results.items()):
         method, _, rates = name.partition(", ")
         steps = [row["steps"] for row in found[0]["rows"]]
         if len(steps) == 1:
             continue
-        for axis, measure in zip(axes, ("image", "text"), strict=True):
+        for axis, measure in zip(axes, _STEPPED, strict=True):
             means = [np.mean([one["rows"][k][measure] for one in found]) for k in range(len(steps))]
             axis.plot(
                 steps, means, marker="osD^"[number % 4], ms=4, lw=1.2, color=_COLOURS[method],
                 label=f"{method}, rate {rates}",
             )  # fmt: skip
-    for axis, measure in zip(axes, ("image", "text"), strict=True):
+    for axis, measure in zip(axes, _STEPPED, strict=True):
         axis.set(xscale="log", xlabel="training steps", ylabel=f"{measure} similarity")
-    axes[1].legend(fontsize=6, loc="lower left")
+        axis.set_xticks(_STEPS_SHOWN, labels=map(str, _STEPS_SHOWN))
+        axis.minorticks_off()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     _save(figure, file)
 
 
@@ -259,6 +263,7 @@ def _difference(found: Difference) -> str:
 
 def _save(figure: Figure, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.tight_layout()
+    if figure.get_layout_engine() is None:
+        figure.tight_layout()
     figure.savefig(file, metadata={"Software": None})
     plt.close(figure)
