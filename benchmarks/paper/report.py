@@ -179,7 +179,7 @@ def plot_steps(results: Results, file: Path) -> None:
         for axis, measure in zip(axes, _STEPPED, strict=True):
             means = [np.mean([one["rows"][k][measure] for one in found]) for k in range(len(steps))]
             axis.plot(
-                steps, means, marker="osD^"[number % 4], ms=4, lw=1.2, color=_COLOURS[method],
+                steps, means, marker="osD^vX"[number % 6], ms=4, lw=1.2, color=_COLOURS[method],
                 label=f"{method}, rate {rates}",
             )  # fmt: skip
     for axis, measure in zip(axes, _STEPPED, strict=True):
