@@ -135,18 +135,19 @@ def test_with_redis_down_jobs_are_accepted_and_run_once_it_is_back(
     assert_ready_again(api)
 
 
-def test_with_redis_frozen_jobs_are_accepted_and_one_alone_pays_for_it(
+def test_with_redis_frozen_jobs_are_accepted_and_nobody_waits_for_it(
     api: Api, servers: Servers
 ) -> None:
+    answers = []
     with frozen(servers.redis.process):
-        first = bounded(lambda: generate(api))
-        began = time.monotonic()
-        second = generate(api)
-        # Who tried a moment ago need not be followed by everybody else.
-        assert time.monotonic() - began < 2
-        assert (first.status_code, second.status_code) == (202, 202)
+        for _ in range(3):
+            began = time.monotonic()
+            answers.append(generate(api))
+            # Less than one try to publish takes; the count of requests is given up much sooner.
+            assert time.monotonic() - began < 1.5
+        assert [answer.status_code for answer in answers] == [202] * 3
         assert "queue" in missing(api)
-    for answer in (first, second):
+    for answer in answers:
         assert api.wait_for(answer.json()["job"]["id"])["status"] == "succeeded"
     assert_ready_again(api)
 
