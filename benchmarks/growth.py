@@ -105,7 +105,7 @@ def _draw(
     axes[0].plot(list(by_requests), [n * one for n in by_requests], ":", label="one by one")
     axes[0].legend(frameon=False)
     for ax in axes:
-        ax.set_ylim(0)
+        ax.set_ylim(0, 1.1 * ax.get_ylim()[1])
     figure.savefig(file, dpi=90)
 
 

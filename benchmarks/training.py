@@ -1,6 +1,7 @@
 """A training step beside textual inversion's and LoRA's, as ratios measured side by side.
 
     python -m benchmarks.training [--base-model FOLDER] [--rounds N] [--steps N] [--batch N]
+                                  [--compile]
 
 Same latents, batch and prompts; each method has its own copy of the base model, as it would be
 loaded. Every round runs each method's steps once, in turn; the median over rounds is printed. Then
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=2, help="steps of each method in a round")
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--compile", action="store_true", help="ours under torch.compile, too")
     arguments = parser.parse_args()
 
     base = BaseModel.load(arguments.base_model)
@@ -66,6 +68,25 @@ def main() -> None:
         )
 
     _say_where_time_goes(base, ours, statistics.median(times["ours"]) / arguments.steps)
+    if arguments.compile:
+        _say_what_compiling_brings(arguments, ours)
+
+
+def _say_what_compiling_brings(arguments: argparse.Namespace, ours: Training) -> None:
+    # Every layer's width is a graph of its own; beyond the limit they would silently stay as is.
+    torch._dynamo.config.recompile_limit = 64
+    other = BaseModel.load(arguments.base_model)
+    other.unet.forward = torch.compile(other.unet.forward)
+    compiled = begin(other, arguments.batch)
+    first = seconds(lambda: next(compiled))
+    works: dict[str, Work] = {"ours": lambda: next(ours), "compiled": lambda: next(compiled)}
+    times = in_rounds(
+        {name: _often(step, arguments.steps) for name, step in works.items()}, arguments.rounds
+    )
+    print(
+        f"under torch.compile the first step takes {first:.0f} s, each other one "
+        f"{ratio(times['compiled'], times['ours']):.2f} x ours"
+    )
 
 
 def _say_where_time_goes(base: BaseModel, ours: Training, step_seconds: float) -> None:

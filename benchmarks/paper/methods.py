@@ -18,11 +18,11 @@ from benchmarks.paper.perfusion import STRENGTHS, USUAL_STRENGTH, Perfusion, Sup
 from perfusion_core import BaseModel
 
 _ONE = (1.0,)
-_USUAL = {160: (USUAL_STRENGTH,)}
+_USUAL = {80: (USUAL_STRENGTH,)}
 
 
 def compared(base: BaseModel) -> Iterator[Method]:
-    """Perfusion, in half its steps too, and the baselines."""
+    """Perfusion, in twice its steps at half the rate too, and the baselines."""
     yield Superclass(base)
     yield Perfusion(base)
     yield textual_inversion(base, Options(schedule={120: _ONE}, embedding_rate=0.02))
@@ -30,17 +30,17 @@ def compared(base: BaseModel) -> Iterator[Method]:
     yield dreambooth(base, Options(schedule={80: _ONE}, rate=3e-4, prior=1.0))
     options = Options(schedule={80: _ONE}, rate=2e-3, embedding_rate=0.005, prior=1.0)
     yield custom_diffusion(base, options)
-    hasty = {"learning_rate": 0.2, "embedding_learning_rate": 0.02}
-    yield Perfusion(base, "perfusion, half the steps", {80: STRENGTHS}, options=hasty)
+    careful = {"learning_rate": 0.05}
+    yield Perfusion(base, "perfusion, twice the steps", {160: STRENGTHS}, options=careful)
 
 
 def ablations(base: BaseModel, folder: Path) -> Iterator[Method]:
     """One change each; `folder` holds the concepts that `compared` has taught."""
-    trade = {160: (0.75, USUAL_STRENGTH)}
+    trade = {80: (0.75, USUAL_STRENGTH)}
     yield Perfusion(base, "perfusion, keys trained", trade, 2, change="keys trained")
     yield Perfusion(base, "perfusion, one photo", _USUAL, 2, photo_count=1)
     taught = folder / "perfusion"
-    sweep = {160: STRENGTHS}
+    sweep = {80: STRENGTHS}
     yield Perfusion(base, "perfusion, global locking", sweep, 2, locking="global", kept=taught)
     yield Perfusion(base, "perfusion, no gate", _USUAL, 2, change="no gate")
     yield Perfusion(base, "perfusion, no masks", _USUAL, 2, masked=False)
@@ -50,6 +50,7 @@ def ablations(base: BaseModel, folder: Path) -> Iterator[Method]:
 
 def candidates(base: BaseModel) -> Iterator[Method]:
     """What options were chosen among, on the tuning subjects: rates, and numbers of steps."""
+    yield Superclass(base, seed_count=1)
     usual = (USUAL_STRENGTH,)
     for rate, embedding_rate in product((0.05, 0.1, 0.2), (0.006, 0.02)):
         yield Perfusion(

@@ -38,7 +38,7 @@ class Perfusion:
 
     base: BaseModel
     name: str = "perfusion"
-    schedule: Mapping[int, tuple[float, ...]] = field(default_factory=lambda: {160: STRENGTHS})
+    schedule: Mapping[int, tuple[float, ...]] = field(default_factory=lambda: {80: STRENGTHS})
     seed_count: int = 4
     change: Change = ""
     locking: Locking = "local"

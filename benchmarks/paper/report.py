@@ -44,7 +44,7 @@ _COLOURS = {
     "superclass": "#777777",
 }
 # Of the plot over training steps.
-_STEPPED, _STEPS_SHOWN = ("image", "colours", "text"), (20, 40, 80, 160)
+_STEPS_SHOWN = (20, 40, 80, 160)
 
 mpl.use("Agg")
 plt.rcParams.update({"font.size": 9, "axes.grid": True, "grid.alpha": 0.25, "figure.dpi": 110})
@@ -79,6 +79,13 @@ def write(
         write_composition(title, sets, folder, to / f"{name}.png")
     told = {"similarity": results, "attention": attention, "compositions": composed}
     (to / "results.json").write_text(json.dumps(told, separators=(",", ":")) + "\n")
+
+
+def write_tuning(tried: Results, folder: Path, file: Path) -> None:
+    """Print every candidate on the tuning subjects; plot them over training steps."""
+    add_scenes(tried, folder)
+    print(f"\n{similarity_table(tried)}", flush=True)
+    plot_steps(tried, file)
 
 
 def similarity_table(results: Results) -> str:
@@ -170,20 +177,20 @@ def plot_ablations(results: Results, file: Path) -> None:
 
 def plot_steps(results: Results, file: Path) -> None:
     """The similarities over training steps, of every candidate on the tuning subjects."""
-    figure, axes = plt.subplots(1, 3, figsize=(11, 4.5), sharex=True, layout="constrained")
+    figure, axes = plt.subplots(1, 4, figsize=(14, 4.5), sharex=True, layout="constrained")
     for number, (name, found) in enumerate(results.items()):
         method, _, rates = name.partition(", ")
         steps = [row["steps"] for row in found[0]["rows"]]
         if len(steps) == 1:
             continue
-        for axis, measure in zip(axes, _STEPPED, strict=True):
+        for axis, measure in zip(axes, _MEASURES, strict=True):
             means = [np.mean([one["rows"][k][measure] for one in found]) for k in range(len(steps))]
             axis.plot(
                 steps, means, marker="osD^vX"[number % 6], ms=4, lw=1.2, color=_COLOURS[method],
                 label=f"{method}, rate {rates}",
             )  # fmt: skip
-    for axis, measure in zip(axes, _STEPPED, strict=True):
-        axis.set(xscale="log", xlabel="training steps", ylabel=f"{measure} similarity")
+    for axis, measure in zip(axes, _MEASURES, strict=True):
+        axis.set(xscale="log", xlabel="training steps", ylabel=_TITLES[measure])
         axis.set_xticks(_STEPS_SHOWN, labels=map(str, _STEPS_SHOWN))
         axis.minorticks_off()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)

@@ -20,7 +20,7 @@ log = logging.getLogger("maker")
 LARGEST_MEGABYTES = 30
 # What suits the model, found by stage `sampling` and by teaching held-out looks.
 DEFAULTS = {
-    "train": {"max_train_steps": 160, "train_batch_size": 8, "learning_rate": 0.05},
+    "train": {"max_train_steps": 80, "train_batch_size": 8, "learning_rate": 0.1},
     "generate": {"num_inference_steps": 15, "guidance_scale": 4.0},
 }
 

@@ -14,7 +14,7 @@ from perfusion_core.training import Training
 from perfusion_core.trials import looks
 from tests.unit.perfusion_core.test_training import begin
 
-WATCHED = TrainConfig(max_train_steps=160, train_batch_size=8)
+WATCHED = TrainConfig(max_train_steps=80, train_batch_size=8)
 LOOKS = looks(WATCHED).steps
 
 
@@ -48,9 +48,9 @@ def test_a_training_stops_after_three_looks_without_a_better_score() -> None:
 
 def test_nobody_is_asked_for_scores_unless_somebody_watches() -> None:
     best = BestState(WATCHED)
-    assert not any(best.is_due(step) for step in range(161))
+    assert not any(best.is_due(step) for step in range(81))
     best.watch("judge")
-    assert [step for step in range(161) if best.is_due(step)] == list(LOOKS)
+    assert [step for step in range(81) if best.is_due(step)] == list(LOOKS)
     assert best.step is None and not best.stopped
 
 
@@ -63,7 +63,7 @@ def test_scores_of_another_judge_are_forgotten() -> None:
 
 
 # On a base model of a few thousand weights; with so large a batch few steps pay for five looks.
-SHORT = TrainConfig(max_train_steps=16, train_batch_size=64)
+SHORT = TrainConfig(max_train_steps=16, train_batch_size=32)
 FALLING = {3: 0.2, 6: 0.9, 9: 0.1, 12: 0.1, 16: 0.9}
 
 

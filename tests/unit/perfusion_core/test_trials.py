@@ -1,4 +1,4 @@
-"""When and how concepts are tried out: by the options alone, held out, and for a fifth."""
+"""When and how concepts are tried out: by the options alone, held out, and for a bounded share."""
 
 import pytest
 from hypothesis import given
@@ -22,7 +22,7 @@ def share(config: TrainConfig, images: int) -> float:
 
 
 @given(configs)
-def test_looks_are_few_rise_to_the_last_step_and_cost_a_fifth_at_most(config: TrainConfig) -> None:
+def test_looks_are_few_rise_to_the_last_step_and_cost_two_fifths_at_most(config: TrainConfig) -> None:
     plan = looks(config)
     assert plan == looks(config)
     assert len(plan.steps) <= 8
@@ -30,20 +30,20 @@ def test_looks_are_few_rise_to_the_last_step_and_cost_a_fifth_at_most(config: Tr
     if plan.steps:
         assert plan.steps[0] >= 1
         assert plan.steps[-1] == config.max_train_steps
-        assert share(config, (len(plan.steps) + 1) * len(plan.trials)) <= 0.2
+        assert share(config, (len(plan.steps) + 1) * len(plan.trials)) <= 0.4
 
 
 @given(configs)
-def test_a_curve_costs_a_fifth_or_one_trial_at_each_strength(config: TrainConfig) -> None:
+def test_a_curve_costs_two_fifths_or_one_trial_at_each_strength(config: TrainConfig) -> None:
     trials = curve_trials(config, steps=config.max_train_steps)
     images = len(trials) * (len(STRENGTHS) + 1)
-    assert len(trials) == 1 or share(config, images) <= 0.2
+    assert len(trials) == 1 or share(config, images) <= 0.4
 
 
 def test_the_usual_trainings_are_looked_at_and_tried_in_more_than_one_scene() -> None:
     for config in (
         TrainConfig(),
-        TrainConfig(max_train_steps=160, train_batch_size=8),  # the shipped base model's
+        TrainConfig(max_train_steps=80, train_batch_size=8),  # the shipped base model's
     ):
         assert len(looks(config).steps) >= 7
         assert len({trial.prompt for trial in looks(config).trials}) >= 4

@@ -16,7 +16,7 @@ from worker.parts import Parts
 
 PICTURES = [drawing(), drawing(96)]
 # With so large a batch few steps pay for five looks.
-OPTIONS = {"max_train_steps": 16, "train_batch_size": 64}
+OPTIONS = {"max_train_steps": 16, "train_batch_size": 32}
 
 
 @pytest.fixture(scope="module")
