@@ -120,6 +120,7 @@ def keys_and_values(
         # Filled there rather than copied to it: a copy would wait for the device.
         beta=torch.stack([torch.full((), target.beta, device=e.device) for target in targets]),
         tau=torch.stack([torch.full((), target.tau, device=e.device) for target in targets]),
+        apart=True,
     )
     e_super = torch.stack([target.e_super for target in targets])  # (J, d)
     o_v = torch.stack([target.o_v for target in targets])  # (J, Σ d_l)

@@ -23,10 +23,11 @@ MAX_COSINE = 0.9999
 """Two concepts nearer than this in the metric of C are one direction: G cannot be inverted."""
 
 BLENDING_COSINE = 0.5
-"""Two concepts nearer than this in the metric of C blend. At equal lengths the similarity of one
-concept's encoding to the other (equation (1)) is this cosine, and at the default strength (β about
-0.70, τ = 0.15) each word then opens the other concept's gate to a fifth, and faster from there on.
-Unrelated kinds of things lie below."""
+"""Two concepts nearer than this in the metric of C may blend. At equal lengths the similarity of
+one concept's encoding to the other (equation (1)) is this cosine, and at the default strength (β
+about 0.70, τ = 0.15) each word then opens the other concept's gate to a fifth, and faster from
+there on; gates kept apart (`decompose`) prevent that as far as a prompt's encodings are those of
+training. Unrelated kinds of things lie below."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,14 @@ class Edit:
         return self.e_perp.to(W.dtype) @ W.T + self.gate.to(W.dtype) @ o.to(W.dtype)
 
 
-def decompose(e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor) -> Edit:
+def decompose(
+    e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor, apart: bool = False
+) -> Edit:
     """Split encodings into the concepts' gates and what is orthogonal to all of them.
 
+    With `apart` a gate sees no more of e than its concept's share of the part that is removed, so
+    that one concept's encoding never opens the gate of another of its kind, as in equation (3) it
+    does (docs/decisions/0007). One concept, or orthogonal ones, are the same either way.
     What involves C⁻¹ alone (J vectors) is computed in the metric's precision and place; what
     involves e, in e's precision, float32 at the least.
     Raises ConceptsIndistinguishable where two i* are (nearly) one direction.
@@ -78,14 +84,17 @@ def decompose(e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor
 
     # Implements equation (1): sim_j(e) = (i_jᵀ C⁻¹ e) / (i_jᵀ C⁻¹ i_j)
     sim = e @ (a / G.diagonal()[:, None]).to(e).T  # (..., N, J)
-    gate = torch.sigmoid((sim - beta.to(e)) / tau.to(e))  # (..., N, J)
 
     # Implements equation (3): e_perp = e − Iᵀ G⁻¹ I C⁻¹ e; for one concept it is equation (2)'s
     # e − sim(e) i*. Subtracting each projection on its own would be wrong as soon as two i* are
     # not C⁻¹-orthogonal.
     # `_ex`: solve itself would wait for the device to say whether G is singular, checked above.
     dual = torch.linalg.solve_ex(G, a).result.to(e)  # (J, d): rows of G⁻¹ I C⁻¹
-    return Edit(e_perp=e - (e @ dual.T) @ exact.to(e), gate=gate)
+    shares = e @ dual.T  # (..., N, J): e = Σ_j shares_j i_j + e_perp
+    if apart and len(i) > 1:
+        sim = torch.minimum(sim, shares)
+    gate = torch.sigmoid((sim - beta.to(e)) / tau.to(e))  # (..., N, J)
+    return Edit(e_perp=e - shares @ exact.to(e), gate=gate)
 
 
 def gated_edit(

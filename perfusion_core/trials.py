@@ -52,7 +52,7 @@ class Looks:
 
 
 def looks(config: TrainConfig) -> Looks:
-    """When and how to look at a training, so that all of it costs two fifths of the training at most.
+    """When and how to look at a training, for two fifths of what the training costs at most.
 
     At most 8 times, evenly, the last time after the last step. Before the first look the plain
     superclass is tried once in the same way.

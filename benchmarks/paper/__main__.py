@@ -65,6 +65,7 @@ def _full(base: BaseModel, evaluator: Evaluator, folder: Path, only: Sequence[st
         ("three concepts", TRIPLES, ""),
         ("two of a kind", SIMILAR, ""),
         ("two of a kind, removed one by one", SIMILAR, "removed one by one"),
+        ("two of a kind, published gates", SIMILAR, "published gates"),
     ]
     composed = {
         title: compose(gallery, title, subjects, REPORTED, change=change)

@@ -29,7 +29,7 @@ STRENGTHS = (0.6, 0.75, 0.88, 0.97)
 USUAL_STRENGTH = 0.88
 _BATCH = 20  # images that share a step
 
-Change = Literal["", "keys trained", "no gate", "removed one by one"]
+Change = Literal["", "keys trained", "no gate", "removed one by one", "published gates"]
 
 
 @dataclass
@@ -184,6 +184,8 @@ def changed(change: Change, keys: Tensor | None = None) -> AbstractContextManage
         replaced["decompose"] = _without_gate
     elif change == "removed one by one":
         replaced["decompose"] = _removing_one_by_one
+    elif change == "published gates":
+        replaced["decompose"] = _with_published_gates
     stack = ExitStack()
     for name, function in replaced.items():
         for module in ("conditioning", "training"):
@@ -212,18 +214,27 @@ def _with_keys(o_k: Tensor) -> Callable[..., Tensor]:
     return with_own_keys
 
 
-def _without_gate(e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor) -> Edit:
+def _without_gate(
+    e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor, apart: bool = False
+) -> Edit:
     """The plain rank-one edit, `W (e − sim(e) i*) + o* sim(e)`: β and τ change nothing."""
     edit = decompose(e, i, metric=metric, beta=beta, tau=tau)
     return replace(edit, gate=_similarities(e, i, metric))
 
 
 def _removing_one_by_one(
-    e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor
+    e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor, apart: bool = False
 ) -> Edit:
     """Each concept's own projection subtracted, as if the others were orthogonal to it."""
-    edit = decompose(e, i, metric=metric, beta=beta, tau=tau)
+    edit = decompose(e, i, metric=metric, beta=beta, tau=tau, apart=apart)
     return replace(edit, e_perp=e - _similarities(e, i, metric) @ i.to(e))
+
+
+def _with_published_gates(
+    e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor, apart: bool = False
+) -> Edit:
+    """Equation (3) as it stands: a gate sees all of its concept's similarity."""
+    return decompose(e, i, metric=metric, beta=beta, tau=tau)
 
 
 def _similarities(e: Tensor, i: Tensor, metric: Metric) -> Tensor:

@@ -36,7 +36,7 @@ def metric() -> rank_one.Metric:
 def _decomposed(i: torch.Tensor, metric: rank_one.Metric, beta: float = 0.7) -> rank_one.Edit:
     e = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     gates = torch.full((len(i),), beta, dtype=torch.float64)
-    return conditioning.decompose(e, i, metric=metric, beta=gates, tau=gates / 5)
+    return conditioning.decompose(e, i, metric=metric, beta=gates, tau=gates / 5, apart=True)
 
 
 def _concepts(count: int) -> torch.Tensor:
@@ -71,6 +71,14 @@ def test_without_a_gate_beta_changes_nothing_and_a_concepts_own_encoding_opens_f
         ).gate
     assert torch.equal(low, high)
     assert torch.allclose(own, torch.ones_like(own))
+
+
+def test_published_gates_are_those_of_equation_three(metric: rank_one.Metric) -> None:
+    i = _concepts(2)
+    apart = _decomposed(i, metric).gate
+    with changed("published gates"):
+        published = _decomposed(i, metric).gate
+    assert bool((apart <= published).all()) and not torch.equal(apart, published)
 
 
 def test_an_ablation_leaves_no_trace(metric: rank_one.Metric) -> None:

@@ -112,6 +112,34 @@ def test_removing_each_projection_alone_would_be_wrong_for_concepts_that_overlap
     assert (joint @ a.T).abs().max() < 1e-9 < (alone @ a.T).abs().max()
 
 
+@given(seed=st.integers(0, 10**6), nearness=st.floats(0, 0.95))
+@settings(max_examples=25, deadline=None)
+def test_gates_kept_apart_open_at_their_own_concept_alone_however_near_another_is(
+    seed: int, nearness: float
+) -> None:
+    p = problem(seed, J=3)
+    p["i"][1] = nearness * p["i"][0] + (1 - nearness) * p["i"][1]
+    options = {"metric": Metric.of(p["C"]), "beta": p["beta"], "tau": p["tau"]}
+    own = decompose(p["i"], p["i"], apart=True, **options).gate  # (3, 3)
+    is_own = torch.eye(3, dtype=torch.float64)
+    assert torch.all(own <= torch.sigmoid((is_own - p["beta"]) / p["tau"]) + 1e-9)
+    assert torch.allclose(own.diagonal(), torch.sigmoid((1 - p["beta"]) / p["tau"]), atol=1e-9)
+
+
+@given(seed=st.integers(0, 10**6), J=st.integers(1, 4))
+@settings(max_examples=25, deadline=None)
+def test_gates_kept_apart_open_no_further_than_equation_three_and_remove_the_same(
+    seed: int, J: int
+) -> None:
+    p = problem(seed, J=J)
+    options = {"metric": Metric.of(p["C"]), "beta": p["beta"], "tau": p["tau"]}
+    published = decompose(p["e"], p["i"], **options)
+    apart = decompose(p["e"], p["i"], apart=True, **options)
+    assert torch.equal(apart.e_perp, published.e_perp)
+    assert bool((apart.gate <= published.gate).all())
+    assert torch.equal(apart.gate, published.gate) is (J == 1)
+
+
 def test_without_concepts_the_edit_is_the_plain_projection() -> None:
     p = problem(5, J=0)
     assert torch.equal(edit(p), p["e"] @ p["W"].T)

@@ -22,7 +22,9 @@ def share(config: TrainConfig, images: int) -> float:
 
 
 @given(configs)
-def test_looks_are_few_rise_to_the_last_step_and_cost_two_fifths_at_most(config: TrainConfig) -> None:
+def test_looks_are_few_rise_to_the_last_step_and_cost_two_fifths_at_most(
+    config: TrainConfig,
+) -> None:
     plan = looks(config)
     assert plan == looks(config)
     assert len(plan.steps) <= 8
