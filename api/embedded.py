@@ -46,7 +46,7 @@ async def running(service: Service) -> AsyncIterator[None]:
         watch.cancel()
         idle = await run_in_threadpool(worker.stop)
     if not idle:
-        raise WorkerFailed("a job did not notice that the worker was stopping")
+        raise WorkerFailed("a job or a step did not end while the worker was stopping")
     if broken.is_set():
         raise WorkerFailed("the device broke")
 

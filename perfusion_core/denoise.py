@@ -57,9 +57,14 @@ class Trajectory:
         return len(self.scheduler.timesteps)
 
     @property
+    def steps_left(self) -> int:
+        """How many of them are to come."""
+        return self.total_steps - self.step_index
+
+    @property
     def finished(self) -> bool:
         """Whether nothing is left but decoding."""
-        return self.step_index >= self.total_steps
+        return self.steps_left == 0
 
     @property
     def latent_shape(self) -> tuple[int, ...]:

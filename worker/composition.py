@@ -9,10 +9,11 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.denoise import ImageRequest
 from perfusion_core.rank_one import BLENDING_COSINE, blending_pairs
 from service.errors import problem
+from worker.parts import Parts
 
 
 def warnings(
-    base: BaseModel, request: ImageRequest, *, concept_ids: dict[str, str]
+    parts: Parts, base: BaseModel, request: ImageRequest, *, concept_ids: dict[str, str]
 ) -> list[dict[str, Any]]:
     """Return a warning for each pair of concepts that lie too close together to stay apart.
 
@@ -21,7 +22,10 @@ def warnings(
     names = list(request.concepts)
     if len(names) < 2:
         return []
-    i = torch.stack([torch.as_tensor(request.concepts[name].concept.i_star) for name in names])
+
+    def solve() -> list[tuple[int, int, float]]:
+        i = torch.stack([torch.as_tensor(request.concepts[name].concept.i_star) for name in names])
+        return blending_pairs(i, base.covariance.metric)
 
     def warning(j: int, k: int, cosine: float) -> dict[str, Any]:
         one, other = names[j], names[k]
@@ -36,4 +40,4 @@ def warnings(
             "concepts": [{"id": concept_ids[name], "name": name} for name in (one, other)],
         }
 
-    return list(starmap(warning, blending_pairs(i, base.covariance.metric)))
+    return list(starmap(warning, parts.engine.take_turn(solve, urgent=True)))

@@ -7,6 +7,7 @@ forked. Signals stay with whoever owns the main thread.
 
 # mypy: disallow-untyped-calls=False, disallow-subclassing-any=False
 
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -62,8 +63,9 @@ class Consumers:
         try:
             if self._settings.queue_url == "memory://":
                 self._wake()
+            give_up_at = time.monotonic() + timeout_seconds
             for thread in self._threads:
-                thread.join(timeout_seconds)
+                thread.join(max(0.0, give_up_at - time.monotonic()))
         finally:
             state.should_stop = None
         return not any(thread.is_alive() for thread in self._threads)

@@ -30,7 +30,8 @@ _GENERATE_SLOTS = 8
 _TRAIN_SLOTS = 1
 DRAIN_SECONDS = 10.0
 """How long a stop lets generations finish before they go back to the queue."""
-_STOP_SECONDS = 50.0
+_STOP_SECONDS = 40.0
+_LAST_STEP_SECONDS = 5.0
 _log = structlog.get_logger("perfusion.worker")
 
 
@@ -64,8 +65,8 @@ class Embedded:
     def stop(self, *, drain_seconds: float = DRAIN_SECONDS) -> bool:
         """Let trainings save their state and generations end; wait for all threads.
 
-        What does not end in time goes back to the queue. False where a job does not even notice:
-        then its lease does the rest.
+        What does not end in time goes back to the queue. False where a job does not even notice, or
+        a step does not end: then the leases do the rest.
         """
         began = time.monotonic()
         _log.info("worker.stopping")
@@ -75,7 +76,8 @@ class Embedded:
         halt.start()
         idle = self._consumers.stop(timeout_seconds=drain_seconds + _STOP_SECONDS)
         self.parts.halted.set()
-        self.parts.engine.stop()
+        # Whoever is idle by now has nothing in the engine but a step that nobody waits for.
+        idle = self.parts.engine.stop(timeout_seconds=_LAST_STEP_SECONDS) and idle
         self._reconciler.stop()
         self._report_gone()
         _log.info("worker.stopped", idle=idle, seconds=round(time.monotonic() - began, 2))

@@ -11,16 +11,14 @@ of a shape to one size and decodes one image at a time: then it is the same bit 
 A training takes its turns between them, in the same thread: two threads that compute at the same
 time own two pools of OpenMP threads, and on a CPU each step of the training took 1.7 times as long.
 People wait in front of a generation and look in on a training now and then, so sampling goes first;
-but a training that has waited for `patience_seconds` gets one turn.
+but a training that has waited for `patience_seconds` gets one turn. What a generation needs beside
+its steps, such as a look at its image, is a turn that comes before the next step.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
 from threading import Condition, Thread
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 from PIL import Image
@@ -31,7 +29,7 @@ from perfusion_core.denoise import Batch, ImageRequest, Trajectory
 from worker.device import free_memory, is_out_of_memory
 from worker.errors import Draining, ImageDiverged, OutOfMemory
 from worker.line import Line, choose
-from worker.tickets import OnStep, Place, Sample, Ticket
+from worker.tickets import OnStep, Place, Sample, Ticket, Turn
 
 T = TypeVar("T")
 # On a CPU 8 rows give nine tenths of the images per second that 32 give (docs/engine.md), and a
@@ -41,21 +39,6 @@ _MOST_ROWS = 32
 # Others wait for a decoder between two steps, so it is given a few images at a time.
 _DECODED_AT_ONCE = 4
 _log = structlog.get_logger("perfusion.worker")
-
-
-@dataclass(frozen=True, eq=False)
-class _Turn:
-    """A step of a training, and since when it waits (monotonic seconds)."""
-
-    act: Callable[[], Any]
-    since: float = field(default_factory=time.monotonic)
-    future: "Future[Any]" = field(default_factory=Future)
-
-    def take(self) -> None:
-        try:
-            self.future.set_result(self.act())
-        except BaseException as error:  # it belongs to who waits for the result
-            self.future.set_exception(error)
 
 
 class Engine:
@@ -81,25 +64,31 @@ class Engine:
         self._rows_that_fit: dict[tuple[int, ...], int] = {}
         self._changed = Condition()
         self._arrivals: list[Ticket] = []
-        self._turns: deque[_Turn] = deque()
+        self._turns: list[Turn] = []
         # In order of age. The engine's thread alone touches these three.
         self._tickets: list[Ticket] = []
         self._line = Line()
         self._batch: Batch | None = None  # of the last step
         self._stopped = False
+        self.moved_at = time.monotonic()
+        """When the device last finished something: a sign of life for whoever waits in line."""
         self._thread = Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
         """Start the engine's thread."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End after the present step; requests that are left raise Draining."""
+    def stop(self, *, timeout_seconds: float | None = None) -> bool:
+        """End after the present step; requests that are left raise Draining.
+
+        False where that step does not end in time: nothing can interrupt it.
+        """
         with self._changed:
             self._stopped = True
             self._changed.notify()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
 
     def submit(
         self, request: ImageRequest, *, owner: str = "", on_step: OnStep | None = None
@@ -117,12 +106,14 @@ class Engine:
                 self._changed.notify()
         return ticket
 
-    def take_turn(self, act: Callable[[], T]) -> T:
-        """Run `act`, one step of a training, on the device; return its result, raise its error.
+    def take_turn(self, act: Callable[[], T], *, urgent: bool = False) -> T:
+        """Run `act`, such as a step of a training, on the device; return or raise what it does.
 
+        An `urgent` turn is short, and a generation waits for it: it comes before the next step.
         Raises Draining where the engine stops first.
         """
-        turn = _Turn(act)
+        patience_seconds = self._patience_seconds if urgent else 0.0
+        turn = Turn(act, since=time.monotonic() - patience_seconds)
         with self._changed:
             if self._stopped:
                 raise Draining
@@ -133,6 +124,7 @@ class Engine:
 
     def _run(self) -> None:
         while self._wait_for_work():
+            self.moved_at = time.monotonic()
             if (turn := self._next_turn()) is not None:
                 turn.take()
                 continue
@@ -142,10 +134,10 @@ class Engine:
                 # A bug here must not silence the engine: these requests fail, later ones do not.
                 _log.exception("engine.failed")
                 for ticket in self._tickets:
-                    _fail(ticket, error)
+                    self._end(ticket, error)
             self._tickets = [ticket for ticket in self._tickets if not ticket.ended]
         for ticket in self._tickets + self._arrivals:
-            _fail(ticket, Draining())
+            self._end(ticket, Draining())
         for turn in self._turns:
             turn.future.set_exception(Draining())
 
@@ -161,18 +153,21 @@ class Engine:
             self._arrivals = []
             return not self._stopped
 
-    def _next_turn(self) -> _Turn | None:
-        """The training whose turn it is, if it is one's: nobody samples, or it is overdue."""
+    def _next_turn(self) -> Turn | None:
+        """Whose turn it is, if anyone's: nobody samples, or who waits longest is overdue."""
         with self._changed:
-            overdue = time.monotonic() - self._patience_seconds
-            if self._turns and (not self._tickets or self._turns[0].since <= overdue):
-                return self._turns.popleft()
-        return None
+            if not self._turns:
+                return None
+            turn = min(self._turns, key=lambda one: one.since)
+            if self._tickets and turn.since > time.monotonic() - self._patience_seconds:
+                return None
+            self._turns.remove(turn)
+            return turn
 
     def _cycle(self) -> None:
         for ticket in self._tickets:
             if ticket.cancelled:
-                ticket.end()
+                self._end(ticket)
             elif not ticket.places:
                 self._begin(ticket)
         places = choose(self._waiting(), self._room_for)
@@ -181,40 +176,41 @@ class Engine:
         self._collect()
 
     def _begin(self, ticket: Ticket) -> None:
-        try:
+        def start() -> None:
             trajectories = denoise.start(self._base(), ticket.request)
-        except Exception as error:
-            _fail(ticket, error)
-        else:
             ticket.places = self._line.join(ticket, trajectories, waiting=self._waiting())
+
+        if (error := _attempt(start)) is not None:
+            self._end(ticket, error)
+
+    def _end(self, ticket: Ticket, error: Exception | None = None) -> None:
+        if not ticket.ended:
+            self._line.leave(ticket)
+            ticket.end(error)
 
     def _waiting(self) -> list[Place]:
         return [one for ticket in self._tickets for one in ticket.places if one.waiting]
 
     def _advance(self, places: Sequence[Place]) -> None:
         before = [one.trajectory.step_index for one in places]
-        try:
-            denoise.step(self._base(), self._batch_of(places))
-        except Exception as error:
-            self._batch = None
-            rows = self._rows_of(places)
-            if is_out_of_memory(error) and rows > places[0].trajectory.rows:
-                free_memory()
-                self._rows_that_fit[places[0].trajectory.latent_shape] = rows // 2
-                _log.warning("engine.batch_halved", rows=rows // 2)
-            elif len(places) == 1:
-                _fail(places[0].ticket, error)
-            else:
-                # Whose fault it is shows when each takes the step alone.
-                for one, index in zip(places, before, strict=True):
-                    if not one.ticket.ended and one.trajectory.step_index == index:
-                        self._advance([one])
+        error = _attempt(lambda: denoise.step(self._base(), self._batch_of(places)))
+        if error is None:
+            for ticket in dict.fromkeys(one.ticket for one in places):
+                if (error := _attempt(ticket.report)) is not None:
+                    self._end(ticket, error)
             return
-        for ticket in dict.fromkeys(one.ticket for one in places):
-            try:
-                ticket.report()
-            except Exception as error:
-                _fail(ticket, error)
+        self._batch = None
+        rows = self._rows_of(places)
+        if isinstance(error, OutOfMemory) and rows > places[0].trajectory.rows:
+            self._rows_that_fit[places[0].trajectory.latent_shape] = rows // 2
+            _log.warning("engine.batch_halved", rows=rows // 2)
+        elif len(places) == 1:
+            self._end(places[0].ticket, error)
+        else:
+            # Whose fault it is shows when each takes the step alone.
+            for one, index in zip(places, before, strict=True):
+                if not one.ticket.ended and one.trajectory.step_index == index:
+                    self._advance([one])
 
     def _batch_of(self, places: Sequence[Place]) -> Batch:
         """The batch of the last step where the same ones step again: it holds their K and V."""
@@ -244,20 +240,19 @@ class Engine:
         for group in [[one] for one in together] if self._exact else [together]:
             self._decode(group)
         for ticket in dict.fromkeys(one.ticket for one in together):
-            if not ticket.ended and all(one.sample is not None for one in ticket.places):
-                ticket.end()
+            if all(one.sample is not None for one in ticket.places):
+                self._end(ticket)
 
     def _decode(self, places: Sequence[Place]) -> None:
-        try:
+        def decode() -> None:
             images = denoise.decode_together(self._base(), [one.trajectory for one in places])
             for one, image in zip(places, images, strict=True):
                 one.sample = _sample(one.trajectory, image)
-        except Exception as error:
-            if len(places) == 1:
-                _fail(places[0].ticket, error)
-                return
-            if is_out_of_memory(error):
-                free_memory()
+
+        error = _attempt(decode)
+        if error is not None and len(places) == 1:
+            self._end(places[0].ticket, error)
+        elif error is not None:
             for one in places:
                 if not one.ticket.ended:
                     self._decode([one])
@@ -281,13 +276,21 @@ def _sample(one: Trajectory, image: Image.Image) -> Sample:
     return Sample(image=image, seed=one.seed, maps=None if one.maps is None else one.maps.means())
 
 
-def _fail(ticket: Ticket, error: Exception) -> None:
-    if ticket.ended:
-        return
-    if is_out_of_memory(error):
-        free_memory()
-        error = OutOfMemory(
-            "The device's memory does not suffice for an image of this size: ask for a smaller "
-            "width and height."
-        )
-    ticket.end(error)
+def _attempt(act: Callable[[], object]) -> Exception | None:
+    """Return what `act` raises.
+
+    Where it is memory, in words, and behind the handler: the error holds the frames of what failed,
+    and so the memory that the next attempt needs.
+    """
+    try:
+        act()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            return error
+    else:
+        return None
+    free_memory()
+    return OutOfMemory(
+        "The device's memory does not suffice for an image of this size: ask for a smaller width "
+        "and height."
+    )

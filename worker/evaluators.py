@@ -1,9 +1,11 @@
 """The evaluator of this process: the CLIP model that judges concepts, loaded when first needed.
 
-A concept is worth having without a judgement, so an evaluator that cannot be loaded costs that
-alone; it is tried again at the next training.
+A concept is worth having without a judgement, and an image without knowing who is in it, so an
+evaluator that cannot be loaded costs that alone; it is tried again after a while.
 """
 
+import time
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -12,8 +14,10 @@ import structlog
 from perfusion_core.base_model import BaseModel
 from perfusion_core.similarity import Evaluator
 from service.settings import SHIPPED_BASE_MODEL, Settings
+from worker.device import load_apart
 
 _SHIPPED_EVALUATOR = SHIPPED_BASE_MODEL.with_name("evaluator")
+_TRY_AGAIN_SECONDS = 300.0
 _log = structlog.get_logger("perfusion.worker")
 
 
@@ -24,16 +28,20 @@ class Evaluators:
         self._name = name_of(settings)
         self._lock = Lock()
         self._loaded: Evaluator | None = None
+        self._try_at = 0.0  # monotonic seconds
 
     def beside(self, base: BaseModel) -> Evaluator | None:
         """Return the evaluator, on the base model's device; None where there is none."""
         if self._name is None:
             return None
         with self._lock:
-            if self._loaded is None:
+            if self._loaded is None and time.monotonic() >= self._try_at:
                 try:
-                    self._loaded = Evaluator(self._name, device=str(base.device))
+                    self._loaded = load_apart(
+                        partial(Evaluator, self._name, device=str(base.device))
+                    )
                 except Exception:
+                    self._try_at = time.monotonic() + _TRY_AGAIN_SECONDS
                     _log.warning("evaluator.not_loaded", exc_info=True)
                 else:
                     _log.info("evaluator.loaded", name=self._loaded.ref.name)

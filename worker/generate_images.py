@@ -27,7 +27,7 @@ def generate_images(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
     base = parts.resident.base()
     request = _to_request(parts, claimed.payload, base)
     concept_ids = _concept_ids(claimed)
-    warnings = composition.warnings(base, request, concept_ids=concept_ids)
+    warnings = composition.warnings(parts, base, request, concept_ids=concept_ids)
     # An attempt before may have warned of its own images, which are not these.
     if (warnings or claimed.attempt > 1) and not _warn(parts, claimed, pulse, warnings=warnings):
         return False
@@ -106,6 +106,7 @@ def _sample(
             try:
                 return ticket.result(timeout_seconds=_POLL_SECONDS)
             except TimeoutError:
+                pulse.waited(parts.engine.moved_at)
                 pulse.check()
     finally:
         ticket.cancel()

@@ -31,9 +31,15 @@ class Line:
         places = []
         for one in trajectories:
             places.append(Place(ticket=ticket, trajectory=one, tag=tag))
-            tag += one.rows * one.total_steps * one.latents.numel()
+            tag += _cost(one, one.total_steps)
         self._ends[ticket.owner] = tag
         return places
+
+    def leave(self, ticket: Ticket) -> None:
+        """Take the steps off its owner's account that a ticket's images have not had."""
+        unused = sum(_cost(one.trajectory, one.trajectory.steps_left) for one in ticket.places)
+        if ticket.owner in self._ends:
+            self._ends[ticket.owner] -= unused
 
 
 def choose(waiting: Sequence[Place], room_for: Callable[[tuple[int, ...]], int]) -> list[Place]:
@@ -67,3 +73,7 @@ def choose(waiting: Sequence[Place], room_for: Callable[[tuple[int, ...]], int])
         elif owner not in served:
             break
     return batch
+
+
+def _cost(image: Trajectory, steps: int) -> float:
+    return image.rows * steps * image.latents.numel()

@@ -38,9 +38,7 @@ class Looking:
         self._training = training
         self._trials = looks(training.config).trials
         self._judge: Judge | None = None
-        evaluator = None
-        if evaluators is not None:
-            evaluator = take_turn(lambda: evaluators.beside(training.base))
+        evaluator = None if evaluators is None else evaluators.beside(training.base)
         if evaluator is not None:
             self._attempt(
                 lambda: self._begin(evaluator, take_turn=take_turn, pictures=pictures, check=check)

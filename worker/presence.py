@@ -4,6 +4,7 @@ An image is worth having without this: whatever goes wrong here costs the figure
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -32,14 +33,13 @@ def measure(
     if not judged or parts.evaluators is None:
         return None
     try:
-        evaluators = parts.evaluators
-        evaluator = parts.engine.take_turn(lambda: evaluators.beside(base))
+        evaluator = parts.evaluators.beside(base)
         if evaluator is None:
             return None
-        # All in one turn: while others sample, each turn may have to wait a while.
-        measured = parts.engine.take_turn(
-            lambda: [presences(evaluator, image, judged) for image in images]
-        )
+        measured = [
+            parts.engine.take_turn(partial(presences, evaluator, image, judged), urgent=True)
+            for image in images
+        ]
     except Exception as error:
         if is_out_of_memory(error):
             free_memory()

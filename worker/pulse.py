@@ -20,7 +20,7 @@ from service.wiring import Service
 from worker.errors import CancelRequested, Draining, LeaseLost, LeaseNotRenewed
 
 HANG_SECONDS = 900.0
-"""A job that finishes no step for this long is taken for hanging, and loses its lease."""
+"""A job of which no step, nor any before it in line, ends for this long hangs, and is given up."""
 
 # Twice a second: people watch the progress, and a cancel is noticed within that time.
 _LONGEST_INTERVAL_SECONDS = 0.5
@@ -73,6 +73,14 @@ class Pulse:
             self._steps.append((self._reported_at, step))
             while self._steps[0][0] < self._reported_at - _WINDOW_SECONDS and len(self._steps) > 2:
                 self._steps.popleft()
+
+    def waited(self, moved_at: float) -> None:
+        """Say that the work waits its turn in a line that last moved then (monotonic seconds).
+
+        A job that others go before does not hang, but one in a line that stands still does.
+        """
+        with self._lock:
+            self._reported_at = max(self._reported_at, moved_at)
 
     def check(self) -> None:
         """Raise Interrupted where the work is to stop: call it between steps."""

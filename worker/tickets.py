@@ -1,8 +1,9 @@
-"""What the engine hands out: a ticket for each request, a place in line for each of its images."""
+"""What the engine hands out: tickets for requests, places in line for their images, and turns."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 from PIL import Image
 
@@ -73,3 +74,19 @@ class Place:
     def waiting(self) -> bool:
         """Whether it wants another step."""
         return not self.trajectory.finished
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """What somebody wants done on the device, and since when it waits (monotonic seconds)."""
+
+    act: Callable[[], Any]
+    since: float
+    future: "Future[Any]" = field(default_factory=Future)
+
+    def take(self) -> None:
+        """Do it; the future has what came of it."""
+        try:
+            self.future.set_result(self.act())
+        except BaseException as error:  # it belongs to who waits for the result
+            self.future.set_exception(error)

@@ -41,6 +41,10 @@ def train_concept(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
         pulse.report(training.step, training.config.max_train_steps)
         pulse.check()
 
+    def wait() -> None:
+        pulse.waited(parts.engine.moved_at)
+        pulse.check()
+
     pulse.report(training.step, training.config.max_train_steps)
     looking = Looking(
         training,
@@ -60,7 +64,7 @@ def train_concept(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
                 concept = looking.judged()
                 break
             pulse.report(step.step, step.total_steps)
-            previews.maybe_draw(training, check=pulse.check)
+            previews.maybe_draw(training, check=wait)
         except Draining:
             _save_state(parts, claimed, training)
             raise
@@ -85,6 +89,7 @@ def _begin(
 ) -> Training:
     payload = claimed.payload
     config = base.defaults.train_config(payload["training"])
+    finds_objects = segmenter.find(pictures, masks, device=str(base.device))
 
     def begin(state: bytes | None) -> Training:
         # On the device: the pictures pass through the VAE here.
@@ -96,7 +101,7 @@ def _begin(
                 superclass=payload["superclass"],
                 config=config,
                 masks=masks,
-                segmenter=segmenter.find(pictures, masks, device=str(base.device)),
+                segmenter=finds_objects,
                 state=state,
             )
         )

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from perfusion_core.base_model import BaseModel
 from service import blobs, workers
 from service.doorbell import TASK_NAME
@@ -80,6 +82,21 @@ def test_stopping_takes_the_worker_off_the_list_and_leaves_no_thread(
     assert workers.live(service) == []
     ours = {thread.name for thread in set(threading.enumerate()) - before if thread.is_alive()}
     assert not {name for name in ours if name.startswith(("consume", "engine", "reconcil"))}
+
+
+def test_a_step_that_hangs_does_not_keep_a_worker_from_stopping(
+    service: Service, base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process can then be ended, which is all that helps (worker/process.py)."""
+    monkeypatch.setattr(embedded, "_LAST_STEP_SECONDS", 0.2)
+    worker = embedded.start(service, base=base)
+    over = threading.Event()
+    hanging = threading.Thread(target=worker.parts.engine.take_turn, args=(over.wait,))
+    hanging.start()
+    assert not worker.stop(drain_seconds=0.1)
+    over.set()
+    hanging.join(5)
+    assert worker.parts.engine.stop(timeout_seconds=5)
 
 
 def test_a_message_that_was_lost_is_made_up_for(

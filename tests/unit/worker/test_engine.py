@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -352,3 +353,82 @@ def _limit_memory(monkeypatch: pytest.MonkeyPatch, *, rows: int) -> list[int]:
 
     monkeypatch.setattr(denoise, "step", step)
     return sizes
+
+
+@pytest.mark.parametrize("where", ["step", "decode_together"])
+def test_what_failed_for_lack_of_memory_holds_none_when_it_is_tried_again(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    real, taken = getattr(denoise, where), []
+
+    class Activations:
+        """A device's memory, which a frame holds."""
+
+    def short_of_memory(*args: Any) -> Any:
+        if taken:
+            assert taken[0]() is None
+            return real(*args)
+        activations = Activations()
+        taken.append(weakref.ref(activations))
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(denoise, where, short_of_memory)
+    engine = Engine(lambda: base)
+    ticket = engine.submit(asking(num_images=2))
+    engine.start()
+    assert len(ticket.result(timeout_seconds=60)) == 2
+    engine.stop()
+
+
+def test_an_urgent_turn_comes_before_the_next_step_and_before_a_training(base: BaseModel) -> None:
+    engine = Engine(lambda: base, patience_seconds=600)
+    order: list[str] = []
+
+    def waiting(name: str, *, urgent: bool) -> threading.Thread:
+        thread = threading.Thread(
+            target=engine.take_turn, args=(lambda: order.append(name),), kwargs={"urgent": urgent}
+        )
+        thread.start()
+        time.sleep(0.05)
+        return thread
+
+    threads = [
+        waiting("training", urgent=False),
+        waiting("first", urgent=True),
+        waiting("second", urgent=True),
+    ]
+    engine.submit(asking(num_inference_steps=2), on_step=lambda *_: order.append("step"))
+    engine.start()
+    for thread in threads:
+        thread.join(60)
+    engine.stop()
+    assert order == ["first", "second", "step", "step", "training"]
+
+
+def test_what_a_cancelled_request_did_not_take_is_not_held_against_its_owner(
+    base: BaseModel,
+) -> None:
+    engine = Engine(lambda: base, max_rows=2)
+    ended: list[str] = []
+    tickets: list[Ticket] = []
+
+    def submit(name: str, *, images: int, steps: int) -> Ticket:
+        request = asking(num_images=images, num_inference_steps=steps)
+        tickets.append(engine.submit(request, owner=name))
+        tickets[-1].future.add_done_callback(lambda _: ended.append(name))
+        return tickets[-1]
+
+    submit("busy", images=4, steps=4)
+    cancelled = engine.submit(asking(num_images=16, num_inference_steps=100), owner="changed")
+
+    def change_mind(done: int, _: int) -> None:
+        if done == 1:
+            cancelled.cancel()
+
+    tickets[0].on_step = change_mind
+    cancelled.future.add_done_callback(lambda _: submit("changed", images=1, steps=4))
+    engine.start()
+    tickets[0].result(timeout_seconds=60)
+    tickets[1].result(timeout_seconds=60)
+    engine.stop()
+    assert ended == ["changed", "busy"]

@@ -1,5 +1,7 @@
 """Presence in a generation: told beside the images, and never a reason for one to fail."""
 
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from service.views import JobKind, JobStatus, JobView
 from service.wiring import Service
 from tests.unit.worker.staging import OWNER, accept_generation, add_concept, drawing, look_at
 from worker import parts as composition
+from worker.evaluators import Evaluators
 from worker.parts import Parts
 from worker.runner import Runner
 
@@ -87,6 +90,54 @@ def test_a_concept_that_is_in_no_image_is_told_and_others_are_not(
     (warning,) = [one for one in job.warnings if one["type"] == "/problems/concept-vanished"]
     assert warning["concepts"] == [{"id": ids["hidden"], "name": "hidden"}]
     assert "<hidden>" in warning["detail"]
+
+
+def test_an_evaluator_that_cannot_be_loaded_is_not_tried_by_every_image(
+    make_service: Callable[..., Service], base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+
+    def fail(*_: object, **__: object) -> Evaluator:
+        threads.append(threading.current_thread().name)
+        raise OSError("no such folder")
+
+    monkeypatch.setattr("worker.evaluators.Evaluator", fail)
+    evaluators = Evaluators(make_service(evaluator="somewhere").settings)
+    assert [evaluators.beside(base) for _ in range(3)] == [None] * 3
+    assert len(threads) == 1 and threads[0].startswith("load")
+    monkeypatch.setattr("worker.evaluators._TRY_AGAIN_SECONDS", 0.0)
+    evaluators = Evaluators(make_service(evaluator="somewhere").settings)
+    assert [evaluators.beside(base) for _ in range(3)] == [None] * 3
+    assert len(threads) == 4
+
+
+def test_all_that_is_measured_beside_the_steps_is_measured_by_the_engine(
+    make_service: Callable[..., Service], base: BaseModel, concept: Concept, evaluator: Evaluator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    threads: list[tuple[str, str]] = []
+
+    def noted(name: str) -> None:
+        real = getattr(sys.modules[name.rpartition(".")[0]], name.rpartition(".")[2])
+
+        def note(*args: object) -> object:
+            threads.append((name, threading.current_thread().name))
+            return real(*args)
+
+        monkeypatch.setattr(name, note)
+
+    noted("worker.presence.presences")
+    noted("worker.composition.blending_pairs")
+    service = make_service(evaluator="auto")
+    parts = working(service, base)
+    add_concept(service, judged(concept, evaluator, floor=0.5, best=0.9))
+    other = replace(concept, name="other", i_star=-concept.i_star[::-1])
+    add_concept(service, other)
+    generate(parts, "a <rex> and a <other>", num_images=2)
+    assert threads == [
+        ("worker.composition.blending_pairs", "engine"),
+        *[("worker.presence.presences", "engine")] * 2,
+    ]
 
 
 def test_without_an_evaluator_or_a_curve_presence_is_not_told(
