@@ -96,7 +96,7 @@ def condition(
     encoding = encode(base, tokens, targets)
     keys_from: Tensor | None = None
     if locking == "global" and targets:
-        keys_from = _superclass_encodings(base, parsed, tokens, targets)
+        keys_from = _written_out(base, tokens)[:, tokens[0][0].sources]
     packed = keys_and_values(base, encoding.e, list(targets.values()), keys_from=keys_from)
     pooled = None if encoding.pooled is None else encoding.pooled[0]
     return Conditioning(packed=packed[0].to(base.dtype), pooled=pooled)
@@ -165,11 +165,13 @@ def superclass_encoding(base: "BaseModel", superclass: str) -> Tensor:
     known = base.superclass_encodings.get(superclass)
     if known is None:
         prompts = [parse(template.format("<x>")) for template in TEMPLATES]
-        rows = [tokenise(base.tokenizers[0], p, superclasses={"x": superclass}) for p in prompts]
-        written = [parse(template.format(superclass)) for template in TEMPLATES]
-        e = encode(base, tokens_of(base, written, {}), {}).e  # (T, N, d)
+        tokens = [
+            [tokenise(tokenizer, prompt, superclasses={"x": superclass}) for prompt in prompts]
+            for tokenizer in base.tokenizers
+        ]
+        e = _written_out(base, tokens)  # (T, N, d)
         # sources maps a placeholder to the last token of the superclass written in its place
-        places = [row.sources[row.places[0][0]] for row in rows]
+        places = [row.sources[row.places[0][0]] for row in tokens[0]]
         known = torch.stack([e[k, place] for k, place in enumerate(places)]).mean(0)
         base.superclass_encodings[superclass] = known
     return known
@@ -198,13 +200,6 @@ def encode(
     return base.text.encode([[row.ids for row in rows] for rows in tokens], replacements)
 
 
-def _superclass_encodings(
-    base: "BaseModel",
-    prompt: Prompt,
-    tokens: Sequence[Sequence[Tokens]],
-    targets: Mapping[str, Target],
-) -> Tensor:
-    """Encodings (1, N, d) of the prompt with superclasses written out, aligned to `tokens`."""
-    written = parse(prompt.render({name: t.superclass for name, t in targets.items()}))
-    e = encode(base, tokens_of(base, [written], {}), {}).e
-    return e[:, tokens[0][0].sources]
+def _written_out(base: "BaseModel", tokens: Sequence[Sequence[Tokens]]) -> Tensor:
+    """Encodings (B, N, d) of tokenised prompts with their superclasses written out."""
+    return base.text.encode([[row.written for row in rows] for rows in tokens]).e

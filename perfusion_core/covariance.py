@@ -75,7 +75,7 @@ def estimate(
     """Estimate C from a stream of captions, `encode(batch) -> (B, N, d)`, summing in float64.
 
     `progress` is called with the number of captions read so far. Raises CovarianceError where
-    there are fewer encodings than dimensions.
+    there are fewer than 100 captions, or where theirs do not make C positive definite.
     """
     total: Tensor | None = None
     count = captions_read = 0

@@ -6,7 +6,6 @@ the floor, and the training pictures among each other as the ceiling. Either sim
 easy to win: copies of a picture win the one, the plain superclass wins the other.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 STRENGTHS = (0.4, 0.6, 0.75, 0.88, 0.97)
@@ -89,12 +88,6 @@ def recommended(curve: Curve) -> Point:
 def recommended_strength(curve: Curve) -> float:
     """The strength of the `recommended` point."""
     return recommended(curve).strength
-
-
-def mean(similarities: Sequence[Similarity]) -> Similarity:
-    """The mean of both similarities."""
-    n = len(similarities)
-    return Similarity(sum(s.image for s in similarities) / n, sum(s.text for s in similarities) / n)
 
 
 def _share(value: float) -> float:

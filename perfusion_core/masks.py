@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from perfusion_core.errors import PictureError
 from perfusion_core.images import to_pixels
 
+# Of 255: a tenth. An object that a segmenter does find has pixels far above it.
+_LEAST_FOUND = 26
 MaskSource = Literal["upload", "alpha", "segmenter", "uniform"]
 
 
@@ -46,8 +48,9 @@ def choose_masks(
 ) -> tuple[list[Image.Image | None], MaskSource]:
     """One grey mask for each picture (None: uniform), and the source that the record names.
 
-    Uploaded masks first, then alpha channels, then the segmenter. Where pictures differ, the
-    source named is the weakest that was used. Raises PictureError where a mask is all black.
+    Uploaded masks first, then alpha channels, then the segmenter where it finds anything in the
+    part of the picture that is trained on. Where pictures differ, the source named is the weakest
+    that was used. Raises PictureError where a mask is all black.
     """
     uploaded = uploaded or [None] * len(pictures)
     masks: list[Image.Image | None] = []
@@ -59,8 +62,8 @@ def choose_masks(
             mask, source = mask.convert("L"), "upload"
         elif (alpha := _alpha(picture)) is not None:
             mask, source = alpha, "alpha"
-        elif segmenter is not None:
-            mask, source = segmenter(picture, superclass), "segmenter"
+        elif segmenter is not None and _shows_something(found := segmenter(picture, superclass)):
+            mask, source = found, "segmenter"
         else:
             source = "uniform"
         if mask is not None and not mask.getbbox():
@@ -77,7 +80,7 @@ def to_soft_mask(mask: Image.Image | None, *, side: int, latent_side: int) -> Te
     """M on the latent grid, (1, latent_side, latent_side), scaled to a maximum of 1 per image."""
     if mask is None:
         return torch.ones(1, latent_side, latent_side)
-    square = ImageOps.fit(mask, (side, side), Image.Resampling.BILINEAR)
+    square = _central_square(mask, side=side)
     pixels = (to_pixels(square, side=side)[:1] + 1) / 2  # (1, side, side) in [0, 1]
     M = F.adaptive_avg_pool2d(pixels[None], latent_side)[0]
     if float(M.max()) <= 0:
@@ -86,6 +89,16 @@ def to_soft_mask(mask: Image.Image | None, *, side: int, latent_side: int) -> Te
             "crop the picture around the object."
         )
     return M / M.max()
+
+
+def _central_square(mask: Image.Image, *, side: int) -> Image.Image:
+    return ImageOps.fit(mask, (side, side), Image.Resampling.BILINEAR)
+
+
+def _shows_something(found: Image.Image) -> bool:
+    """Whether a segmenter's mask is more than doubt: it would be scaled up to certainty."""
+    square = _central_square(found, side=min(found.size))
+    return any(square.convert("L").histogram()[_LEAST_FOUND:])
 
 
 def _alpha(picture: Image.Image) -> Image.Image | None:

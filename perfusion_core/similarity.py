@@ -64,10 +64,6 @@ class Evaluator:
         """Mean cosine between every image and every training picture."""
         return float((self.embed_images(images) @ self.embed_images(pictures).T).mean())
 
-    def text_similarity(self, images: Sequence[Image.Image], text: str) -> float:
-        """Mean cosine between every image and the text."""
-        return float((self.embed_images(images) @ self.embed_texts([text]).T).mean())
-
 
 def _fingerprint(model: Any) -> str:
     """A hash of all weights, in float16, so that releases of both precisions agree."""

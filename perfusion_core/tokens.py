@@ -17,12 +17,14 @@ from perfusion_core.prompt import Placeholder, Prompt
 class Tokens:
     """One tokenised prompt. `places` lists (position, concept name), in order.
 
-    `sources[n]` is the position of token n in the same prompt with superclasses written out,
-    where a superclass of several tokens is longer than its placeholder (for global locking).
+    `written` is the same prompt with superclasses written out, where a superclass of several tokens
+    is longer than its placeholder, and `sources[n]` the position of token n in it (for global
+    locking).
     """
 
     ids: list[int]
     places: tuple[tuple[int, str], ...]
+    written: list[int]
     sources: list[int]
 
 
@@ -43,20 +45,20 @@ def tokenise(tokenizer: Any, prompt: Prompt, *, superclasses: Mapping[str, str])
     Text behind the last position that the text encoder reads is cut off, as in a plain pipeline.
     Raises PromptTooLong, by name, where that would cut off a placeholder.
     """
-    ids, sources, places = [tokenizer.bos_token_id], [0], []
-    source = 1  # the next position in the prompt with superclasses written out
+    ids, places = [tokenizer.bos_token_id], []
+    written, sources = [tokenizer.bos_token_id], [0]
     for part in prompt.segments:
         if isinstance(part, Placeholder):
             stand_ins = superclass_ids(tokenizer, superclasses[part.name])
             places.append((len(ids), part.name))
-            source += len(stand_ins)
             ids.append(stand_ins[-1])
-            sources.append(source - 1)
+            written += stand_ins
+            sources.append(len(written) - 1)
         else:
             text = tokenizer(part, add_special_tokens=False, truncation=False).input_ids
             ids += text
-            sources += range(source, source + len(text))
-            source += len(text)
+            sources += range(len(written), len(written) + len(text))
+            written += text
     length = tokenizer.model_max_length
     lost = [name for position, name in places if position > length - 2]
     if lost:
@@ -64,8 +66,18 @@ def tokenise(tokenizer: Any, prompt: Prompt, *, superclasses: Mapping[str, str])
             f"The prompt is too long: <{lost[0]}> comes after the {length - 2} tokens that this "
             "base model reads. Shorten the text before it."
         )
-    ids, sources = ids[: length - 1], sources[: length - 1]
-    missing = length - len(ids)
-    ids += [tokenizer.eos_token_id] + [tokenizer.pad_token_id] * (missing - 1)
-    sources += range(source, source + missing)
-    return Tokens(ids, places=tuple(places), sources=[min(s, length - 1) for s in sources])
+    # The end of one prompt is the end of the other, and padding is padding.
+    sources = sources[: length - 1]
+    sources += range(len(written), len(written) + length - len(sources))
+    return Tokens(
+        _filled(tokenizer, ids),
+        places=tuple(places),
+        written=_filled(tokenizer, written),
+        sources=[min(source, length - 1) for source in sources],
+    )
+
+
+def _filled(tokenizer: Any, ids: list[int]) -> list[int]:
+    """`ids` with their end, cut or padded to the tokenizer's full length."""
+    ids = [*ids[: tokenizer.model_max_length - 1], tokenizer.eos_token_id]
+    return ids + [tokenizer.pad_token_id] * (tokenizer.model_max_length - len(ids))

@@ -82,6 +82,7 @@ def request(
     per image.
     """
     prompt = _parse(check_prompt(body.prompt, pointer="/prompt"))
+    negative_prompt = _negative_prompt(body.negative_prompt, prompt=prompt)
     gates = explicit_gates(body.concepts)
     request_sha256 = once.digest(["generate", _identity(body)]) if idempotency else ""
     drawn = secrets.randbelow(MAX_SEED + 1)
@@ -95,7 +96,9 @@ def request(
             "most_waiting": service.settings.max_queued_jobs_per_owner,
         }
         known = connection.execute(_KNOWN, named).all()
-        given, config = _options(body, known[0].defaults or {})
+        given, config = _options(
+            body, negative_prompt=negative_prompt, defaults=known[0].defaults or {}
+        )
         seed = config.seed if config.seed is not None else drawn
         concepts = _resolve(connection, owner_id, prompt=prompt, known=known)
         explicit = _attribute(
@@ -143,26 +146,52 @@ def _identity(body: GenerateBody) -> dict[str, Any]:
     }
 
 
-def _parse(text: str) -> prompts.Prompt:
+def _parse(text: str, *, pointer: str = "/prompt") -> prompts.Prompt:
     try:
         prompt = prompts.parse(text)
     except PromptError as error:
-        raise invalid("/prompt", str(error), slug="prompt") from None
+        raise invalid(pointer, str(error), slug="prompt") from None
     if len(prompt.names) > MAX_CONCEPTS:
-        raise invalid("/prompt", f"A prompt may name {MAX_CONCEPTS} concepts at most.")
+        raise invalid(pointer, f"A prompt may name {MAX_CONCEPTS} concepts at most.")
     return prompt
 
 
-def _options(body: GenerateBody, defaults: dict[str, Any]) -> tuple[dict[str, Any], GenerateConfig]:
+def _negative_prompt(text: str | None, *, prompt: prompts.Prompt) -> str | None:
+    """Return the negative prompt; what it names takes part in the image only by the prompt."""
+    if text is None:
+        return None
+    pointer = "/negative_prompt"
+    text = check_text(text, pointer=pointer, max_length=MAX_PROMPT_LENGTH)
+    parsed = _parse(text, pointer=pointer)
+    elsewhere = [name for name in parsed.names if name not in prompt.names]
+    if elsewhere:
+        raise invalid(
+            pointer,
+            f"The prompt does not mention <{elsewhere[0]}>. Put it there, or take the brackets "
+            "away here.",
+            slug="unknown-placeholder",
+        )
+    if parsed.strengths:
+        name = next(iter(parsed.strengths))
+        raise invalid(
+            pointer,
+            f"A concept has one gate: write the strength of <{name}> in the prompt, and here only "
+            f"<{name}>.",
+            slug="prompt",
+        )
+    return text
+
+
+def _options(
+    body: GenerateBody, *, negative_prompt: str | None, defaults: dict[str, Any]
+) -> tuple[dict[str, Any], GenerateConfig]:
     given = {
         name: value
         for name, value in vars(body).items()
         if value is not None and name not in ("prompt", "concepts", "attention_maps")
     }
-    if "negative_prompt" in given:
-        given["negative_prompt"] = check_text(
-            given["negative_prompt"], pointer="/negative_prompt", max_length=MAX_PROMPT_LENGTH
-        )
+    if negative_prompt is not None:
+        given["negative_prompt"] = negative_prompt
     config = options.check(GenerateConfig, given, defaults=defaults, pointer="")
     return {**defaults, **given}, config
 

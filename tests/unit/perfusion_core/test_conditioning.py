@@ -13,11 +13,15 @@ from perfusion_core.conditioning import (
     ConceptUse,
     Conditioning,
     condition,
+    encode,
     superclass_encoding,
     target_of,
+    tokens_of,
 )
 from perfusion_core.errors import ConceptFileError, ConceptsIndistinguishable, PromptError
-from perfusion_core.strength import beta_from_strength
+from perfusion_core.prompt import parse
+from perfusion_core.rank_one import decompose
+from perfusion_core.strength import DEFAULT_TAU, beta_from_strength
 
 
 def concept_like(base: BaseModel, superclass: str, name: str = "x", seed: int = 0) -> Concept:
@@ -109,6 +113,49 @@ def test_global_locking_takes_every_key_from_the_superclass_prompt(shipped: Base
         # BOS a red | small, absent from the prompt with the placeholder | teddy next to a car …
         assert torch.equal(K[:3], K_plain[:3]) and torch.equal(K[3:31], K_plain[4:32])
         assert torch.equal(V, V_local)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "written"),
+    [
+        ("a <<x>> on a beach", "a < teddy > on a beach"),
+        ("two <x>s at night", "two teddy s at night"),
+    ],
+)
+def test_with_global_locking_text_that_touches_a_placeholder_keeps_its_keys(
+    shipped: BaseModel, prompt: str, written: str
+) -> None:
+    use = {"x": ConceptUse(concept_like(shipped, "teddy"), 0.5)}
+    found = condition(shipped, prompt, concepts=use, locking="global")
+    plain = condition(shipped, written)
+    for number in range(len(shipped.layers)):
+        K, _ = keys_values(shipped, found, number)
+        K_plain, _ = keys_values(shipped, plain, number)
+        assert torch.equal(K, K_plain)
+
+
+def test_the_gates_of_two_of_a_kind_are_kept_apart(shipped: BaseModel) -> None:
+    """As `decompose` does with `apart`, which its own tests hold to be right."""
+    x = concept_like(shipped, "teddy", "x")
+    near = x.i_star + 0.5 * superclass_encoding(shipped, "dinosaur").numpy()
+    y = replace(concept_like(shipped, "teddy", "y", seed=1), i_star=near)
+    uses = {name: ConceptUse(one, 0.7) for name, one in (("x", x), ("y", y))}
+    prompt = "a <x> next to a <y>"
+    found = condition(shipped, prompt, concepts=uses)
+    targets = {name: target_of(shipped, use) for name, use in uses.items()}
+    e = encode(shipped, tokens_of(shipped, [parse(prompt)], targets), targets).e[0]
+    i, o = (torch.tensor(np.stack(rows)) for rows in ([x.i_star, y.i_star], [x.o_v, y.o_v]))
+    beta, tau = torch.full((2,), 0.7), torch.full((2,), DEFAULT_TAU)
+
+    def values(*, apart: bool, number: int) -> Tensor:
+        layer, metric = shipped.layers[number], shipped.covariance.metric
+        edit = decompose(e, i, metric=metric, beta=beta, tau=tau, apart=apart)
+        return edit.apply(layer.W_V, o[:, layer.own])
+
+    for number in range(len(shipped.layers)):
+        _, V = keys_values(shipped, found, number)
+        assert torch.allclose(V, values(apart=True, number=number), atol=1e-5)
+        assert not torch.allclose(V, values(apart=False, number=number), atol=0.05)
 
 
 def test_gates_stay_shut_in_the_empty_prompt_of_guidance(shipped: BaseModel) -> None:

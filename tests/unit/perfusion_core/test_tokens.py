@@ -50,7 +50,15 @@ def test_a_prompt_without_placeholders_is_tokenised_as_by_the_tokenizer(text: st
 def test_sources_point_at_the_same_word_with_superclasses_written_out(text: str) -> None:
     found = tokens(text)
     written = plain(parse(text).render(SUPERCLASSES))
+    assert found.written == written
     assert [written[source] for source in found.sources] == found.ids
+
+
+def test_a_prompt_that_is_too_long_once_superclasses_are_written_out_still_ends() -> None:
+    found = tokens("<ted> " * 20 + "on the beach")
+    assert len(found.written) == len(found.sources) == len(found.ids) == TOKENIZER.model_max_length
+    assert found.written[-1] == TOKENIZER.eos_token_id
+    assert found.sources[-1] == TOKENIZER.model_max_length - 1
 
 
 def test_text_behind_the_limit_is_cut_off_and_placeholders_before_it_are_kept() -> None:

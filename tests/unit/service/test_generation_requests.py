@@ -242,6 +242,25 @@ def test_every_field_is_checked_strictly(
     assert pointer in [item.pointer for item in error.errors]
 
 
+@pytest.mark.parametrize(
+    ("negative", "slug"),
+    [("a <rex>", "unknown-placeholder"), ("<teddy:2>", "prompt"), ("<teddy:0.3>", "prompt")],
+)
+def test_a_negative_prompt_names_only_concepts_of_the_prompt_and_no_strength(
+    service: Service, negative: str, slug: str
+) -> None:
+    ready(service, "teddy")
+    ready(service, "rex")
+    error = refused(service, "a <teddy:0.5>", negative_prompt=negative)
+    assert (error.slug, error.errors[0].pointer) == (slug, "/negative_prompt")
+
+
+def test_a_negative_prompt_may_name_a_concept_of_the_prompt(service: Service) -> None:
+    ready(service)
+    payload = request(service, "a <teddy:0.5>", negative_prompt="a broken <teddy>, < blurry >")
+    assert payload["config"]["negative_prompt"] == "a broken <teddy>, < blurry >"
+
+
 def test_several_wrong_fields_are_all_named(service: Service) -> None:
     error = refused(service, seed=-1, num_images=99)
     assert {item.pointer for item in error.errors} == {"/seed", "/num_images"}
