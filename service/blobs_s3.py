@@ -23,9 +23,6 @@ from service.blobs import (
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-LINK_SECONDS = 900
-"""How long a signed link holds at most."""
-
 _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
 # 412: it is there. 409: somebody is writing it at this moment.
 _TAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict"})
@@ -95,16 +92,6 @@ class S3Blobs:
                 for item in page.get("Contents", []):
                     key = item["Key"].removeprefix(self._prefix)
                     yield BlobInfo(key, item["Size"], item["LastModified"])
-
-    def link(self, key: str, *, seconds: int = LINK_SECONDS) -> str:
-        """Return a signed address of the bytes under `key`, for whoever can reach the store."""
-        if not 0 < seconds <= LINK_SECONDS:
-            raise ValueError(f"a link holds for 1 to {LINK_SECONDS} seconds")
-        return self._client.generate_presigned_url(
-            "get_object",
-            Params={"Bucket": self._bucket, "Key": self._name(key)},
-            ExpiresIn=seconds,
-        )
 
     def check(self) -> None:
         """Raise Unavailable unless the bucket answers."""

@@ -101,14 +101,14 @@ def train(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
 
 def build(service: wiring.Service) -> Embedded:
     """Return a worker on all queues, not started."""
-    thread: Any = SimpleNamespace(start=lambda: None, stop=lambda: None)
+    engine: Any = SimpleNamespace(start=lambda: None, stop=lambda *, timeout_seconds: True)
     resident: Any = Loaded()
     parts = Parts(
         service=service,
         worker_id=new_worker_id(),
         resident=resident,
-        engine=thread,
-        concepts=thread,
+        engine=engine,
+        concepts=engine,
     )
     work = {JobKind.GENERATE: generate, JobKind.TRAIN: train}
     return Embedded(parts, slots=SLOTS, work=work)
