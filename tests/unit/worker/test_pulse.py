@@ -48,7 +48,8 @@ def test_a_generation_behind_others_is_done_however_long_they_take(
 ) -> None:
     parts.engine._max_rows = 2
     config = GenerateConfig(num_inference_steps=200, seed=1)
-    before = parts.engine.submit(ImageRequest(prompt="a dog", config=config), owner="another")
+    request = ImageRequest(prompt="a dog", config=config)
+    before = parts.engine.submit(request, owner="another", on_step=lambda *_: time.sleep(0.01))
     began = time.monotonic()
     job_id = accept_generation(service)
     Runner(parts).run(JobKind.GENERATE)
