@@ -47,9 +47,9 @@ def test_a_generation_behind_others_is_done_however_long_they_take(
     service: Service, parts: Parts
 ) -> None:
     parts.engine._max_rows = 2
-    config = GenerateConfig(num_inference_steps=200, seed=1)
+    config = GenerateConfig(num_inference_steps=80, seed=1)
     request = ImageRequest(prompt="a dog", config=config)
-    before = parts.engine.submit(request, owner="another", on_step=lambda *_: time.sleep(0.01))
+    before = parts.engine.submit(request, owner="another", on_step=lambda *_: time.sleep(0.02))
     began = time.monotonic()
     job_id = accept_generation(service)
     Runner(parts).run(JobKind.GENERATE)
