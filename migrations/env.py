@@ -3,6 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection, text
 
+from migrations import BREAKING, COMPATIBLE
 from service import db
 from service.tables import Base
 
@@ -22,10 +23,17 @@ def run() -> None:
         engine.dispose()
 
 
+def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
+    """Leave the other series' version table out of comparisons with the tables."""
+    return not (kind == "table" and name in {BREAKING.version_table, COMPATIBLE.version_table})
+
+
 def _migrate(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
+        version_table=context.config.attributes["version_table"],
+        include_name=_is_ours,
         render_as_batch=True,
         transactional_ddl=True,
         compare_type=True,

@@ -18,6 +18,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Text,
@@ -167,6 +168,8 @@ class Picture(Base):
     height: Mapped[int]
     has_alpha: Mapped[bool]
     sha256: Mapped[str] = mapped_column(String(64))
+    # Of the picture and its mask; 0 in rows of the first release.
+    size_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
 
 
 class Job(Base):
@@ -196,6 +199,13 @@ class Job(Base):
     lease_token: Mapped[str | None] = mapped_column(String(32))
     lease_until: Mapped[datetime | None]
     worker_id: Mapped[str | None] = mapped_column(String(200))
+    # The first fault of the infrastructure in a row that nothing has interrupted.
+    faulted_at: Mapped[datetime | None]
+    # The attempt that saved a training's newest state, and the step of that state.
+    state_attempt: Mapped[int | None]
+    state_step: Mapped[int | None]
+    # The attempt that drew a training's newest preview.
+    preview_attempt: Mapped[int | None]
     # Its place among the waiting ones, see turns.py; not changed by attempts that fail.
     turn: Mapped[int] = mapped_column(BigInteger, server_default="0")
     # Where a fault of the infrastructure asks for patience; nobody claims it earlier.
@@ -236,7 +246,8 @@ class Image(Base):
     __tablename__ = "images"
     __table_args__ = (UniqueConstraint("job_id", "position"),)
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    # A job goes after its images, never with them: its request is how they were made.
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"))
     owner_id: Mapped[str] = mapped_column(String(64))
     position: Mapped[int]
     seed: Mapped[int] = mapped_column(BigInteger)
@@ -244,11 +255,31 @@ class Image(Base):
     height: Mapped[int]
     blob_key: Mapped[str] = mapped_column(String(200))
     sha256: Mapped[str] = mapped_column(String(64))
+    # Of the image and its attention maps; 0 in rows of the first release.
+    size_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
     # As claims.NewAttentionMap, in the prompt's order; None: not asked for.
     attention_maps: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     # As views.PresenceView; None: not measured.
     presence: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime]
+
+
+class Deployment(Base):
+    """One row: the id that this database and its store of blobs share."""
+
+    __tablename__ = "deployment"
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    created_at: Mapped[datetime]
+
+
+class Blob(Base):
+    """One blob, where `sql:` keeps them in the database."""
+
+    __tablename__ = "blobs"
+    key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    modified_at: Mapped[datetime]
 
 
 class IdempotencyKey(Base):

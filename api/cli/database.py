@@ -48,13 +48,31 @@ def await_server(
         database.close()
 
 
-def make_ready(settings: Settings) -> None:
-    """Migrate where one process owns the database; elsewhere that is `perfusion migrate`'s."""
+def migrate(settings: Settings) -> None:
+    """Bring the database to this release's form; raise CommandError where it is a newer one's."""
     import migrations
 
-    if is_embedded(settings):
+    try:
         migrations.upgrade(settings.database_url)
-    elif not migrations.is_current(settings.database_url):
-        raise CommandError(
-            "The database does not have this release's form. Run `perfusion migrate` first."
-        )
+    except migrations.NewerDatabase as error:
+        raise CommandError(str(error)) from error
+
+
+def make_ready(settings: Settings) -> None:
+    """Migrate where one process owns the database; elsewhere that is `perfusion migrate`'s."""
+    from migrations import NewerDatabase, State, state
+
+    if is_embedded(settings):
+        migrate(settings)
+        return
+    match state(settings.database_url):
+        case State.BEHIND:
+            raise CommandError(
+                "The database does not have this release's form. Run `perfusion migrate` first."
+            )
+        case State.AHEAD:
+            raise CommandError(str(NewerDatabase()))
+        case State.AHEAD_COMPATIBLE:
+            log.warning("database.newer", runs_on_it=True)
+        case State.CURRENT:
+            pass

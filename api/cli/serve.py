@@ -103,11 +103,9 @@ def worker(
 
 def migrate() -> None:
     """Bring the database to this release's form; safe to repeat."""
-    import migrations
-
     chosen = settings.load()
     log.configure(chosen)
-    migrations.upgrade(chosen.database_url)
+    database.migrate(chosen)
     typer.echo("The database has this release's form.")
 
 

@@ -3,11 +3,15 @@
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+import migrations
 from api.cli import database
-from service.db import Database
+from api.cli.commands import CommandError
+from service.db import Database, make_engine
 from service.errors import Unavailable
 from service.settings import Settings
 
@@ -45,3 +49,32 @@ def test_a_server_that_comes_late_is_found(away: Settings, monkeypatch: pytest.M
 def test_a_file_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Database, "check", lambda _: pytest.fail("a file is there, or not"))
     database.await_server(Settings(database_url="sqlite:///data/perfusion.db"))
+
+
+@pytest.mark.parametrize("queue_url", ["memory://", "redis://localhost:6379/0"])
+def test_the_database_of_a_newer_release_is_refused_in_words_or_used(
+    queue_url: str, tmp_path: Path
+) -> None:
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/p.db", queue_url=queue_url)
+    migrations.upgrade(settings.database_url)
+    write(settings, "UPDATE compatible_version SET version_num = 'c9999'")
+    database.make_ready(settings)
+    write(settings, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(CommandError, match="newer release"):
+        database.make_ready(settings)
+
+
+def test_a_database_that_is_behind_is_migrated_by_its_only_process_alone(tmp_path: Path) -> None:
+    many = Settings(database_url=f"sqlite:///{tmp_path}/p.db", queue_url="redis://localhost:6379/0")
+    with pytest.raises(CommandError, match="perfusion migrate"):
+        database.make_ready(many)
+    alone = Settings(database_url=many.database_url)
+    database.make_ready(alone)
+    assert migrations.is_current(alone.database_url)
+
+
+def write(settings: Settings, statement: str) -> None:
+    engine = make_engine(settings.database_url)
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
