@@ -10,9 +10,11 @@ import ipaddress
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Connection, bindparam, select
+from sqlalchemy.orm import Session
 
 from service.errors import NotFound, Unauthorized, invalid
 from service.ids import new_id
@@ -106,21 +108,23 @@ def create_key(
 
 
 def ensure_bootstrap_key(service: Service) -> None:
-    """Make the key from the settings valid, if there is one; it opens the local owner's objects."""
-    secret = service.settings.bootstrap_key
-    if secret is None:
+    """Make the key from the settings valid, if there is one; it opens the local owner's objects.
+
+    Several processes may start at once: the first one stores the key, the others find it.
+    """
+    if service.settings.bootstrap_key is None:
         return
-    digest = _digest(secret.get_secret_value())
-    with service.database.read() as session:
-        known = session.scalar(select(ApiKey.id).where(ApiKey.sha256 == digest))
-    if known is None:
-        _store(
-            service,
-            secret.get_secret_value(),
-            label="bootstrap",
-            owner_id=LOCAL_OWNER,
-            scopes=ALL_SCOPES,
-        )
+    key = service.settings.bootstrap_key.get_secret_value()
+
+    def act(connection: Connection, now: datetime) -> None:
+        known = select(ApiKey.id).where(ApiKey.sha256 == _digest(key))
+        if connection.scalar(known) is None:
+            row = _row(key, label="bootstrap", owner_id=LOCAL_OWNER, scopes=ALL_SCOPES, now=now)
+            with Session(connection) as session:
+                session.add(row)
+                session.flush()
+
+    service.database.run(act)
 
 
 def list_keys(service: Service) -> list[ApiKeyView]:
@@ -149,18 +153,25 @@ def _store(
     if not text.strip():
         raise invalid("/label", "Give the key a label that says who or what uses it.")
     with service.database.write() as session:
-        row = ApiKey(
-            id=new_id("key"),
-            owner_id=owner_id,
-            label=text,
-            prefix=_prefix(key),
-            sha256=_digest(key),
-            scopes=" ".join(scope for scope in Scope if scope in scopes),
-            created_at=service.database.now(session),
-            revoked_at=None,
-        )
+        now = service.database.now(session)
+        row = _row(key, label=text, owner_id=owner_id, scopes=scopes, now=now)
         session.add(row)
         return _view(row)
+
+
+def _row(
+    key: str, *, label: str, owner_id: str, scopes: Collection[Scope], now: datetime
+) -> ApiKey:
+    return ApiKey(
+        id=new_id("key"),
+        owner_id=owner_id,
+        label=label,
+        prefix=_prefix(key),
+        sha256=_digest(key),
+        scopes=" ".join(scope for scope in Scope if scope in scopes),
+        created_at=now,
+        revoked_at=None,
+    )
 
 
 def _view(row: ApiKey) -> ApiKeyView:

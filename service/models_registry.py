@@ -1,9 +1,11 @@
 """The base model that workers serve, written by them and read by the API (which loads none)."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
+from sqlalchemy.orm import Session
 
 from service.tables import BaseModel
 from service.views import BaseModelView
@@ -29,19 +31,17 @@ class NewBaseModel:
 
 
 def register_base_model(service: Service, model: NewBaseModel) -> None:
-    """Record that a worker has loaded `model`; it is the current one from now on."""
-    with service.database.write() as session:
-        now = service.database.now(session)
-        row = session.get(BaseModel, (model.fingerprint, model.covariance_fingerprint))
-        if row is None:
-            row = BaseModel(
-                fingerprint=model.fingerprint, covariance_fingerprint=model.covariance_fingerprint
-            )
-            session.add(row)
-        row.name = model.name
-        row.family = model.family
-        row.info = model.info
-        row.seen_at = now
+    """Record that a worker has loaded `model`; it is the current one from now on.
+
+    Several workers may load the same one at once.
+    """
+
+    def act(connection: Connection, now: datetime) -> None:
+        with Session(connection) as session:
+            session.merge(BaseModel(**vars(model), seen_at=now))
+            session.flush()
+
+    service.database.run(act)
 
 
 def current_base_model(service: Service) -> BaseModelView | None:

@@ -1,5 +1,6 @@
 """Which worker processes are alive, as they say themselves."""
 
+import uuid
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -24,6 +25,16 @@ def seen(service: Service, worker_id: str, *, queues: Sequence[str], device: str
         worker.queues = list(queues)
         worker.device = device
         worker.seen_at = now
+
+
+def new_id(machine: str, process_id: int) -> str:
+    """Return a name that no other worker has, and that tells a person where to look."""
+    return f"{machine}-{process_id}-{uuid.uuid4().hex[:6]}"
+
+
+def machine_of(worker_id: str) -> str:
+    """Return the machine's name in a worker's id; that name may hold hyphens too."""
+    return worker_id.rsplit("-", 2)[0]
 
 
 def gone(service: Service, worker_id: str) -> None:

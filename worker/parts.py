@@ -5,11 +5,11 @@ Nothing here is global, so that tests run several workers in one process.
 
 import os
 import socket
-import uuid
 from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING
 
+from service import workers
 from service.wiring import Service
 
 if TYPE_CHECKING:
@@ -63,4 +63,4 @@ def build(service: Service, *, base: "BaseModel | None" = None) -> Parts:
 
 def new_worker_id() -> str:
     """Return a name that no other worker has, and that tells a person where to look."""
-    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+    return workers.new_id(socket.gethostname(), os.getpid())

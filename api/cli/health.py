@@ -24,11 +24,13 @@ def health(
         live = workers.live(service)
     finally:
         service.close()
-    # A worker's id begins with the name of its machine, which in a container is the container's.
-    here = f"{socket.gethostname()}-"
+    # In a container, this is the container's own name.
+    here = socket.gethostname()
     own = [
-        worker.id for worker in live if worker.id.startswith(here) and {*worker.queues} == wanted
+        worker.id
+        for worker in live
+        if workers.machine_of(worker.id) == here and {*worker.queues} == wanted
     ]
     if not own:
-        raise CommandError(f"No worker of {here.rstrip('-')} on {queues} is alive.")
+        raise CommandError(f"No worker of {here} on {queues} is alive.")
     typer.echo(", ".join(own))

@@ -47,8 +47,9 @@ def test_a_worker_speaks_for_its_own_queues_only(service: Service) -> None:
 
 
 def test_another_machine_s_worker_says_nothing_about_this_one(service: Service) -> None:
-    workers.seen(service, "elsewhere-7-abcdef", queues=["train"], device="cpu")
-    with pytest.raises(CommandError):
+    for machine in ("elsewhere", f"{socket.gethostname()}-2"):
+        workers.seen(service, workers.new_id(machine, 7), queues=["train"], device="cpu")
+    with pytest.raises(CommandError, match="No worker"):
         health("train")
 
 

@@ -1,8 +1,11 @@
 """What the tests of the service use: a clock, pictures, concepts, and a worker's moves."""
 
 import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from threading import Barrier
 
 import numpy as np
 from PIL import Image
@@ -206,6 +209,19 @@ def ready(service: Service, name: str = "teddy", *, owner_id: str = OWNER) -> st
     claimed = claim(service, submit(service, name, owner_id=owner_id))
     assert leases.finish_training(service, claimed, trained=trained(service, claimed))
     return claimed.id
+
+
+def at_once(acts: Sequence[Callable[[], object]]) -> None:
+    """Do all of this in threads that begin at the same moment; raise what any of them raised."""
+    gate = Barrier(len(acts))
+
+    def do(act: Callable[[], object]) -> None:
+        gate.wait(10)
+        act()
+
+    with ThreadPoolExecutor(len(acts)) as pool:
+        for done in [pool.submit(do, act) for act in acts]:
+            done.result(60)
 
 
 def blob_keys(service: Service) -> set[str]:

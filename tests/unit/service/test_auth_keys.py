@@ -11,6 +11,7 @@ from service.errors import Invalid, NotFound, Unauthorized
 from service.settings import Settings
 from service.tables import ApiKey
 from service.wiring import Service
+from tests.unit.service.staging import at_once
 
 
 def bearer(key: str) -> str:
@@ -129,6 +130,14 @@ def test_a_key_of_the_first_release_may_do_what_it_always_might(service: Service
     with service.database.write() as session:
         session.execute(update(ApiKey).where(ApiKey.id == view.id).values(scopes=None))
     assert auth.authenticate(service, bearer(key), key_required=True).scopes == auth.ALL_SCOPES
+
+
+def test_processes_that_start_at_once_store_one_bootstrap_key(
+    make_service: Callable[..., Service],
+) -> None:
+    service = make_service(bootstrap_key="sk_" + "b" * 43)
+    at_once([lambda: auth.ensure_bootstrap_key(service)] * 8)
+    assert len(auth.list_keys(service)) == 1
 
 
 def test_without_a_bootstrap_key_none_is_made(service: Service) -> None:

@@ -1,8 +1,11 @@
 """What workers say about themselves: who is alive, and which base model they serve."""
 
+from sqlalchemy import func, select
+
 from service import models_registry, workers
+from service.tables import BaseModel
 from service.wiring import Service
-from tests.unit.service.staging import Clock, register_base_model
+from tests.unit.service.staging import Clock, at_once, register_base_model
 
 
 def test_a_worker_is_alive_as_long_as_it_gives_signs(service: Service, clock: Clock) -> None:
@@ -35,3 +38,11 @@ def test_the_base_model_registered_last_is_the_current_one(service: Service, clo
     current = models_registry.current_base_model(service)
     assert current is not None
     assert models_registry.defaults(current, of="train") == {"max_train_steps": 150}
+
+
+def test_workers_that_load_the_same_base_model_at_once_register_it_once(
+    service: Service,
+) -> None:
+    at_once([lambda: register_base_model(service)] * 8)
+    with service.database.read() as session:
+        assert session.scalar(select(func.count()).select_from(BaseModel)) == 1
