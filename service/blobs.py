@@ -56,7 +56,10 @@ class Blobs(Protocol):
         """Remove every key under the folder `prefix` (ends with /)."""
 
     def list(self, prefix: str = "") -> Iterator[BlobInfo]:
-        """Go through the blobs under the folder `prefix`."""
+        """Go through the blobs under the folder `prefix`, a few at a time in memory."""
+
+    def clear_unfinished(self, *, older_than: datetime) -> int:
+        """Remove what writes have left behind that never ended; return how many pieces."""
 
     def check(self) -> None:
         """Raise Unavailable unless blobs can be stored."""

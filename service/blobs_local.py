@@ -74,20 +74,30 @@ class LocalBlobs:
 
     def list(self, prefix: str = "") -> Iterator[BlobInfo]:
         """Go through the blobs under the folder `prefix`, in no particular order."""
-        start = self._folder / check_prefix(prefix)
         with _translated():
-            for folder, _, names in os.walk(start):
-                for name in names:
-                    if name.startswith(_TEMPORARY):
-                        continue
-                    path = Path(folder) / name
-                    try:
-                        status = path.stat()
-                    except FileNotFoundError:
-                        continue
+            for file in _files_under(self._folder / check_prefix(prefix)):
+                if file.name.startswith(_TEMPORARY):
+                    continue
+                key = Path(file.path).relative_to(self._folder).as_posix()
+                status = _status_of(file)
+                if status is not None:
                     modified_at = datetime.fromtimestamp(status.st_mtime, UTC)
-                    key = path.relative_to(self._folder).as_posix()
                     yield BlobInfo(key, status.st_size, modified_at)
+
+    def clear_unfinished(self, *, older_than: datetime) -> int:
+        """Remove temporary files that a process left behind when it was killed."""
+        removed = 0
+        with _translated():
+            for file in _files_under(self._folder):
+                if not file.name.startswith(_TEMPORARY):
+                    continue
+                status = _status_of(file)
+                if status is not None and status.st_mtime < older_than.timestamp():
+                    path = Path(file.path)
+                    path.unlink(missing_ok=True)
+                    self._remove_empty(path.parent)
+                    removed += 1
+        return removed
 
     def check(self) -> None:
         """Raise Unavailable unless the folder can be written to."""
@@ -106,6 +116,27 @@ class LocalBlobs:
             except OSError:
                 return
             folder = folder.parent
+
+
+def _files_under(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Go through the files under `folder`; what vanishes meanwhile was deleted by others."""
+    try:
+        entries = os.scandir(folder)
+    except FileNotFoundError:
+        return
+    with entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files_under(Path(entry.path))
+            else:
+                yield entry
+
+
+def _status_of(file: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        return file.stat()
+    except FileNotFoundError:
+        return None
 
 
 def _sync_folder(folder: Path) -> None:

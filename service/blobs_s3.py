@@ -7,6 +7,7 @@ that each caller of a frozen store would hold a thread for as long as the limits
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -92,6 +93,10 @@ class S3Blobs:
                 for item in page.get("Contents", []):
                     key = item["Key"].removeprefix(self._prefix)
                     yield BlobInfo(key, item["Size"], item["LastModified"])
+
+    def clear_unfinished(self, *, older_than: datetime) -> int:
+        """Return 0: S3 shows and keeps nothing of a write that did not end."""
+        return 0
 
     def check(self) -> None:
         """Raise Unavailable unless the bucket answers."""

@@ -1,5 +1,6 @@
 """Local blobs: whole or not there, and never outside their folder."""
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -62,6 +63,22 @@ def test_a_write_in_progress_is_not_listed(store: LocalBlobs, tmp_path: Path) ->
     store.put("a/b", b"x")
     (tmp_path / "blobs" / "a" / ".part-1").write_bytes(b"half")
     assert [blob.key for blob in store.list()] == ["a/b"]
+
+
+def test_what_a_killed_write_left_behind_goes_after_the_grace(
+    store: LocalBlobs, tmp_path: Path
+) -> None:
+    store.put("jobs/j1/1/0.png", b"x")
+    now = datetime.now(UTC)
+    for name, age in (("old", timedelta(hours=2)), ("young", timedelta(minutes=5))):
+        file = tmp_path / "blobs" / "pictures" / name / ".part-1"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"half of a private picture")
+        modified_at = (now - age).timestamp()
+        os.utime(file, (modified_at, modified_at))
+    assert store.clear_unfinished(older_than=now - timedelta(hours=1)) == 1
+    assert [folder.name for folder in (tmp_path / "blobs" / "pictures").iterdir()] == ["young"]
+    assert store.get("jobs/j1/1/0.png") == b"x"
 
 
 @pytest.mark.parametrize(
