@@ -67,9 +67,13 @@ class Blobs(Protocol):
 
 def check_key(key: str) -> str:
     """Return `key` if it is a safe relative path; raise ValueError if not (a bug, not input)."""
-    if len(key) > _MAX_KEY_LENGTH or not _SAFE_KEY.fullmatch(key) or ".." in key:
+    if not _is_safe(key):
         raise ValueError("unsafe blob key")
     return key
+
+
+def _is_safe(key: str) -> bool:
+    return len(key) <= _MAX_KEY_LENGTH and ".." not in key and bool(_SAFE_KEY.fullmatch(key))
 
 
 def check_prefix(prefix: str) -> str:
@@ -88,6 +92,17 @@ def unavailable() -> Unavailable:
         "The store of pictures and files cannot be reached now. Nothing was accepted; "
         "try again in a moment.",
     )
+
+
+def owner_of(key: str) -> tuple[str, str] | None:
+    """Return the folder and the id of the concept or job that `key` belongs to.
+
+    None: it is no key of a concept or job.
+    """
+    folder, _, rest = key.partition("/")
+    if folder not in ("pictures", "concepts", "jobs") or not _is_safe(key):
+        return None
+    return folder, rest.partition("/")[0].removesuffix(".safetensors")
 
 
 def picture_key(concept_id: str, position: int) -> str:

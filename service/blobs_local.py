@@ -119,10 +119,12 @@ class LocalBlobs:
 
 
 def _files_under(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Go through the files under `folder`; what vanishes meanwhile was deleted by others."""
+    """Go through the files under `folder`. What vanishes meanwhile was deleted by others, and what
+    may not be read (a volume's lost+found) is none of ours.
+    """
     try:
         entries = os.scandir(folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return
     with entries:
         for entry in entries:

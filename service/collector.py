@@ -1,68 +1,118 @@
 """Removes blobs that no row names: what crashes, outages and cancelled trainings leave behind.
 
 A blob is written before its row, so a young one may be waiting for its row: it is left alone for
-a grace period. Any number of processes may run this; removing twice is harmless.
+a grace period. What a deletion releases goes with its row at once, so a pass finds little. Where
+it finds much, rows are missing rather than blobs left over (a wrong database, an old backup): above
+a bound it removes nothing and says so. Any number of processes may run this.
 """
 
-from collections.abc import Iterable
-from datetime import timedelta
-from itertools import groupby
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+import structlog
 
-from service import blobs as keys
-from service import image_rows
+from service.blob_references import unnamed
 from service.blobs import BlobInfo
-from service.tables import Concept, Job
-from service.views import TERMINAL, JobStatus
 from service.wiring import Service
 
 GRACE = timedelta(hours=1)
+_ALWAYS_ALLOWED = 20
+_SHARE = 10  # percent
+# Keys of one question to the database, and keys of one pass that are kept in memory.
+_KEYS_AT_ONCE = 500
+_KEYS_OF_A_PASS = 10_000
+_NOTICE = "collection"
+_log = structlog.get_logger()
 
 
-def collect(service: Service, *, grace: timedelta = GRACE) -> int:
-    """Remove the blobs that no row names and that are older than `grace`; return how many."""
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What a look through the store has found; `orphans` may hold fewer keys than were counted."""
+
+    stored: int
+    orphan_count: int
+    orphans: list[str]
+    oldest: datetime  # what is younger was left alone
+    complete: bool = True
+
+    @property
+    def held_back(self) -> bool:
+        """Whether so many blobs have no row that something else must be wrong."""
+        return self.orphan_count > most_removed(self.stored)
+
+
+def most_removed(stored: int) -> int:
+    """Return how many blobs a pass over a store of `stored` blobs may remove."""
+    return max(_ALWAYS_ALLOWED, stored * _SHARE // 100)
+
+
+def collect(
+    service: Service, *, grace: timedelta = GRACE, stopping: Callable[[], bool] = lambda: False
+) -> int:
+    """Remove the orphans that are older than `grace`, unless there are too many; return how many.
+
+    `stopping` says when to end early.
+    """
+    found = survey(service, grace=grace, most=_KEYS_OF_A_PASS, stopping=stopping)
+    if not found.complete:
+        return 0
+    if found.held_back:
+        service.notices[_NOTICE] = held_back_sentence(found)
+        _log.error("blobs.held_back", orphans=found.orphan_count, stored=found.stored)
+        return 0
+    service.notices.pop(_NOTICE, None)
+    return remove(service, found, stopping=stopping)
+
+
+def survey(
+    service: Service,
+    *,
+    grace: timedelta = GRACE,
+    most: int | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Survey:
+    """Look for blobs older than `grace` that no row names; keep `most` of their keys, or all."""
     with service.database.read() as session:
         oldest = service.database.now(session) - grace
-    old = [blob for blob in service.blobs.list() if blob.modified_at < oldest]
-    old.sort(key=lambda blob: blob.key)
+    stored = count = 0
+    orphans: list[str] = []
+    for batch in _batches(service.blobs.list()):
+        if stopping():
+            return Survey(
+                stored=stored, orphan_count=count, orphans=[], oldest=oldest, complete=False
+            )
+        stored += len(batch)
+        old = [blob.key for blob in batch if blob.modified_at < oldest]
+        with service.database.read() as session:
+            found = sorted(unnamed(session, old))
+        count += len(found)
+        orphans += found if most is None else found[: most - len(orphans)]
+    return Survey(stored=stored, orphan_count=count, orphans=orphans, oldest=oldest)
+
+
+def remove(service: Service, found: Survey, *, stopping: Callable[[], bool] = lambda: False) -> int:
+    """Remove the orphans of a survey, and writes that never ended; return how many in all."""
     removed = 0
-    for owner, group in groupby(old, key=_owner_of):
-        for key in _orphans(service, owner, list(group)):
-            service.blobs.delete(key)
-            removed += 1
-    return removed
+    for key in found.orphans:
+        if stopping():
+            return removed
+        service.blobs.delete(key)
+        removed += 1
+    return removed + service.blobs.clear_unfinished(older_than=found.oldest)
 
 
-def _owner_of(blob: BlobInfo) -> tuple[str, str]:
-    """Return the folder and the id of the concept or job that a blob belongs to."""
-    folder, _, rest = blob.key.partition("/")
-    return folder, rest.partition("/")[0].removesuffix(".safetensors")
+def held_back_sentence(found: Survey) -> str:
+    """Return what an operator should know about orphans that were too many."""
+    return (
+        f"{found.orphan_count} of {found.stored} files in the blob store are named by no row, "
+        f"which is more than a collection removes ({most_removed(found.stored)}). Nothing was "
+        "removed. If database and store are the right ones, `perfusion blobs collect --all` "
+        "lists these files and removes them."
+    )
 
 
-def _orphans(service: Service, owner: tuple[str, str], blobs: Iterable[BlobInfo]) -> list[str]:
-    folder, identity = owner
-    with service.database.read() as session:
-        if folder in ("pictures", "concepts"):
-            wanted = session.get(Concept, identity) is not None
-            return [] if wanted else [blob.key for blob in blobs]
-        if folder == "jobs":
-            named = _named_by_job(session, identity)
-            return [] if named is None else [blob.key for blob in blobs if blob.key not in named]
-    return []
-
-
-def _named_by_job(session: Session, job_id: str) -> set[str] | None:
-    """Return the keys of a job that are still named; None while the job may write more."""
-    job = session.get(Job, job_id)
-    if job is None:
-        return set()
-    if job.status not in TERMINAL:
-        return None
-    named = set(image_rows.blob_keys_of(session, job_id))
-    concept_keys = session.scalars(select(Concept.blob_key).where(Concept.job_id == job_id))
-    named |= {key for key in concept_keys if key is not None}
-    if job.status is JobStatus.SUCCEEDED and job.concept_id is not None:
-        named.add(keys.preview_key(job_id))
-    return named
+def _batches(blobs: Iterator[BlobInfo]) -> Iterator[list[BlobInfo]]:
+    while batch := list(islice(blobs, _KEYS_AT_ONCE)):
+        yield batch

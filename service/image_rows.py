@@ -4,11 +4,11 @@ A map has no row of its own: it is read and removed with its image, whose row li
 prompt's order.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from service.claims import NewImage
@@ -59,15 +59,11 @@ def views_of(session: Session, job_ids: Sequence[str]) -> dict[str, list[ImageVi
     return images
 
 
-def blob_keys_of(session: Session, job_id: str) -> Iterator[str]:
-    """Go through the keys of a job's images and of their maps."""
-    rows = session.execute(
-        select(Image.blob_key, Image.attention_maps).where(Image.job_id == job_id)
-    )
-    for blob_key, maps in rows:
-        yield blob_key
-        for one in maps or ():
-            yield one["blob_key"]
+def blob_keys_of(images: Iterable[Image | Row[Any]]) -> Iterator[str]:
+    """Go through the keys of images and of their maps."""
+    for image in images:
+        yield image.blob_key
+        yield from (stored["blob_key"] for stored in image.attention_maps or ())
 
 
 def _map_views(row: Image) -> tuple[AttentionMapView, ...] | None:

@@ -23,6 +23,8 @@ class Service:
     blobs: Blobs
     doorbell: Doorbell
     decoders: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(_DECODERS))
+    # What an operator should read in /readyz, by what it is about; a sentence each.
+    notices: dict[str, str] = field(default_factory=dict)
 
     def close(self) -> None:
         """Close connections to the database and the queue."""
