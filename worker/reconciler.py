@@ -1,4 +1,5 @@
-"""The thread that keeps the promises: it repairs jobs, and says that a worker is alive.
+"""The thread that keeps the promises: it repairs jobs, and says that a worker is alive. Another one
+beside it clears up.
 
 Every worker and every API process runs it. It survives every exception: a repair that did not
 work is a line in the log, and is tried again a moment later.
@@ -11,13 +12,12 @@ from threading import Event, Thread
 
 import structlog
 
-from service import collector, reconciler
+from service import reconciler
 from service.errors import Unavailable
 from service.wiring import Service
+from worker.collection import Collection
 
 _TICK_SECONDS = 0.5
-_COLLECT_SECONDS = 3600.0
-_FIRST_COLLECT_SECONDS = 60.0
 _log = structlog.get_logger("perfusion.worker")
 
 
@@ -41,15 +41,19 @@ class Reconciler:
         self._report = report
         self._stopped = Event()
         self._leases_rest_until = 0.0
+        # In a thread of its own, because it takes minutes where there are many jobs.
+        self._collection = Collection(service)
         self._thread = Thread(target=self._run, name="reconciler", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start both threads."""
         self._thread.start()
+        self._collection.start()
 
     def stop(self) -> None:
-        """Stop the thread."""
+        """Stop both threads."""
         self._stopped.set()
+        self._collection.stop()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -57,7 +61,6 @@ class Reconciler:
         settings, now = self._service.settings, time.monotonic()
         duties = [
             _Duty(settings.reconcile_seconds, self._reconcile, now),
-            _Duty(_COLLECT_SECONDS, self._collect, now + _FIRST_COLLECT_SECONDS),
         ]
         if self._report is not None:
             duties.append(_Duty(settings.heartbeat_seconds, self._report, now))
@@ -80,12 +83,6 @@ class Reconciler:
                 requeued=done.requeued,
                 failed=done.failed,
             )
-        return True
-
-    def _collect(self) -> bool:
-        removed = collector.collect(self._service)
-        if removed:
-            _log.info("blobs.collected", removed=removed)
         return True
 
     def _guarded(self, do: Callable[[], bool]) -> bool:

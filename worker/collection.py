@@ -1,0 +1,55 @@
+"""The thread that clears up once an hour: it may take minutes, and nothing waits for it.
+
+It survives every exception: a pass that did not work is a line in the log, and the next one
+begins anew.
+"""
+
+from threading import Event, Thread
+
+import structlog
+
+from service import collector
+from service.errors import Unavailable
+from service.wiring import Service
+
+_FIRST_AFTER_SECONDS = 60.0
+_EVERY_SECONDS = 3600.0
+_STOP_SECONDS = 10.0
+_log = structlog.get_logger("perfusion.worker")
+
+
+class Collection:
+    """Calls the service's collector again and again."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._stopped = Event()
+        self._thread = Thread(target=self._run, name="collection", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread, in the middle of a pass too."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            # A store that hangs must not keep the process: the thread is a daemon.
+            self._thread.join(_STOP_SECONDS)
+
+    def _run(self) -> None:
+        pause = _FIRST_AFTER_SECONDS
+        while not self._stopped.wait(pause):
+            self._pass()
+            pause = _EVERY_SECONDS
+
+    def _pass(self) -> None:
+        try:
+            removed = collector.collect(self._service, stopping=self._stopped.is_set)
+        except Unavailable as error:
+            _log.warning("collection.fault", problem=error.slug)
+        except Exception:
+            _log.exception("collection.failed")
+        else:
+            if removed:
+                _log.info("blobs.collected", removed=removed)
