@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -52,12 +53,16 @@ async def follow(
 async def wait_for_end(
     request: Request, service: Service, owner_id: str, *, job_id: str, seconds: float
 ) -> JobView | None:
-    """The job if it ends within `seconds`, else None; also None once the client has gone."""
+    """The job if it ends within `seconds`, else None; also None once the client has gone.
+
+    The job is accepted already: a database that goes away meanwhile must not say otherwise.
+    """
     deadline = time.monotonic() + seconds
     while True:
-        job = await run_in_threadpool(jobs.get, service, owner_id, job_id=job_id)
-        if job.finished:
-            return job
+        with suppress(Unavailable):
+            job = await run_in_threadpool(jobs.get, service, owner_id, job_id=job_id)
+            if job.finished:
+                return job
         if time.monotonic() + POLL_SECONDS > deadline or await request.is_disconnected():
             return None
         await anyio.sleep(POLL_SECONDS)

@@ -1,11 +1,12 @@
 """Answers that are files: named, hashed, and not sent twice."""
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import Response
+from fastapi import Header, Response
 
 from api.openapi import headers
 
+IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match")]
 NOT_MODIFIED: Final[dict[str, Any]] = {"description": "The file that `If-None-Match` names."}
 
 

@@ -37,8 +37,21 @@ def find(session: Session, owner_id: str, *, ref: str) -> Concept:
             )
         )
     if concept is None:
-        raise NotFound("concept-not-found", "There is no concept of this id or name.")
+        raise _not_found()
     return concept
+
+
+def lock(session: Session, concept: Concept) -> Concept:
+    """Lock a concept's row until the commit and read it anew; raise NotFound if it is gone."""
+    locked = session.scalar(
+        select(Concept)
+        .where(Concept.id == concept.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if locked is None:
+        raise _not_found()
+    return locked
 
 
 def free_name(session: Session, owner_id: str, *, name: str) -> list[Concept]:
@@ -47,7 +60,10 @@ def free_name(session: Session, owner_id: str, *, name: str) -> list[Concept]:
     The caller removes their files after the commit.
     """
     concept = session.scalar(
-        select(Concept).where(Concept.owner_id == owner_id, Concept.name == name)
+        select(Concept)
+        .where(Concept.owner_id == owner_id, Concept.name == name)
+        # Another request may be replacing it at this moment.
+        .with_for_update()
     )
     if concept is None:
         return []
@@ -75,6 +91,10 @@ def remove_files(service: Service, concepts: Iterable[Concept]) -> None:
 def not_ready(name: str, status: ConceptStatus) -> Conflict:
     """Return the error of using a concept that is not ready."""
     return Conflict("concept-not-ready", f"The concept {name} {_ADVICE[status]}.")
+
+
+def _not_found() -> NotFound:
+    return NotFound("concept-not-found", "There is no concept of this id or name.")
 
 
 def view(concept: Concept) -> ConceptView:

@@ -169,8 +169,9 @@ def delete(service: Service, owner_id: str, *, ref: str) -> None:
         ended = transitions.request_cancel(
             session, now=service.database.now(session), where=(Job.concept_id == concept.id,)
         )
-        # The training may have ended just before its cancellation, and named a file meanwhile.
-        session.refresh(concept)
+        # Locked after its job, as the end of a training does. That training may have ended just
+        # before its cancellation and named a file; another request may have deleted the concept.
+        concept = rows.lock(session, concept)
         session.delete(concept)
     transitions.clear_after(service, ended)
     rows.remove_files(service, [concept])

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Select, and_, or_
@@ -62,8 +62,8 @@ def _decode(cursor: str) -> tuple[datetime, str]:
         moment = datetime.fromisoformat(time)
         if moment.tzinfo is None or not bar or "\0" in identity:
             raise ValueError("not one of ours")
-        return moment, identity
-    except (ValueError, binascii.Error):
+        return moment.astimezone(UTC), identity
+    except (ValueError, OverflowError, binascii.Error):
         raise invalid(
             "/cursor", "This cursor is not one that a list returned. Leave it out to start anew."
         ) from None

@@ -7,6 +7,7 @@ instead: no trace. Values that may hold a secret are never repeated.
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,6 +124,11 @@ class Settings(BaseModel):
         description="Web origins that may call the API from a browser, separated by commas.",
         examples=["https://studio.example.org,http://localhost:3000"],
     )
+    trusted_proxies: tuple[str, ...] = Field(
+        default=(),
+        description="Addresses of proxies whose X-Forwarded-For is believed, comma-separated.",
+        examples=["127.0.0.1", "10.0.0.0/8,172.16.0.1"],
+    )
     max_body_bytes: int = Field(
         default=64 * 1024**2,
         ge=64 * 1024,
@@ -238,7 +244,7 @@ class Settings(BaseModel):
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -251,6 +257,16 @@ class Settings(BaseModel):
         for origin in value:
             if not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", origin):
                 raise ValueError(f"{origin!r} is no origin: scheme and host, no path, never *")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            try:
+                ip_network(address)
+            except ValueError:
+                raise ValueError(f"{address!r} is neither an address nor a network") from None
         return value
 
     @field_validator(*FORMS)

@@ -10,14 +10,19 @@ import os
 import signal
 import socket
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from api.cli import database
 from api.cli.commands import CommandError
 from service import auth, log, settings, tracing, wiring
+from service.settings import Settings
 from service.wiring import Service
+
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
 
 # Open requests get this long after a signal; event streams end at once.
 _GRACE_SECONDS = 10
@@ -28,8 +33,6 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
 ) -> None:
     """Serve the API and the page; with memory:// as the queue, the worker too."""
-    import uvicorn
-
     from api.app import create_app
 
     chosen = settings.load()
@@ -46,15 +49,7 @@ def serve(
         bound = listener.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         typer.echo(f"Perfusion at http://{shown}:{bound} (Ctrl+C stops it)", err=True)
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,  # the application writes its own line, with the request's id
-            server_header=False,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-            lifespan="on",
-        )
-        server = uvicorn.Server(config)
+        server = build_server(app, chosen)
         # What is here now stays as long as the process does. Left among the rest, the garbage
         # collector looks through all of it now and then, and nobody is answered for 0.15 s.
         gc.freeze()
@@ -71,6 +66,24 @@ def serve(
         # A thread that hangs would keep the process from ending; its job's lease does the rest.
         logging.shutdown()
         os._exit(1)
+
+
+def build_server(app: "FastAPI", chosen: Settings) -> "uvicorn.Server":
+    """Return the server of `app`; it listens where `run` is told to."""
+    import uvicorn
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,  # the application writes its own line, with the request's id
+            server_header=False,
+            # Believed from no one else: a caller could choose the address that is counted.
+            forwarded_allow_ips=list(chosen.trusted_proxies),
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+            lifespan="on",
+        )
+    )
 
 
 def worker(

@@ -2,17 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Response
+from fastapi import APIRouter, Path, Response
 
 from api.dependencies import ImageReader, StateDep, with_blobs
-from api.files import NOT_MODIFIED, file_answer, file_headers
+from api.files import NOT_MODIFIED, IfNoneMatch, file_answer, file_headers
 from api.openapi import refusals
 from service import jobs
 from service.views import ImageFile
 
 router = APIRouter(tags=["generation"])
-
-IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match")]
 
 
 @router.get(

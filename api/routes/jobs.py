@@ -1,5 +1,6 @@
 """Jobs: list, look at, follow, cancel; and the preview picture of a running training."""
 
+import hashlib
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -10,7 +11,8 @@ from starlette.concurrency import run_in_threadpool
 
 from api import events, schemas
 from api.dependencies import Canceller, JobList, Reader, StateDep, with_blobs
-from api.openapi import JOB_EVENT, headers, refusals
+from api.files import NOT_MODIFIED, IfNoneMatch, file_answer, file_headers
+from api.openapi import JOB_EVENT, refusals
 from service import jobs
 
 router = APIRouter(tags=["jobs"])
@@ -100,12 +102,22 @@ async def follow_job(
         200: {
             "description": "The latest preview picture.",
             "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
-            "headers": headers(ETag="Changes with each new preview."),
+            "headers": file_headers(),
         },
+        304: NOT_MODIFIED,
         **refusals(404),
     },
 )
-async def get_preview(state: StateDep, caller: Reader, id: str) -> Response:
+async def get_preview(
+    state: StateDep, caller: Reader, id: str, if_none_match: IfNoneMatch = None
+) -> Response:
     """404 until the first preview is there; it stays as long as its concept."""
     png = await with_blobs(state, lambda: jobs.preview(state["service"], caller, job_id=id))
-    return Response(png, media_type="image/png")
+    return file_answer(
+        png,
+        media_type="image/png",
+        sha256=hashlib.sha256(png).hexdigest(),
+        disposition=f'inline; filename="{id}-preview.png"',
+        if_none_match=if_none_match,
+        immutable=False,
+    )

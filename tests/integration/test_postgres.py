@@ -14,9 +14,9 @@ from alembic import command
 from sqlalchemy import inspect, text
 
 import migrations
-from service import db, jobs, leases, reconciler, transitions
+from service import concept_rows, concepts, db, jobs, leases, reconciler, transitions
 from service.db import Database
-from service.errors import Unavailable
+from service.errors import NotFound, Unavailable
 from service.settings import Settings
 from service.tables import Base, Job
 from service.views import JobKind, JobStatus
@@ -290,3 +290,36 @@ def assert_unavailable(database: Database, statement: str, *, within_seconds: fl
     with pytest.raises(Unavailable):
         ask()
     assert time.monotonic() - began < within_seconds
+
+
+@pytest.mark.parametrize("second", ["delete", "replace"])
+def test_a_concept_that_another_request_deletes_meanwhile_is_gone_and_no_error(
+    service: Service, second: str
+) -> None:
+    job_id = submit(service, "rex")
+    assert jobs.cancel(service, OWNER, job_id=job_id).status is JobStatus.CANCELLED
+    with ThreadPoolExecutor(1) as pool:
+        with service.database.write() as session:
+            row = concept_rows.find(session, OWNER, ref="rex")
+            session.delete(concept_rows.lock(session, row))
+            session.flush()
+            if second == "delete":
+                waiting = pool.submit(concepts.delete, service, OWNER, ref="rex")
+            else:
+                waiting = pool.submit(submit, service, "rex")
+            await_a_lock(service)
+        if second == "delete":
+            with pytest.raises(NotFound):
+                waiting.result()
+        else:
+            assert waiting.result() != job_id
+
+
+def await_a_lock(service: Service) -> None:
+    """Return once a transaction waits for another one's row."""
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    while True:
+        with service.database.read() as session:
+            if session.scalar(text(waits)):
+                return
+        time.sleep(0.01)

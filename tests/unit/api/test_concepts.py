@@ -218,6 +218,8 @@ def test_concepts_are_listed_in_pages_newest_first(client: TestClient, service: 
         ({"limit": 101}, "/limit"),
         ({"limit": "many"}, "/limit"),
         ({"cursor": "nonsense"}, "/cursor"),
+        # A time of year 0 in UTC: 0001-01-01T00:00:00+14:00|x
+        ({"cursor": "MDAwMS0wMS0wMVQwMDowMDowMCsxNDowMHx4"}, "/cursor"),
         ({"status": "done"}, "/status"),
         ({"offset": 3}, "/offset"),
     ],

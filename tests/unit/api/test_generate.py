@@ -1,16 +1,20 @@
 import json
 import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from api import schemas
 from api.events import wait_seconds
-from service import leases
+from service import jobs, leases
 from service.errors import problem
 from service.wiring import Service
 from tests.unit.api.checks import pointers, refusal
@@ -228,6 +232,32 @@ def test_who_waits_in_vain_gets_the_accepted_job(client: TestClient) -> None:
     answer = client.post("/generate", json={"prompt": "a dog"}, headers={"Prefer": "wait=1"})
     assert answer.status_code == 202
     assert answer.json()["job"]["status"] == "queued"
+
+
+def test_a_database_that_goes_away_while_a_caller_waits_does_not_deny_the_accepted_job(
+    client: TestClient, service: Service
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(
+            client.post, "/generate", json={"prompt": "a dog"}, headers={"Prefer": "wait=2"}
+        )
+        while not jobs.list_page(service, "local").items:
+            time.sleep(0.01)
+        with without_jobs(service):
+            answer = waiting.result()
+    assert answer.status_code == 202
+    assert answer.headers["location"] == f"/jobs/{answer.json()['job']['id']}"
+
+
+@contextmanager
+def without_jobs(service: Service) -> Iterator[None]:
+    """Take the table of jobs away, as a database does that cannot serve."""
+    for old, new in (("jobs", "away"), ("away", "jobs")):
+        with service.database.write() as session:
+            session.execute(text("PRAGMA legacy_alter_table = ON"))
+            session.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
+        if new == "away":
+            yield
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,11 @@ def test_the_preview_of_a_training_is_shown(client: TestClient, service: Service
     service.blobs.put(f"jobs/{job_id}/preview.png", staging.encoded(staging.picture()))
     answer = client.get(f"/jobs/{job_id}/preview")
     assert answer.headers["content-type"] == "image/png"
-    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["cache-control"] == "private, no-cache"
+    seen = {"If-None-Match": answer.headers["etag"]}
+    assert client.get(f"/jobs/{job_id}/preview", headers=seen).status_code == 304
+    service.blobs.put(f"jobs/{job_id}/preview.png", staging.encoded(staging.picture(seed=2)))
+    assert client.get(f"/jobs/{job_id}/preview", headers=seen).status_code == 200
 
 
 def in_background(work: Callable[[], None]) -> threading.Thread:

@@ -35,6 +35,7 @@ def test_every_setting_can_be_given_by_its_variable() -> None:
             "PERFUSION_AUTH": "Required",
             "PERFUSION_BOOTSTRAP_KEY": "sk_" + "a" * 43,
             "PERFUSION_CORS_ORIGINS": "https://a.example, http://localhost:3000",
+            "PERFUSION_TRUSTED_PROXIES": "127.0.0.1, 10.0.0.0/8",
             "PERFUSION_LEASE_SECONDS": "60",
             "PERFUSION_MAX_ATTEMPTS": "5",
             "PERFUSION_LOG_LEVEL": "WARNING",
@@ -43,6 +44,7 @@ def test_every_setting_can_be_given_by_its_variable() -> None:
         }
     )
     assert options.cors_origins == ("https://a.example", "http://localhost:3000")
+    assert options.trusted_proxies == ("127.0.0.1", "10.0.0.0/8")
     assert (options.lease_seconds, options.max_attempts) == (60.0, 5)
     assert (options.auth, options.log_level, options.s3_endpoint_url) == (
         "required",
@@ -65,6 +67,7 @@ def test_every_setting_can_be_given_by_its_variable() -> None:
         ("LOG_FORMAT", "xml", "it is not one of 'console', 'json'"),
         ("AUTH", "no", "it is not one of"),
         ("DEVICE", "gpu", "it is no device"),
+        ("TRUSTED_PROXIES", "proxy.example.org", "neither an address nor a network"),
         ("DATABASE_URL", "mysql://u:p@h/d", "sqlite:/// and postgresql+psycopg://"),
         ("DATABASE_URL", "sqlite://", "sqlite:/// and postgresql+psycopg://"),
         ("BLOBS_URL", "/data", "neither file:FOLDER nor s3://BUCKET/PREFIX"),
