@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     SecretStr,
@@ -22,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from service.settings_limits import Limits
 from service.settings_sentences import FORMS, PREFIX, misspelt, sentence, variable_of
 
 __all__ = ["PREFIX", "Settings", "SettingsError", "load", "variable_of"]
@@ -36,7 +36,7 @@ class SettingsError(Exception):
     """The environment holds a wrong value; the message says what to change."""
 
 
-class Settings(BaseModel):
+class Settings(Limits):
     """How this deployment runs. Three URLs choose it: database, blobs, queue."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -128,62 +128,6 @@ class Settings(BaseModel):
         default=(),
         description="Addresses of proxies whose X-Forwarded-For is believed, comma-separated.",
         examples=["127.0.0.1", "10.0.0.0/8,172.16.0.1"],
-    )
-    max_body_bytes: int = Field(
-        default=64 * 1024**2,
-        ge=64 * 1024,
-        le=1024**3,
-        description="Largest request body.",
-        examples=["67108864"],
-    )
-    max_picture_bytes: int = Field(
-        default=16 * 1024**2,
-        ge=1024,
-        le=256 * 1024**2,
-        description="Largest uploaded picture or mask file.",
-        examples=["16777216"],
-    )
-    max_picture_pixels: int = Field(
-        default=40_000_000,
-        ge=4096,
-        le=400_000_000,
-        description="Most pixels (width x height) of an uploaded picture.",
-        examples=["40000000"],
-    )
-    min_picture_side: int = Field(
-        default=32,
-        ge=1,
-        le=1024,
-        description="Shortest side of an uploaded picture in pixels.",
-        examples=["32"],
-    )
-    decode_seconds: float = Field(
-        default=30,
-        ge=1,
-        le=600,
-        description="Longest time that decoding one upload's pictures may take.",
-        examples=["30"],
-    )
-    max_queued_jobs_per_owner: int = Field(
-        default=100,
-        ge=1,
-        le=100_000,
-        description="Jobs of one owner that may wait at the same time.",
-        examples=["100"],
-    )
-    max_running_jobs_per_owner: int = Field(
-        default=64,
-        ge=1,
-        le=100_000,
-        description="Jobs of one owner that may run at the same time.",
-        examples=["64"],
-    )
-    requests_per_minute: int = Field(
-        default=600,
-        ge=1,
-        le=1_000_000,
-        description="Requests per minute of one caller.",
-        examples=["600"],
     )
     lease_seconds: float = Field(
         default=30,

@@ -1,0 +1,64 @@
+"""The settings that bound what callers may send, wait for and keep."""
+
+from pydantic import BaseModel, Field
+
+
+class Limits(BaseModel):
+    """Bounds on one request and on one owner; `Settings` has them as its own fields."""
+
+    max_body_bytes: int = Field(
+        default=64 * 1024**2,
+        ge=64 * 1024,
+        le=1024**3,
+        description="Largest request body.",
+        examples=["67108864"],
+    )
+    max_picture_bytes: int = Field(
+        default=16 * 1024**2,
+        ge=1024,
+        le=256 * 1024**2,
+        description="Largest uploaded picture or mask file.",
+        examples=["16777216"],
+    )
+    max_picture_pixels: int = Field(
+        default=40_000_000,
+        ge=4096,
+        le=400_000_000,
+        description="Most pixels (width x height) of an uploaded picture.",
+        examples=["40000000"],
+    )
+    min_picture_side: int = Field(
+        default=32,
+        ge=1,
+        le=1024,
+        description="Shortest side of an uploaded picture in pixels.",
+        examples=["32"],
+    )
+    decode_seconds: float = Field(
+        default=30,
+        ge=1,
+        le=600,
+        description="Longest time that decoding one upload's pictures may take.",
+        examples=["30"],
+    )
+    max_queued_jobs_per_owner: int = Field(
+        default=100,
+        ge=1,
+        le=100_000,
+        description="Jobs of one owner that may wait at the same time.",
+        examples=["100"],
+    )
+    max_running_jobs_per_owner: int = Field(
+        default=64,
+        ge=1,
+        le=100_000,
+        description="Jobs of one owner that may run at the same time.",
+        examples=["64"],
+    )
+    requests_per_minute: int = Field(
+        default=600,
+        ge=1,
+        le=1_000_000,
+        description="Requests per minute of one caller.",
+        examples=["600"],
+    )
