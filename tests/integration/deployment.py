@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -62,9 +63,20 @@ class Api:
 class Deployment:
     """API and worker processes that share one environment. Close it: that kills what is left."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], **settings: object) -> None:
-        """`settings` are the product's own: `lease_seconds=3` is PERFUSION_LEASE_SECONDS."""
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        code: Path = ROOT,
+        **settings: object,
+    ) -> None:
+        """`settings` are the product's own: `lease_seconds=3` is PERFUSION_LEASE_SECONDS.
+
+        `code` is where the packages lie: here, or those of another release.
+        """
         self.folder = folder
+        self._code = code
         options = {
             "data_dir": folder / "data",
             "log_level": "debug",
@@ -76,6 +88,7 @@ class Deployment:
             # Two threads on two busy cores spend their time waiting for each other.
             "OMP_NUM_THREADS": "1",
             "NO_PROXY": "127.0.0.1",
+            "PYTHONPATH": str(code),
             **environment,
             **{f"PERFUSION_{name.upper()}": str(value) for name, value in options.items()},
         }
@@ -113,10 +126,22 @@ class Deployment:
             [sys.executable, *arguments],
             log=self.folder / f"{name}-{len(self.processes)}.log",
             environment=self.environment | more,
-            folder=ROOT,
+            folder=self._code,
         )
         self.processes.append(process)
         return process
+
+    def python(self, *arguments: str, **settings: object) -> "subprocess.CompletedProcess[str]":
+        """Run Python in this deployment to its end: `"-m", "api", "migrate"`, or `"-c", CODE`."""
+        more = {f"PERFUSION_{key.upper()}": str(value) for key, value in settings.items()}
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env=self.environment | more,
+            cwd=self._code,
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+        )
 
     def close(self) -> None:
         """Kill what is left."""
