@@ -61,7 +61,7 @@ class Settings(Limits):
     blobs_url: str = Field(
         default="",
         description="Where pictures, concept files and images live. Default: the data folder.",
-        examples=["file:data/blobs", "s3://bucket/prefix"],
+        examples=["file:data/blobs", "s3://bucket/prefix", "sql:"],
     )
     queue_url: str = Field(
         default="memory://",

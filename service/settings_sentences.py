@@ -14,8 +14,8 @@ FORMS = {
         "its scheme is not one of sqlite:/// and postgresql+psycopg://",
     ),
     "blobs_url": (
-        r"file:.|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
-        "it is neither file:FOLDER nor s3://BUCKET/PREFIX",
+        r"file:.|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]|sql:\Z",
+        "it is none of file:FOLDER, s3://BUCKET/PREFIX and sql:",
     ),
     "queue_url": (
         r"memory://\Z|rediss?://.",

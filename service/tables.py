@@ -276,7 +276,11 @@ class Blob(Base):
     """One blob, where `sql:` keeps them in the database."""
 
     __tablename__ = "blobs"
-    key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    # Compared byte by byte, as SQLite does anyway: a folder is a range of keys. A database's own
+    # order may ignore case or slashes.
+    key: Mapped[str] = mapped_column(
+        String(200).with_variant(String(200, collation="C"), "postgresql"), primary_key=True
+    )
     data: Mapped[bytes] = mapped_column(LargeBinary)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     modified_at: Mapped[datetime]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import BoundedSemaphore
 
-from service import blobs_local, blobs_s3, db, doorbell
+from service import blobs_local, blobs_s3, blobs_sql, db, doorbell
 from service.blobs import Blobs
 from service.db import Clock, Database
 from service.doorbell import Doorbell
@@ -34,17 +34,18 @@ class Service:
 
 def build(settings: Settings, *, clock: Clock | None = None) -> Service:
     """Return the service that `settings` describe; `clock` is for tests."""
+    database = db.connect(settings.database_url, clock=clock, pool_size=settings.database_pool_size)
     return Service(
         settings=settings,
-        database=db.connect(
-            settings.database_url, clock=clock, pool_size=settings.database_pool_size
-        ),
-        blobs=_connect_blobs(settings),
+        database=database,
+        blobs=_connect_blobs(settings, database),
         doorbell=doorbell.CeleryDoorbell(settings.queue_url),
     )
 
 
-def _connect_blobs(settings: Settings) -> Blobs:
+def _connect_blobs(settings: Settings, database: Database) -> Blobs:
+    if settings.blobs_url == "sql:":
+        return blobs_sql.SqlBlobs(database)
     if settings.blobs_url.startswith("s3://"):
         return blobs_s3.connect(
             settings.blobs_url, endpoint_url=settings.s3_endpoint_url, region=settings.s3_region

@@ -41,7 +41,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "blobs",
-        sa.Column("key", sa.String(length=200), nullable=False),
+        sa.Column("key", _bytewise(), nullable=False),
         sa.Column("data", sa.LargeBinary(), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("modified_at", sa.DateTime(timezone=True), nullable=False),
@@ -67,3 +67,7 @@ def downgrade() -> None:
 
 def _size_bytes() -> sa.Column[int]:
     return sa.Column("size_bytes", sa.BigInteger(), nullable=False, server_default="0")
+
+
+def _bytewise() -> sa.types.TypeEngine[str]:
+    return sa.String(length=200).with_variant(sa.String(length=200, collation="C"), "postgresql")

@@ -6,6 +6,7 @@ from typing import Any
 
 from service import wiring
 from service.blobs import Blobs, unavailable
+from service.db import Database
 from service.settings import Settings
 
 FLAG = "CHAOS_DISK_IS_FULL"
@@ -29,8 +30,8 @@ def install() -> None:
     connect = wiring._connect_blobs
     flag = Path(os.environ[FLAG])
 
-    def connect_with_limit(settings: Settings) -> Blobs:
-        blobs: Any = MayBeFull(connect(settings), flag)
+    def connect_with_limit(settings: Settings, database: Database) -> Blobs:
+        blobs: Any = MayBeFull(connect(settings, database), flag)
         return blobs  # type: ignore[no-any-return]
 
     wiring._connect_blobs = connect_with_limit

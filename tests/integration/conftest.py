@@ -3,11 +3,19 @@
 Tests that need them carry the mark `servers`, which `make test` leaves out.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 
+import migrations
+from service import blobs_s3, db
+from service.blobs_s3 import S3Blobs
+from service.blobs_sql import SqlBlobs
+from service.db import Database
+from service.tables import Blob
 from tests.integration import servers as real
 from tests.integration.deployment import Deployment
 from tests.integration.servers import S3, Postgres, Redis, Servers
@@ -51,3 +59,57 @@ def deploy(servers: Servers, tmp_path: Path) -> Iterator[Callable[..., Deploymen
     yield make
     for deployment in made:
         deployment.close()
+
+
+@pytest.fixture
+def s3_blobs(s3: S3, monkeypatch: pytest.MonkeyPatch) -> S3Blobs:
+    for name, value in s3.credentials.items():
+        monkeypatch.setenv(name, value)
+    return blobs_s3.connect(s3.new_prefix(), endpoint_url=s3.endpoint_url, region="us-east-1")
+
+
+@pytest.fixture(scope="session")
+def _migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("template") / "perfusion.db"
+    migrations.upgrade(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def sqlite_file(_migrated_sqlite: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(_migrated_sqlite, tmp_path / "perfusion.db"))
+
+
+@pytest.fixture
+def sqlite_database(sqlite_file: Path) -> Iterator[Database]:
+    database = db.connect(f"sqlite:///{sqlite_file}")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def sqlite_blobs(sqlite_database: Database) -> SqlBlobs:
+    return SqlBlobs(sqlite_database)
+
+
+@pytest.fixture(scope="session")
+def _migrated_postgres(postgres: Postgres) -> str:
+    # An order of letters that ignores case and slashes at first, as many systems' own does.
+    order = "LOCALE 'C' LOCALE_PROVIDER icu ICU_LOCALE 'und-u-ka-shifted'"
+    url = postgres.new_database(f"TEMPLATE template0 {order}")
+    migrations.upgrade(url)
+    return url
+
+
+@pytest.fixture
+def postgres_database(_migrated_postgres: str) -> Iterator[Database]:
+    database = db.connect(_migrated_postgres)
+    yield database
+    with database.write() as session:
+        session.execute(delete(Blob))
+    database.close()
+
+
+@pytest.fixture
+def postgres_blobs(postgres_database: Database) -> SqlBlobs:
+    return SqlBlobs(postgres_database)

@@ -65,10 +65,10 @@ class Postgres:
         """The URL of a database, as PERFUSION_DATABASE_URL takes it."""
         return f"postgresql+psycopg://perfusion:{self._password}@127.0.0.1:{self.port}/{database}"
 
-    def new_database(self) -> str:
-        """Make an empty database and return its URL."""
+    def new_database(self, options: str = "") -> str:
+        """Make an empty database and return its URL; `options` are those of CREATE DATABASE."""
         name = f"perfusion_{uuid.uuid4().hex[:12]}"
-        self.execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name} {options}")
         return self.url(name)
 
     def execute(self, statement: str) -> None:

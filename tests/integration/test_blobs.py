@@ -1,33 +1,37 @@
-"""One behaviour, two stores: a local folder and a real S3 server."""
+"""One behaviour, four stores: a folder, SQLite, PostgreSQL and a real S3 server."""
 
-import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import boto3
-import httpx2 as httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from service import blobs_s3
 from service.blobs import BlobExists, BlobNotFound, Blobs
 from service.blobs_local import LocalBlobs
-from service.blobs_s3 import S3Blobs
-from service.errors import Unavailable
-from tests.integration.servers import S3
 
-pytestmark = pytest.mark.servers
+STORES = {"folder": "folder_blobs", "SQLite": "sqlite_blobs"}
+SERVERS = {"PostgreSQL": "postgres_blobs", "S3": "s3_blobs"}
+# Folders that are easily taken for each other: by a wildcard, by a shorter name, by another order.
+FOLDERS = ("jobs/j_1/", "jobs/jx1/", "jobs/j_1/1/", "jobs/j_10/", "jobs/j_1-/", "jobs/j-1/", "job/")
+
+
+@pytest.fixture(
+    params=[*STORES, *(pytest.param(name, marks=pytest.mark.servers) for name in SERVERS)]
+)
+def blobs(request: pytest.FixtureRequest) -> Blobs:
+    store: Blobs = request.getfixturevalue((STORES | SERVERS)[request.param])
+    return store
 
 
 @pytest.fixture
-def s3_blobs(s3: S3, monkeypatch: pytest.MonkeyPatch) -> S3Blobs:
-    for name, value in s3.credentials.items():
-        monkeypatch.setenv(name, value)
-    return blobs_s3.connect(s3.new_prefix(), endpoint_url=s3.endpoint_url, region="us-east-1")
+def folder_blobs(tmp_path: Path) -> Iterator[LocalBlobs]:
+    return LocalBlobs(tmp_path / "blobs")
 
 
-@pytest.fixture(params=["folder", "S3"])
-def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Blobs]:
-    yield LocalBlobs(tmp_path) if request.param == "folder" else request.getfixturevalue("s3_blobs")
+def keys(blobs: Blobs, prefix: str = "") -> list[str]:
+    return sorted(blob.key for blob in blobs.list(prefix))
 
 
 def test_what_was_put_is_there_until_it_is_deleted(blobs: Blobs) -> None:
@@ -38,7 +42,17 @@ def test_what_was_put_is_there_until_it_is_deleted(blobs: Blobs) -> None:
     blobs.delete("jobs/j1/preview.png")
     with pytest.raises(BlobNotFound):
         blobs.get("jobs/j1/preview.png")
+    with pytest.raises(BlobNotFound):
+        blobs.get("jobs/j1/none")
     blobs.check()
+
+
+@pytest.mark.parametrize("data", [b"", b"\0\0", bytes(range(256)) * 5000], ids=len)
+def test_bytes_come_back_as_they_were(blobs: Blobs, data: bytes) -> None:
+    blobs.put("jobs/j1/1/0.png", data)
+    assert blobs.get("jobs/j1/1/0.png") == data
+    (stored,) = blobs.list()
+    assert stored.size_bytes == len(data)
 
 
 def test_what_a_row_names_is_never_replaced(blobs: Blobs) -> None:
@@ -50,64 +64,87 @@ def test_what_a_row_names_is_never_replaced(blobs: Blobs) -> None:
 
 
 def test_a_folder_is_listed_and_deleted_alone(blobs: Blobs) -> None:
-    keys = ["jobs/j1/1/0.png", "jobs/j1/state.safetensors", "jobs/j10/1/0.png"]
-    for key in keys:
-        blobs.put(key, key.encode())
-    assert sorted(blob.key for blob in blobs.list("jobs/j1/")) == keys[:2]
-    assert {blob.size_bytes for blob in blobs.list("jobs/j10/")} == {len(keys[2])}
-    blobs.delete_prefix("jobs/j1/")
-    assert [blob.key for blob in blobs.list()] == keys[2:]
+    for folder in FOLDERS:
+        blobs.put(f"{folder}a", folder.encode())
+    assert keys(blobs, "jobs/j_1/") == ["jobs/j_1/1/a", "jobs/j_1/a"]
+    blobs.delete_prefix("jobs/j_1/")
+    blobs.delete_prefix("jobs/none/")
+    assert keys(blobs) == sorted(
+        f"{folder}a" for folder in FOLDERS if not folder.startswith("jobs/j_1/")
+    )
     with pytest.raises(ValueError, match="every blob"):
         blobs.delete_prefix("")
 
 
-def test_more_blobs_than_one_page_are_all_listed(s3_blobs: S3Blobs) -> None:
-    keys = {f"jobs/j/{n}" for n in range(12)}
-    for key in keys:
-        s3_blobs.put(key, b"")
-    s3_blobs._client.meta.events.register(  # as if the store gave five at a time
-        "provide-client-params.s3.ListObjectsV2", lambda params, **_: {**params, "MaxKeys": 5}
-    )
-    assert {blob.key for blob in s3_blobs.list("jobs/")} == keys
+def test_a_listing_says_when_a_blob_was_last_written(blobs: Blobs) -> None:
+    blobs.put("jobs/j1/1/0.png", b"old")
+    (first,) = blobs.list()
+    blobs.put("jobs/j1/1/0.png", b"new")
+    (second,) = blobs.list()
+    assert first.modified_at <= second.modified_at
+    assert abs(datetime.now(UTC) - second.modified_at) < timedelta(minutes=1)
 
 
-def test_without_a_key_nobody_reads_a_file(s3_blobs: S3Blobs, s3: S3) -> None:
-    s3_blobs.put("jobs/j1/1/0.png", b"image")
-    address = s3_blobs._client.generate_presigned_url(
-        "get_object",
-        Params={"Bucket": s3_blobs._bucket, "Key": s3_blobs._name("jobs/j1/1/0.png")},
-    )
-    with httpx.Client(trust_env=False) as anybody:
-        assert anybody.get(address).content == b"image"
-        assert anybody.get(address.partition("?")[0]).status_code == 403
+def test_blobs_may_be_deleted_while_they_are_listed(blobs: Blobs) -> None:
+    for number in range(12):
+        blobs.put(f"jobs/j{number}/1/0.png", b"x")
+    for blob in blobs.list():
+        blobs.delete(blob.key)
+    assert keys(blobs) == []
 
 
-def test_a_wrong_secret_is_unavailable_and_says_nothing_to_callers(
-    s3: S3, monkeypatch: pytest.MonkeyPatch
+def test_a_key_that_is_no_plain_path_is_a_bug(blobs: Blobs) -> None:
+    for key in ("", "/", "../x", "a//b", "a/", ".hidden", "a b", "x" * 201):
+        for use in (blobs.get, blobs.delete, lambda name: blobs.put(name, b"")):
+            with pytest.raises(ValueError, match="unsafe"):
+                use(key)
+    with pytest.raises(ValueError, match="ends with /"):
+        blobs.delete_prefix("jobs/j1")
+
+
+NAMES = st.sampled_from([f"{folder}{name}" for folder in FOLDERS for name in "ab"])
+DATA = st.binary(max_size=3)
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), NAMES, DATA),
+        st.tuples(st.just("put_new"), NAMES, DATA),
+        st.tuples(st.just("delete"), NAMES),
+        st.tuples(st.just("delete_prefix"), st.sampled_from(FOLDERS)),
+    ),
+    max_size=12,
+)
+
+
+@settings(
+    max_examples=20,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(actions=ACTIONS)
+def test_a_store_is_a_dictionary_whatever_is_done_to_it(
+    blobs: Blobs, actions: list[tuple[str, str, bytes]]
 ) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # which has read them before
-    stranger = blobs_s3.connect(s3.new_prefix(), endpoint_url=s3.endpoint_url, region="us-east-1")
-    for use in (stranger.check, lambda: stranger.put("a", b""), lambda: stranger.get("a")):
-        with pytest.raises(Unavailable) as caught:
-            use()
-        assert "wrong" not in str(caught.value)
-
-
-def test_a_frozen_store_costs_one_bounded_wait_and_then_none(s3_blobs: S3Blobs, s3: S3) -> None:
-    s3_blobs.put("a", b"x")
-    s3.process.freeze()
-    try:
-        waits = []
-        for _ in range(3):
-            began = time.monotonic()
-            with pytest.raises(Unavailable):
-                s3_blobs.get("a")
-            waits.append(time.monotonic() - began)
-    finally:
-        s3.process.thaw()
-    assert waits[0] < 15
-    assert max(waits[1:]) < 0.5
-    time.sleep(2.1)
-    assert s3_blobs.get("a") == b"x"
+    for blob in list(blobs.list()):
+        blobs.delete(blob.key)
+    model: dict[str, bytes] = {}
+    for action, key, *data in actions:
+        match action:
+            case "put":
+                blobs.put(key, *data)
+                model[key] = data[0]
+            case "put_new" if model.get(key, data[0]) != data[0]:
+                with pytest.raises(BlobExists):
+                    blobs.put_new(key, *data)
+            case "put_new":
+                blobs.put_new(key, *data)
+                model[key] = data[0]
+            case "delete":
+                blobs.delete(key)
+                model.pop(key, None)
+            case "delete_prefix":
+                blobs.delete_prefix(key)
+                model = {name: held for name, held in model.items() if not name.startswith(key)}
+    assert {blob.key: blobs.get(blob.key) for blob in blobs.list()} == model
+    for folder in FOLDERS:
+        assert keys(blobs, folder) == sorted(name for name in model if name.startswith(folder))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service import blobs
-from service.blobs import BlobNotFound, check_key, check_prefix
+from service.blobs import check_key, check_prefix
 from service.blobs_local import LocalBlobs
 from service.errors import Unavailable
 
@@ -15,32 +15,6 @@ from service.errors import Unavailable
 @pytest.fixture
 def store(tmp_path: Path) -> LocalBlobs:
     return LocalBlobs(tmp_path / "blobs")
-
-
-def test_what_was_put_is_there_until_it_is_deleted(store: LocalBlobs) -> None:
-    store.put("jobs/j1/1/0.png", b"one")
-    store.put("jobs/j1/1/0.png", b"two")
-    assert store.get("jobs/j1/1/0.png") == b"two"
-    store.delete("jobs/j1/1/0.png")
-    store.delete("jobs/j1/1/0.png")
-    with pytest.raises(BlobNotFound):
-        store.get("jobs/j1/1/0.png")
-    with pytest.raises(BlobNotFound):
-        store.get("jobs/j1/none")
-
-
-def test_a_folder_is_listed_and_deleted_alone(store: LocalBlobs) -> None:
-    for key in ("jobs/j1/a", "jobs/j1/2/b", "jobs/j10/c", "pictures/p/0.png"):
-        store.put(key, b"x")
-    assert {blob.key for blob in store.list("jobs/j1/")} == {"jobs/j1/a", "jobs/j1/2/b"}
-    store.delete_prefix("jobs/j1/")
-    store.delete_prefix("jobs/none/")
-    rest = list(store.list())
-    assert {blob.key for blob in rest} == {"jobs/j10/c", "pictures/p/0.png"}
-    assert rest[0].size_bytes == 1
-    assert abs(datetime.now(UTC) - rest[0].modified_at) < timedelta(minutes=1)
-    with pytest.raises(ValueError, match="every blob"):
-        store.delete_prefix("")
 
 
 def test_deleting_leaves_no_empty_folders(store: LocalBlobs, tmp_path: Path) -> None:
