@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo check format test test-integration bench browser servers
+.PHONY: help setup run demo check format test test-integration bench browser servers chaos lost-answers
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -45,6 +45,12 @@ browser: # A Chromium for the page's tests: the system's, else its package, else
 CHAOS_SEEDS ?= 3
 test-integration: setup servers ## The same promises on real PostgreSQL, Redis and S3, and under chaos
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m servers --chaos-seeds $(CHAOS_SEEDS)
+
+chaos: setup servers ## Chaos on seeds that nobody has seen: 6 on PostgreSQL, 3 on SQLite in one process
+	$(BIN)/python -m tests.chaos.campaign seeds
+
+lost-answers: setup servers ## Lose 10, 20 and 50 % of the answers to commits; count what is lost with them
+	$(BIN)/python -m tests.chaos.campaign lost-answers
 
 servers: # PostgreSQL and Redis, from the system's packages; the S3 server is in the `test` extra
 	@(command -v redis-server && command -v wget && (command -v initdb || ls /usr/lib/postgresql/*/bin/initdb)) >/dev/null 2>&1 \

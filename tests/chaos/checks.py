@@ -1,7 +1,8 @@
 """What must be true once the dust has settled, read from the audit, the rows and the blobs."""
 
+import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service import collector
-from service.blobs import preview_key
+from service.blobs import BlobNotFound, preview_key
 from service.tables import Concept, IdempotencyKey, Image, Job, JobEvent, Picture
 from service.views import TERMINAL, ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
@@ -18,18 +19,20 @@ from tests.chaos.orders import Order
 _TERMINAL = {status.value for status in TERMINAL}
 
 
-def violations(service: Service, *, orders: Sequence[Order], journal: Path) -> list[str]:
-    """Return every broken promise as a sentence; none is what we want."""
-    found: list[str] = []
+def violations(service: Service, *, orders: Sequence[Order], journal: Path) -> dict[str, list[str]]:
+    """Return every broken promise as a sentence, by its kind; no sentence is what we want."""
     with service.database.read() as session:
-        found += _one_end(session)
-        found += _one_result(session, service, _successes(journal))
-        found += _what_was_said(session, orders)
-        found += _no_orphan_rows(session)
+        found = {
+            "ends": _one_end(session),
+            "doubled": _one_result(session, _successes(journal)),
+            "lost": _what_was_said(session, orders),
+            "orphans": _no_orphan_rows(session),
+        }
     # As `perfusion blobs collect --all --grace 0` does, whatever a pass is allowed.
     collector.remove(service, collector.survey(service, grace=timedelta(0)))
     with service.database.read() as session:
-        found += _no_orphan_blobs(session, service)
+        found["destroyed"] = _every_result_whole(session, service)
+        found["orphans"] += _no_orphan_blobs(session, service)
     return found
 
 
@@ -55,7 +58,7 @@ def _one_end(session: Session) -> list[str]:
     return found
 
 
-def _one_result(session: Session, service: Service, told: dict[str, list[int]]) -> list[str]:
+def _one_result(session: Session, told: dict[str, list[int]]) -> list[str]:
     """A job that succeeded has one result, that of its last attempt; others have none."""
     found = []
     results: dict[str, list[str]] = defaultdict(list)
@@ -69,9 +72,6 @@ def _one_result(session: Session, service: Service, told: dict[str, list[int]]) 
         expected = [f"jobs/{job.id}/{job.attempt}/{name}"] if won else []
         if results[job.id] != expected:
             found.append(f"{job.id} should have the results {expected}, not {results[job.id]}")
-        for key in results[job.id]:
-            if service.blobs.get(key) != key.encode():
-                found.append(f"{job.id} shows the bytes of another attempt")
         # An attempt that died between its success and its note has written nothing: no proof.
         if set(told.get(job.id, [])) - ({job.attempt} if won else set()):
             found.append(
@@ -124,15 +124,31 @@ def _no_orphan_rows(session: Session) -> list[str]:
     return found
 
 
+def _every_result_whole(session: Session, service: Service) -> list[str]:
+    """What a row names is there, with the bytes that the row says."""
+    found = []
+    for key, sha256 in _named_with_hashes(session):
+        try:
+            data = service.blobs.get(key)
+        except BlobNotFound:
+            found.append(f"the blob {key} is missing")
+            continue
+        if hashlib.sha256(data).hexdigest() != sha256:
+            found.append(f"the blob {key} holds other bytes than its row says")
+    return found
+
+
 def _no_orphan_blobs(session: Session, service: Service) -> list[str]:
-    named = set(session.scalars(select(Image.blob_key)))
-    named |= {key for key in session.scalars(select(Concept.blob_key)) if key}
-    named |= set(session.scalars(select(Picture.blob_key)))
+    named = {key for key, _ in _named_with_hashes(session)}
     named |= {preview_key(job_id) for job_id in session.scalars(select(Job.id))}
     there = {blob.key for blob in service.blobs.list()}
-    found = [f"the blob {key} belongs to no row" for key in sorted(there - named)]
-    missing = {key for key in named - there if not key.endswith("preview.png")}
-    return found + [f"the blob {key} is missing" for key in sorted(missing)]
+    return [f"the blob {key} belongs to no row" for key in sorted(there - named)]
+
+
+def _named_with_hashes(session: Session) -> Iterator[tuple[str, str]]:
+    for named in (Image, Concept, Picture):
+        rows = session.execute(select(named.blob_key, named.sha256))
+        yield from ((str(key), str(sha256)) for key, sha256 in rows if key is not None)
 
 
 def _successes(journal: Path) -> dict[str, list[int]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.integration.deployment import START_SECONDS, Api
+from tests.integration.lost_answers import LostAnswers
 from tests.integration.processes import Process
 from tests.integration.servers import Servers
 
@@ -16,6 +17,7 @@ class Stage:
     """Everything that can be hurt."""
 
     servers: Servers
+    proxy: LostAnswers
     apis: list[Api]
     workers: list[Process]
     disk_is_full: Path
@@ -44,7 +46,7 @@ class Stage:
 
 def kill_a_worker(stage: Stage) -> None:
     worker = stage.choose.choice(stage.workers)
-    _until(lambda: bool(stage.running_on(worker)), seconds=3)
+    until(lambda: bool(stage.running_on(worker)), seconds=3)
     worker.kill()
     time.sleep(stage.choose.uniform(0, 1))
     worker.start()
@@ -57,6 +59,19 @@ def kill_an_api(stage: Stage) -> None:
     api.process.start()
 
 
+def suspend_an_api(stage: Stage) -> None:
+    """For longer than a lease: when it wakes, every lease that it knows of looks old."""
+    api = stage.choose.choice(stage.apis)
+    freeze_for(api.process, seconds=stage.lease_seconds + stage.choose.uniform(0.5, 2))
+
+
+def lose_answers(stage: Stage) -> None:
+    """Let commits happen whose answers never arrive."""
+    stage.proxy.share = stage.choose.uniform(0.1, 0.5)
+    time.sleep(stage.choose.uniform(3, 6))
+    stage.proxy.share = 0
+
+
 def wipe_redis(stage: Stage) -> None:
     stage.servers.redis.process.kill()
     time.sleep(stage.choose.uniform(0, 1))
@@ -64,11 +79,11 @@ def wipe_redis(stage: Stage) -> None:
 
 
 def freeze_redis(stage: Stage) -> None:
-    _freeze(stage.servers.redis.process, seconds=stage.choose.uniform(2, 4))
+    freeze_for(stage.servers.redis.process, seconds=stage.choose.uniform(2, 4))
 
 
 def freeze_s3(stage: Stage) -> None:
-    _freeze(stage.servers.s3.process, seconds=stage.choose.uniform(2, 4))
+    freeze_for(stage.servers.s3.process, seconds=stage.choose.uniform(2, 4))
 
 
 def restart_postgres(stage: Stage) -> None:
@@ -82,12 +97,12 @@ def wake_a_zombie(stage: Stage) -> None:
     """Freeze a worker until its jobs are somebody else's, then let it go on as if nothing was."""
     workers = stage.choose.sample(stage.workers, k=len(stage.workers))
     # One that has nothing to do would wake as innocent as it fell asleep.
-    _until(lambda: any(map(stage.running_on, workers)), seconds=3)
+    until(lambda: any(map(stage.running_on, workers)), seconds=3)
     worker = next(filter(stage.running_on, workers), workers[0])
     jobs = stage.running_on(worker)
     worker.freeze()
     try:
-        _until(lambda: stage.taken_over(jobs), seconds=stage.lease_seconds + 3)
+        until(lambda: stage.taken_over(jobs), seconds=stage.lease_seconds + 3)
     finally:
         worker.thaw()
 
@@ -103,6 +118,8 @@ Fault = Callable[[Stage], None]
 FAULTS: tuple[Fault, ...] = (
     kill_a_worker,
     kill_an_api,
+    suspend_an_api,
+    lose_answers,
     wipe_redis,
     freeze_redis,
     freeze_s3,
@@ -112,7 +129,7 @@ FAULTS: tuple[Fault, ...] = (
 )
 
 
-def _freeze(process: Process, *, seconds: float) -> None:
+def freeze_for(process: Process, *, seconds: float) -> None:
     process.freeze()
     try:
         time.sleep(seconds)
@@ -120,7 +137,7 @@ def _freeze(process: Process, *, seconds: float) -> None:
         process.thaw()
 
 
-def _until(true: Callable[[], bool], *, seconds: float) -> None:
+def until(true: Callable[[], bool], *, seconds: float) -> None:
     give_up_at = time.monotonic() + seconds
     while not true() and time.monotonic() < give_up_at:
         time.sleep(0.05)

@@ -4,9 +4,11 @@ Queue, slots, claims, heartbeats, blobs, fenced ends, repairs and the drain are 
 `perfusion worker`. Work takes one step for each step that the job asks for.
 """
 
+import hashlib
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
@@ -59,7 +61,7 @@ def generate(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
         key = f"{blobs.attempt_prefix(claimed.id, claimed.attempt)}{index}.png"
         parts.service.blobs.put_new(key, key.encode())
         images.append(
-            NewImage(index=index, seed=seed, width=8, height=8, blob_key=key, sha256="0" * 64)
+            NewImage(index=index, seed=seed, width=8, height=8, blob_key=key, sha256=_sha256(key))
         )
     won = pulse.insist(lambda: leases.finish_generation(parts.service, claimed, images=images))
     return _noted(claimed, won)
@@ -87,7 +89,7 @@ def train(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
     parts.service.blobs.put_new(key, key.encode())
     trained = TrainedConcept(
         blob_key=key,
-        sha256="0" * 64,
+        sha256=_sha256(key),
         size_bytes=len(key),
         base_model_name="none",
         base_model_fingerprint="none",
@@ -114,10 +116,15 @@ def build(service: wiring.Service) -> Embedded:
     return Embedded(parts, slots=SLOTS, work=work)
 
 
+def _sha256(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
 def _noted(claimed: ClaimedJob, won: bool) -> bool:
     """Write down that this attempt was told of its success: a second witness beside the rows."""
     if won and JOURNAL in os.environ:
-        with Path(os.environ[JOURNAL]).open("a") as journal:
+        # On a disk that is full there is no witness, and nothing else follows from that.
+        with suppress(OSError), Path(os.environ[JOURNAL]).open("a") as journal:
             journal.write(f"{claimed.id} {claimed.attempt}\n")
     return won
 

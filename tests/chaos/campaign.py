@@ -1,0 +1,89 @@
+"""Many runs of chaos, each a process with servers of its own, and one table of what they found.
+
+`python -m tests.chaos.campaign seeds --postgres 6 --sqlite 3` takes seeds that nobody has seen;
+`python -m tests.chaos.campaign lost-answers` loses 10, 20 and 50 % of the answers to commits.
+The exit code is 1 if any promise was broken.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+_TIMEOUT_SECONDS = 900
+# A run spends most of its time waiting for faults to pass.
+_AT_ONCE = 3
+_SHARES = (0.1, 0.2, 0.5)
+_HEADINGS = "scene seed jobs lost doubled ends destroyed orphans other answers_lost".split()
+
+
+def run_all(runs: Iterable[list[str]]) -> Iterator[dict[str, Any]]:
+    """Run chaos with each list of arguments, a few at once; go through the reports in order."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        yield from pool.map(run_one, runs)
+
+
+def run_one(arguments: list[str]) -> dict[str, Any]:
+    """Run chaos once in a process of its own, and return its report."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.chaos", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=_TIMEOUT_SECONDS,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    if done.returncode:
+        raise RuntimeError(f"chaos {' '.join(arguments)} ended by itself:\n{done.stderr[-6000:]}")
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def main() -> int:
+    """Run what the command line asks for and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["seeds", "lost-answers"])
+    parser.add_argument("--postgres", type=int, default=6, help="seeds on PostgreSQL")
+    parser.add_argument("--sqlite", type=int, default=3, help="seeds on SQLite in one process")
+    parser.add_argument("--first", type=int, help="the first seed; otherwise a random one")
+    parser.add_argument("--jobs", type=int)
+    options = parser.parse_args()
+    first = options.first or random.SystemRandom().randrange(1000, 1_000_000)
+    if options.what == "seeds":
+        scenes = ["postgres"] * options.postgres + ["sqlite"] * options.sqlite
+        more = [["--scene", scene, "--jobs", str(options.jobs or 60)] for scene in scenes]
+    else:
+        jobs = str(options.jobs or 150)
+        more = [
+            ["--scene", "lost-answers", "--share", str(share), "--jobs", jobs] for share in _SHARES
+        ]
+    runs = [[str(first + n), *arguments] for n, arguments in enumerate(more)]
+    print("".join(f"{heading:>13}" for heading in _HEADINGS), flush=True)
+    broken = 0
+    for arguments, report in zip(runs, run_all(runs), strict=True):
+        found = {kind: len(sentences) for kind, sentences in report["violations"].items()}
+        broken += sum(found.values())
+        _print_row(arguments, report, found)
+    return 1 if broken else 0
+
+
+def _print_row(arguments: list[str], report: dict[str, Any], found: dict[str, int]) -> None:
+    scene = arguments[2] if "--share" not in arguments else f"{float(arguments[4]):.0%} lost"
+    other = found["clients"] + found["processes"]
+    kinds = [found[kind] for kind in ("lost", "doubled", "ends", "destroyed", "orphans")]
+    cells = [scene, report["seed"], report["jobs"], *kinds, other, report["answers_lost"]]
+    print("".join(f"{cell!s:>13}" for cell in cells), flush=True)
+    for sentences in report["violations"].values():
+        for sentence in sentences:
+            print(f"  {sentence}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""What a seed of chaos plays on: processes that run, and the faults that they will meet."""
+
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from tests.chaos import disk, embedded_faults, faults, worker
+from tests.chaos.embedded_faults import EmbeddedStage
+from tests.chaos.faults import Stage
+from tests.integration import servers
+from tests.integration.deployment import Api, Deployment
+from tests.integration.lost_answers import LostAnswers, lost_answers
+from tests.integration.processes import Process
+
+LEASE_SECONDS = 3.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything runs and is ready; `faults` are in the order that the seed has chosen."""
+
+    deployment: Deployment
+    apis: list[Api]
+    workers: list[Process]
+    choose: random.Random
+    faults: list[tuple[str, Callable[[], None]]]
+    # How long the clients go on sending: as long as the faults take, so that each finds jobs.
+    seconds: float
+    proxy: LostAnswers | None = None
+
+    @property
+    def processes(self) -> list[Process]:
+        """The product's own processes, the ones that end first at first."""
+        return [*self.workers, *(api.process for api in self.apis)]
+
+
+@contextmanager
+def on_postgres(seed: int) -> Iterator[Scene]:
+    """Two API processes, two workers, PostgreSQL behind a proxy, Redis and S3."""
+    with _deployed(seed, mutant=False) as (stage, deployment, proxy):
+        chosen = _shuffled(stage.choose, faults.FAULTS * 2)
+        yield _scene(stage, deployment, proxy, chosen=chosen, seconds=2.4 * len(chosen))
+
+
+@contextmanager
+def without_the_lease_token(seed: int) -> Iterator[Scene]:
+    """The same, with workers that do not check their lease, and zombies alone.
+
+    A zombie is what only the lease token stands against.
+    """
+    with _deployed(seed, mutant=True) as (stage, deployment, proxy):
+        chosen = [faults.wake_a_zombie] * 4
+        yield _scene(
+            stage, deployment, proxy, chosen=chosen, seconds=2 * LEASE_SECONDS * len(chosen)
+        )
+
+
+@contextmanager
+def with_lost_answers(seed: int, *, share: float) -> Iterator[Scene]:
+    """The same, with one fault that lasts: a share of the commits is never answered."""
+    with _deployed(seed, mutant=False) as (stage, deployment, proxy):
+        proxy.share = share
+        yield _scene(stage, deployment, proxy, chosen=[], seconds=60)
+
+
+@contextmanager
+def on_sqlite(seed: int) -> Iterator[Scene]:
+    """`perfusion serve` with its defaults: SQLite, files, and the worker in the same process."""
+    with tempfile.TemporaryDirectory() as name:
+        deployment = _deployment(Path(name), {})
+        try:
+            api = deployment.api(module="tests.chaos.embedded")
+            _start([api], [])
+            choose = random.Random(f"faults-{seed}")
+            stage = EmbeddedStage(
+                api=api,
+                database=deployment.folder / "data" / "perfusion.db",
+                lease_seconds=LEASE_SECONDS,
+                choose=choose,
+            )
+            chosen = _shuffled(choose, embedded_faults.FAULTS * 2)
+            yield Scene(
+                deployment=deployment,
+                apis=[api],
+                workers=[],
+                choose=choose,
+                faults=[(fault.__name__, partial(fault, stage)) for fault in chosen],
+                seconds=5.0 * len(chosen),
+            )
+        finally:
+            deployment.close()
+
+
+@contextmanager
+def _deployed(seed: int, *, mutant: bool) -> Iterator[tuple[Stage, Deployment, LostAnswers]]:
+    with (
+        servers.all_three() as real,
+        lost_answers(server_port=real.postgres.port, seed=f"answers-{seed}") as proxy,
+        tempfile.TemporaryDirectory() as name,
+    ):
+        folder = Path(name)
+        environment = real.new_deployment() | {
+            disk.FLAG: str(folder / "disk-is-full"),
+            worker.MUTANT: "yes" if mutant else "",
+        }
+        deployment = _deployment(folder, environment)
+        try:
+            deployment.migrate()
+            # Only the product's processes meet the proxy; faults and checks see the server itself.
+            direct = environment["PERFUSION_DATABASE_URL"]
+            through = {"database_url": proxy.url(direct)}
+            apis = [deployment.api(module="tests.chaos.api", **through) for _ in range(2)]
+            command = ["-m", "tests.chaos.worker"]
+            workers = [deployment.process("worker", command, **through) for _ in range(2)]
+            _start(apis, workers)
+            stage = Stage(
+                servers=real,
+                proxy=proxy,
+                apis=apis,
+                workers=workers,
+                disk_is_full=folder / "disk-is-full",
+                database_url=direct,
+                lease_seconds=LEASE_SECONDS,
+                choose=random.Random(f"faults-{seed}"),
+            )
+            yield stage, deployment, proxy
+        finally:
+            deployment.close()
+
+
+def _deployment(folder: Path, environment: dict[str, str]) -> Deployment:
+    return Deployment(
+        folder,
+        {worker.JOURNAL: str(folder / "journal"), **environment},
+        lease_seconds=LEASE_SECONDS,
+        heartbeat_seconds=1,
+        reconcile_seconds=0.5,
+        requests_per_minute=100_000,
+        # Chaos is not poison: a job that meets many faults must still end well.
+        max_attempts=20,
+        log_level="info",
+    )
+
+
+def _start(apis: Sequence[Api], workers: Sequence[Process]) -> None:
+    for process in (*workers, *(api.process for api in apis)):
+        process.start()
+    for api in apis:
+        api.process.wait_until(api.answers, what="it answered")
+        api.process.wait_until(api.is_ready, what="a worker was there")
+
+
+def _scene(
+    stage: Stage,
+    deployment: Deployment,
+    proxy: LostAnswers,
+    *,
+    chosen: Sequence[faults.Fault],
+    seconds: float,
+) -> Scene:
+    return Scene(
+        deployment=deployment,
+        apis=stage.apis,
+        workers=stage.workers,
+        choose=stage.choose,
+        faults=[(fault.__name__, partial(fault, stage)) for fault in chosen],
+        seconds=seconds,
+        proxy=proxy,
+    )
+
+
+def _shuffled(choose: random.Random, items: Sequence[T]) -> list[T]:
+    return choose.sample(items, k=len(items))
