@@ -26,7 +26,7 @@ class Lease(Enum):
 
     KEPT = "kept"
     CANCEL_REQUESTED = "cancel_requested"  # stop within a step, then call cancelled()
-    LOST = "lost"  # somebody else may have the job: delete own results and stop
+    LOST = "lost"  # another may have the job, or it has ended: stop, and delete nothing
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,15 @@
 A claim gives a new lease token, and every later write checks it: a worker whose lease was given
 away (it slept, its network was cut) changes nothing any more. All writes are conditional
 `UPDATE .. RETURNING`, so any number of workers and reconcilers may run, on SQLite and PostgreSQL
-alike. Where a function returns False or LOST, no row names what the caller wrote under
-`blobs.attempt_prefix(job.id, job.attempt)`: it deletes that and stops.
+alike. Where a function returns False or LOST, the caller stops. It deletes nothing: the collector
+removes what no row names.
 
 `queued -> running -> succeeded | failed | cancelled`, and `running -> queued` (lease expired,
 infrastructure fault, drain). The last three are final. Every function here may raise Unavailable
 (the database is away) and may then be called again, even where the lost answer was that of a
-commit: an end that already happened under the same token is True again. Giving a job up is True
-even where the same claim has finished it: what a row names must not be deleted.
+commit: an end that already happened under the same token is True again, and `fail` and `release`
+return True even if this claim has finished the job. `claimed_with` tells what a claim took whose
+answer was lost.
 """
 
 import uuid
@@ -37,10 +38,12 @@ __all__ = [
     "cancelled",
     "claim",
     "claim_next",
+    "claimed_with",
     "fail",
     "finish_generation",
     "finish_training",
     "heartbeat",
+    "new_token",
     "release",
     "warn",
 ]
@@ -49,8 +52,18 @@ __all__ = [
 _PATIENCE = timedelta(hours=24)
 
 
-def claim_next(service: Service, kind: JobKind, *, worker_id: str) -> ClaimedJob | None:
-    """Take the queued job whose turn it is. None: there is nothing to do now."""
+def new_token() -> str:
+    """Return a lease token that no other claim has."""
+    return uuid.uuid4().hex
+
+
+def claim_next(
+    service: Service, kind: JobKind, *, worker_id: str, token: str | None = None
+) -> ClaimedJob | None:
+    """Take the queued job whose turn it is. None: there is nothing to do now.
+
+    A caller that gives its own `token` can ask `claimed_with` for a job whose answer was lost.
+    """
     return _claim(
         service,
         lambda now: (
@@ -60,18 +73,31 @@ def claim_next(service: Service, kind: JobKind, *, worker_id: str) -> ClaimedJob
             )
         ),
         worker_id=worker_id,
+        token=token or new_token(),
     )
 
 
 def claim(service: Service, job_id: str, *, worker_id: str) -> ClaimedJob | None:
     """Take this queued job, whoever's turn it is. None: it does not wait any more."""
-    return _claim(service, lambda now: Job.id == job_id, worker_id=worker_id)
+    return _claim(service, lambda now: Job.id == job_id, worker_id=worker_id, token=new_token())
+
+
+def claimed_with(service: Service, token: str) -> ClaimedJob | None:
+    """Return the running job that was claimed with `token`. None: there is none (any more)."""
+    with service.database.read() as session:
+        job = session.scalar(
+            select(Job).where(Job.status == JobStatus.RUNNING, Job.lease_token == token)
+        )
+        return None if job is None else _claimed(job, token)
 
 
 def _claim(
-    service: Service, which: Callable[[datetime], ColumnElement[bool]], *, worker_id: str
+    service: Service,
+    which: Callable[[datetime], ColumnElement[bool]],
+    *,
+    worker_id: str,
+    token: str,
 ) -> ClaimedJob | None:
-    token = uuid.uuid4().hex
     with service.database.write() as session:
         now = service.database.now(session)
         jobs = transitions.change(
@@ -90,19 +116,20 @@ def _claim(
                 "started_at": func.coalesce(Job.started_at, now),
             },
         )
-        if not jobs:
-            return None
-        job = jobs[0]
-        return ClaimedJob(
-            id=job.id,
-            kind=job.kind,
-            owner_id=job.owner_id,
-            payload=job.payload,
-            attempt=job.attempt,
-            faults=job.attempt - job.attempts_spent,
-            lease_token=token,
-            concept_id=job.concept_id,
-        )
+        return _claimed(jobs[0], token) if jobs else None
+
+
+def _claimed(job: Job, token: str) -> ClaimedJob:
+    return ClaimedJob(
+        id=job.id,
+        kind=job.kind,
+        owner_id=job.owner_id,
+        payload=job.payload,
+        attempt=job.attempt,
+        faults=job.attempt - job.attempts_spent,
+        lease_token=token,
+        concept_id=job.concept_id,
+    )
 
 
 def heartbeat(

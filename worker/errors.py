@@ -3,7 +3,7 @@
 WorkerError
 ├── Interrupted         the work stops, for a reason outside of it
 │   ├── CancelRequested its owner does not want it any more
-│   ├── LeaseLost       somebody else may have the job: discard and say nothing
+│   ├── LeaseLost       another worker may have the job: stop and write nothing
 │   ├── LeaseNotRenewed the database was away for as long as a lease lasts
 │   └── Draining        this process is stopping: the job goes back to the queue
 ├── OutOfMemory         the device has too little memory even for this job alone

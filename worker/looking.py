@@ -94,12 +94,15 @@ class Looking:
     def _attempt(self, act: Callable[[], None]) -> None:
         try:
             act()
+            return
         except Interrupted:
             raise
         except Exception as error:
-            if is_out_of_memory(error):
-                free_memory()
+            out_of_memory = is_out_of_memory(error)
             _log.warning("training.not_judged", error=type(error).__name__, exc_info=True)
-            self._judge = None
-            # A state that was best among a few looks is no better than the last one.
-            self._training.watch(None)
+        self._judge = None
+        # A state that was best among a few looks is no better than the last one.
+        self._training.watch(None)
+        if out_of_memory:
+            # Only here, where the error is gone, and with it the frames that hold the memory.
+            free_memory()

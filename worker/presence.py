@@ -41,11 +41,14 @@ def measure(
             for image in images
         ]
     except Exception as error:
-        if is_out_of_memory(error):
-            free_memory()
+        out_of_memory = is_out_of_memory(error)
         _log.warning("generation.presence_not_measured", error=type(error).__name__, exc_info=True)
-        return None
-    return measured if any(measured) else None
+    else:
+        return measured if any(measured) else None
+    if out_of_memory:
+        # Only here, where the error is gone, and with it the frames that hold the memory.
+        free_memory()
+    return None
 
 
 def warnings(

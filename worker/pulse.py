@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from threading import Event, Lock, Thread
 from types import TracebackType
+from typing import TypeVar
 
 import structlog
 
@@ -25,6 +26,7 @@ HANG_SECONDS = 900.0
 # Twice a second: people watch the progress, and a cancel is noticed within that time.
 _LONGEST_INTERVAL_SECONDS = 0.5
 _WINDOW_SECONDS = 30.0
+T = TypeVar("T")
 _log = structlog.get_logger("perfusion.worker")
 
 
@@ -93,16 +95,19 @@ class Pulse:
         if self._leave.is_set():
             raise Draining
 
-    def insist(self, write: Callable[[], bool]) -> bool:
-        """Repeat a write while the database is away, and the work would not have to stop anyway.
+    def insist(self, act: Callable[[], T]) -> T:
+        """Repeat `act` while the database is away, and the work would not have to stop anyway.
 
         The answer to a commit may be lost, too; the writes of service.leases may be repeated.
         """
         while True:
             try:
-                return write()
+                return act()
             except Unavailable:
-                self.check()
+                # A job that does not run any more may have ended by an earlier try of this very
+                # write: then only another one tells.
+                if not self._lost or self._leave.is_set():
+                    self.check()
                 self._stopped.wait(self._interval)
 
     def progress(self) -> ProgressView | None:

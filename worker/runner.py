@@ -1,8 +1,8 @@
 """One job after the other from claim to end, and the only try / except of a job.
 
 Claim, work with a heartbeat beside it, then exactly one end: succeeded, failed with a problem
-that its owner can read, cancelled, or back to the queue. A job whose lease was given away ends
-elsewhere: here its results are discarded in silence.
+that its owner can read, cancelled, or back to the queue. After a fault only the row knows which
+end it was, so a worker never deletes what a job wrote: the collector removes what no row names.
 """
 
 import time
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from perfusion_core.errors import PerfusionError
-from service import blobs, leases, tracing
+from service import leases, tracing
 from service.errors import Unavailable, problem
 from service.leases import ClaimedJob
 from service.views import JobKind
@@ -38,6 +38,8 @@ Work = Callable[["Parts", ClaimedJob, Pulse], bool]
 _FAULT_DELAY_SECONDS = 5.0
 _LONGEST_FAULT_DELAY_SECONDS = 300.0
 _INSIST_SECONDS = 0.5
+# How a worker leaves a job that is not its own any more, or that had ended unheard.
+_LOST = "lost"
 _log = structlog.get_logger("perfusion.worker")
 
 
@@ -54,18 +56,29 @@ class Runner:
         # reconciler rings for it again.
         while self._parts.resident.wait() and self._parts.willing:
             try:
-                claimed = leases.claim_next(
-                    self._parts.service, kind, worker_id=self._parts.worker_id
-                )
-            except Unavailable as error:
-                _log.warning("job.not_claimed", problem=error.slug)
-                return
+                claimed = self._claim(kind)
             except Exception:
                 _log.exception("job.not_claimed")
                 return
             if claimed is None:
                 return
             self._run_one(claimed)
+
+    def _claim(self, kind: JobKind) -> ClaimedJob | None:
+        service, token = self._parts.service, leases.new_token()
+        try:
+            return leases.claim_next(service, kind, worker_id=self._parts.worker_id, token=token)
+        except Unavailable as error:
+            _log.warning("job.not_claimed", problem=error.slug)
+        # The claim may have happened unheard. Its job would wait until the lease runs out, and
+        # spend an attempt.
+        give_up_at = time.monotonic() + service.settings.lease_seconds
+        while True:
+            try:
+                return leases.claimed_with(service, token)
+            except Unavailable:
+                if self._parts.draining.wait(_INSIST_SECONDS) or time.monotonic() > give_up_at:
+                    return None
 
     def _run_one(self, claimed: ClaimedJob) -> None:
         structlog.contextvars.bind_contextvars(job_id=claimed.id)
@@ -90,38 +103,37 @@ class Runner:
                     return "succeeded"
                 # The row refused the result: it is cancelled, or not ours any more.
                 pulse.check()
-                end = self._cancelled(claimed)
+                return self._cancelled(claimed)
             except CancelRequested:
-                end = self._cancelled(claimed)
+                return self._cancelled(claimed)
             except Draining:
-                end = self._released(claimed, delay_seconds=0, spend_attempt=False)
+                return self._released(claimed, delay_seconds=0, spend_attempt=False)
             except LeaseLost:
-                end = False, "lost"
+                # It is another's by now, or has ended unheard.
+                return _LOST
             except (Unavailable, LeaseNotRenewed) as error:
                 _log.warning("job.infrastructure_fault", problem=getattr(error, "slug", "lease"))
                 delay_seconds = min(
                     _FAULT_DELAY_SECONDS * 2**claimed.faults, _LONGEST_FAULT_DELAY_SECONDS
                 )
-                end = self._released(claimed, delay_seconds=delay_seconds, spend_attempt=False)
+                return self._released(claimed, delay_seconds=delay_seconds, spend_attempt=False)
             except Exception as error:
                 if is_broken(error):
                     _log.critical("device.broken", exc_info=True)
                     parts.broken.set()
-                    end = self._released(claimed, delay_seconds=0, spend_attempt=True)
-                else:
-                    end = self._failed(claimed, error)
-        held, name = end
-        if not held:
-            self._discard(claimed)
-            return "discarded"
-        return name
+                    return self._released(claimed, delay_seconds=0, spend_attempt=True)
+                answer = explain(error)
+                out_of_memory = is_out_of_memory(error)
+            if out_of_memory:
+                # Only here, where the error is gone, and with it the frames that hold the memory.
+                free_memory()
+            return self._failed(claimed, answer)
 
-    def _cancelled(self, claimed: ClaimedJob) -> tuple[bool, str]:
-        return self._insist(lambda: leases.cancelled(self._parts.service, claimed)), "cancelled"
+    def _cancelled(self, claimed: ClaimedJob) -> str:
+        held = self._insist(lambda: leases.cancelled(self._parts.service, claimed))
+        return "cancelled" if held else _LOST
 
-    def _released(
-        self, claimed: ClaimedJob, *, delay_seconds: float, spend_attempt: bool
-    ) -> tuple[bool, str]:
+    def _released(self, claimed: ClaimedJob, *, delay_seconds: float, spend_attempt: bool) -> str:
         held = self._insist(
             lambda: leases.release(
                 self._parts.service,
@@ -130,12 +142,11 @@ class Runner:
                 spend_attempt=spend_attempt,
             )
         )
-        return held, "released"
+        return "released" if held else _LOST
 
-    def _failed(self, claimed: ClaimedJob, error: Exception) -> tuple[bool, str]:
-        answer = explain(error)
+    def _failed(self, claimed: ClaimedJob, answer: dict[str, str]) -> str:
         held = self._insist(lambda: leases.fail(self._parts.service, claimed, problem=answer))
-        return held, "failed"
+        return "failed" if held else _LOST
 
     def _insist(self, write: Callable[[], bool]) -> bool:
         """Repeat a write while the database is away: what it would cost is an attempt.
@@ -149,15 +160,6 @@ class Runner:
                 if self._parts.halted.wait(_INSIST_SECONDS):
                     raise
 
-    def _discard(self, claimed: ClaimedJob) -> None:
-        """Delete what this attempt wrote: no row names it. The job's next attempt writes anew."""
-        try:
-            self._parts.service.blobs.delete_prefix(
-                blobs.attempt_prefix(claimed.id, claimed.attempt)
-            )
-        except Unavailable:
-            _log.warning("job.results_left_for_the_collector")
-
 
 def explain(error: Exception) -> dict[str, str]:
     """Return the problem that the job's owner reads; what she cannot act on is only an id.
@@ -168,7 +170,6 @@ def explain(error: Exception) -> dict[str, str]:
         _log.info("job.failed", error=type(error).__name__)
         return problem(_slug(error), str(error))
     if is_out_of_memory(error):
-        free_memory()
         _log.warning("job.out_of_memory")
         return problem(
             "out-of-memory",

@@ -1,26 +1,33 @@
 """What the tests of the service use: a clock, pictures, concepts, and a worker's moves."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
 
 from perfusion_core.concept import Concept as CoreConcept
 from perfusion_core.curve import Curve, Point, Similarity
 from perfusion_core.evaluation import Evaluation, EvaluatorRef
 from perfusion_core.thumbnails import thumbnail
 from service import blobs, concept_files, concepts, leases, models_registry
+from service.db import Database
+from service.errors import Unavailable
 from service.leases import ClaimedJob, NewAttentionMap, NewImage, TrainedConcept
 from service.models_registry import NewBaseModel
 from service.uploads import UploadedPicture
 from service.views import JobKind
 from service.wiring import Service
 
+T = TypeVar("T")
 OWNER = "owner_a"
 STRANGER = "owner_b"
 
@@ -37,6 +44,29 @@ class Clock:
 
     def tick(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
+
+
+class Deaf(Database):
+    """A database whose commits happen, and whose answer is lost wherever `loses` says so."""
+
+    def __init__(self, database: Database, *, loses: Callable[[], bool] = lambda: True) -> None:
+        super().__init__(database.engine, clock=database._clock)
+        self._loses = loses
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        with super().write() as session:
+            yield session
+        self._answer()
+
+    def run(self, act: Callable[[Connection, datetime], T]) -> T:
+        result = super().run(act)
+        self._answer()
+        return result
+
+    def _answer(self) -> None:
+        if self._loses():
+            raise Unavailable("database-unavailable", "The connection broke.")
 
 
 @dataclass

@@ -1,11 +1,14 @@
 """Any order of claims, heartbeats, crashes, repairs, cancellations and ends: one end per job.
 
 The machine drives the real code on a real database. That it can object at all is checked as well:
-with the lease token left out of the conditions, a worker that lost its lease ends the job.
+with the lease token left out of the conditions, a worker that lost its lease ends the job. The
+answer to any commit may be lost: what a row names is there all the same.
 """
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,13 +25,13 @@ from hypothesis.stateful import (
 from sqlalchemy import delete, event, select
 
 from service import generations, jobs, leases, reconciler
-from service.errors import Conflict, problem
+from service.errors import Conflict, Unavailable, problem
 from service.generations import GenerateBody
 from service.leases import ClaimedJob, NewImage
 from service.tables import Image, Job, JobEvent
 from service.views import TERMINAL, JobKind, JobStatus, ProgressView
 from service.wiring import Service
-from tests.unit.service.staging import OWNER, Clock
+from tests.unit.service.staging import OWNER, Clock, Deaf
 
 BODY = GenerateBody(prompt="a boat", num_images=1, seed=1)
 QUICK = settings(
@@ -60,6 +63,11 @@ class LeaseMachine(RuleBasedStateMachine):
             row = session.get_one(Job, claimed.id)
             return row.status is JobStatus.RUNNING and row.lease_token == claimed.lease_token
 
+    def said(self, heard: bool) -> Service:
+        """The service, whose commits are heard or not."""
+        database = self.service.database
+        return self.service if heard else replace(self.service, database=Deaf(database))
+
     @rule(target=jobs)
     def submit(self) -> str:
         answer = generations.request(self.service, OWNER, body=BODY)
@@ -70,9 +78,12 @@ class LeaseMachine(RuleBasedStateMachine):
         claimed = leases.claim(self.service, job_id, worker_id=worker)
         return multiple() if claimed is None else claimed
 
-    @rule(target=claims, worker=st.sampled_from(["w1", "w2"]))
-    def take_the_next(self, worker: str) -> Any:
-        claimed = leases.claim_next(self.service, JobKind.GENERATE, worker_id=worker)
+    @rule(target=claims, worker=st.sampled_from(["w1", "w2"]), heard=st.booleans())
+    def take_the_next(self, worker: str, heard: bool) -> Any:
+        token = leases.new_token()
+        with suppress(Unavailable):
+            leases.claim_next(self.said(heard), JobKind.GENERATE, worker_id=worker, token=token)
+        claimed = leases.claimed_with(self.service, token)
         return multiple() if claimed is None else claimed
 
     @rule(claimed=claims, step=st.integers(0, 5))
@@ -82,8 +93,8 @@ class LeaseMachine(RuleBasedStateMachine):
         lease = leases.heartbeat(self.service, claimed, progress=progress)
         assert (lease is not leases.Lease.LOST) == held
 
-    @rule(claimed=claims)
-    def finish(self, claimed: ClaimedJob) -> None:
+    @rule(claimed=claims, heard=st.booleans())
+    def finish(self, claimed: ClaimedJob, heard: bool = True) -> None:
         may = self.holds(claimed) or self.winners.get(claimed.id) == claimed.attempt
         image = NewImage(
             index=0,
@@ -93,21 +104,35 @@ class LeaseMachine(RuleBasedStateMachine):
             blob_key=f"jobs/{claimed.id}/{claimed.attempt}/0.png",
             sha256="0" * 64,
         )
-        if leases.finish_generation(self.service, claimed, images=[image]):
+        self.service.blobs.put_new(image.blob_key, b"png")
+        try:
+            won = leases.finish_generation(self.said(heard), claimed, images=[image])
+        except Unavailable:
+            with self.service.database.read() as session:
+                won = may and session.get_one(Job, claimed.id).status is JobStatus.SUCCEEDED
+        if won:
             assert may
             self.winners[claimed.id] = claimed.attempt
 
-    @rule(claimed=claims, end=st.sampled_from(["fail", "stop", "drain", "give up"]))
-    def leave(self, claimed: ClaimedJob, end: str) -> None:
+    @rule(
+        claimed=claims,
+        end=st.sampled_from(["fail", "stop", "drain", "give up"]),
+        heard=st.booleans(),
+    )
+    def leave(self, claimed: ClaimedJob, end: str, heard: bool) -> None:
         held, ended = self.holds(claimed), claimed.id in self.ended
-        if end == "fail":
-            left = leases.fail(self.service, claimed, problem=problem("broken", "It broke."))
-        elif end == "stop":
-            left = leases.cancelled(self.service, claimed)
-        else:
-            left = leases.release(
-                self.service, claimed, delay_seconds=1, spend_attempt=end == "give up"
-            )
+        service = self.said(heard)
+        try:
+            if end == "fail":
+                left = leases.fail(service, claimed, problem=problem("broken", "It broke."))
+            elif end == "stop":
+                left = leases.cancelled(service, claimed)
+            else:
+                left = leases.release(
+                    service, claimed, delay_seconds=1, spend_attempt=end == "give up"
+                )
+        except Unavailable:
+            return
         assert left or not held
         assert held or ended or not left
 
@@ -154,6 +179,7 @@ class LeaseMachine(RuleBasedStateMachine):
         for image in images:
             # The result that counts is of the attempt that was told so.
             assert image.blob_key == f"jobs/{image.job_id}/{self.winners[image.job_id]}/0.png"
+            assert self.service.blobs.get(image.blob_key) == b"png"
 
 
 @pytest.fixture(autouse=True)

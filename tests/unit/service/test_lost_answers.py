@@ -1,24 +1,18 @@
 """A commit that happened, and whose answer was lost: nobody may undo what it named."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
-from typing import TypeVar
 
 import pytest
-from sqlalchemy import Connection
-from sqlalchemy.orm import Session
 
 from service import blobs, concepts, jobs, leases
 from service.concepts import create
-from service.db import Database
 from service.errors import Unavailable
 from service.idempotency import Idempotency
 from service.views import JobStatus
 from service.wiring import Service
 from tests.unit.service.staging import (
     OWNER,
+    Deaf,
     blob_keys,
     claim,
     core_concept,
@@ -28,27 +22,10 @@ from tests.unit.service.staging import (
     uploaded,
 )
 
-T = TypeVar("T")
-
-
-class Deaf(Database):
-    """A database whose commits happen, and which never hears so."""
-
-    @contextmanager
-    def write(self) -> Iterator[Session]:
-        with super().write() as session:
-            yield session
-        raise Unavailable("database-unavailable", "The connection broke.")
-
-    def run(self, act: Callable[[Connection, datetime], T]) -> T:
-        super().run(act)
-        raise Unavailable("database-unavailable", "The connection broke.")
-
 
 @pytest.fixture
 def deaf(service: Service) -> Service:
-    database = service.database
-    return replace(service, database=Deaf(database.engine, clock=database._clock))
+    return replace(service, database=Deaf(service.database))
 
 
 def test_the_pictures_of_a_concept_that_was_accepted_stay(service: Service, deaf: Service) -> None:

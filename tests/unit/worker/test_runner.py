@@ -2,7 +2,9 @@
 
 import shutil
 import time
+import weakref
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from threading import Event
 
@@ -12,7 +14,7 @@ from structlog.testing import capture_logs
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.errors import TrainingDiverged
-from service import blobs, jobs, reconciler
+from service import blobs, collector, jobs, reconciler
 from service.leases import ClaimedJob
 from service.views import JobKind, JobStatus
 from service.wiring import Service
@@ -120,7 +122,7 @@ def test_a_result_that_comes_with_a_cancellation_is_not_kept(
     assert look_at(service, job_id).status is JobStatus.CANCELLED
 
 
-def test_a_lost_lease_discards_the_work_and_the_job_ends_elsewhere(
+def test_a_lost_lease_changes_nothing_and_the_job_ends_elsewhere(
     service: Service, make_parts: Callable[[], Parts]
 ) -> None:
     job_id = accept_generation(service)
@@ -133,7 +135,6 @@ def test_a_lost_lease_discards_the_work_and_the_job_ends_elsewhere(
     # What the reconciler does once a lease has run out.
     assert reconciler.orphans_at_start(service) == 1
     thread.join(30)
-    assert blob_keys(service, blobs.job_prefix(job_id)) == []
     assert look_at(service, job_id).status is JobStatus.QUEUED
     Runner(make_parts()).run(JobKind.GENERATE)
     assert [status for status, _ in events(service, job_id)] == [
@@ -144,6 +145,9 @@ def test_a_lost_lease_discards_the_work_and_the_job_ends_elsewhere(
         "succeeded",
     ]
     assert len(look_at(service, job_id).images) == 1
+    # What the first attempt wrote is named by no row: the collector's to remove.
+    collector.collect(service, grace=timedelta())
+    assert blob_keys(service, blobs.job_prefix(job_id)) == [f"jobs/{job_id}/2/0.png"]
 
 
 def test_a_job_keeps_its_lease_for_as_long_as_it_works(service: Service, parts: Parts) -> None:
@@ -216,6 +220,29 @@ def test_an_unexpected_error_shows_only_an_id_whose_trace_is_in_the_log(
     line = next(line for line in lines if line["event"] == "job.unexpected_error")
     assert line["report"] in job.error["detail"]
     assert isinstance(line["exc_info"], ZeroDivisionError)
+
+
+def test_what_an_error_for_want_of_memory_held_is_free_before_memory_is_given_back(
+    service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Large:
+        """Stands for a tensor in a frame of what failed."""
+
+    held: list[weakref.ref[Large]] = []
+    freed: list[bool] = []
+
+    def work(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
+        large = Large()
+        held.append(weakref.ref(large))
+        raise MemoryError
+
+    monkeypatch.setattr(runner_module, "free_memory", lambda: freed.append(held[0]() is None))
+    job_id = accept_generation(service)
+    runner_of(parts, work).run(JobKind.GENERATE)
+    assert freed == [True]
+    error = look_at(service, job_id).error
+    assert error is not None
+    assert error["type"] == "/problems/out-of-memory"
 
 
 def test_a_job_that_takes_its_worker_down_fails_after_its_attempts(service: Service) -> None:

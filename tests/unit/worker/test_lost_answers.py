@@ -1,0 +1,103 @@
+"""A worker that cannot learn how a job ended deletes nothing: only the row knows."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from service import concepts, jobs, leases
+from service.claims import ClaimedJob
+from service.errors import Unavailable
+from service.views import JobKind
+from service.wiring import Service
+from tests.unit.service.staging import Deaf
+from tests.unit.worker.staging import (
+    OWNER,
+    accept_generation,
+    accept_training,
+    events,
+    look_at,
+)
+from worker import runner as runner_module
+from worker.parts import Parts
+from worker.pulse import Pulse
+from worker.runner import Runner, Work, _work_on_the_device
+
+
+class LostAnswers:
+    """Loses the answers of a job's own commits, a number of them from a moment on.
+
+    The heartbeat, in its thread, hears its answers: it learns that the job runs no more.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.began = False
+
+    def __call__(self) -> bool:
+        if not self.began or threading.current_thread().name.startswith("pulse"):
+            return False
+        self.number -= 1
+        return self.number >= 0
+
+
+def losing(work: Work, lost: LostAnswers, monkeypatch: pytest.MonkeyPatch) -> Work:
+    """Work whose answers are lost from the moment on at which it records its result."""
+
+    def work_and_lose(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
+        original = pulse.insist
+
+        def insist(write: Callable[[], bool]) -> bool:
+            lost.began = True
+            return original(write)
+
+        monkeypatch.setattr(pulse, "insist", insist)
+        return work(parts, claimed, pulse)
+
+    return work_and_lose
+
+
+@pytest.mark.parametrize("number", [1, 2, 5, 9])
+@pytest.mark.parametrize("kind", JobKind)
+def test_a_job_that_succeeded_unheard_keeps_its_results_however_many_answers_are_lost(
+    service: Service, parts: Parts, kind: JobKind, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = LostAnswers(number)
+    parts = replace(parts, service=replace(service, database=Deaf(service.database, loses=lost)))
+    job_id = accept_training(service) if kind is JobKind.TRAIN else accept_generation(service)
+    work = {kind: losing(_work_on_the_device()[kind], lost, monkeypatch)}
+    Runner(parts, work=work).run(kind)
+    assert events(service, job_id) == [("queued", 0), ("running", 1), ("succeeded", 1)]
+    if kind is JobKind.TRAIN:
+        assert concepts.read_file(service, OWNER, ref="rex").data
+    else:
+        assert jobs.read_image(service, OWNER, image_id=look_at(service, job_id).images[0].id).data
+    assert lost.number < 0  # all of them were lost
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_a_claim_whose_answer_is_lost_is_worked_on_at_once_and_costs_no_attempt(
+    service: Service, parts: Parts, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "_INSIST_SECONDS", 0.01)
+    lost = LostAnswers(number)
+    lost.began = True
+    deaf = replace(service, database=Deaf(service.database, loses=lost))
+    job_ids = [accept_generation(service, seed=seed) for seed in (1, 2)]
+    Runner(replace(parts, service=deaf)).run(JobKind.GENERATE)
+    for job_id in job_ids:
+        assert events(service, job_id) == [("queued", 0), ("running", 1), ("succeeded", 1)]
+    assert lost.number < 0
+
+
+def test_a_claim_that_did_not_happen_is_not_waited_for(
+    service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise Unavailable("database-unavailable", "The connection broke.")
+
+    monkeypatch.setattr(leases, "claim_next", away)
+    job_id = accept_generation(service)
+    Runner(parts).run(JobKind.GENERATE)
+    assert events(service, job_id) == [("queued", 0)]
