@@ -1,4 +1,4 @@
-"""A worker's side of a job: claim, heartbeat, and the ends. The fence is here.
+"""A worker's side of a job: heartbeat and the ends; claims are in claiming.py. The fence is here.
 
 A claim gives a new lease token, and every later write checks it: a worker whose lease was given
 away (it slept, its network was cut) changes nothing any more. All writes are conditional
@@ -14,19 +14,19 @@ return True even if this claim has finished the job. `claimed_with` tells what a
 answer was lost.
 """
 
-import uuid
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from service import blobs as keys
-from service import image_rows, transitions, turns
+from service import image_rows, transitions
+from service.claiming import claim, claim_next, claimed_with, new_token
 from service.claims import ClaimedJob, Lease, NewAttentionMap, NewImage, TrainedConcept
 from service.tables import Concept, Job
-from service.views import TERMINAL, ConceptStatus, JobKind, JobStatus, ProgressView
+from service.views import TERMINAL, ConceptStatus, JobStatus, ProgressView
 from service.wiring import Service
 
 __all__ = [
@@ -50,86 +50,6 @@ __all__ = [
 
 # A fault of the infrastructure spends no attempt; this ends a job that meets one for ever.
 _PATIENCE = timedelta(hours=24)
-
-
-def new_token() -> str:
-    """Return a lease token that no other claim has."""
-    return uuid.uuid4().hex
-
-
-def claim_next(
-    service: Service, kind: JobKind, *, worker_id: str, token: str | None = None
-) -> ClaimedJob | None:
-    """Take the queued job whose turn it is. None: there is nothing to do now.
-
-    A caller that gives its own `token` can ask `claimed_with` for a job whose answer was lost.
-    """
-    return _claim(
-        service,
-        lambda now: (
-            Job.id
-            == turns.next_job(
-                kind, now=now, most_running=service.settings.max_running_jobs_per_owner
-            )
-        ),
-        worker_id=worker_id,
-        token=token or new_token(),
-    )
-
-
-def claim(service: Service, job_id: str, *, worker_id: str) -> ClaimedJob | None:
-    """Take this queued job, whoever's turn it is. None: it does not wait any more."""
-    return _claim(service, lambda now: Job.id == job_id, worker_id=worker_id, token=new_token())
-
-
-def claimed_with(service: Service, token: str) -> ClaimedJob | None:
-    """Return the running job that was claimed with `token`. None: there is none (any more)."""
-    with service.database.read() as session:
-        job = session.scalar(
-            select(Job).where(Job.status == JobStatus.RUNNING, Job.lease_token == token)
-        )
-        return None if job is None else _claimed(job, token)
-
-
-def _claim(
-    service: Service,
-    which: Callable[[datetime], ColumnElement[bool]],
-    *,
-    worker_id: str,
-    token: str,
-) -> ClaimedJob | None:
-    with service.database.write() as session:
-        now = service.database.now(session)
-        jobs = transitions.change(
-            session,
-            now=now,
-            where=(which(now), Job.cancel_requested_at.is_(None)),
-            old=JobStatus.QUEUED,
-            new=JobStatus.RUNNING,
-            reason="claimed",
-            values={
-                "attempt": Job.attempt + 1,
-                "attempts_spent": Job.attempts_spent + 1,
-                "lease_token": token,
-                "lease_until": now + timedelta(seconds=service.settings.lease_seconds),
-                "worker_id": worker_id,
-                "started_at": func.coalesce(Job.started_at, now),
-            },
-        )
-        return _claimed(jobs[0], token) if jobs else None
-
-
-def _claimed(job: Job, token: str) -> ClaimedJob:
-    return ClaimedJob(
-        id=job.id,
-        kind=job.kind,
-        owner_id=job.owner_id,
-        payload=job.payload,
-        attempt=job.attempt,
-        faults=job.attempt - job.attempts_spent,
-        lease_token=token,
-        concept_id=job.concept_id,
-    )
 
 
 def heartbeat(

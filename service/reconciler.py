@@ -6,6 +6,7 @@ do each thing once, and neither waits for the other, nor for a process that is f
 of a transaction.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import compress
@@ -37,11 +38,15 @@ class Reconciled:
     rung: int
 
 
-def reconcile(service: Service) -> Reconciled:
-    """End cancelled jobs that nobody holds, requeue or fail expired ones, ring for waiting ones."""
+def reconcile(service: Service, *, may_take: Callable[[], bool] = lambda: True) -> Reconciled:
+    """End cancelled jobs that nobody holds, requeue or fail expired ones, ring for waiting ones.
+
+    Expired leases are left alone where `may_take` returns False. It is asked once the time is
+    known by which leases are measured.
+    """
     with service.database.read() as session:
         broken, due = _look(session, now=service.database.now(session))
-    ended, requeued = _repair_expired(service) if broken else ([], [])
+    ended, requeued = _repair_expired(service, may_take) if broken else ([], [])
     due |= {job.kind for job in requeued}
     return Reconciled(
         cancelled=sum(job.status is JobStatus.CANCELLED for job in ended),
@@ -77,10 +82,12 @@ def _look(session: Session, *, now: datetime) -> tuple[bool, set[JobKind]]:
     return any(answers[:2]), set(compress(JobKind, answers[2:]))
 
 
-def _repair_expired(service: Service) -> tuple[list[Job], list[Job]]:
+def _repair_expired(service: Service, may_take: Callable[[], bool]) -> tuple[list[Job], list[Job]]:
     """Repair what `_look` has seen: the jobs that ended, and those that wait again."""
     with service.database.write() as session:
         now = service.database.now(session)
+        if not may_take():
+            return [], []
         ended, requeued = _repair(session, now=now, expired=Job.lease_until < now)
     transitions.clear_after(service, ended)
     return ended, requeued

@@ -120,9 +120,12 @@ class Pulse:
             return ProgressView(step=last, total_steps=self._total_steps, seconds_per_step=pace)
 
     def _beat(self) -> None:
-        renewed_at = time.monotonic()
+        renewed_at = waiting_at = time.monotonic()
         sent: ProgressView | None = None
         while not self._stopped.wait(self._interval):
+            if time.monotonic() - waiting_at > self._service.settings.lease_seconds:
+                # This process was stopped, and the work with it: that is no hang.
+                self.waited(time.monotonic())
             if time.monotonic() - self._reported_at > HANG_SECONDS:
                 _log.critical("job.hangs", job_id=self._claimed.id, seconds=HANG_SECONDS)
                 self._lost = True
@@ -141,9 +144,11 @@ class Pulse:
                     _log.warning("job.lease_not_renewed", job_id=self._claimed.id)
                     self._not_renewed = True
                     return
+                waiting_at = time.monotonic()
                 continue
             renewed_at, sent = beginning, progress
             if lease is Lease.LOST:
                 self._lost = True
                 return
             self._cancelled = lease is Lease.CANCEL_REQUESTED
+            waiting_at = time.monotonic()

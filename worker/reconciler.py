@@ -20,6 +20,32 @@ from worker.collection import Collection
 _TICK_SECONDS = 0.5
 _log = structlog.get_logger("perfusion.worker")
 
+Clocks = Callable[[], tuple[float, float]]
+"""The machine's monotonic clock, and the wall clock, in seconds."""
+
+
+def _clocks() -> tuple[float, float]:
+    return time.monotonic(), time.time()
+
+
+class _Sleeps:
+    """Notices that this process was stopped, or its machine suspended, between two looks.
+
+    The monotonic clock may stand still while a machine is suspended. The wall clock measures the
+    leases on SQLite, so a jump of it counts as well.
+    """
+
+    def __init__(self, clocks: Clocks, *, longest_seconds: float) -> None:
+        self._clocks = clocks
+        self._longest_seconds = longest_seconds
+        self._looked_at = clocks()
+
+    def has_slept(self) -> bool:
+        """Return whether more than `longest_seconds` have passed since the last look."""
+        before, self._looked_at = self._looked_at, self._clocks()
+        gaps = (now - then for now, then in zip(self._looked_at, before, strict=True))
+        return max(gaps) > self._longest_seconds
+
 
 @dataclass
 class _Duty:
@@ -36,9 +62,18 @@ class Reconciler:
     `report` tells that a worker of this process is alive; False where it is not, yet.
     """
 
-    def __init__(self, service: Service, *, report: Callable[[], bool] | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        *,
+        report: Callable[[], bool] | None = None,
+        clocks: Clocks = _clocks,
+    ) -> None:
         self._service = service
         self._report = report
+        self._clocks = clocks
+        # A worker of this process that slept as long may have lost its lease by now.
+        self._sleeps = _Sleeps(clocks, longest_seconds=service.settings.lease_seconds / 2)
         self._stopped = Event()
         self._leases_rest_until = 0.0
         # In a thread of its own, because it takes minutes where there are many jobs.
@@ -58,24 +93,46 @@ class Reconciler:
             self._thread.join()
 
     def _run(self) -> None:
-        settings, now = self._service.settings, time.monotonic()
-        duties = [
-            _Duty(settings.reconcile_seconds, self._reconcile, now),
-        ]
-        if self._report is not None:
-            duties.append(_Duty(settings.heartbeat_seconds, self._report, now))
+        duties = self._duties()
         tick = min(_TICK_SECONDS, *(duty.every_seconds for duty in duties))
         while not self._stopped.is_set():
-            for duty in duties:
-                if time.monotonic() >= duty.due_at and self._guarded(duty.do):
-                    duty.due_at = time.monotonic() + duty.every_seconds
+            self._do(duties)
             self._stopped.wait(tick)
 
+    def _duties(self) -> list[_Duty]:
+        settings, now = self._service.settings, self._now()
+        duties = [_Duty(settings.reconcile_seconds, self._reconcile, now)]
+        if self._report is not None:
+            duties.append(_Duty(settings.heartbeat_seconds, self._report, now))
+        return duties
+
+    def _do(self, duties: list[_Duty]) -> None:
+        self._may_take()
+        for duty in duties:
+            if self._now() >= duty.due_at and self._guarded(duty.do):
+                duty.due_at = self._now() + duty.every_seconds
+
+    def _now(self) -> float:
+        return self._clocks()[0]
+
+    def _may_take(self) -> bool:
+        """Whether jobs may be taken from workers that did not renew their leases.
+
+        Not before those had the time of a heartbeat that could not renew: while the database was
+        away, or while this process slept, and its worker with it.
+        """
+        if self._sleeps.has_slept():
+            _log.warning("reconciler.slept")
+            self._let_heartbeats_speak()
+        return self._now() >= self._leases_rest_until
+
+    def _let_heartbeats_speak(self) -> None:
+        self._leases_rest_until = self._now() + self._service.settings.heartbeat_seconds
+
     def _reconcile(self) -> bool:
-        # While the database was away, nobody could renew a lease: let those speak first that live.
-        if time.monotonic() < self._leases_rest_until:
+        if not self._may_take():
             return True
-        done = reconciler.reconcile(self._service)
+        done = reconciler.reconcile(self._service, may_take=self._may_take)
         if done.cancelled or done.requeued or done.failed:
             _log.warning(
                 "jobs.repaired",
@@ -91,8 +148,7 @@ class Reconciler:
         except Unavailable as error:
             _log.warning("reconciler.fault", problem=error.slug)
             if error.slug == "database-unavailable":
-                pause = self._service.settings.heartbeat_seconds
-                self._leases_rest_until = time.monotonic() + pause
+                self._let_heartbeats_speak()
         except Exception:
             _log.exception("reconciler.failed")
         return True

@@ -43,6 +43,36 @@ def test_a_job_waits_as_long_as_its_line_moves_and_hangs_where_the_line_does(
     assert is_given_up(service, moved_at=lambda: began)
 
 
+class Stopped:
+    """Stands for a process that is stopped in its first wait, and hangs in those after it."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.now = 0.0
+        self._waits = list(seconds)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait(self, _: float) -> bool:
+        if not self._waits:
+            return True
+        self.now += self._waits.pop(0)
+        return False
+
+
+@pytest.mark.parametrize(("waits", "hangs"), [([1000.0], False), ([1000.0, 0.4, 0.4], True)])
+def test_a_process_that_was_stopped_for_long_does_not_take_its_job_for_a_hang(
+    service: Service, monkeypatch: pytest.MonkeyPatch, waits: list[float], hangs: bool
+) -> None:
+    stopped = Stopped(*waits)
+    monkeypatch.setattr(pulse_module, "time", stopped)
+    claimed, broken = claim(service, accept_generation(service)), Event()
+    pulse = Pulse(service, claimed, leave=Event(), broken=broken)
+    monkeypatch.setattr(pulse, "_stopped", stopped)
+    pulse._beat()
+    assert broken.is_set() == hangs
+
+
 def test_a_generation_behind_others_is_done_however_long_they_take(
     service: Service, parts: Parts
 ) -> None:
