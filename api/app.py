@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from api import embedded as embedded_worker
-from api import openapi, problems, reference
+from api import forms, openapi, problems, reference
 from api.callers import Callers
 from api.dependencies import State
 from api.limits import Limiter
@@ -28,6 +28,7 @@ from service.wiring import Service
 from worker.reconciler import Reconciler
 
 _WEB = Path(__file__).parent / "web"
+_MAX_JSON_BYTES = 1024**2
 # Of the process's 40 threads and beside them: what may hang holds up nothing but its like.
 _DECODING_THREADS = 4
 _FILE_THREADS = 16
@@ -91,7 +92,14 @@ def create_app(
     _describe_security(app, key_required=state["key_required"])
     problems.install(app)
     # The last added is the outermost.
-    app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimit,
+        json_bytes=min(_MAX_JSON_BYTES, settings.max_body_bytes),
+        upload_bytes={
+            "/concepts": settings.max_body_bytes,
+            "/concepts/import": min(forms.MAX_IMPORT_BYTES, settings.max_body_bytes),
+        },
+    )
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

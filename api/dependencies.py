@@ -24,6 +24,7 @@ from service.views import ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 
 T = TypeVar("T")
+_CALLER = "perfusion.caller"  # in the scope of a request whose caller is known
 
 
 class State(TypedDict):
@@ -83,13 +84,29 @@ class _Key(SecurityBase):
     model = HTTPBearer(description="An API key, `sk_...`. Needed on every address but loopback.")
 
 
-class _OwnerWith(_Key):
-    """The dependency on a caller whose key has one of `scopes`; its value is the owner's id."""
+class OwnerWith(_Key):
+    """The dependency on a caller whose key has one of `scopes`; its value is the owner's id.
+
+    A request's caller is identified and counted once, however often it is asked for.
+    """
 
     def __init__(self, *scopes: Scope) -> None:
         self._scopes = scopes
 
     async def __call__(self, request: Request) -> str:
+        """Return the owner's id, or raise Unauthorized, Forbidden or TooManyRequests."""
+        caller: auth.Caller | None = request.scope.get(_CALLER)
+        if caller is None:
+            caller = request.scope[_CALLER] = await self._identified(request)
+        if not caller.scopes.intersection(self._scopes):
+            raise Forbidden(
+                "scope-missing",
+                "This key may not do that; it takes one with the scope "
+                f"{' or '.join(self._scopes)}.",
+            )
+        return caller.owner_id
+
+    async def _identified(self, request: Request) -> auth.Caller:
         state = state_of(request)
         header = request.headers.get("authorization")
         if header is None and not state["key_required"]:
@@ -98,13 +115,7 @@ class _OwnerWith(_Key):
         caller = state["callers"].known(header)
         if caller is None or not state["limiter"].counted(f"owner:{caller.owner_id}"):
             caller = await run_in_threadpool(_identify, state, header, address_of(request))
-        if not caller.scopes.intersection(self._scopes):
-            raise Forbidden(
-                "scope-missing",
-                "This key may not do that; it takes one with the scope "
-                f"{' or '.join(self._scopes)}.",
-            )
-        return caller.owner_id
+        return caller
 
 
 def _identify(state: State, header: str | None, address: str) -> auth.Caller:
@@ -125,18 +136,18 @@ def address_of(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-Caller = Annotated[str, Security(_OwnerWith(*Scope))]
-Reader = Annotated[str, Security(_OwnerWith(Scope.READ))]
-Generator = Annotated[str, Security(_OwnerWith(Scope.GENERATE))]
-Trainer = Annotated[str, Security(_OwnerWith(Scope.TRAIN))]
-Canceller = Annotated[str, Security(_OwnerWith(Scope.GENERATE, Scope.TRAIN))]
-Observer = Annotated[str, Security(_OwnerWith(Scope.METRICS))]
+Caller = Annotated[str, Security(OwnerWith(*Scope))]
+Reader = Annotated[str, Security(OwnerWith(Scope.READ))]
+Generator = Annotated[str, Security(OwnerWith(Scope.GENERATE))]
+Trainer = Annotated[str, Security(OwnerWith(Scope.TRAIN))]
+Canceller = Annotated[str, Security(OwnerWith(Scope.GENERATE, Scope.TRAIN))]
+Observer = Annotated[str, Security(OwnerWith(Scope.METRICS))]
 
 
 class _ImageReader(_Key):
     """The dependency on a key that may read, or on a link; its value is None for a link."""
 
-    _by_key = _OwnerWith(Scope.READ)
+    _by_key = OwnerWith(Scope.READ)
 
     async def __call__(
         self,

@@ -25,6 +25,8 @@ from service.uploads import MAX_PICTURES
 _MAX_FILES = 4 * MAX_PICTURES  # enough to count what is too many, and no more
 _MAX_FIELDS = 32
 _MAX_TEXT_BYTES = 64 * 1024
+MAX_IMPORT_BYTES = MAX_CONCEPT_BYTES + 2 * _MAX_TEXT_BYTES
+"""The largest body of an import: a concept file, its name, and the form around them."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Both classes are plain ASGI: they see streams as streams, and answers that no ro
 import re
 import time
 import uuid
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -22,7 +23,6 @@ log = structlog.get_logger("perfusion.api")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _KEY = re.compile(r"sk_[A-Za-z0-9_-]+")
-_MAX_JSON_BYTES = 1024**2
 _MAX_LOGGED_PATH = 200
 _QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -98,21 +98,19 @@ class BodyLimit:
     raises where the body is read, so the answer is a problem like any other.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, json_bytes: int, upload_bytes: Mapping[str, int]) -> None:
         self.app = app
-        self.max_body_bytes = max_body_bytes
+        self.json_bytes = json_bytes
+        self.upload_bytes = upload_bytes  # by the path of each route that takes files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, counting its body's bytes."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        limit = self.max_body_bytes
-        if not headers.get("content-type", "").startswith("multipart/"):
-            limit = min(limit, _MAX_JSON_BYTES)  # only uploads need more
+        limit = self.upload_bytes.get(scope["path"], self.json_bytes)
         too_large = HTTPException(413, problems.body_too_large(limit))
-        declared = headers.get("content-length", "")
+        declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared[:20]) > limit:
             response = problems.from_http_exception(Request(scope), too_large)
             await response(scope, receive, send)

@@ -8,12 +8,13 @@ from starlette.concurrency import run_in_threadpool
 
 from api import events, schemas
 from api.dependencies import Generator, OptionalIdempotency, state_of
+from api.guarded import GuardedRoute
 from api.openapi import ACCEPTED_HEADERS, GENERATE_EXAMPLES, headers, refusals
 from service import generations
 from service.gates import ConceptChoice
 from service.generations import GenerateBody
 
-router = APIRouter(tags=["generation"])
+router = APIRouter(tags=["generation"], route_class=GuardedRoute)
 
 
 @router.post(
