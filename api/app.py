@@ -14,8 +14,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
+from api import concurrency, forms, openapi, problems, reference
 from api import embedded as embedded_worker
-from api import forms, openapi, problems, reference
 from api.callers import Callers
 from api.dependencies import State
 from api.limits import Limiter
@@ -59,6 +59,11 @@ def create_app(
         checks=CapacityLimiter(_CHECK_THREADS),
         callers=Callers(service),
         limiter=limiter,
+        concurrency=concurrency.limits(
+            spool_bytes=settings.spool_bytes,
+            max_body_bytes=settings.max_body_bytes,
+            refused=metrics.limited,
+        ),
         links=Links(settings),
         metrics=metrics,
         key_required=auth.required(settings, host="127.0.0.1")

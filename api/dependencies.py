@@ -1,6 +1,6 @@
 """What routes are given: the service, the caller, the page of a list, the idempotency key."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, TypedDict, TypeVar, cast
 
 from anyio import CapacityLimiter, to_thread
@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from api.auth import refuse_foreign_pages
 from api.callers import Callers
+from api.concurrency import Concurrency
 from api.limits import Limiter
 from api.links import Links
 from api.metrics import Metrics
@@ -36,6 +37,7 @@ class State(TypedDict):
     checks: CapacityLimiter  # threads of /readyz, which may wait for something that hangs
     callers: Callers
     limiter: Limiter
+    concurrency: Concurrency
     links: Links
     metrics: Metrics
     key_required: bool
@@ -142,6 +144,33 @@ Generator = Annotated[str, Security(OwnerWith(Scope.GENERATE))]
 Trainer = Annotated[str, Security(OwnerWith(Scope.TRAIN))]
 Canceller = Annotated[str, Security(OwnerWith(Scope.GENERATE, Scope.TRAIN))]
 Observer = Annotated[str, Security(OwnerWith(Scope.METRICS))]
+
+
+def may_read(state: State, header: str | None) -> bool:
+    """Whether the Authorization `header` still opens what its owner may read."""
+    try:
+        caller = state["callers"].authenticate(header, key_required=state["key_required"])
+    except Unauthorized:
+        return False
+    except Unavailable:
+        return True  # the database is away; what was opened before stays open meanwhile
+    return Scope.READ in caller.scopes
+
+
+async def _authorization(request: Request) -> str | None:
+    return request.headers.get("authorization")
+
+
+Authorization = Annotated[str | None, Depends(_authorization)]
+
+
+async def _stream_place(state: StateDep, caller: Reader) -> AsyncIterator[None]:
+    """One of the caller's places for event streams, until the stream has ended."""
+    with state["concurrency"].streams.hold(caller), state["metrics"].streams.track_inprogress():
+        yield
+
+
+StreamPlace = Annotated[None, Depends(_stream_place)]
 
 
 class _ImageReader(_Key):

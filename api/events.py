@@ -7,7 +7,7 @@ reader on any API process sees the same, and a stream may break and be resumed a
 import json
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -22,19 +22,28 @@ from service.views import JobView
 from service.wiring import Service
 
 POLL_SECONDS = 0.25
+RECHECK_SECONDS = 5
+"""How often a stream looks whether its reader's key still opens it."""
 MAX_WAIT_SECONDS = 60
 _VERSION = re.compile(r"[0-9]{1,18}")
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
 
 async def follow(
-    service: Service, owner_id: str, *, job: JobView, last_event_id: int | None
+    service: Service,
+    owner_id: str,
+    *,
+    job: JobView,
+    last_event_id: int | None,
+    allowed: Callable[[], Awaitable[bool]],
 ) -> AsyncIterator[JobView]:
     """The states of `job` until its end, the present one first, then one for each change.
 
-    A state that the reader has seen already (`last_event_id`) is not sent again.
+    A state that the reader has seen already (`last_event_id`) is not sent again. The stream ends
+    within seconds of the moment when the reader is not `allowed` any more.
     """
     sent = (last_event_id, job.queue_position)
+    recheck_at = time.monotonic() + RECHECK_SECONDS
     while True:
         if (job.version, job.queue_position) != sent:
             yield job
@@ -42,6 +51,10 @@ async def follow(
         if job.finished:
             return
         await anyio.sleep(POLL_SECONDS)
+        if time.monotonic() >= recheck_at:
+            if not await allowed():
+                return
+            recheck_at = time.monotonic() + RECHECK_SECONDS
         try:
             job = await run_in_threadpool(jobs.get, service, owner_id, job_id=job.id)
         except Unavailable:

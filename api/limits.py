@@ -1,4 +1,4 @@
-"""Requests per minute and caller, and open event streams per caller.
+"""Requests per minute and caller. What goes on at once is bounded in concurrency.py.
 
 With Redis as the queue the count is shared by every API process. When Redis does not answer, the
 count goes on in this process: a limiter must not take the service down with it. What really
@@ -8,9 +8,6 @@ Who may ask often is counted a few requests ahead, so that most requests wait fo
 """
 
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from threading import Lock
 
 import redis
@@ -26,8 +23,6 @@ from service.errors import TooManyRequests
 
 log = structlog.get_logger("perfusion.api")
 
-MAX_STREAMS_PER_CALLER = 16
-_STREAM_RETRY_SECONDS = 5
 # How long one request at most waits for Redis, and how long none does after it has failed.
 _REDIS_SECONDS = 0.25
 _PAUSE_SECONDS = 5
@@ -49,7 +44,6 @@ class Limiter:
         self._block = max(1, min(_MOST_AHEAD, requests_per_minute // 60))
         self._ahead: dict[str, tuple[float, int]] = {}
         self._lock = Lock()
-        self._streams: Counter[str] = Counter()
 
     def counted(self, caller: str) -> bool:
         """Whether one more request of `caller` was counted ahead; then it is so no more."""
@@ -77,30 +71,6 @@ class Limiter:
                 f"More than {self._limit.amount} requests in a minute; wait a little.",
                 retry_after_seconds=max(1, 60 // self._limit.amount),
             )
-
-    def check_streams(self, caller: str) -> None:
-        """Raise TooManyRequests if the caller may not open one more event stream."""
-        if self._streams[caller] >= MAX_STREAMS_PER_CALLER:
-            self._metrics.limited.inc()
-            raise TooManyRequests(
-                "too-many-streams",
-                f"{MAX_STREAMS_PER_CALLER} event streams are open already; close one, "
-                "or ask for the job itself every few seconds.",
-                retry_after_seconds=_STREAM_RETRY_SECONDS,
-            )
-
-    @contextmanager
-    def stream(self, caller: str) -> Iterator[None]:
-        """Count one open event stream. Streams live on the event loop, so no lock is needed."""
-        self._streams[caller] += 1
-        self._metrics.streams.inc()
-        try:
-            yield
-        finally:
-            self._metrics.streams.dec()
-            self._streams[caller] -= 1
-            if not self._streams[caller]:
-                del self._streams[caller]
 
     def _hit(self, caller: str, *, requests: int = 1) -> bool:
         shared = self._shared

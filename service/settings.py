@@ -180,6 +180,7 @@ class Settings(Limits):
         return {
             "database_url": f"sqlite:///{folder}/perfusion.db",
             "blobs_url": f"file:{folder}/blobs",
+            "spool_dir": f"{folder}/spool",
             **values,
         }
 

@@ -13,6 +13,18 @@ class Limits(BaseModel):
         description="Largest request body.",
         examples=["67108864"],
     )
+    spool_dir: str = Field(
+        default="",
+        description="Folder for uploads while they are read. Default: in the data folder.",
+        examples=["/tmp/perfusion"],
+    )
+    spool_bytes: int = Field(
+        default=512 * 1024**2,
+        ge=64 * 1024,
+        le=1024**4,
+        description="Most bytes of all uploads that one API process reads at the same time.",
+        examples=["536870912"],
+    )
     max_picture_bytes: int = Field(
         default=16 * 1024**2,
         ge=1024,

@@ -1,5 +1,6 @@
 """POST /generate: a prompt in, a job out; or, with Prefer: wait=N, its end."""
 
+from contextlib import nullcontext
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Request
@@ -47,19 +48,22 @@ async def generate(
     """
     state = state_of(request)
     service = state["service"]
-    answer = await run_in_threadpool(
-        generations.request, service, caller, body=_use_case_body(body), idempotency=idempotency
-    )
-    answer_headers = {"Location": answer.location}
-    if answer.replayed:
-        answer_headers["Idempotency-Replayed"] = "true"
     seconds = events.wait_seconds(prefer)
-    if seconds:
-        answer_headers["Preference-Applied"] = f"wait={seconds}"
-        job_id = answer.body["job"]["id"]
-        job = await events.wait_for_end(request, service, caller, job_id=job_id, seconds=seconds)
-        if job is not None:
-            return JSONResponse({"job": state["links"].to_json(job)}, headers=answer_headers)
+    with state["concurrency"].waits.hold(caller) if seconds else nullcontext():
+        answer = await run_in_threadpool(
+            generations.request, service, caller, body=_use_case_body(body), idempotency=idempotency
+        )
+        answer_headers = {"Location": answer.location}
+        if answer.replayed:
+            answer_headers["Idempotency-Replayed"] = "true"
+        if seconds:
+            answer_headers["Preference-Applied"] = f"wait={seconds}"
+            job_id = answer.body["job"]["id"]
+            job = await events.wait_for_end(
+                request, service, caller, job_id=job_id, seconds=seconds
+            )
+            if job is not None:
+                return JSONResponse({"job": state["links"].to_json(job)}, headers=answer_headers)
     return JSONResponse(answer.body, status_code=202, headers=answer_headers)
 
 

@@ -10,7 +10,16 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from api import events, schemas
-from api.dependencies import Canceller, JobList, Reader, StateDep, with_blobs
+from api.dependencies import (
+    Authorization,
+    Canceller,
+    JobList,
+    Reader,
+    StateDep,
+    StreamPlace,
+    may_read,
+    with_blobs,
+)
 from api.files import NOT_MODIFIED, IfNoneMatch, file_answer, file_headers
 from api.openapi import JOB_EVENT, refusals
 from service import jobs
@@ -73,7 +82,9 @@ async def cancel_job(state: StateDep, caller: Canceller, id: str) -> JSONRespons
 async def follow_job(
     state: StateDep,
     caller: Reader,
+    _: StreamPlace,
     id: str,
+    authorization: Authorization,
     last_event_id: Annotated[
         str | None, Header(alias="Last-Event-ID", description="Resume after this event.")
     ] = None,
@@ -84,12 +95,14 @@ async def follow_job(
     seen = events.last_event_id(last_event_id)
     if job.finished and seen == job.version:
         return Response(status_code=204)  # tells an EventSource to stop reconnecting
-    state["limiter"].check_streams(caller)
+
+    async def allowed() -> bool:
+        return await run_in_threadpool(may_read, state, authorization)
 
     async def stream() -> AsyncIterator[ServerSentEvent]:
-        with state["limiter"].stream(caller):
-            async for view in events.follow(service, caller, job=job, last_event_id=seen):
-                yield events.event_of(view, body=state["links"].to_json(view))
+        views = events.follow(service, caller, job=job, last_event_id=seen, allowed=allowed)
+        async for view in views:
+            yield events.event_of(view, body=state["links"].to_json(view))
 
     return EventSourceResponse(stream(), ping=KEEP_ALIVE_SECONDS)
 

@@ -1,0 +1,122 @@
+"""How much of one kind may go on at once: for each caller, and for the whole process.
+
+Everything here is counted on the event loop, between two awaits, so a limit is exact even when
+requests come at the same moment. A place is taken before a body is read, and is given back when
+the answer is out or its client has gone. Every API process counts for itself.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from prometheus_client import Counter as Metric
+
+from service.errors import TooManyRequests, Unavailable
+
+MAX_STREAMS_PER_CALLER = 16
+MAX_WAITS_PER_CALLER = 16
+MAX_UPLOADS_PER_CALLER = 4
+MAX_IMPORTS_PER_CALLER = 4
+# Of all callers: what these hold in memory is small, but not nothing.
+MAX_UPLOADS = 16
+MAX_IMPORTS = 8
+_RETRY_SECONDS = 5
+
+
+class CallerLimit:
+    """At most `most` at once of each caller; `slug` and `detail` tell a caller who wants more."""
+
+    def __init__(self, *, most: int, slug: str, detail: str, refused: Metric) -> None:
+        self._most = most
+        self._slug = slug
+        self._detail = detail
+        self._refused = refused
+        self._held: Counter[str] = Counter()
+
+    @contextmanager
+    def hold(self, caller: str) -> Iterator[None]:
+        """Take a place for as long as the block lasts, or raise TooManyRequests."""
+        if self._held[caller] >= self._most:
+            self._refused.inc()
+            raise TooManyRequests(self._slug, self._detail, retry_after_seconds=_RETRY_SECONDS)
+        self._held[caller] += 1
+        try:
+            yield
+        finally:
+            self._held[caller] -= 1
+            if not self._held[caller]:
+                del self._held[caller]
+
+
+class ProcessLimit:
+    """At most so many at once, and so many bytes together, of all callers."""
+
+    def __init__(self, *, most: int, most_bytes: int) -> None:
+        self._free = most
+        self._free_bytes = most_bytes
+
+    @contextmanager
+    def hold(self, size_bytes: int) -> Iterator[None]:
+        """Take a place with its bytes for as long as the block lasts, or raise Unavailable."""
+        if not self._free or size_bytes > self._free_bytes:
+            raise Unavailable(
+                "uploads-busy",
+                "Too many uploads arrive at this moment. Nothing was read; try again soon.",
+                retry_after_seconds=_RETRY_SECONDS,
+            )
+        self._free -= 1
+        self._free_bytes -= size_bytes
+        try:
+            yield
+        finally:
+            self._free += 1
+            self._free_bytes += size_bytes
+
+
+@dataclass(frozen=True)
+class Concurrency:
+    """The limits of one API process."""
+
+    streams: CallerLimit
+    waits: CallerLimit
+    uploads: CallerLimit
+    imports: CallerLimit
+    all_uploads: ProcessLimit
+    all_imports: ProcessLimit
+
+
+def limits(*, spool_bytes: int, max_body_bytes: int, refused: Metric) -> Concurrency:
+    """Return the limits of a process; one body of the largest size always fits its spool."""
+    return Concurrency(
+        streams=CallerLimit(
+            most=MAX_STREAMS_PER_CALLER,
+            slug="too-many-streams",
+            detail=f"{MAX_STREAMS_PER_CALLER} of your event streams are open already. Close one, "
+            "or ask for the job itself every few seconds.",
+            refused=refused,
+        ),
+        waits=CallerLimit(
+            most=MAX_WAITS_PER_CALLER,
+            slug="too-many-waits",
+            detail=f"{MAX_WAITS_PER_CALLER} of your requests wait for their job's end already. "
+            "Send this one without Prefer: wait, and ask for the job later.",
+            refused=refused,
+        ),
+        uploads=CallerLimit(
+            most=MAX_UPLOADS_PER_CALLER,
+            slug="too-many-uploads",
+            detail=f"{MAX_UPLOADS_PER_CALLER} of your uploads arrive at this moment, which is the "
+            "limit. Send this one when one of them is answered.",
+            refused=refused,
+        ),
+        imports=CallerLimit(
+            most=MAX_IMPORTS_PER_CALLER,
+            slug="too-many-imports",
+            detail=f"{MAX_IMPORTS_PER_CALLER} of your imports go on at this moment, which is the "
+            "limit. Send this one when one of them is answered.",
+            refused=refused,
+        ),
+        all_uploads=ProcessLimit(most=MAX_UPLOADS, most_bytes=max(spool_bytes, max_body_bytes)),
+        all_imports=ProcessLimit(most=MAX_IMPORTS, most_bytes=max(spool_bytes, max_body_bytes)),
+    )

@@ -1,0 +1,174 @@
+"""What goes on at once is bounded, exactly, and a place that was taken is given back."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import pytest
+from prometheus_client import Counter
+from starlette.testclient import TestClient
+
+from api import events
+from api.callers import KNOWN_SECONDS
+from api.concurrency import (
+    MAX_STREAMS_PER_CALLER,
+    MAX_WAITS_PER_CALLER,
+    CallerLimit,
+    ProcessLimit,
+)
+from service import auth, jobs
+from service.errors import TooManyRequests, Unavailable
+from service.wiring import Service
+from tests.unit.api.checks import refusal
+from tests.unit.api.test_jobs import open_streams, queue, real_server
+
+Make = Callable[..., Any]
+
+
+def limit(most: int) -> CallerLimit:
+    return CallerLimit(
+        most=most,
+        slug="too-many-streams",
+        detail="Too many.",
+        refused=Counter("x", "x", registry=None),
+    )
+
+
+def test_a_caller_holds_as_many_places_as_she_may_and_another_holds_her_own() -> None:
+    places = limit(2)
+    with places.hold("a"), places.hold("a"), places.hold("b"):
+        with pytest.raises(TooManyRequests) as refused, places.hold("a"):
+            pass
+        assert refused.value.retry_after_seconds > 0
+    with places.hold("a"), places.hold("a"):
+        pass
+
+
+def test_a_place_is_given_back_when_its_request_fails() -> None:
+    places, space = limit(1), ProcessLimit(most=1, most_bytes=10)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), places.hold("a"), space.hold(10):
+            raise ZeroDivisionError
+
+
+def test_all_callers_together_hold_so_many_places_and_bytes() -> None:
+    space = ProcessLimit(most=2, most_bytes=10)
+    with space.hold(6):
+        with pytest.raises(Unavailable), space.hold(5):
+            pass
+        with space.hold(4), pytest.raises(Unavailable), space.hold(0):
+            pass
+    with space.hold(10):
+        pass
+
+
+def test_a_burst_opens_as_many_streams_as_a_caller_may_have(service: Service) -> None:
+    burst = 3 * MAX_STREAMS_PER_CALLER
+    with real_server(service) as url, httpx2.Client(base_url=url, timeout=20) as client:
+        job_id = str(client.post("/generate", json={"prompt": "a dog"}).json()["job"]["id"])
+        ready = threading.Barrier(burst)
+
+        def follow(_: int) -> int:
+            with httpx2.Client(base_url=url, timeout=20) as mine:
+                ready.wait()
+                with mine.stream("GET", f"/jobs/{job_id}/events") as stream:
+                    stream.read()  # until the job ends
+                    return stream.status_code
+
+        with ThreadPoolExecutor(burst) as pool:
+            statuses = pool.map(follow, range(burst))
+            deadline = time.monotonic() + 10
+            while open_streams(client) < MAX_STREAMS_PER_CALLER and time.monotonic() < deadline:
+                time.sleep(0.05)
+            refusal(client.get(f"/jobs/{job_id}/events"), 429, "too-many-streams")
+            jobs.cancel(service, "local", job_id=job_id)
+            counted = sorted(statuses)
+        assert counted.count(200) == MAX_STREAMS_PER_CALLER
+        assert counted.count(429) == burst - MAX_STREAMS_PER_CALLER
+        assert open_streams(client) == 0
+        with client.stream("GET", f"/jobs/{job_id}/events") as stream:
+            assert stream.status_code == 200
+
+
+@pytest.mark.parametrize("left", ["the scope to read", "nothing"])
+def test_a_stream_ends_within_seconds_of_the_end_of_its_key(
+    service: Service, make_client: Make, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    monkeypatch.setattr(events, "RECHECK_SECONDS", 0)
+    client: TestClient = make_client(service, key_required=True)
+    key, view = auth.create_key(service, label="short")
+    bearer = {"Authorization": f"Bearer {key}"}
+    answer = client.post("/generate", json={"prompt": "a dog"}, headers=bearer)
+    job_id = answer.json()["job"]["id"]
+    read: list[str] = []
+    reader = threading.Thread(
+        target=lambda: read.append(client.get(f"/jobs/{job_id}/events", headers=bearer).text)
+    )
+    reader.start()
+    reader.join(2 * KNOWN_SECONDS)
+    assert reader.is_alive()
+    if left == "nothing":
+        auth.revoke_key(service, view.id)
+    else:
+        with service.database.write() as session:
+            row = session.get(auth.ApiKey, view.id)
+            assert row is not None
+            row.scopes = "generate"
+    reader.join(10)
+    gone = not reader.is_alive()
+    jobs.cancel(service, view.owner_id, job_id=job_id)
+    reader.join(10)
+    assert gone
+    assert read[0].count("event:") == 1
+
+
+def test_a_stream_outlives_a_database_that_is_away_when_its_key_is_looked_at(
+    service: Service, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from api.callers import Callers
+    from api.dependencies import may_read
+
+    callers = Callers(service)
+
+    def away(*_: Any, **__: Any) -> None:
+        raise Unavailable("database-unavailable", "Away.")
+
+    monkeypatch.setattr(auth, "authenticate", away)
+    assert may_read({"callers": callers, "key_required": True}, "Bearer sk_x")  # type: ignore[typeddict-item]
+
+
+def test_only_so_many_of_a_callers_requests_wait_for_their_jobs_end(client: TestClient) -> None:
+    waiting = {"Prefer": "wait=60"}
+    with ThreadPoolExecutor(MAX_WAITS_PER_CALLER) as pool:
+        answers = [
+            pool.submit(client.post, "/generate", json={"prompt": "a"}, headers=waiting)
+            for _ in range(MAX_WAITS_PER_CALLER)
+        ]
+        deadline = time.monotonic() + 20
+        while len(listed(client)) < MAX_WAITS_PER_CALLER and time.monotonic() < deadline:
+            time.sleep(0.05)
+        one_more = client.post("/generate", json={"prompt": "a"}, headers=waiting)
+        refusal(one_more, 429, "too-many-waits")
+        assert int(one_more.headers["retry-after"]) > 0
+        assert len(listed(client)) == MAX_WAITS_PER_CALLER  # nothing of it was accepted
+        assert client.post("/generate", json={"prompt": "a"}).status_code == 202
+        for job_id in listed(client):
+            client.post(f"/jobs/{job_id}/cancel")
+        assert {answer.result().status_code for answer in answers} == {200}
+    again = client.post("/generate", json={"prompt": "a"}, headers={"Prefer": "wait=1"})
+    assert again.status_code == 202
+
+
+def listed(client: TestClient) -> list[str]:
+    return [job["id"] for job in client.get("/jobs?limit=100").json()["items"]]
+
+
+def test_a_stream_that_is_refused_leaves_the_limit_as_it_was(client: TestClient) -> None:
+    job_id = queue(client)
+    for _ in range(2 * MAX_STREAMS_PER_CALLER):
+        refusal(client.get("/jobs/nothing/events"), 404)
+    client.post(f"/jobs/{job_id}/cancel")
+    assert client.get(f"/jobs/{job_id}/events").status_code == 200
