@@ -31,6 +31,7 @@ _WEB = Path(__file__).parent / "web"
 _MAX_JSON_BYTES = 1024**2
 # Of the process's 40 threads and beside them: what may hang holds up nothing but its like.
 _DECODING_THREADS = 4
+_IMPORT_THREADS = 2
 _FILE_THREADS = 16
 _CHECK_THREADS = 8
 
@@ -55,6 +56,7 @@ def create_app(
     state = State(
         service=service,
         uploads=CapacityLimiter(_DECODING_THREADS),
+        imports=CapacityLimiter(_IMPORT_THREADS),
         files=CapacityLimiter(_FILE_THREADS),
         checks=CapacityLimiter(_CHECK_THREADS),
         callers=Callers(service),

@@ -33,6 +33,7 @@ class State(TypedDict):
 
     service: Service
     uploads: CapacityLimiter  # threads that decode; the others stay free for everyone else
+    imports: CapacityLimiter  # threads that read concept files
     files: CapacityLimiter  # threads that wait for the store of blobs, which may be slow
     checks: CapacityLimiter  # threads of /readyz, which may wait for something that hangs
     callers: Callers
@@ -72,6 +73,12 @@ async def with_blobs(state: State, act: Callable[[], T]) -> T:
             "files-busy", "Too many requests wait for files at this moment. Try again soon."
         )
     return await to_thread.run_sync(act, limiter=state["files"])
+
+
+def body_bytes(request: Request, *, most: int) -> int:
+    """How large the body says it is; `most` where it does not say."""
+    declared = request.headers.get("content-length", "")
+    return min(int(declared[:20]), most) if declared.isdecimal() else most
 
 
 def crowded(threads: CapacityLimiter) -> bool:

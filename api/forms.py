@@ -8,18 +8,20 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from api.problems import field_errors
+from api.spool import read_form
 from perfusion_core.concept import MAX_CONCEPT_BYTES
 from perfusion_core.config import TrainConfig
 from service import texts
 from service.errors import FieldError, Invalid, TooLarge, UnsupportedMedia
 from service.options import check as check_options
+from service.settings import Settings
 from service.uploads import MAX_PICTURES
 
 _MAX_FILES = 4 * MAX_PICTURES  # enough to count what is too many, and no more
@@ -31,12 +33,12 @@ MAX_IMPORT_BYTES = MAX_CONCEPT_BYTES + 2 * _MAX_TEXT_BYTES
 
 @dataclass(frozen=True)
 class ConceptForm:
-    """What POST /concepts brings: files still as they came, words and numbers checked."""
+    """What POST /concepts brings: files as they came, still open; words and numbers checked."""
 
     name: str
     superclass: str
-    pictures: Sequence[bytes]
-    masks: Sequence[bytes]
+    pictures: Sequence[BinaryIO]
+    masks: Sequence[BinaryIO]
     training: dict[str, Any]
 
 
@@ -48,12 +50,22 @@ class ImportForm:
     name: str | None
 
 
-async def read_concept_form(request: Request, *, max_picture_bytes: int) -> ConceptForm:
-    """Read and check the form of POST /concepts; raise one error that names every wrong part."""
-    async with _form(request) as form:
+@asynccontextmanager
+async def concept_form(request: Request, *, settings: Settings) -> AsyncIterator[ConceptForm]:
+    """Read and check the form of POST /concepts; raise one error that names every wrong part.
+
+    Its files are open as long as the block lasts.
+    """
+    async with _form(request, folder=settings.spool_dir) as form:
         wrong = _unexpected(form, {"images", "masks", "name", "superclass", "training"})
         pictures, masks = [
-            await _files(form, part, wrong, max_bytes=max_picture_bytes, slug="picture-too-large")
+            _files(
+                form,
+                part,
+                wrong,
+                max_bytes=settings.max_picture_bytes,
+                slug="picture-too-large",
+            )
             for part in ("images", "masks")
         ]
         if not 1 <= len(pictures) <= MAX_PICTURES:
@@ -69,22 +81,22 @@ async def read_concept_form(request: Request, *, max_picture_bytes: int) -> Conc
         name = _checked(texts.check_name, words.get("name", ""), wrong)
         superclass = _checked(texts.check_superclass, words.get("superclass", ""), wrong)
         training = await _training(form, wrong)
-    if wrong:
-        raise Invalid(wrong)
-    return ConceptForm(
-        name=name,
-        superclass=superclass,
-        pictures=pictures,
-        masks=masks,
-        training=training,
-    )
+        if wrong:
+            raise Invalid(wrong)
+        yield ConceptForm(
+            name=name,
+            superclass=superclass,
+            pictures=[upload.file for upload in pictures],
+            masks=[upload.file for upload in masks],
+            training=training,
+        )
 
 
-async def read_import_form(request: Request) -> ImportForm:
+async def read_import_form(request: Request, *, settings: Settings) -> ImportForm:
     """Read and check the form of POST /concepts/import."""
-    async with _form(request) as form:
+    async with _form(request, folder=settings.spool_dir) as form:
         wrong = _unexpected(form, {"file", "name"})
-        files = await _files(
+        files = _files(
             form, "file", wrong, max_bytes=MAX_CONCEPT_BYTES, slug="concept-file-too-large"
         )
         if len(files) != 1:
@@ -92,20 +104,24 @@ async def read_import_form(request: Request) -> ImportForm:
         name = (await _texts(form, ("name",), wrong)).get("name")
         if name is not None:
             _checked(texts.check_name, name, wrong)
-    if wrong:
-        raise Invalid(wrong)
-    return ImportForm(data=files[0], name=name)
+        if wrong:
+            raise Invalid(wrong)
+        return ImportForm(data=await files[0].read(), name=name)
 
 
 @asynccontextmanager
-async def _form(request: Request) -> AsyncIterator[FormData]:
-    """`request.form()`, bounded, and with sentences in place of the parser's own."""
+async def _form(request: Request, *, folder: str) -> AsyncIterator[FormData]:
+    """The request's form, bounded, and with sentences in place of the parser's own."""
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type != "multipart/form-data":
         raise UnsupportedMedia("unsupported-media", "Send the body as multipart/form-data.")
     try:
-        form = await request.form(
-            max_files=_MAX_FILES, max_fields=_MAX_FIELDS, max_part_size=_MAX_TEXT_BYTES
+        form = await read_form(
+            request,
+            folder=folder,
+            max_files=_MAX_FILES,
+            max_fields=_MAX_FIELDS,
+            max_text_bytes=_MAX_TEXT_BYTES,
         )
     except HTTPException as error:
         if error.detail.startswith("Too many files"):
@@ -123,9 +139,9 @@ def _unexpected(form: FormData, known: set[str]) -> list[FieldError]:
     return field_errors(item for item in strangers if item["loc"][0] not in known)
 
 
-async def _files(
+def _files(
     form: FormData, part: str, wrong: list[FieldError], *, max_bytes: int, slug: str
-) -> list[bytes]:
+) -> list[UploadFile]:
     """The files of one part's name, in order; a text in their place is wrong."""
     files = []
     for k, value in enumerate(form.getlist(part)):
@@ -135,7 +151,7 @@ async def _files(
             sentence = f"This file has {value.size} bytes; at most {max_bytes} are accepted."
             raise TooLarge(slug, sentence, pointer=f"/{part}/{k}")
         else:
-            files.append(await value.read())
+            files.append(value)
     return files
 
 

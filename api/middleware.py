@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+import anyio
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -24,6 +25,9 @@ log = structlog.get_logger("perfusion.api")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _KEY = re.compile(r"sk_[A-Za-z0-9_-]+")
 _MAX_LOGGED_PATH = 200
+# A body that says nothing for so long, or takes so long in all, holds its place for nothing.
+SILENCE_SECONDS = 30
+BODY_SECONDS = 900
 _QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 
 _API_CSP = "default-src 'none'; frame-ancestors 'none'"
@@ -92,7 +96,7 @@ class RequestContext:
 
 
 class BodyLimit:
-    """Refuses bodies that are too large, with a Content-Length or without one.
+    """Refuses bodies that are too large, with a Content-Length or without one, or too slow.
 
     Starlette's own limit answers in plain text and outside of every other middleware; this one
     raises where the body is read, so the answer is a problem like any other.
@@ -115,11 +119,20 @@ class BodyLimit:
             response = problems.from_http_exception(Request(scope), too_large)
             await response(scope, receive, send)
             return
-        seen_bytes = 0
+        seen_bytes, more_body = 0, True
+        give_up_at_s = time.monotonic() + BODY_SECONDS
 
         async def receive_bounded() -> Message:
-            nonlocal seen_bytes
-            message = await receive()
+            nonlocal seen_bytes, more_body
+            if not more_body:  # who waits now waits for the client to go away
+                return await receive()
+            try:
+                left_s = give_up_at_s - time.monotonic()
+                with anyio.fail_after(min(SILENCE_SECONDS, left_s)):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408) from None
+            more_body = message.get("more_body", False)
             seen_bytes += len(message.get("body", b""))
             if seen_bytes > limit:
                 raise too_large  # an HTTPException: readers of bodies let only those through

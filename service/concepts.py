@@ -1,7 +1,7 @@
 """Concepts: created from pictures by a training job, imported from a file, listed, deleted."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from perfusion_core.config import TrainConfig
 from service import blobs as keys
-from service import concept_files, jobs, models_registry, options, transitions, turns
+from service import concept_files, jobs, models_registry, options, picture_rows, transitions, turns
 from service import concept_rows as rows
 from service import idempotency as once
 from service.blobs import BlobNotFound
@@ -19,7 +19,8 @@ from service.errors import NotFound, Unavailable, invalid
 from service.idempotency import Idempotency
 from service.ids import new_id
 from service.pages import DEFAULT_LIMIT, read_page
-from service.tables import Concept, Job, Picture
+from service.picture_rows import StoredPicture
+from service.tables import Concept, Job
 from service.texts import check_name, check_superclass
 from service.uploads import MAX_PICTURES, UploadedPicture
 from service.views import (
@@ -40,11 +41,13 @@ def create(
     *,
     name: str,
     superclass: str,
-    pictures: Sequence[UploadedPicture],
+    pictures: Iterable[UploadedPicture],
     training: dict[str, Any],
     idempotency: Idempotency | None = None,
 ) -> Answer:
     """Accept pictures and queue the training of a concept; the answer is {"concept", "job"}.
+
+    Each picture is stored before the next one is asked for, so that one is in memory at a time.
 
     The job's payload is `{"name", "superclass", "pictures": [{"blob_key", "mask_key", "width",
     "height", "has_alpha"}], "training"}`. Its `training` holds what was asked for over the
@@ -52,19 +55,12 @@ def create(
     """
     check_name(name)
     superclass = check_superclass(superclass)
-    if not 1 <= len(pictures) <= MAX_PICTURES:
-        raise invalid("/images", f"Send 1 to {MAX_PICTURES} pictures.")
     base_model = models_registry.current_base_model(service)
     defaults = models_registry.defaults(base_model, of="train")
     config = options.check(TrainConfig, training, defaults=defaults, pointer="/training")
-    request_sha256 = once.digest(
-        ["concept", name, superclass, training, [_digests(picture) for picture in pictures]]
-    )
-    first = once.replay(service, owner_id, idempotency=idempotency, request_sha256=request_sha256)
-    if first is not None:
-        return first
     concept_id, job_id = new_id("concept"), new_id("job")
     replaced: list[Concept] = []
+    stored: list[StoredPicture] = []
 
     def act(connection: Connection, now: datetime) -> tuple[dict[str, Any], str]:
         session = Session(connection, expire_on_commit=False)
@@ -84,8 +80,8 @@ def create(
         )
         session.add(concept)
         session.flush()
-        picture_rows = [_picture_row(concept_id, n, picture) for n, picture in enumerate(pictures)]
-        session.add_all(picture_rows)
+        kept = [picture_rows.new_row(concept_id, n, one) for n, one in enumerate(stored)]
+        session.add_all(kept)
         session.flush()
         job = transitions.new_job(
             service,
@@ -95,7 +91,7 @@ def create(
             payload={
                 "name": name,
                 "superclass": superclass,
-                "pictures": [_picture_payload(row) for row in picture_rows],
+                "pictures": [picture_rows.payload(row) for row in kept],
                 "training": {**defaults, **training},
             },
             total_steps=config.max_train_steps,
@@ -110,7 +106,13 @@ def create(
         return view, f"/jobs/{job_id}"
 
     try:
-        _put_pictures(service, concept_id, pictures)
+        for picture in pictures:
+            stored.append(picture_rows.put(service, concept_id, len(stored), picture))
+        if not 1 <= len(stored) <= MAX_PICTURES:
+            raise invalid("/images", f"Send 1 to {MAX_PICTURES} pictures.")
+        request_sha256 = once.digest(
+            ["concept", name, superclass, training, [[p.sha256, p.mask_sha256] for p in stored]]
+        )
         answer = once.answer_once(
             service, owner_id, idempotency=idempotency, request_sha256=request_sha256, act=act
         )
@@ -249,39 +251,3 @@ def import_file(
         raise
     rows.remove_files(service, replaced)
     return imported
-
-
-def _digests(picture: UploadedPicture) -> list[str | None]:
-    mask = picture.mask_png
-    return [picture.sha256, hashlib.sha256(mask).hexdigest() if mask is not None else None]
-
-
-def _put_pictures(service: Service, concept_id: str, pictures: Sequence[UploadedPicture]) -> None:
-    for position, picture in enumerate(pictures):
-        service.blobs.put(keys.picture_key(concept_id, position), picture.png)
-        if picture.mask_png is not None:
-            service.blobs.put(keys.mask_key(concept_id, position), picture.mask_png)
-
-
-def _picture_row(concept_id: str, position: int, picture: UploadedPicture) -> Picture:
-    has_mask = picture.mask_png is not None
-    return Picture(
-        concept_id=concept_id,
-        position=position,
-        blob_key=keys.picture_key(concept_id, position),
-        mask_key=keys.mask_key(concept_id, position) if has_mask else None,
-        width=picture.width,
-        height=picture.height,
-        has_alpha=picture.has_alpha,
-        sha256=picture.sha256,
-    )
-
-
-def _picture_payload(row: Picture) -> dict[str, Any]:
-    return {
-        "blob_key": row.blob_key,
-        "mask_key": row.mask_key,
-        "width": row.width,
-        "height": row.height,
-        "has_alpha": row.has_alpha,
-    }

@@ -1,23 +1,51 @@
-"""The process that decodes strangers' pictures; started by uploads.py, and by nobody else.
+"""The process that decodes strangers' pictures; started by decoding.py, and by nothing else.
 
 It imports nothing of this product and talks in frames over stdin and stdout: four bytes of length,
-then the bytes. In: a JSON header, then one file per role. Out, per file: a JSON header, then the
-PNG. The process bounds its own memory and time before it looks at the first byte.
+then the bytes. In: the limits as JSON, then for each file its role and the file. Out, for each
+file: a JSON header, then the PNG.
+
+Before it looks at the first byte of a file it gives up what it does not need. Everywhere: its
+memory and time are bounded, it comes after every other program, and it cannot open a file, a
+socket or a pipe any more. Where the kernel lets it, it also leaves the network and every privilege
+behind (a network and a user of its own). It is started with an empty environment.
 """
 
+import ctypes
 import io
 import json
+import os
 import resource
 import struct
 import sys
 import warnings
 from typing import Any, BinaryIO
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import (
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _OPAQUE = 255
 _MAX_ASPECT = 32
+# Pillow imports these when the first picture needs them, which is too late here.
+_IMPORTED = (
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+_NICENESS = 19
+_OPEN_FILES = 3
+_PR_SET_NO_NEW_PRIVS = 38
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 
 
 class Refused(Exception):
@@ -29,16 +57,14 @@ class Refused(Exception):
 
 
 def main() -> None:
-    """Read all files, then decode them one after the other."""
+    """Read, decode and answer one file after the other, until there is none or one is refused."""
     source, target = sys.stdin.buffer, sys.stdout.buffer
-    request = json.loads(_read_frame(source))
-    limits = request["limits"]
+    isolate()
+    limits = json.loads(_read_frame(source))
     _bound(limits)
-    files = [_read_frame(source) for _ in request["roles"]]
-    for role in request["roles"]:
-        data = files.pop(0)
+    while role := _read_frame(source).decode():
         try:
-            header, png = _convert(data, role=role, limits=limits)
+            header, png = _convert(_read_frame(source), role=role, limits=limits)
         except Refused as refusal:
             header, png = {"error": refusal.kind, "detail": str(refusal)}, b""
         except MemoryError:
@@ -50,12 +76,31 @@ def main() -> None:
             return
 
 
+def isolate() -> None:
+    """Give up files, network, privileges and priority, as far as this system lets it."""
+    Image.preinit()  # what decoding imports must be there before files are out of reach
+    os.nice(_NICENESS)
+    _leave_network()
+    # Three descriptors are open, and there will be no fourth.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _leave_network() -> bool:
+    """Move to a network with nothing in it, as a user without rights; False: not allowed here."""
+    if sys.platform != "linux":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    return bool(libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0)
+
+
 def _bound(limits: dict[str, Any]) -> None:
     memory = limits["memory_bytes"]
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     seconds = limits["cpu_seconds"]
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     Image.MAX_IMAGE_PIXELS = limits["max_pixels"]
     # Between once and twice the limit Pillow only warns.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -172,8 +217,8 @@ def _damaged() -> Refused:
 
 
 def _read_frame(source: BinaryIO) -> bytes:
-    (length,) = struct.unpack(">I", source.read(4))
-    return source.read(length)
+    prefix = source.read(4)
+    return source.read(int.from_bytes(prefix, "big"))
 
 
 def _write_frame(target: BinaryIO, data: bytes) -> None:

@@ -45,22 +45,6 @@ def digest(request: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def replay(
-    service: Service, owner_id: str, *, idempotency: Idempotency | None, request_sha256: str
-) -> Answer | None:
-    """Return the first answer, if this request was answered already."""
-    if idempotency is None:
-        return None
-    with service.database.read() as session:
-        return _stored(
-            session.connection(),
-            owner_id,
-            key=idempotency.key,
-            request_sha256=request_sha256,
-            now=service.database.now(session),
-        )
-
-
 def answer_once(
     service: Service,
     owner_id: str,

@@ -12,6 +12,7 @@ from service.settings import Settings
 
 # Each decoder may take a few hundred megabytes; more of them at once would not be faster.
 _DECODERS = 2
+_THUMBNAIL_DECODERS = 1
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class Service:
     decoders: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(_DECODERS))
     # What an operator should read in /readyz, by what it is about; a sentence each.
     notices: dict[str, str] = field(default_factory=dict)
+    thumbnail_decoders: BoundedSemaphore = field(
+        default_factory=lambda: BoundedSemaphore(_THUMBNAIL_DECODERS)
+    )
 
     def close(self) -> None:
         """Close connections to the database and the queue."""

@@ -1,5 +1,7 @@
 """Concepts: teach, list, look at, fetch, import, delete."""
 
+from collections.abc import AsyncIterator
+from contextlib import closing
 from typing import Annotated
 
 from anyio import to_thread
@@ -14,29 +16,35 @@ from api.dependencies import (
     ServiceDep,
     StateDep,
     Trainer,
-    crowded,
+    body_bytes,
     with_blobs,
 )
 from api.files import NOT_MODIFIED, file_answer, file_headers
 from api.openapi import ACCEPTED_HEADERS, CONCEPT_FORM, IMPORT_FORM, headers, refusals
 from service import concepts, uploads
-from service.errors import Unavailable
 from service.views import Answer, to_json
 
 router = APIRouter(tags=["concepts"])
 
 
-async def _concept_form(request: Request, state: StateDep, _: Trainer) -> forms.ConceptForm:
-    # After the caller is known: a stranger's upload is not even read.
-    if crowded(state["uploads"]):
-        raise Unavailable("decoders-busy", "Too many uploads wait to be decoded. Try again soon.")
-    return await forms.read_concept_form(
-        request, max_picture_bytes=state["service"].settings.max_picture_bytes
-    )
+async def _concept_form(
+    request: Request, state: StateDep, caller: Trainer
+) -> AsyncIterator[forms.ConceptForm]:
+    # A place first: what is refused is not even read.
+    settings, limits = state["service"].settings, state["concurrency"]
+    size_bytes = body_bytes(request, most=settings.max_body_bytes)
+    with limits.uploads.hold(caller), limits.all_uploads.hold(size_bytes):
+        async with forms.concept_form(request, settings=settings) as form:
+            yield form
 
 
-async def _import_form(request: Request, _: Trainer) -> forms.ImportForm:
-    return await forms.read_import_form(request)
+async def _import_form(
+    request: Request, state: StateDep, caller: Trainer
+) -> AsyncIterator[forms.ImportForm]:
+    limits = state["concurrency"]
+    size_bytes = body_bytes(request, most=forms.MAX_IMPORT_BYTES)
+    with limits.imports.hold(caller), limits.all_imports.hold(size_bytes):
+        yield await forms.read_import_form(request, settings=state["service"].settings)
 
 
 @router.post(
@@ -46,7 +54,7 @@ async def _import_form(request: Request, _: Trainer) -> forms.ImportForm:
     response_model=schemas.ConceptAccepted,
     responses={
         202: {"description": "Accepted.", "headers": ACCEPTED_HEADERS},
-        **refusals(400, 409, 413, 415),
+        **refusals(400, 408, 409, 413, 415),
     },
     openapi_extra=CONCEPT_FORM,
 )
@@ -63,15 +71,17 @@ async def create_concept(
     service = state["service"]
 
     def work() -> Answer:
-        return concepts.create(
-            service,
-            caller,
-            name=form.name,
-            superclass=form.superclass,
-            pictures=uploads.read_pictures(service, images=form.pictures, masks=form.masks),
-            training=form.training,
-            idempotency=idempotency,
-        )
+        decoding = uploads.read_pictures(service, images=form.pictures, masks=form.masks)
+        with closing(decoding) as pictures:
+            return concepts.create(
+                service,
+                caller,
+                name=form.name,
+                superclass=form.superclass,
+                pictures=pictures,
+                training=form.training,
+                idempotency=idempotency,
+            )
 
     answer = await to_thread.run_sync(work, limiter=state["uploads"])
     answer_headers = {"Location": answer.location}
@@ -87,7 +97,7 @@ async def create_concept(
     response_model=schemas.Concept,
     responses={
         201: {"description": "Ready to use.", "headers": headers(Location="`/concepts/{id}`.")},
-        **refusals(400, 409, 413, 415),
+        **refusals(400, 408, 409, 413, 415),
     },
     openapi_extra=IMPORT_FORM,
 )
@@ -95,9 +105,9 @@ async def import_concept(
     state: StateDep, caller: Trainer, form: Annotated[forms.ImportForm, Depends(_import_form)]
 ) -> JSONResponse:
     """A file of another base model or covariance is 409, with both fingerprints named."""
-    concept = await with_blobs(
-        state,
+    concept = await to_thread.run_sync(
         lambda: concepts.import_file(state["service"], caller, data=form.data, name=form.name),
+        limiter=state["imports"],
     )
     location = {"Location": f"/concepts/{concept.id}"}
     return JSONResponse(to_json(concept), status_code=201, headers=location)

@@ -1,0 +1,64 @@
+"""Uploads while they are read: small parts in memory, the rest in files without a name.
+
+A file without a name takes its room with it when the process ends, however it ends, so a crash
+leaves nothing behind. The folder is PERFUSION_SPOOL_DIR; PERFUSION_SPOOL_BYTES bounds what one
+process reads at the same time (see concurrency.py).
+"""
+
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import Any
+
+import structlog
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from service.errors import Unavailable
+
+_IN_MEMORY_BYTES = 64 * 1024
+_log = structlog.get_logger("perfusion.api")
+
+
+async def read_form(
+    request: Request, *, folder: str, max_files: int, max_fields: int, max_text_bytes: int
+) -> FormData:
+    """Read a multipart form; the caller closes it. Raises HTTPException or Unavailable."""
+    parser = _Parser(
+        request.headers,
+        request.stream(),
+        max_files=max_files,
+        max_fields=max_fields,
+        max_part_size=max_text_bytes,
+    )
+    parser.folder = folder
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        return await parser.parse()
+    except MultiPartException as error:
+        raise HTTPException(400, error.message) from error
+    except OSError as error:
+        # Full, not there, or not ours to write: the log tells which.
+        _log.warning("spool.failed", folder=folder, cause=error.strerror or str(error))
+        raise Unavailable(
+            "no-room-for-uploads",
+            "There is no room for uploads at this moment. Try again later.",
+            retry_after_seconds=30,
+        ) from error
+
+
+class _Parser(MultiPartParser):
+    """Starlette's parser, with its files in `folder` and little of them in memory."""
+
+    folder: str
+    spool_max_size = _IN_MEMORY_BYTES
+
+    def on_headers_finished(self) -> None:
+        """Put the file that Starlette has just made for this part where files belong."""
+        super().on_headers_finished()
+        upload = self._current_part.file
+        if upload is not None:
+            upload.file.close()
+            file: Any = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES, dir=self.folder)  # noqa: SIM115
+            upload.file = self._files_to_close_on_error[-1] = file

@@ -1,0 +1,175 @@
+"""The process that decodes strangers' pictures, seen from outside: start, talk, bound, end.
+
+One process decodes the pictures of one upload, one after the other, so that neither side ever
+holds more than one of them. The process has an empty environment, the lowest priority, and no way
+to open a file or a connection (see decoder.py); nothing that it answers is longer than a picture
+can be.
+"""
+
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Timer
+from typing import IO, Any, BinaryIO
+
+from service.errors import ServiceError, Unavailable, UnsupportedMedia, invalid
+from service.settings import Settings
+
+STORED_SIDE_PIXELS = 2048
+"""Longest side that is kept; larger pictures (and their masks alike) are shrunk to it."""
+
+_DECODER = Path(__file__).with_name("decoder.py")
+_MEBIBYTE = 1024**2
+_PIECE_BYTES = 64 * 1024
+_MAX_HEADER_BYTES = 64 * 1024
+# Four bytes a pixel that cannot be compressed, and what PNG puts around them.
+_MAX_PNG_BYTES = 4 * STORED_SIDE_PIXELS**2 + _MEBIBYTE
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of an upload; `pointer` is what errors name, `role` is `picture` or `mask`."""
+
+    pointer: str
+    role: str
+    source: BinaryIO
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A part as PNG, and how large it was before it was shrunk."""
+
+    png: bytes
+    width: int
+    height: int
+    has_alpha: bool
+    uploaded_size: tuple[int, int]
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator["Decoder"]:
+    """Run a decoder for the pictures of one upload; it ends with the block."""
+    # Isolated (-I): neither the environment nor the working folder decides what is imported.
+    command = [sys.executable, "-I", str(_DECODER)]
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={},
+            cwd="/",
+            start_new_session=True,  # so that nothing it may have started outlives it
+        )
+    except OSError as error:
+        raise Unavailable(
+            "decoder-unavailable", "Pictures cannot be decoded at this moment. Try again soon."
+        ) from error
+    try:
+        yield Decoder(process, settings)
+    finally:
+        _end(process)
+        for pipe in (process.stdin, process.stdout):
+            with suppress(OSError):  # what was not sent any more
+                pipe.close()  # type: ignore[union-attr]
+        process.wait()
+
+
+class Decoder:
+    """Decodes parts, one after the other, within the time that the settings give to an upload."""
+
+    def __init__(self, process: subprocess.Popen[bytes], settings: Settings) -> None:
+        assert process.stdin is not None and process.stdout is not None
+        self._process = process
+        self._in, self._out = process.stdin, process.stdout
+        self._left_s = settings.decode_seconds
+        self._limits: dict[str, Any] | None = {
+            "max_pixels": settings.max_picture_pixels,
+            "min_side": settings.min_picture_side,
+            "stored_side": STORED_SIDE_PIXELS,
+            "memory_bytes": _memory_bytes(settings),
+            "cpu_seconds": int(settings.decode_seconds) + 1,
+        }
+
+    def decode(self, part: Part) -> Decoded:
+        """Return the part as PNG; raises Invalid or UnsupportedMedia with its pointer."""
+        begun_s = time.monotonic()
+        watchdog = Timer(max(0.0, self._left_s), _end, [self._process])
+        watchdog.start()
+        try:
+            self._send(part)
+            header = json.loads(self._read(self._read_length(most=_MAX_HEADER_BYTES)))
+            if "error" in header:
+                raise _refusal(part, header)
+            png = self._read(min(header["bytes"], _MAX_PNG_BYTES))
+        except (OSError, EOFError, ValueError, KeyError, TypeError):
+            # The process ended here: out of memory, out of time, or a crash in a decoder. Or it
+            # talks nonsense, because a picture has taken it over.
+            raise invalid(
+                part.pointer,
+                "This picture needs too much memory or time to decode. "
+                "Save it again as an ordinary PNG or JPEG and send that.",
+            ) from None
+        finally:
+            watchdog.cancel()
+            self._left_s -= time.monotonic() - begun_s
+        return Decoded(
+            png=png,
+            width=header["width"],
+            height=header["height"],
+            has_alpha=header["has_alpha"],
+            uploaded_size=tuple(header["uploaded_size"]),
+        )
+
+    def _send(self, part: Part) -> None:
+        if self._limits is not None:
+            _write_frame(self._in, json.dumps(self._limits).encode())
+            self._limits = None
+        _write_frame(self._in, part.role.encode())
+        self._in.write(struct.pack(">I", part.size_bytes))
+        part.source.seek(0)
+        shutil.copyfileobj(part.source, self._in, _PIECE_BYTES)
+        self._in.flush()
+
+    def _read_length(self, *, most: int) -> int:
+        (length,) = struct.unpack(">I", self._read(4))
+        if length > most:
+            raise EOFError
+        return int(length)
+
+    def _read(self, length: int) -> bytes:
+        data = self._out.read(length)
+        if len(data) < length:
+            raise EOFError
+        return data
+
+
+def _write_frame(target: IO[bytes], data: bytes) -> None:
+    target.write(struct.pack(">I", len(data)))
+    target.write(data)
+
+
+def _refusal(part: Part, header: dict[str, Any]) -> ServiceError:
+    if header["error"] == "media":
+        return UnsupportedMedia("unsupported-picture", header["detail"], pointer=part.pointer)
+    return invalid(part.pointer, header["detail"])
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _memory_bytes(settings: Settings) -> int:
+    # Interpreter and libraries, then the decoded picture in up to four copies of 4 bytes a pixel.
+    return 512 * _MEBIBYTE + 16 * settings.max_picture_pixels
