@@ -25,10 +25,12 @@ def open_pictures(
             raise CommandError(f"There is no file {file}.")
     service = wiring.build(settings.load())
     try:
-        uploaded = uploads.read_pictures(
-            service,
-            images=[file.read_bytes() for file in files],
-            masks=[file.read_bytes() for file in masks],
+        uploaded = list(
+            uploads.read_pictures(
+                service,
+                images=[file.read_bytes() for file in files],
+                masks=[file.read_bytes() for file in masks],
+            )
         )
     except (Invalid, TooLarge, UnsupportedMedia) as error:
         named = _name_the_file(error.errors[0].pointer, files, masks)
