@@ -88,6 +88,18 @@ def remove_files(service: Service, concepts: Iterable[Concept]) -> None:
             transitions.remove_blobs(service, key=concept.blob_key)
 
 
+def current_hashes(service: Service, concept_ids: Iterable[str]) -> dict[str, str | None]:
+    """Return the hash of the file that each of these concepts names now; deleted ones are left out.
+
+    A worker asks at a job's start: what it keeps in memory may have been deleted since.
+    """
+    with service.database.read() as session:
+        rows = session.execute(
+            select(Concept.id, Concept.sha256).where(Concept.id.in_(list(concept_ids)))
+        )
+        return {row.id: row.sha256 for row in rows}
+
+
 def not_ready(name: str, status: ConceptStatus) -> Conflict:
     """Return the error of using a concept that is not ready."""
     return Conflict("concept-not-ready", f"The concept {name} {_ADVICE[status]}.")

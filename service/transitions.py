@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from service import blobs as keys
@@ -133,7 +133,38 @@ def change(
             .values(status=concept_status)
             .execution_options(synchronize_session=False)
         )
+    if old is JobStatus.RUNNING:
+        for owner_id in {job.owner_id for job in jobs}:
+            _notify_next(session, owner_id, now=now)
     return jobs
+
+
+def _notify_next(session: Session, owner_id: str, *, now: datetime) -> None:
+    """Make an owner's next job of every kind due to be rung for: one that ran has ended.
+
+    At the limit of running jobs the next one may be of the other kind, and its workers would hear
+    of it only when it is rung for again. Rows that another transaction holds are passed by.
+    """
+    next_jobs = [
+        select(Job.id)
+        .where(
+            Job.owner_id == owner_id,
+            Job.status == JobStatus.QUEUED,
+            Job.kind == kind,
+            or_(Job.not_before.is_(None), Job.not_before <= now),
+        )
+        .order_by(Job.turn, Job.created_at, Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+        for kind in JobKind
+    ]
+    session.execute(
+        update(Job)
+        .where(or_(*(Job.id == next_job for next_job in next_jobs)), Job.dispatch_at > now)
+        .values(dispatch_at=now, rings=0)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def record(

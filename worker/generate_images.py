@@ -11,10 +11,11 @@ from typing import Any
 from perfusion_core.base_model import BaseModel
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.denoise import ImageRequest
-from service import blobs, leases
+from service import blobs, concept_rows, leases
 from service.leases import ClaimedJob, NewAttentionMap, NewImage
 from service.views import PresenceView
 from worker import composition, overlays, png, presence
+from worker.errors import FileGone
 from worker.parts import Parts
 from worker.pulse import Pulse
 from worker.tickets import Sample
@@ -25,6 +26,7 @@ _POLL_SECONDS = 0.1
 def generate_images(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
     """Generate the images of a claimed job and record them; False where the row refused them."""
     base = parts.resident.base()
+    pulse.insist(lambda: _check_concepts(parts, claimed.payload))
     request = _to_request(parts, claimed.payload, base)
     concept_ids = _concept_ids(claimed)
     warnings = composition.warnings(parts, base, request, concept_ids=concept_ids)
@@ -53,6 +55,21 @@ def _warn(
     parts: Parts, claimed: ClaimedJob, pulse: Pulse, *, warnings: Sequence[dict[str, Any]]
 ) -> bool:
     return pulse.insist(lambda: leases.warn(parts.service, claimed, warnings=warnings))
+
+
+def _check_concepts(parts: Parts, payload: dict[str, Any]) -> None:
+    """Raise FileGone where a concept was deleted since: the cache may well hold it still."""
+    listed = payload["concepts"]
+    if not listed:
+        return
+    current = concept_rows.current_hashes(parts.service, [one["id"] for one in listed])
+    gone = [one["name"] for one in listed if current.get(one["id"]) != one["sha256"]]
+    if gone:
+        names = ", ".join(f"<{name}>" for name in gone)
+        raise FileGone(
+            f"A concept of this prompt was deleted before its turn came: {names}. "
+            "Ask again without it."
+        )
 
 
 def _to_request(parts: Parts, payload: dict[str, Any], base: BaseModel) -> ImageRequest:

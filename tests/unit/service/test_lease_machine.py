@@ -54,6 +54,7 @@ class LeaseMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         with self.service.database.write() as session:
+            session.execute(delete(Image))
             session.execute(delete(Job))
         self.ended: dict[str, JobStatus] = {}
         self.winners: dict[str, int] = {}

@@ -1,13 +1,23 @@
 """What crashes and lost messages leave behind is repaired, once, by any number of reconcilers."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import event
 
-from service import concepts, jobs, leases, reconciler
-from service.views import ConceptStatus, JobStatus
+from service import concepts, generations, jobs, leases, reconciler
+from service.generations import GenerateBody
+from service.views import ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
-from tests.unit.service.staging import OWNER, Clock, RecordedDoorbell, blob_keys, claim, submit
+from tests.unit.service.staging import (
+    OWNER,
+    Clock,
+    RecordedDoorbell,
+    blob_keys,
+    claim,
+    generated,
+    submit,
+)
 
 
 def test_a_job_whose_worker_fell_silent_waits_again(service: Service, clock: Clock) -> None:
@@ -76,6 +86,28 @@ def test_the_doorbell_rings_again_with_growing_pauses(
             pauses.append(second - last)
             last = second
     assert pauses == [5, 5, 10, 20, 40]
+
+
+def test_an_owner_at_the_running_limit_is_rung_for_as_soon_as_a_job_of_the_other_kind_ends(
+    make_service: Callable[..., Service], clock: Clock
+) -> None:
+    service = make_service(max_running_jobs_per_owner=1)
+    doorbell = service.doorbell
+    assert isinstance(doorbell, RecordedDoorbell)
+    body = GenerateBody(prompt="a boat")
+    runs = claim(service, generations.request(service, OWNER, body=body).body["job"]["id"])
+    waits, _ = submit(service, "waits"), submit(service, "behind")
+    too = generations.request(service, OWNER, body=body).body["job"]["id"]
+    for _ in range(10):  # it is rung for every minute by now, and nobody may claim it
+        clock.tick(20)
+        assert leases.heartbeat(service, runs) is leases.Lease.KEPT
+        reconciler.reconcile(service)
+        assert leases.claim_next(service, JobKind.TRAIN, worker_id="trainer") is None
+    doorbell.rung.clear()
+    leases.finish_generation(service, runs, images=generated(service, runs))
+    reconciler.reconcile(service)
+    assert sorted(doorbell.rung) == sorted([(waits, JobKind.TRAIN), (too, JobKind.GENERATE)])
+    assert leases.claim_next(service, JobKind.TRAIN, worker_id="trainer") is not None
 
 
 def test_waiting_jobs_are_rung_for_in_the_order_of_their_arrival(

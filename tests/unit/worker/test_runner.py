@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.errors import TrainingDiverged
-from service import blobs, collector, jobs, reconciler
+from service import blobs, collector, concepts, jobs, reconciler
 from service.leases import ClaimedJob
 from service.views import JobKind, JobStatus
 from service.wiring import Service
@@ -190,6 +190,23 @@ def test_a_concept_that_was_deleted_meanwhile_is_a_named_problem(
     error = look_at(service, job_id).error
     assert error is not None
     assert error["type"] == "/problems/file-gone"
+
+
+def test_a_worker_that_has_a_deleted_concept_in_memory_generates_nothing_with_it(
+    service: Service, parts: Parts, concept: Concept
+) -> None:
+    add_concept(service, concept)
+    warm = accept_generation(service, "a photo of a <rex>")
+    Runner(parts).run(JobKind.GENERATE)
+    assert look_at(service, warm).status is JobStatus.SUCCEEDED
+    late = accept_generation(service, "a photo of a <rex>")
+    concepts.delete(service, OWNER, ref="rex")
+    add_concept(service, concept)  # another of the same name is not the one that was asked for
+    Runner(parts).run(JobKind.GENERATE)
+    error = look_at(service, late).error
+    assert error is not None
+    assert error["type"] == "/problems/file-gone"
+    assert "<rex>" in error["detail"]
 
 
 def test_an_error_of_the_method_reaches_the_owner_in_its_own_words(
