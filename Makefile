@@ -4,17 +4,33 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo check format test test-integration bench browser servers chaos lost-answers
+.PHONY: help setup lock run demo check format test test-integration bench browser servers chaos lost-answers
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-setup: $(INSTALLED) ## Install everything into .venv, as constraints.txt pins it
-$(INSTALLED): pyproject.toml constraints.txt
+# torch comes from PyPI, on Linux with CUDA (3 GB). TORCH_SHA256 names a CPU wheel by its hash instead,
+# and TORCH_INDEX_URL the index that has it, if pip does not look there anyway.
+TORCH_SHA256 ?=
+TORCH_INDEX_URL ?=
+CPU_LOCK := $(if $(TORCH_SHA256)$(TORCH_INDEX_URL),.venv/cpu.lock)
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+setup: $(INSTALLED) ## Install into .venv exactly the files that requirements.lock names by hash
+$(INSTALLED): pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[device,test,bench]'
+	$(if $(CPU_LOCK),$(BIN)/python docker/select_locked.py --all-extras \
+		--torch-sha256 "$(TORCH_SHA256)" --torch-index-url "$(TORCH_INDEX_URL)" >$(CPU_LOCK))
+	$(PIP_INSTALL) --require-hashes --requirement $(or $(CPU_LOCK),requirements.lock)
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
+
+# The versions that are in the file stay; `make lock UPGRADE=--upgrade` takes the newest.
+UPGRADE ?=
+lock: setup ## Resolve requirements.lock anew from pyproject.toml, for every platform
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	| $(BIN)/uv pip compile --quiet --universal --generate-hashes --all-extras --no-emit-index-url \
+		--custom-compile-command "make lock" $(UPGRADE) pyproject.toml - --output-file requirements.lock
 
 run: setup ## Serve the page and the REST interface on http://127.0.0.1:8000
 	$(BIN)/perfusion serve

@@ -42,13 +42,14 @@ def make_env(folder: Path) -> Path:
 
 
 def resolve(
-    env_file: Path, *, file: Path = FILE, profiles: Sequence[str] = ("*",)
+    env_file: Path, *, files: Sequence[Path] = (FILE,), profiles: Sequence[str] = ("*",)
 ) -> dict[str, Service]:
     """Return every service, with variables, anchors and defaults filled in."""
-    chosen = [word for profile in profiles for word in ("--profile", profile)]
+    chosen: list[str | Path] = [word for name in profiles for word in ("--profile", name)]
+    chosen += [word for file in files for word in ("--file", file)]
     done = subprocess.run(
         [
-            *(program("docker-compose"), "--file", file, "--project-directory", ROOT),
+            *(program("docker-compose"), "--project-directory", ROOT),
             *("--env-file", env_file, *chosen, "config", "--format", "json"),
         ],
         env={"PATH": os.environ["PATH"], "HOME": "/nowhere"},

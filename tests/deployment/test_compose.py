@@ -39,11 +39,11 @@ def test_what_the_specification_does_not_know_is_refused(env_file: Path, tmp_pat
         stack.FILE.read_text().replace("restart: unless-stopped", "restrat: always", 1)
     )
     with pytest.raises(stack.Refused, match="restrat"):
-        stack.resolve(env_file, file=wrong)
+        stack.resolve(env_file, files=[wrong])
 
 
 def test_the_example_names_every_variable_and_no_other() -> None:
-    used = stack.variables_of_the_file() | {"COMPOSE_PROFILES"}
+    used = stack.variables_of_the_file() | {"COMPOSE_PROFILES", "COMPOSE_FILE"}
     assert used == set(stack.variables_of_the_example())
 
 
@@ -186,6 +186,29 @@ def test_one_profile_has_the_gpu_and_the_other_has_not(services: dict[str, Servi
         if not is_cpu:
             (device,) = resources["reservations"]["devices"]
             assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+
+
+def gpus(services: dict[str, Service]) -> dict[str, list[str]]:
+    """The GPUs that each service is given. A count instead of names means the first ones."""
+    found = {}
+    for name, service in services.items():
+        reserved = service["deploy"]["resources"].get("reservations", {}).get("devices", [])
+        for device in reserved:
+            assert "count" not in device, name
+            found[name] = device["device_ids"]
+    return found
+
+
+def test_each_worker_gets_the_gpu_that_is_named_for_it(env_file: Path, tmp_path: Path) -> None:
+    assert gpus(stack.resolve(env_file)) == {"worker-generate": ["0"], "worker-train": ["0"]}
+    changed = tmp_path / ".env"
+    changed.write_text(
+        env_file.read_text() + "WORKER_GENERATE_GPU=1\nWORKER_TRAIN_GPU=GPU-8f6b2a10\n"
+    )
+    assert gpus(stack.resolve(changed)) == {
+        "worker-generate": ["1"],
+        "worker-train": ["GPU-8f6b2a10"],
+    }
 
 
 def test_the_processes_without_a_device_get_the_image_without_torch(

@@ -37,7 +37,7 @@ def test_torch_is_installed_for_workers_only() -> None:
     assert "device" not in stages()["api-environment"]
     assert "torch" not in stages()["api-environment"]
     assert "--from=api-environment" in stages()["api"]
-    assert "--editable '.[device," in stages()["worker-environment"]
+    assert "--extra device" in stages()["worker-environment"]
 
 
 @pytest.mark.parametrize("name", ["api", "worker"])
@@ -46,10 +46,34 @@ def test_the_images_run_as_nobody_in_particular(name: str) -> None:
     assert "pip install" not in stages()[name] + stages()["runtime"]
 
 
-def test_every_installation_takes_the_pinned_versions() -> None:
-    lines = [line for text in stages().values() for line in text.splitlines() if "pip i" in line]
+def test_every_installation_takes_files_that_are_known_by_their_hashes() -> None:
+    lines = re.findall(r"pip install (.*?)(?: \\)?$", "".join(stages().values()), re.MULTILINE)
     assert len(lines) == 3
-    assert all("--constraint constraints.txt" in line for line in lines)
+    assert lines.count("--no-deps --no-build-isolation --editable .") == 1  # the project itself
+    for line in lines:
+        assert line.startswith(("--require-hashes --requirement ", "--no-deps ")), line
+
+
+def test_the_wheel_from_another_index_is_named_by_a_build_argument_that_compose_passes_on() -> None:
+    for name in ("TORCH_SHA256", "TORCH_INDEX_URL"):
+        assert f'ARG {name}=""\n' in stages()["worker-environment"]
+        option = "--" + name.lower().replace("_", "-")
+        assert f'{option} "${name}"' in stages()["worker-environment"]
+        args = stack.raw()["services"]["worker-train-cpu"]["build"]["args"]
+        assert args[name] == f"${{{name}:-}}"
+
+
+def test_no_layer_of_an_image_holds_what_a_later_one_removes_or_repeats() -> None:
+    """Files that a RUN removes, or gives to another owner, stay in the layer below it."""
+    for name in ("api", "worker"):
+        assert "RUN" not in stages()[name]
+        assert "--chown" not in stages()[name]
+    copied = re.findall(r"^COPY (.*)$", stages()["api"], re.MULTILINE)
+    assert all(line.startswith("--from=") for line in copied)
+    assert "RUN rm -r docker models" in stages()["code"]
+    assert re.findall(r"^COPY (?!--from)(.*)$", stages()["worker"], re.MULTILINE) == [
+        "models models"
+    ]
 
 
 def test_the_images_get_every_package_and_nothing_that_is_secret_or_local() -> None:
@@ -60,6 +84,7 @@ def test_the_images_get_every_package_and_nothing_that_is_secret_or_local() -> N
     assert "*" in lines
     assert {name.removesuffix("*") for name in found} <= allowed
     others = allowed - {name.removesuffix("*") for name in found}
+    installation = {"pyproject.toml", "requirements.lock", "docker/select_locked.py"}
     models = {"models/base", "models/evaluator"}
-    assert others == {"pyproject.toml", "constraints.txt", "README.md", "LICENSE"} | models
+    assert others == installation | {"README.md", "LICENSE"} | models
     assert all((stack.ROOT / name).exists() for name in allowed)
