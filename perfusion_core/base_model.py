@@ -11,7 +11,7 @@ from torch import Tensor
 
 from perfusion_core.attention import Layer, attach, cross_attention_layers, packed_width
 from perfusion_core.captions import captions
-from perfusion_core.concept import Concept
+from perfusion_core.concept import Concept, has_direction
 from perfusion_core.config import BaseModelDefaults, read_defaults
 from perfusion_core.covariance import CAPTION_COUNT, Covariance, estimate
 from perfusion_core.errors import BaseModelError, ConceptFileError
@@ -204,6 +204,11 @@ class BaseModel:
             raise ConceptFileError(
                 f"The concept {concept.placeholder} has vectors of other sizes than this base "
                 "model's: its file is damaged."
+            )
+        if not has_direction(concept.i_star):
+            raise ConceptFileError(
+                f"The concept {concept.placeholder} has no direction, since its i* is zero: "
+                "download or train it again."
             )
 
     def describe(self) -> dict[str, Any]:

@@ -39,6 +39,8 @@ FORMAT_VERSION = "1"
 MAX_CONCEPT_BYTES = 2 * 1024 * 1024
 """Larger than any concept of a supported family (SDXL in float32: about 0.35 MB)."""
 
+# Encodings have lengths of about 1 to 100. The inverse of this one still is a float32.
+_LEAST_LENGTH = 1e-6
 Vector = npt.NDArray[np.float32]
 _EMBEDDINGS = ("embedding", "embedding_2")
 _ARCHITECTURES = {
@@ -146,6 +148,8 @@ class Concept:
         if set(tensors) - evaluations.TENSORS != expected:
             raise ConceptFileError(_damaged(f"it should hold exactly {sorted(expected)}"))
         vectors = {name: _vector(name, tensors[name]) for name in expected}
+        if not has_direction(vectors["i_star"]):
+            raise ConceptFileError(_damaged("i_star is zero"))
         try:
             evaluation = evaluations.read(metadata, tensors)
         except (ValueError, RecursionError) as error:
@@ -193,6 +197,11 @@ class Concept:
             "perfusion.mask_source": self.mask_source,
             "perfusion.training": json.dumps(dict(self.training), separators=(",", ":")),
         }
+
+
+def has_direction(i_star: Vector) -> bool:
+    """Whether equation (1), which divides by the squared length of i*, is finite with it."""
+    return float(np.linalg.norm(i_star.astype(np.float64))) > _LEAST_LENGTH
 
 
 def _in_order(data: bytes) -> bytes:

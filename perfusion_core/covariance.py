@@ -11,6 +11,7 @@ the same captions on the same base model rounds differently, and its concepts st
 
 import hashlib
 import json
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -43,10 +44,14 @@ class Covariance:
     def save(self, path: Path) -> None:
         """Write C (float64) and its identity to a safetensors file."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(path.name + ".part")
         metadata = {"fingerprint": self.fingerprint, "caption_count": str(self.caption_count)}
-        save_file({"C": self.C.contiguous()}, scratch, metadata=metadata)
-        scratch.replace(path)
+        # Of its own name: two workers on one host may estimate C at the same time.
+        scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+        try:
+            save_file({"C": self.C.contiguous()}, scratch, metadata=metadata)
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> "Covariance":

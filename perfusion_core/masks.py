@@ -50,7 +50,7 @@ def choose_masks(
 
     Uploaded masks first, then alpha channels, then the segmenter where it finds anything in the
     part of the picture that is trained on. Where pictures differ, the source named is the weakest
-    that was used. Raises PictureError where a mask is all black.
+    that was used. Raises PictureError where a mask is all black, or not of its picture's size.
     """
     uploaded = uploaded or [None] * len(pictures)
     masks: list[Image.Image | None] = []
@@ -59,6 +59,8 @@ def choose_masks(
     for number, (picture, mask) in enumerate(zip(pictures, uploaded, strict=True), start=1):
         source: MaskSource
         if mask is not None:
+            if mask.size != picture.size:
+                raise PictureError(_other_size(number, mask=mask, picture=picture))
             mask, source = mask.convert("L"), "upload"
         elif (alpha := _alpha(picture)) is not None:
             mask, source = alpha, "alpha"
@@ -89,6 +91,14 @@ def to_soft_mask(mask: Image.Image | None, *, side: int, latent_side: int) -> Te
             "crop the picture around the object."
         )
     return M / M.max()
+
+
+def _other_size(number: int, *, mask: Image.Image, picture: Image.Image) -> str:
+    own, other = ("{} x {}".format(*one.size) for one in (mask, picture))
+    return (
+        f"The mask of picture {number} has {own} pixels and the picture {other}: send a mask of "
+        "its picture's size."
+    )
 
 
 def _central_square(mask: Image.Image, *, side: int) -> Image.Image:

@@ -139,7 +139,13 @@ def _cosines(G: Tensor) -> Tensor:
 
 def _check_distinguishable(G: Tensor) -> None:
     if len(G) < 2:
+        # A zero i* is refused before it comes here (Concept.from_bytes, BaseModel.check); asking G
+        # would wait for the device in each step of a training.
         return
+    if not float(G.diagonal().min()) > 0:
+        raise ConceptsIndistinguishable(
+            "One of these concepts has no direction: its i* is zero. Download or train it again."
+        )
     cosine = _cosines(G)  # (J, J)
     for j in range(len(G)):
         for k in range(j):

@@ -1,9 +1,12 @@
 """Every family loads, edits, trains and samples by the same code; the model stays as it was."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,9 +19,15 @@ from perfusion_core.conditioning import ConceptUse, condition
 from perfusion_core.config import GenerateConfig, TrainConfig
 from perfusion_core.covariance import Covariance, estimate
 from perfusion_core.denoise import generate
-from perfusion_core.errors import BaseModelError, CovarianceError, FingerprintMismatch
+from perfusion_core.errors import (
+    BaseModelError,
+    ConceptFileError,
+    CovarianceError,
+    FingerprintMismatch,
+)
 from perfusion_core.training import train
 from tests.unit.perfusion_core.conftest import EOS, SHIPPED, tiny_pipeline, unet
+from tests.unit.perfusion_core.test_conditioning import concept_like
 
 FAMILIES = ["sd1", "sd2", "sdxl"]
 QUICK = GenerateConfig(num_inference_steps=2, guidance_scale=3.0, seed=1)
@@ -185,6 +194,24 @@ def test_the_covariance_is_kept_and_read_again(tmp_path: Path) -> None:
     read = Covariance.load(tmp_path / "c.safetensors")
     assert torch.equal(read.C, made.C) and read.fingerprint == made.fingerprint
     assert torch.allclose(made.C, made.C.T) and made.C.dtype == torch.float64
+
+
+def test_a_covariance_that_two_write_at_the_same_time_is_whole(tmp_path: Path) -> None:
+    base = BaseModel.from_pipeline(tiny_pipeline("sd1"), name="t", device="cpu")
+    made = base.estimate_covariance(captions(150, known=base.knows_word))
+    with ThreadPoolExecutor(4) as writers:
+        list(writers.map(lambda _: made.save(tmp_path / "c.safetensors"), range(40)))
+    assert torch.equal(Covariance.load(tmp_path / "c.safetensors").C, made.C)
+    assert [file.name for file in tmp_path.iterdir()] == ["c.safetensors"]
+
+
+def test_a_concept_without_a_direction_is_refused_by_the_base_model(
+    tiny: Callable[[str], BaseModel],
+) -> None:
+    base = tiny("sd1")
+    concept = concept_like(base, "teddy", "x", 1)
+    with pytest.raises(ConceptFileError, match="no direction"):
+        base.check(replace(concept, i_star=np.zeros_like(concept.i_star)))
 
 
 def test_the_covariance_is_the_second_moment_of_all_positions_plus_its_ridge() -> None:

@@ -94,6 +94,8 @@ BAD = {
     "whole numbers": with_tensors(o_v=np.zeros(8, np.int64)),
     "an empty vector": with_tensors(o_v=np.zeros(0, np.float32)),
     "one tensor too many": with_tensors(extra=vector(2)),
+    "a target input of zeros": with_tensors(i_star=np.zeros(768, np.float32)),
+    "a target input that is next to nothing": with_tensors(i_star=np.full(768, 1e-30, np.float32)),
     "too large": bytes(MAX_CONCEPT_BYTES + 1),
 }
 

@@ -160,6 +160,14 @@ def test_three_dependent_concepts_are_a_clear_error() -> None:
         edit(p)
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_concept_without_a_direction_among_others_is_a_clear_error(which: int) -> None:
+    p = problem(9)
+    p["i"][which] = 0.0
+    with pytest.raises(ConceptsIndistinguishable, match="no direction"):
+        edit(p)
+
+
 def test_a_singular_covariance_is_a_clear_error() -> None:
     with pytest.raises(CovarianceError, match="more captions"):
         Metric.of(torch.zeros(4, 4))

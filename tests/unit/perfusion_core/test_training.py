@@ -223,6 +223,14 @@ def test_masks_come_from_uploads_first_then_alpha_then_nowhere() -> None:
         source([plain], [Image.new("L", (64, 64), 0)])
 
 
+def test_a_mask_of_another_size_than_its_picture_is_refused_with_both_sizes() -> None:
+    mask = Image.new("L", (64, 32), 255)
+    with pytest.raises(PictureError, match="picture 2 has 64 x 32 pixels and the picture 64 x 64"):
+        choose_masks(
+            [picture(), picture()], uploaded=[None, mask], segmenter=None, superclass="teddy"
+        )
+
+
 def test_a_segmenter_that_finds_nothing_leaves_the_mask_uniform() -> None:
     def found(most: int, box: tuple[int, int, int, int]) -> tuple[bool, str]:
         mask = Image.new("L", (128, 64), 2)
