@@ -195,7 +195,7 @@ async def _training(form: FormData, wrong: list[FieldError]) -> dict[str, Any]:
         wrong.append(FieldError("/training", "The training options must be a JSON object."))
         return {}
     try:
-        check_options(TrainConfig, options, defaults={}, pointer="/training")
+        check_options(TrainConfig, options, defaults={}, resolution=None, pointer="/training")
     except Invalid as error:
         wrong.extend(error.errors)
     return options

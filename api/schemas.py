@@ -248,6 +248,13 @@ class BaseModelInfo(_Outbound):
     fingerprint: str
     covariance_fingerprint: str
     resolution: Annotated[dict[str, int] | None, Field(description="Width and height in pixels.")]
+    max_pixels: Annotated[
+        dict[str, int] | None,
+        Field(
+            description="`generate`: the most of width times height. `train`: the most of "
+            "train_batch_size times resolution squared."
+        ),
+    ]
     defaults: dict[str, dict[str, Any]]
     bounds: dict[str, dict[str, Any]]
 

@@ -20,8 +20,18 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 Locking = Literal["local", "global"]
 SchedulerName = Literal["ddim", "dpmpp_2m", "euler", "unipc"]
 MAX_SEED = 2**32 - 1
+_SMALLEST_SIDE, _LARGEST_SIDE, _SIDE_STEP = 32, 2048, 8
 
 DEFAULTS_FILE = "perfusion.json"
+
+MAX_SIDES = 2
+"""An image, or a training, has at most as many pixels as a square of this many of the base model's
+own sides: beyond it models repeat themselves, and a step of one request would take everybody's
+time."""
+
+MAX_STEP_IMAGES = 64
+"""A step of a training has at most as many pixels as this many images of the base model's own size,
+which is the largest train_batch_size."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -55,7 +65,12 @@ class TrainConfig:
     ] = 0
     resolution: Annotated[
         int | None,
-        Field(ge=32, le=2048, multiple_of=8, description="Side in pixels; null: the base model's."),
+        Field(
+            ge=_SMALLEST_SIDE,
+            le=_LARGEST_SIDE,
+            multiple_of=_SIDE_STEP,
+            description="Side in pixels; null: the base model's.",
+        ),
     ] = None
     early_stopping: Annotated[
         bool,
@@ -85,11 +100,21 @@ class GenerateConfig:
     ] = 7.5
     width: Annotated[
         int | None,
-        Field(ge=32, le=2048, multiple_of=8, description="Pixels; null: the base model's."),
+        Field(
+            ge=_SMALLEST_SIDE,
+            le=_LARGEST_SIDE,
+            multiple_of=_SIDE_STEP,
+            description="Pixels; null: the base model's.",
+        ),
     ] = None
     height: Annotated[
         int | None,
-        Field(ge=32, le=2048, multiple_of=8, description="Pixels; null: the base model's."),
+        Field(
+            ge=_SMALLEST_SIDE,
+            le=_LARGEST_SIDE,
+            multiple_of=_SIDE_STEP,
+            description="Pixels; null: the base model's.",
+        ),
     ] = None
     scheduler: Annotated[
         SchedulerName, Field(description="The sampler, by the field's short names.")
@@ -138,3 +163,43 @@ def read_defaults(folder: str | Path) -> BaseModelDefaults:
             '{"train": {...}, "generate": {...}} with the options of this release.'
         ) from error
     return defaults
+
+
+def max_pixels(resolution: int) -> dict[str, int]:
+    """The most pixels of an image, and of a step of a training, for a base model of that side."""
+    return {
+        "generate": (MAX_SIDES * resolution) ** 2,
+        "train": MAX_STEP_IMAGES * resolution**2,
+    }
+
+
+def max_sides(resolution: int) -> dict[str, dict[str, int]]:
+    """The largest value of each option of size, with the smallest of the others."""
+    most = max_pixels(resolution)["generate"]
+    side = min(_LARGEST_SIDE, most // _SMALLEST_SIDE // _SIDE_STEP * _SIDE_STEP)
+    square = min(_LARGEST_SIDE, MAX_SIDES * resolution // _SIDE_STEP * _SIDE_STEP)
+    return {"generate": {"width": side, "height": side}, "train": {"resolution": square}}
+
+
+def too_large(config: TrainConfig | GenerateConfig, *, resolution: int) -> dict[str, str]:
+    """The options that are too large for a base model of that side, each with a sentence."""
+    most = max_pixels(resolution)
+    if isinstance(config, GenerateConfig):
+        width, height = config.width or resolution, config.height or resolution
+        if width * height <= most["generate"]:
+            return {}
+        sentence = (
+            f"{width} x {height} is too large for this base model: width times height may be at "
+            f"most {most['generate']}."
+        )
+        own = {"width": config.width, "height": config.height}
+        return {name: sentence for name, side in own.items() if side is not None}
+    side = config.resolution or resolution
+    if side > (largest := max_sides(resolution)["train"]["resolution"]):
+        return {"resolution": f"This may be at most {largest} for this base model."}
+    if config.train_batch_size * side**2 > most["train"]:
+        return {
+            "train_batch_size": f"With pictures of {side} x {side} this may be at most "
+            f"{most['train'] // side**2} for this base model."
+        }
+    return {}

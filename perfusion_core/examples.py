@@ -4,9 +4,10 @@ Only cross-attention's inputs depend on the concept, so nothing here changes whi
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 from PIL import Image
@@ -19,6 +20,8 @@ from perfusion_core.masks import to_soft_mask
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -29,15 +32,45 @@ class Examples:
     digest: str  # identifies the pictures in a saved state
 
 
-@torch.no_grad()
+class Run(Protocol):
+    """Runs a piece of work on the device, such as a turn between the steps of images."""
+
+    def __call__(self, act: Callable[[], T], /) -> T:
+        """Return what `act` returns, raise what it raises."""
+
+
+def at_once(act: Callable[[], T], /) -> T:
+    """Run work on a device that nobody else uses."""
+    return act()
+
+
 def encode_pictures(
     base: "BaseModel",
     pictures: Sequence[Image.Image],
     masks: Sequence[Image.Image | None],
     config: TrainConfig,
+    *,
+    run: Run = at_once,
 ) -> Examples:
-    """Encode pictures and their masks (None: uniform), and their mirror images where asked."""
+    """Encode pictures and their masks (None: uniform), and their mirror images where asked.
+
+    `run` gets each picture, and each mirror image, as a piece of work of its own.
+    """
     side = config.resolution or base.default_resolution
+    pixels, M, digest = run(lambda: _prepare(base, pictures, masks, config, side=side))
+    latents = [run(partial(_encode, base, one)) for one in pixels]
+    return run(lambda: Examples(latents=torch.cat(latents), masks=M.to(base.device), digest=digest))
+
+
+def _prepare(
+    base: "BaseModel",
+    pictures: Sequence[Image.Image],
+    masks: Sequence[Image.Image | None],
+    config: TrainConfig,
+    *,
+    side: int,
+) -> tuple[Tensor, Tensor, str]:
+    """Pixels (M, 3, side, side), soft masks (M, 1, h, w), and what identifies the pictures."""
     pixels = torch.stack([to_pixels(picture, side=side) for picture in pictures])
     M = torch.stack(
         [to_soft_mask(mask, side=side, latent_side=side // base.vae_factor) for mask in masks]
@@ -45,12 +78,12 @@ def encode_pictures(
     digest = hashlib.sha256(pixels.numpy().tobytes() + M.numpy().tobytes()).hexdigest()
     if config.flip:
         pixels, M = torch.cat([pixels, pixels.flip(-1)]), torch.cat([M, M.flip(-1)])
-    latents = torch.cat(
-        [base.vae.encode(one[None].to(base.device)).latent_dist.mode() for one in pixels]
-    )
-    shift = base.vae.config.shift_factor or 0.0
-    return Examples(
-        latents=(latents - shift) * base.vae.config.scaling_factor,
-        masks=M.to(base.device),
-        digest=digest,
-    )
+    return pixels, M, digest
+
+
+@torch.no_grad()
+def _encode(base: "BaseModel", pixels: Tensor) -> Tensor:
+    """The latents of one picture, (1, c, h, w)."""
+    latents: Tensor = base.vae.encode(pixels[None].to(base.device)).latent_dist.mode()
+    scale: float = base.vae.config.scaling_factor
+    return (latents - (base.vae.config.shift_factor or 0.0)) * scale

@@ -1,6 +1,6 @@
 """Where the soft mask M of the object comes from (METHOD 5)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,8 @@ from perfusion_core.images import to_pixels
 
 # Of 255: a tenth. An object that a segmenter does find has pixels far above it.
 _LEAST_FOUND = 26
+FindObject = Callable[[Image.Image, str], Image.Image]
+"""Gives the soft mask of a superclass in a picture, such as a Segmenter."""
 MaskSource = Literal["upload", "alpha", "segmenter", "uniform"]
 
 
@@ -43,7 +45,7 @@ def choose_masks(
     pictures: Sequence[Image.Image],
     *,
     uploaded: Sequence[Image.Image | None] | None,
-    segmenter: Segmenter | None,
+    segmenter: FindObject | None,
     superclass: str,
 ) -> tuple[list[Image.Image | None], MaskSource]:
     """One grey mask for each picture (None: uniform), and the source that the record names.

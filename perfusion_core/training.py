@@ -25,9 +25,9 @@ from perfusion_core.conditioning import Target, encode, keys_and_values, supercl
 from perfusion_core.config import TrainConfig
 from perfusion_core.denoise import make_scheduler
 from perfusion_core.errors import PictureError, TrainingDiverged
-from perfusion_core.examples import Examples, encode_pictures
+from perfusion_core.examples import Examples, Run, at_once, encode_pictures
 from perfusion_core.loss import MaskedLoss
-from perfusion_core.masks import MaskSource, Segmenter, choose_masks
+from perfusion_core.masks import FindObject, MaskSource, choose_masks
 from perfusion_core.rank_one import decompose
 from perfusion_core.tokens import superclass_ids
 
@@ -56,27 +56,37 @@ def train(
     superclass: str,
     config: TrainConfig | None = None,
     masks: Sequence[Image.Image | None] | None = None,
-    segmenter: Segmenter | None = None,
+    segmenter: FindObject | None = None,
     state: bytes | None = None,
+    run: Run = at_once,
 ) -> "Training":
     """Begin, or with `state` go on, teaching a concept; iterate over the result to train.
 
     `pictures` may carry alpha as their mask; `masks` (white = the object) win over it. Default
-    config: the base model's own. Raises PictureError, SuperclassError, TrainingStateError.
+    config: the base model's own. Where others use the device as well, `run` gets what is to be
+    done on it, in short pieces. Raises PictureError, SuperclassError, TrainingStateError.
     """
     config = config or base.defaults.train_config()
     if not pictures:
         raise PictureError("A concept needs at least one picture.")
-    chosen, source = choose_masks(
-        pictures, uploaded=masks, segmenter=segmenter, superclass=superclass
-    )
-    examples = encode_pictures(base, pictures, chosen, config)
-    training = Training(
-        base, examples, name=name, superclass=superclass, config=config, mask_source=source
-    )
-    if state is not None:
-        training.restore(state)
-    return training
+    find: FindObject | None = None
+    if segmenter is not None:
+
+        def find(picture: Image.Image, superclass: str) -> Image.Image:
+            return run(lambda: segmenter(picture, superclass))
+
+    chosen, source = choose_masks(pictures, uploaded=masks, segmenter=find, superclass=superclass)
+    examples = encode_pictures(base, pictures, chosen, config, run=run)
+
+    def begin() -> Training:
+        training = Training(
+            base, examples, name=name, superclass=superclass, config=config, mask_source=source
+        )
+        if state is not None:
+            training.restore(state)
+        return training
+
+    return run(begin)
 
 
 class Training(Iterator[Step]):

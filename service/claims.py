@@ -20,6 +20,11 @@ class ClaimedJob:
     lease_token: str
     concept_id: str | None
 
+    @property
+    def lost_before(self) -> bool:
+        """Whether a worker was lost with an earlier attempt, perhaps because of this very job."""
+        return self.attempt - self.faults > 1
+
 
 class Lease(Enum):
     """What a heartbeat learned."""

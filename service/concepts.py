@@ -57,7 +57,13 @@ def create(
     superclass = check_superclass(superclass)
     base_model = models_registry.current_base_model(service)
     defaults = models_registry.defaults(base_model, of="train")
-    config = options.check(TrainConfig, training, defaults=defaults, pointer="/training")
+    config = options.check(
+        TrainConfig,
+        training,
+        defaults=defaults,
+        resolution=models_registry.resolution(base_model),
+        pointer="/training",
+    )
     concept_id, job_id = new_id("concept"), new_id("job")
     replaced: list[Concept] = []
     stored: list[StoredPicture] = []

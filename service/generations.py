@@ -42,6 +42,7 @@ _KNOWN = select(
     _SERVED.c.fingerprint,
     _SERVED.c.covariance_fingerprint,
     _SERVED.c.info["defaults"]["generate"].label("defaults"),
+    _SERVED.c.info["resolution"].as_integer().label("resolution"),
     Concept.id,
     Concept.name,
     Concept.status,
@@ -97,7 +98,10 @@ def request(
         }
         known = connection.execute(_KNOWN, named).all()
         given, config = _options(
-            body, negative_prompt=negative_prompt, defaults=known[0].defaults or {}
+            body,
+            negative_prompt=negative_prompt,
+            defaults=known[0].defaults or {},
+            resolution=known[0].resolution,
         )
         seed = config.seed if config.seed is not None else drawn
         concepts = _resolve(connection, owner_id, prompt=prompt, known=known)
@@ -183,7 +187,11 @@ def _negative_prompt(text: str | None, *, prompt: prompts.Prompt) -> str | None:
 
 
 def _options(
-    body: GenerateBody, *, negative_prompt: str | None, defaults: dict[str, Any]
+    body: GenerateBody,
+    *,
+    negative_prompt: str | None,
+    defaults: dict[str, Any],
+    resolution: int | None,
 ) -> tuple[dict[str, Any], GenerateConfig]:
     given = {
         name: value
@@ -192,7 +200,9 @@ def _options(
     }
     if negative_prompt is not None:
         given["negative_prompt"] = negative_prompt
-    config = options.check(GenerateConfig, given, defaults=defaults, pointer="")
+    config = options.check(
+        GenerateConfig, given, defaults=defaults, resolution=resolution, pointer=""
+    )
     return {**defaults, **given}, config
 
 

@@ -20,7 +20,8 @@ class NewBaseModel:
     """What a worker says about the base model that it has loaded.
 
     `info` is JSON-ready. The service reads `info["defaults"] = {"train": {...}, "generate":
-    {...}}` (the model's overrides of the method's defaults) and leaves the rest to clients.
+    {...}}` (the model's overrides of the method's defaults) and `info["resolution"]`, its side in
+    pixels, and leaves the rest to clients.
     """
 
     name: str
@@ -54,3 +55,9 @@ def current_base_model(service: Service) -> BaseModelView | None:
 def defaults(model: BaseModelView | None, *, of: str) -> dict[str, Any]:
     """Return the base model's overrides of the method's defaults, of `train` or `generate`."""
     return dict(model.info.get("defaults", {}).get(of, {})) if model is not None else {}
+
+
+def resolution(model: BaseModelView | None) -> int | None:
+    """Return the side of the pictures that the base model was trained on, if a worker told it."""
+    side = model.info.get("resolution") if model is not None else None
+    return side if isinstance(side, int) else None

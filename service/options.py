@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from perfusion_core.config import GenerateConfig, TrainConfig
+from perfusion_core.config import GenerateConfig, TrainConfig, too_large
 from service.errors import FieldError, Invalid
 
 C = TypeVar("C", TrainConfig, GenerateConfig)
@@ -22,14 +22,20 @@ _SENTENCES = {
 
 
 def check(
-    kind: type[C], given: Mapping[str, Any], *, defaults: Mapping[str, Any], pointer: str
+    kind: type[C],
+    given: Mapping[str, Any],
+    *,
+    defaults: Mapping[str, Any],
+    resolution: int | None,
+    pointer: str,
 ) -> C:
     """Return the configuration of `given` over the base model's `defaults`, or raise Invalid.
 
+    `resolution` is the base model's side, where it is known: it bounds the options of size.
     `pointer` is where the options lie in the request: `/training`, or empty for the body itself.
     """
     try:
-        return kind(**{**defaults, **given})
+        config = kind(**{**defaults, **given})
     except ValidationError as error:
         raise Invalid(
             [
@@ -37,6 +43,10 @@ def check(
                 for item in error.errors(include_url=False, include_input=False)
             ]
         ) from None
+    wrong = too_large(config, resolution=resolution) if resolution else {}
+    if wrong:
+        raise Invalid([FieldError(f"{pointer}/{name}", why) for name, why in wrong.items()])
+    return config
 
 
 def _escaped(location: tuple[int | str, ...]) -> str:

@@ -9,11 +9,11 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.denoise import ImageRequest
 from perfusion_core.rank_one import BLENDING_COSINE, blending_pairs
 from service.errors import problem
-from worker.parts import Parts
+from worker.device import TakeTurn
 
 
 def warnings(
-    parts: Parts, base: BaseModel, request: ImageRequest, *, concept_ids: dict[str, str]
+    base: BaseModel, request: ImageRequest, take_turn: TakeTurn, *, concept_ids: dict[str, str]
 ) -> list[dict[str, Any]]:
     """Return a warning for each pair of concepts that lie too close together to stay apart.
 
@@ -40,4 +40,4 @@ def warnings(
             "concepts": [{"id": concept_ids[name], "name": name} for name in (one, other)],
         }
 
-    return list(starmap(warning, parts.engine.take_turn(solve, urgent=True)))
+    return list(starmap(warning, take_turn(solve)))

@@ -10,14 +10,20 @@ of a shape to one size and decodes one image at a time: then it is the same bit 
 
 A training takes its turns between them, in the same thread: two threads that compute at the same
 time own two pools of OpenMP threads, and on a CPU each step of the training took 1.7 times as long.
-People wait in front of a generation and look in on a training now and then, so sampling goes first;
-but a training that has waited for `patience_seconds` gets one turn. What a generation needs beside
-its steps, such as a look at its image, is a turn that comes before the next step.
+People wait in front of a generation and look in on a training now and then, so sampling goes first:
+a training gets a turn once images have been sampled for `patience_seconds`, and for a few times as
+long as the turn before took. What a generation needs beside its steps, such as a look at its image,
+is a turn that comes before the next step.
+
+Nothing can interrupt a step. Tickets and turns tell whether they are `in_hand`, so that where the
+device hangs or breaks, nobody else is blamed.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from threading import Condition, Thread
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import wait
+from contextlib import contextmanager
+from threading import Condition, Event, Thread
 from typing import TypeVar
 
 import structlog
@@ -26,9 +32,9 @@ from PIL import Image
 from perfusion_core import denoise
 from perfusion_core.base_model import BaseModel
 from perfusion_core.denoise import Batch, ImageRequest, Trajectory
-from worker.device import free_memory, is_out_of_memory
+from worker.device import free_memory, is_broken, is_out_of_memory
 from worker.errors import Draining, ImageDiverged, OutOfMemory
-from worker.line import Line, choose
+from worker.line import Line
 from worker.tickets import OnStep, Place, Sample, Ticket, Turn
 
 T = TypeVar("T")
@@ -38,6 +44,9 @@ _MOST_ROWS_ON_CPU = 8
 _MOST_ROWS = 32
 # Others wait for a decoder between two steps, so it is given a few images at a time.
 _DECODED_AT_ONCE = 4
+# Images are sampled for this many times as long as a training's turn took, before it gets the next.
+_SAMPLING_PER_TURN = 4.0
+_POLL_SECONDS = 0.1
 _log = structlog.get_logger("perfusion.worker")
 
 
@@ -51,26 +60,33 @@ class Engine:
         max_rows: int | None = None,
         exact: bool = False,
         patience_seconds: float = 2.0,
+        broken: Event | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`base` is called once there is work; `max_rows` bounds a U-Net batch (2 per image).
 
-        With `exact` all batches of a shape have as many rows.
+        With `exact` all batches of a shape have as many rows. The engine sets `broken` and stops
+        where the device fails for good.
         """
         self._base = base
         self._max_rows = max_rows
         self._exact = exact
         self._patience_seconds = patience_seconds
+        self._broken = broken or Event()
+        self._clock = clock
         # Shapes whose batches did not fit into memory, and how many rows they may take since.
         self._rows_that_fit: dict[tuple[int, ...], int] = {}
         self._changed = Condition()
         self._arrivals: list[Ticket] = []
         self._turns: list[Turn] = []
-        # In order of age. The engine's thread alone touches these three.
+        # In order of age. The engine's thread alone touches these five.
         self._tickets: list[Ticket] = []
         self._line = Line()
         self._batch: Batch | None = None  # of the last step
+        self._turn_seconds = 0.0  # of the last turn that was not urgent
+        self._sampled_seconds = 0.0  # since then
         self._stopped = False
-        self.moved_at = time.monotonic()
+        self.moved_at = clock()
         """When the device last finished something: a sign of life for whoever waits in line."""
         self._thread = Thread(target=self._run, name="engine", daemon=True)
 
@@ -91,13 +107,19 @@ class Engine:
         return not self._thread.is_alive()
 
     def submit(
-        self, request: ImageRequest, *, owner: str = "", on_step: OnStep | None = None
+        self,
+        request: ImageRequest,
+        *,
+        owner: str = "",
+        on_step: OnStep | None = None,
+        alone: bool = False,
     ) -> Ticket:
         """Queue a request; `on_step(steps done, steps in all)` is called as it advances.
 
-        Owners share the device fairly, however many images each of them asks for.
+        Owners share the device fairly, however many images each of them asks for. With `alone`
+        no other request is in its batches.
         """
-        ticket = Ticket(request=request, owner=owner, on_step=on_step)
+        ticket = Ticket(request=request, owner=owner, on_step=on_step, alone=alone)
         with self._changed:
             if self._stopped:
                 ticket.end(Draining())
@@ -106,27 +128,49 @@ class Engine:
                 self._changed.notify()
         return ticket
 
-    def take_turn(self, act: Callable[[], T], *, urgent: bool = False) -> T:
+    def take_turn(
+        self,
+        act: Callable[[], T],
+        *,
+        urgent: bool = False,
+        while_waiting: Callable[[bool], None] | None = None,
+    ) -> T:
         """Run `act`, such as a step of a training, on the device; return or raise what it does.
 
         An `urgent` turn is short, and a generation waits for it: it comes before the next step.
-        Raises Draining where the engine stops first.
+        `while_waiting` is called now and then with whether the device works at this turn; what it
+        raises withdraws a turn that has not begun. Raises Draining where the engine stops first.
         """
-        patience_seconds = self._patience_seconds if urgent else 0.0
-        turn = Turn(act, since=time.monotonic() - patience_seconds)
+        turn = Turn(act, urgent)
         with self._changed:
             if self._stopped:
                 raise Draining
             self._turns.append(turn)
             self._changed.notify()
+        while while_waiting is not None and not wait([turn.future], _POLL_SECONDS).done:
+            try:
+                while_waiting(turn.in_hand)
+            except BaseException:
+                if not self._withdraw(turn):
+                    wait([turn.future])  # what it works on must not change under others' hands
+                raise
         result: T = turn.future.result()
         return result
 
+    def _withdraw(self, turn: Turn) -> bool:
+        with self._changed:
+            waits = turn in self._turns
+            if waits:
+                self._turns.remove(turn)
+            return waits
+
     def _run(self) -> None:
         while self._wait_for_work():
-            self.moved_at = time.monotonic()
+            began = self.moved_at = self._clock()
             if (turn := self._next_turn()) is not None:
-                turn.take()
+                self._take(turn)
+                if not turn.urgent:
+                    self._turn_seconds, self._sampled_seconds = self._clock() - began, 0.0
                 continue
             try:
                 self._cycle()
@@ -135,10 +179,13 @@ class Engine:
                 _log.exception("engine.failed")
                 for ticket in self._tickets:
                     self._end(ticket, error)
+            self._sampled_seconds += self._clock() - began
             self._tickets = [ticket for ticket in self._tickets if not ticket.ended]
         for ticket in self._tickets + self._arrivals:
             self._end(ticket, Draining())
-        for turn in self._turns:
+        with self._changed:
+            turns, self._turns = self._turns, []
+        for turn in turns:
             turn.future.set_exception(Draining())
 
     def _wait_for_work(self) -> bool:
@@ -154,15 +201,30 @@ class Engine:
             return not self._stopped
 
     def _next_turn(self) -> Turn | None:
-        """Whose turn it is, if anyone's: nobody samples, or who waits longest is overdue."""
+        """Whose turn it is, if anyone's: an urgent one, or one for which enough was sampled."""
         with self._changed:
-            if not self._turns:
+            enough = max(self._patience_seconds, _SAMPLING_PER_TURN * self._turn_seconds)
+            due = [turn for turn in self._turns if turn.urgent]
+            if not due and (not self._tickets or self._sampled_seconds >= enough):
+                due = self._turns
+            if not due:
                 return None
-            turn = min(self._turns, key=lambda one: one.since)
-            if self._tickets and turn.since > time.monotonic() - self._patience_seconds:
-                return None
+            turn = due[0]
             self._turns.remove(turn)
             return turn
+
+    def _take(self, turn: Turn) -> None:
+        with _in_hand([turn]):
+            turn.take()
+        if (error := turn.future.exception()) is not None:
+            self._stop_if_broken(error)
+
+    def _stop_if_broken(self, error: BaseException) -> None:
+        """Nothing more can be done here: whoever waits has not broken the device, and goes home."""
+        if is_broken(error):
+            self._broken.set()
+            with self._changed:
+                self._stopped = True
 
     def _cycle(self) -> None:
         for ticket in self._tickets:
@@ -170,8 +232,10 @@ class Engine:
                 self._end(ticket)
             elif not ticket.places:
                 self._begin(ticket)
-        places = choose(self._waiting(), self._room_for)
+        waiting = self._waiting()
+        places = self._line.choose(waiting, self._room_for)
         if places:
+            self._line.charge(places, waiting=waiting)
             self._advance(places)
         self._collect()
 
@@ -180,7 +244,7 @@ class Engine:
             trajectories = denoise.start(self._base(), ticket.request)
             ticket.places = self._line.join(ticket, trajectories, waiting=self._waiting())
 
-        if (error := _attempt(start)) is not None:
+        if (error := self._attempt([ticket], start)) is not None:
             self._end(ticket, error)
 
     def _end(self, ticket: Ticket, error: Exception | None = None) -> None:
@@ -193,10 +257,11 @@ class Engine:
 
     def _advance(self, places: Sequence[Place]) -> None:
         before = [one.trajectory.step_index for one in places]
-        error = _attempt(lambda: denoise.step(self._base(), self._batch_of(places)))
+        tickets = list(dict.fromkeys(one.ticket for one in places))
+        error = self._attempt(tickets, lambda: denoise.step(self._base(), self._batch_of(places)))
         if error is None:
-            for ticket in dict.fromkeys(one.ticket for one in places):
-                if (error := _attempt(ticket.report)) is not None:
+            for ticket in tickets:
+                if (error := self._attempt([], ticket.report)) is not None:
                     self._end(ticket, error)
             return
         self._batch = None
@@ -204,8 +269,9 @@ class Engine:
         if isinstance(error, OutOfMemory) and rows > places[0].trajectory.rows:
             self._rows_that_fit[places[0].trajectory.latent_shape] = rows // 2
             _log.warning("engine.batch_halved", rows=rows // 2)
-        elif len(places) == 1:
-            self._end(places[0].ticket, error)
+        elif len(places) == 1 or self._broken.is_set():
+            for ticket in tickets:
+                self._end(ticket, error)
         else:
             # Whose fault it is shows when each takes the step alone.
             for one, index in zip(places, before, strict=True):
@@ -234,8 +300,7 @@ class Engine:
         ]
         if not finished:
             return
-        shape = finished[0].trajectory.latent_shape
-        together = [one for one in finished if one.trajectory.latent_shape == shape]
+        together = [one for one in finished if one.line == finished[0].line]
         together = together[:_DECODED_AT_ONCE]
         for group in [[one] for one in together] if self._exact else [together]:
             self._decode(group)
@@ -249,13 +314,36 @@ class Engine:
             for one, image in zip(places, images, strict=True):
                 one.sample = _sample(one.trajectory, image)
 
-        error = _attempt(decode)
-        if error is not None and len(places) == 1:
-            self._end(places[0].ticket, error)
+        tickets = list(dict.fromkeys(one.ticket for one in places))
+        error = self._attempt(tickets, decode)
+        if error is not None and (len(places) == 1 or self._broken.is_set()):
+            for ticket in tickets:
+                self._end(ticket, error)
         elif error is not None:
             for one in places:
                 if not one.ticket.ended:
                     self._decode([one])
+
+    def _attempt(self, work: Sequence[Ticket], act: Callable[[], object]) -> Exception | None:
+        """Do something for these tickets on the device, and return what it raises.
+
+        Where it is memory, in words, and behind the handler: the error holds the frames of what
+        failed, and so the memory that the next attempt needs.
+        """
+        try:
+            with _in_hand(work):
+                act()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                self._stop_if_broken(error)
+                return error
+        else:
+            return None
+        free_memory()
+        return OutOfMemory(
+            "The device's memory does not suffice for an image of this size: ask for a smaller "
+            "width and height."
+        )
 
     def _room_for(self, shape: tuple[int, ...]) -> int:
         return self._rows_that_fit.get(shape, self._most_rows())
@@ -276,21 +364,13 @@ def _sample(one: Trajectory, image: Image.Image) -> Sample:
     return Sample(image=image, seed=one.seed, maps=None if one.maps is None else one.maps.means())
 
 
-def _attempt(act: Callable[[], object]) -> Exception | None:
-    """Return what `act` raises.
-
-    Where it is memory, in words, and behind the handler: the error holds the frames of what failed,
-    and so the memory that the next attempt needs.
-    """
+@contextmanager
+def _in_hand(work: Sequence[Ticket | Turn]) -> Iterator[None]:
+    """Say of tickets or turns that the device works at them."""
+    for one in work:
+        one.in_hand = True
     try:
-        act()
-    except Exception as error:
-        if not is_out_of_memory(error):
-            return error
-    else:
-        return None
-    free_memory()
-    return OutOfMemory(
-        "The device's memory does not suffice for an image of this size: ask for a smaller width "
-        "and height."
-    )
+        yield
+    finally:
+        for one in work:
+            one.in_hand = False

@@ -7,6 +7,7 @@ WorkerError
 │   ├── LeaseNotRenewed the database was away for as long as a lease lasts
 │   └── Draining        this process is stopping: the job goes back to the queue
 ├── OutOfMemory         the device has too little memory even for this job alone
+├── JobTooLarge         the job is too large for the base model that is served here
 ├── ImageDiverged       sampling came to numbers that are no picture
 └── FileGone            a file that the job needs was deleted after it was accepted
 """
@@ -38,6 +39,10 @@ class Draining(Interrupted):
 
 class OutOfMemory(WorkerError):
     """The device's memory does not suffice for this job, even alone."""
+
+
+class JobTooLarge(WorkerError):
+    """The job is too large for the base model, which was not known when it was accepted."""
 
 
 class ImageDiverged(WorkerError):

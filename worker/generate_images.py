@@ -6,6 +6,7 @@ Its warnings are told before the first step, while the request could still be ch
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from perfusion_core.base_model import BaseModel
@@ -18,6 +19,7 @@ from worker import composition, overlays, png, presence
 from worker.errors import FileGone
 from worker.parts import Parts
 from worker.pulse import Pulse
+from worker.sizes import check_size
 from worker.tickets import Sample
 
 _POLL_SECONDS = 0.1
@@ -29,14 +31,25 @@ def generate_images(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
     pulse.insist(lambda: _check_concepts(parts, claimed.payload))
     request = _to_request(parts, claimed.payload, base)
     concept_ids = _concept_ids(claimed)
-    warnings = composition.warnings(parts, base, request, concept_ids=concept_ids)
+
+    def while_waiting(in_hand: bool) -> None:
+        pulse.waited(parts.engine.moved_at, in_hand=in_hand)
+        pulse.check()
+
+    # Short turns that come before the next step of the images.
+    take_turn = partial(parts.engine.take_turn, urgent=True, while_waiting=while_waiting)
+    warnings = composition.warnings(base, request, take_turn, concept_ids=concept_ids)
     # An attempt before may have warned of its own images, which are not these.
     if (warnings or claimed.attempt > 1) and not _warn(parts, claimed, pulse, warnings=warnings):
         return False
     samples = _sample(parts, claimed, request, pulse)
     pulse.check()
     measured = presence.measure(
-        parts, base, request=request, images=[sample.image for sample in samples]
+        parts.evaluators,
+        base,
+        take_turn=take_turn,
+        request=request,
+        images=[sample.image for sample in samples],
     )
     images = [
         replace(
@@ -73,6 +86,8 @@ def _check_concepts(parts: Parts, payload: dict[str, Any]) -> None:
 
 
 def _to_request(parts: Parts, payload: dict[str, Any], base: BaseModel) -> ImageRequest:
+    config = base.defaults.generate_config(payload["config"])
+    check_size(base, config)
     concepts: dict[str, ConceptUse] = {}
     for one in payload["concepts"]:
         concept = parts.concepts.get(one["sha256"], blob_key=one["blob_key"])
@@ -83,7 +98,7 @@ def _to_request(parts: Parts, payload: dict[str, Any], base: BaseModel) -> Image
     return ImageRequest(
         prompt=payload["prompt"],
         concepts=concepts,
-        config=base.defaults.generate_config(payload["config"]),
+        config=config,
         # Not there in a job that the release before has accepted.
         attention_maps=payload.get("attention_maps", False),
     )
@@ -117,13 +132,15 @@ def _sample(
         pulse.report(done * steps // total, steps)
 
     pulse.report(0, steps)
-    ticket = parts.engine.submit(request, owner=claimed.owner_id, on_step=report)
+    ticket = parts.engine.submit(
+        request, owner=claimed.owner_id, on_step=report, alone=claimed.lost_before
+    )
     try:
         while True:
             try:
                 return ticket.result(timeout_seconds=_POLL_SECONDS)
             except TimeoutError:
-                pulse.waited(parts.engine.moved_at)
+                pulse.waited(parts.engine.moved_at, in_hand=ticket.in_hand)
                 pulse.check()
     finally:
         ticket.cancel()

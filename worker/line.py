@@ -1,68 +1,108 @@
 """The line before the device: whose images take the next step.
 
-Fair queueing by start tags (Goyal, Vin and Cheng 1996). The line has a clock, the smallest tag in
-it. An image's tag is the clock, or, where its owner has images before it, the end of theirs: tag
-plus cost. Smaller tags go first, equal ones by age. So owners of few images go by age, an owner's
-many images stand one behind the other and let everybody else's in between, and since tags only
-rise nobody waits for ever.
+Images that may share a batch stand in one line, by the start tags of fair queueing (Goyal, Vin and
+Cheng 1996). A line has a clock, the smallest tag in it. An image's tag is the clock, or, where its
+owner has images before it, the end of theirs: tag plus cost. Smaller tags go first, equal ones by
+age. So owners of few images go by age, an owner's many images stand one behind the other and let
+everybody else's in between, and since tags only rise nobody waits for ever.
+
+Images of another size, and a request that samples alone, stand in a line of their own. Lines take
+turns by start tags as well: a step raises its line's tag by the step's cost for each owner in its
+batch. So whoever takes steps takes them at the same rate, whatever the sizes, and however many wait
+behind. An owner who waits in several lines counts as one in all of them together: nobody gains by
+asking for several sizes.
 """
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 from perfusion_core.denoise import Trajectory
-from worker.tickets import Place, Ticket
+from worker.tickets import LineKey, Place, Ticket
 
 
 class Line:
-    """Gives each image its place."""
+    """Gives each image its place, and each line its turns."""
 
     def __init__(self) -> None:
-        self._ends: dict[str, float] = {}  # of the last image of each owner
+        self._ends: dict[tuple[LineKey, str], float] = {}  # of each owner's last image in a line
+        self._tags: dict[LineKey, float] = {}  # what each line has had, for each owner served
 
     def join(
         self, ticket: Ticket, trajectories: Sequence[Trajectory], *, waiting: Sequence[Place]
     ) -> list[Place]:
         """Places for a ticket's images behind, or between, those that are waiting."""
-        clock = min((one.tag for one in waiting), default=float("inf"))
-        # What ended before now is as good as never been; so is everything where nobody waits.
-        self._ends = {owner: end for owner, end in self._ends.items() if end > clock}
-        tag = self._ends.get(ticket.owner, clock if waiting else 0.0)
-        places = []
-        for one in trajectories:
-            places.append(Place(ticket=ticket, trajectory=one, tag=tag))
-            tag += _cost(one, one.total_steps)
-        self._ends[ticket.owner] = tag
+        places = [Place(ticket=ticket, trajectory=one, tag=0.0) for one in trajectories]
+        for key in dict.fromkeys(place.line for place in places):
+            self._join(key, [place for place in places if place.line == key], waiting=waiting)
         return places
 
     def leave(self, ticket: Ticket) -> None:
         """Take the steps off its owner's account that a ticket's images have not had."""
-        unused = sum(_cost(one.trajectory, one.trajectory.steps_left) for one in ticket.places)
-        if ticket.owner in self._ends:
-            self._ends[ticket.owner] -= unused
+        for place in ticket.places:
+            if (account := (place.line, ticket.owner)) in self._ends:
+                self._ends[account] -= _cost(place.trajectory, place.trajectory.steps_left)
+
+    def choose(
+        self, waiting: Sequence[Place], room_for: Callable[[tuple[int, ...]], int]
+    ) -> list[Place]:
+        """Return the next batch: of the line whose turn it is, and as many as fit.
+
+        `waiting` is in order of age; `room_for` tells how many rows a batch of a shape may have.
+        """
+        if not waiting:
+            return []
+        keys = dict.fromkeys(place.line for place in waiting)
+        known = [self._tags[key] for key in keys if key in self._tags]
+        # Where all that wait have come since the last step, there is nothing to go on from.
+        clock = min(known, default=float("inf"))
+        # What a line had before now is as good as never been: it has saved nothing up.
+        self._tags = {key: tag for key, tag in self._tags.items() if key in keys or tag > clock}
+        start = clock if known else 0.0
+        self._tags |= {key: self._tags.get(key, start) for key in keys}
+        key = min(keys, key=self._tags.__getitem__)
+        return _batch_of([place for place in waiting if place.line == key], room_for)
+
+    def charge(self, batch: Sequence[Place], *, waiting: Sequence[Place]) -> None:
+        """Count a step of `batch`, chosen from `waiting`, as its line's."""
+        key = batch[0].line
+        lines: dict[str, set[LineKey]] = {}
+        for place in waiting:
+            lines.setdefault(place.ticket.owner, set()).add(place.line)
+        owners = sum(1 / len(lines[owner]) for owner in {place.ticket.owner for place in batch})
+        self._tags[key] += sum(_cost(place.trajectory, 1) for place in batch) / owners
+
+    def _join(self, key: LineKey, places: Sequence[Place], *, waiting: Sequence[Place]) -> None:
+        clocks: dict[LineKey, float] = {}
+        for place in waiting:
+            clocks[place.line] = min(place.tag, clocks.get(place.line, place.tag))
+        # What ended before now is as good as never been; so is everything where nobody waits.
+        self._ends = {
+            (line, owner): end
+            for (line, owner), end in self._ends.items()
+            if line in clocks and end > clocks[line]
+        }
+        account = (key, places[0].ticket.owner)
+        tag = self._ends.get(account, clocks.get(key, 0.0))
+        for place in places:
+            place.tag = tag
+            tag += _cost(place.trajectory, place.trajectory.total_steps)
+        self._ends[account] = tag
 
 
-def choose(waiting: Sequence[Place], room_for: Callable[[tuple[int, ...]], int]) -> list[Place]:
-    """The first in line, and the next ones of its latent shape that fit beside it.
+def _batch_of(line: Sequence[Place], room_for: Callable[[tuple[int, ...]], int]) -> list[Place]:
+    """The first in line, and the next ones that fit beside it.
 
-    `waiting` is in order of age; `room_for` tells how many rows a batch of a shape may have. Beside
-    an image that is the only one its owner waits for, owners of several fill a batch only to twice
-    its rows: a step then takes no more than twice as long as for it alone. Nobody overtakes an
-    owner of whom the batch has nothing.
+    Beside an image that is the only one its owner waits for, owners of several fill a batch only to
+    twice its rows: a step then takes no more than twice as long as for it alone. Nobody overtakes
+    an owner of whom the batch has nothing.
     """
-    if not waiting:
-        return []
-    line = sorted(waiting, key=lambda one: one.tag)
-    shape = line[0].trajectory.latent_shape
-    room = room_for(shape)
-    images = Counter(one.ticket.owner for one in waiting)
+    room = room_for(line[0].trajectory.latent_shape)
+    images = Counter(one.ticket.owner for one in line)
     batch: list[Place] = []
     served: set[str] = set()
     rows = room_for_many = 0
-    for one in line:
+    for one in sorted(line, key=lambda one: one.tag):
         owner, own = one.ticket.owner, one.trajectory.rows
-        if one.trajectory.latent_shape != shape:
-            continue
         alone = images[owner] == 1
         if not batch or rows + own <= (room if alone else room_for_many or room):
             batch.append(one)

@@ -14,8 +14,9 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.denoise import ImageRequest
 from perfusion_core.presence import Presence, presences
 from service.errors import problem
-from worker.device import free_memory, is_out_of_memory
-from worker.parts import Parts
+from worker.device import TakeTurn, free_memory, is_out_of_memory
+from worker.errors import Interrupted
+from worker.evaluators import Evaluators
 
 Measured = dict[str, Presence]
 """By the concepts' names; without those that cannot be told."""
@@ -24,22 +25,26 @@ _log = structlog.get_logger("perfusion.worker")
 
 
 def measure(
-    parts: Parts, base: BaseModel, *, request: ImageRequest, images: Sequence[Image.Image]
+    evaluators: Evaluators | None,
+    base: BaseModel,
+    *,
+    take_turn: TakeTurn,
+    request: ImageRequest,
+    images: Sequence[Image.Image],
 ) -> list[Measured] | None:
     """Return who is in each image; None where no evaluator can tell for any of the concepts."""
     judged = {
         name: use.concept for name, use in request.concepts.items() if use.concept.curve is not None
     }
-    if not judged or parts.evaluators is None:
+    if not judged or evaluators is None:
         return None
     try:
-        evaluator = parts.evaluators.beside(base)
+        evaluator = evaluators.beside(base)
         if evaluator is None:
             return None
-        measured = [
-            parts.engine.take_turn(partial(presences, evaluator, image, judged), urgent=True)
-            for image in images
-        ]
+        measured = [take_turn(partial(presences, evaluator, image, judged)) for image in images]
+    except Interrupted:
+        raise
     except Exception as error:
         out_of_memory = is_out_of_memory(error)
         _log.warning("generation.presence_not_measured", error=type(error).__name__, exc_info=True)

@@ -48,17 +48,18 @@ class Previews:
         self._spent_seconds = 0.0
         self._last_seconds = 0.0
 
-    def maybe_draw(self, training: Training, *, check: Callable[[], None]) -> None:
+    def maybe_draw(self, training: Training, *, while_waiting: Callable[[bool], None]) -> None:
         """Draw the concept as it is now, if it is time; failing costs the preview alone.
 
-        `check` raises Interrupted where the training is to stop meanwhile.
+        `while_waiting` is called with whether the device works at the preview, and raises
+        Interrupted where the training is to stop meanwhile.
         """
         if training.step < self._next_step or not self._affordable():
             return
         self._next_step = training.step + self._every_steps
         began = time.monotonic()
         try:
-            self._draw(training, check)
+            self._draw(training, while_waiting)
         except Interrupted:
             raise
         except Exception as error:
@@ -71,13 +72,13 @@ class Previews:
         budget = _SHARE_OF_TIME * (time.monotonic() - self._began)
         return self._spent_seconds + self._last_seconds <= budget
 
-    def _draw(self, training: Training, check: Callable[[], None]) -> None:
-        sample = self._sample(training, check)
+    def _draw(self, training: Training, while_waiting: Callable[[bool], None]) -> None:
+        sample = self._sample(training, while_waiting)
         file = io.BytesIO()
         sample.image.save(file, "PNG")
         self._parts.service.blobs.put(blobs.preview_key(self._claimed.id), file.getvalue())
 
-    def _sample(self, training: Training, check: Callable[[], None]) -> Sample:
+    def _sample(self, training: Training, while_waiting: Callable[[bool], None]) -> Sample:
         config = training.base.defaults.generate_config(
             {
                 "num_images": 1,
@@ -100,6 +101,6 @@ class Previews:
                 try:
                     return ticket.result(timeout_seconds=_POLL_SECONDS)[0]
                 except TimeoutError:
-                    check()
+                    while_waiting(ticket.in_hand)
         finally:
             ticket.cancel()

@@ -21,7 +21,10 @@ from service.wiring import Service
 from worker.errors import CancelRequested, Draining, LeaseLost, LeaseNotRenewed
 
 HANG_SECONDS = 900.0
-"""A job of which no step, nor any before it in line, ends for this long hangs, and is given up."""
+"""A job hangs if neither it nor any job ahead of it finishes a step for this long.
+
+It is given up then, and an attempt is spent; jobs that only waited go back to the queue with none.
+"""
 
 # Twice a second: people watch the progress, and a cancel is noticed within that time.
 _LONGEST_INTERVAL_SECONDS = 0.5
@@ -48,6 +51,8 @@ class Pulse:
         self._cancelled = False
         self._lost = False
         self._not_renewed = False
+        self._in_line = False
+        self._device_hangs = False
         self._lock = Lock()
         self._reported_at = time.monotonic()
         self._total_steps = 0
@@ -76,13 +81,15 @@ class Pulse:
             while self._steps[0][0] < self._reported_at - _WINDOW_SECONDS and len(self._steps) > 2:
                 self._steps.popleft()
 
-    def waited(self, moved_at: float) -> None:
-        """Say that the work waits its turn in a line that last moved then (monotonic seconds).
+    def waited(self, moved_at: float, *, in_hand: bool) -> None:
+        """Say that the work waits for a device that last moved then (monotonic seconds).
 
-        A job that others go before does not hang, but one in a line that stands still does.
+        A job that others go before does not hang. Where the device stands still, the jobs that it
+        has `in_hand` hang, and those in line behind them leave.
         """
         with self._lock:
             self._reported_at = max(self._reported_at, moved_at)
+            self._in_line = not in_hand
 
     def check(self) -> None:
         """Raise Interrupted where the work is to stop: call it between steps."""
@@ -92,7 +99,7 @@ class Pulse:
             raise LeaseNotRenewed
         if self._cancelled:
             raise CancelRequested
-        if self._leave.is_set():
+        if self._leave.is_set() or self._device_hangs:
             raise Draining
 
     def insist(self, act: Callable[[], T]) -> T:
@@ -125,12 +132,15 @@ class Pulse:
         while not self._stopped.wait(self._interval):
             if time.monotonic() - waiting_at > self._service.settings.lease_seconds:
                 # This process was stopped, and the work with it: that is no hang.
-                self.waited(time.monotonic())
-            if time.monotonic() - self._reported_at > HANG_SECONDS:
-                _log.critical("job.hangs", job_id=self._claimed.id, seconds=HANG_SECONDS)
-                self._lost = True
+                with self._lock:
+                    self._reported_at = time.monotonic()
+            if time.monotonic() - self._reported_at > HANG_SECONDS and not self._device_hangs:
                 self._broken.set()
-                return
+                self._device_hangs = True
+                if not self._in_line:
+                    _log.critical("job.hangs", job_id=self._claimed.id, seconds=HANG_SECONDS)
+                    self._lost = True
+                    return
             progress = self.progress()
             beginning = time.monotonic()
             try:

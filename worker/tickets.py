@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from PIL import Image
 
@@ -24,12 +24,17 @@ class Sample:
 
 @dataclass(eq=False, kw_only=True)
 class Ticket:
-    """One request in the engine: wait for its `result`, or `cancel` it at any time."""
+    """One request in the engine: wait for its `result`, or `cancel` it at any time.
+
+    Nothing else is in the batches of a request that samples `alone`.
+    """
 
     request: ImageRequest
     owner: str
     on_step: OnStep | None
+    alone: bool = False
     cancelled: bool = False
+    in_hand: bool = False  # whether the device works at it now
     places: "list[Place]" = field(default_factory=list)
     future: "Future[list[Sample]]" = field(default_factory=Future)
 
@@ -61,6 +66,10 @@ class Ticket:
             self.on_step(done, sum(one.trajectory.total_steps for one in self.places))
 
 
+LineKey: TypeAlias = tuple[tuple[int, ...], Ticket | None]
+"""What images have in common that may share a batch: the latent shape, and a ticket if alone."""
+
+
 @dataclass(eq=False, kw_only=True)
 class Place:
     """One image of a ticket, and where in line it stands (worker.line)."""
@@ -75,13 +84,19 @@ class Place:
         """Whether it wants another step."""
         return not self.trajectory.finished
 
+    @property
+    def line(self) -> LineKey:
+        """The line that it stands in."""
+        return self.trajectory.latent_shape, self.ticket if self.ticket.alone else None
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(eq=False)
 class Turn:
-    """What somebody wants done on the device, and since when it waits (monotonic seconds)."""
+    """What somebody wants done on the device, and whether a generation waits for it."""
 
     act: Callable[[], Any]
-    since: float
+    urgent: bool
+    in_hand: bool = False  # whether the device works at it now
     future: "Future[Any]" = field(default_factory=Future)
 
     def take(self) -> None:

@@ -7,6 +7,7 @@ from it; the core promises that the concept is then the same as without the inte
 import hashlib
 import io
 import time
+from functools import partial
 from typing import Any
 
 import structlog
@@ -21,11 +22,13 @@ from service.blobs import BlobNotFound
 from service.errors import Unavailable
 from service.leases import ClaimedJob, TrainedConcept
 from worker import segmenter
+from worker.device import TakeTurn
 from worker.errors import Draining, FileGone
 from worker.looking import Looking
 from worker.parts import Parts
 from worker.previews import Previews
 from worker.pulse import Pulse
+from worker.sizes import check_size
 
 _log = structlog.get_logger("perfusion.worker")
 
@@ -34,21 +37,23 @@ def train_concept(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
     """Train the concept of a claimed job and record it; False where the row would not take it."""
     base = parts.resident.base()
     pictures, masks = _read_pictures(parts, claimed.payload["pictures"])
-    training = _begin(parts, claimed, base, pictures=pictures, masks=masks)
+
+    def while_waiting(in_hand: bool) -> None:
+        pulse.waited(parts.engine.moved_at, in_hand=in_hand)
+        pulse.check()
+
+    take_turn = partial(parts.engine.take_turn, while_waiting=while_waiting)
+    training = _begin(parts, claimed, base, take_turn, pictures=pictures, masks=masks)
 
     def check() -> None:
         # Drawing takes its time, too: it is a sign of life, and stops when it is told to.
         pulse.report(training.step, training.config.max_train_steps)
         pulse.check()
 
-    def wait() -> None:
-        pulse.waited(parts.engine.moved_at)
-        pulse.check()
-
     pulse.report(training.step, training.config.max_train_steps)
     looking = Looking(
         training,
-        take_turn=parts.engine.take_turn,
+        take_turn=take_turn,
         evaluators=parts.evaluators,
         pictures=pictures,
         check=check,
@@ -59,12 +64,12 @@ def train_concept(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
         try:
             pulse.check()
             looking.look_when_due()
-            step = parts.engine.take_turn(lambda: next(training, None))
+            step = take_turn(lambda: next(training, None))
             if step is None:
                 concept = looking.judged()
                 break
             pulse.report(step.step, step.total_steps)
-            previews.maybe_draw(training, check=wait)
+            previews.maybe_draw(training, while_waiting=while_waiting)
         except Draining:
             _save_state(parts, claimed, training)
             raise
@@ -83,27 +88,28 @@ def _begin(
     parts: Parts,
     claimed: ClaimedJob,
     base: BaseModel,
+    take_turn: TakeTurn,
     *,
     pictures: list[Image.Image],
     masks: list[Image.Image | None],
 ) -> Training:
     payload = claimed.payload
     config = base.defaults.train_config(payload["training"])
+    check_size(base, config)
     finds_objects = segmenter.find(pictures, masks, device=str(base.device))
 
     def begin(state: bytes | None) -> Training:
-        # On the device: the pictures pass through the VAE here.
-        return parts.engine.take_turn(
-            lambda: train(
-                base,
-                pictures,
-                name=payload["name"],
-                superclass=payload["superclass"],
-                config=config,
-                masks=masks,
-                segmenter=finds_objects,
-                state=state,
-            )
+        # A turn for each picture: encoding all of them takes as long as many images.
+        return train(
+            base,
+            pictures,
+            name=payload["name"],
+            superclass=payload["superclass"],
+            config=config,
+            masks=masks,
+            segmenter=finds_objects,
+            state=state,
+            run=take_turn,
         )
 
     try:

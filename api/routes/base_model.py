@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from api import schemas
 from api.dependencies import Caller, ServiceDep
 from api.openapi import refusals
-from perfusion_core.config import BaseModelDefaults
+from perfusion_core.config import BaseModelDefaults, max_pixels, max_sides
 from service import models_registry
 from service.errors import Unavailable
 
@@ -30,7 +30,9 @@ _NOT_OPTIONS = ("prompt", "concepts", "attention_maps")
 def get_base_model(service: ServiceDep, _: Caller) -> JSONResponse:
     """Its identity, its default for every option, and the bounds of each as JSON schema.
 
-    503 until a worker has loaded it for the first time.
+    `max_pixels` bounds width times height of an image, and train_batch_size times the square of
+    the resolution of a training, by the base model's size. 503 until a worker has loaded it for
+    the first time.
     """
     model = models_registry.current_base_model(service)
     if model is None:
@@ -40,6 +42,8 @@ def get_base_model(service: ServiceDep, _: Caller) -> JSONResponse:
             retry_after_seconds=_RETRY_SECONDS,
         )
     kinds = ("train", "generate")
+    side = models_registry.resolution(model)
+    sides = max_sides(side) if side else {}
     overrides = {kind: models_registry.defaults(model, of=kind) for kind in kinds}
     defaults = BaseModelDefaults(**overrides)
     return JSONResponse(
@@ -48,24 +52,29 @@ def get_base_model(service: ServiceDep, _: Caller) -> JSONResponse:
             "family": model.family,
             "fingerprint": model.fingerprint,
             "covariance_fingerprint": model.covariance_fingerprint,
-            "resolution": _resolution(model.info.get("resolution")),
+            # Every supported family was trained on squares, and a worker tells their side.
+            "resolution": {"width": side, "height": side} if side else None,
+            "max_pixels": max_pixels(side) if side else None,
             "defaults": {
                 "train": asdict(defaults.train_config()),
                 "generate": asdict(defaults.generate_config()),
             },
             "bounds": {
-                "train": _bounds(schemas.TrainingOptions),
-                "generate": _bounds(schemas.GenerateRequest, without=_NOT_OPTIONS),
+                "train": _bounds(schemas.TrainingOptions, sides.get("train", {})),
+                "generate": _bounds(
+                    schemas.GenerateRequest, sides.get("generate", {}), without=_NOT_OPTIONS
+                ),
             },
         }
     )
 
 
-def _bounds(model: type[BaseModel], *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+def _bounds(
+    model: type[BaseModel], largest: dict[str, int], *, without: tuple[str, ...] = ()
+) -> dict[str, Any]:
     properties = model.model_json_schema()["properties"]
+    for name, maximum in largest.items():
+        for schema in properties[name].get("anyOf", [properties[name]]):
+            if "maximum" in schema:
+                schema["maximum"] = maximum
     return {name: schema for name, schema in properties.items() if name not in without}
-
-
-def _resolution(side: object) -> dict[str, int] | None:
-    """Every supported family was trained on squares, and a worker tells their side."""
-    return {"width": side, "height": side} if isinstance(side, int) else None

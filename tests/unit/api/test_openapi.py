@@ -191,6 +191,26 @@ def test_the_base_model_is_described_with_its_defaults_and_every_bound(
     assert set(described["bounds"]["train"]) == set(described["defaults"]["train"])
 
 
+def test_the_base_model_tells_the_bounds_that_follow_from_its_size(
+    client: TestClient, service: Service
+) -> None:
+    def maximum(kind: str, option: str) -> int:
+        bounds = client.get("/base-model").json()["bounds"][kind][option]
+        return int(next(one["maximum"] for one in bounds["anyOf"] if "maximum" in one))
+
+    staging.register_base_model(service)
+    assert client.get("/base-model").json()["max_pixels"] is None
+    assert maximum("generate", "width") == maximum("train", "resolution") == 2048
+    staging.register_base_model(service, info={"resolution": 64})
+    assert client.get("/base-model").json()["max_pixels"] == {"generate": 128**2, "train": 512**2}
+    assert maximum("generate", "width") == maximum("generate", "height") == 512
+    assert maximum("train", "resolution") == 128
+    body = {"prompt": "a boat", "width": maximum("generate", "width"), "height": 32}
+    assert client.post("/generate", json=body).status_code == 202
+    body["height"] = 40
+    assert client.post("/generate", json=body).json()["errors"][0]["pointer"] == "/width"
+
+
 def test_the_reference_page_names_every_route_and_loads_nothing(
     client: TestClient, openapi: dict[str, Any]
 ) -> None:

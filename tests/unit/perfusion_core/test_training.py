@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.conditioning import encode, keys_and_values, superclass_encoding
@@ -18,6 +19,7 @@ from perfusion_core.errors import PictureError, TrainingDiverged, TrainingStateE
 from perfusion_core.masks import Segmenter, choose_masks, to_soft_mask
 from perfusion_core.training import Training, train
 
+T = TypeVar("T")
 SHORT = TrainConfig(max_train_steps=6, train_batch_size=2, seed=4)
 
 
@@ -86,6 +88,31 @@ def test_a_resumed_training_ends_as_one_never_interrupted(
     assert second.step == interrupted_after
     assert [step.step for step in second] == list(range(interrupted_after + 1, 7))
     assert second.concept().to_bytes() == whole.concept().to_bytes()
+
+
+def test_each_picture_is_a_piece_of_work_of_its_own_and_the_concept_is_the_same(
+    shipped: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces: list[int] = []  # pictures that each encodes
+    encode = shipped.vae.encode
+
+    def counted(pixels: Tensor) -> Any:
+        pieces[-1] += len(pixels)
+        return encode(pixels)
+
+    def run(act: Callable[[], T], /) -> T:
+        pieces.append(0)
+        return act()
+
+    pictures = [picture(), picture("red"), picture("green")]
+    whole = train(shipped, pictures, name="x", superclass="teddy", config=SHORT)
+    monkeypatch.setattr(shipped.vae, "encode", counted)
+    pieced = train(shipped, pictures, name="x", superclass="teddy", config=SHORT, run=run)
+    assert sum(pieces) == 6 and max(pieces) == 1  # each with its mirror image
+    for training in (whole, pieced):
+        for _ in training:
+            pass
+    assert whole.concept().to_bytes() == pieced.concept().to_bytes()
 
 
 def test_the_seed_decides_the_concept(shipped: BaseModel) -> None:

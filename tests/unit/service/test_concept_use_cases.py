@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
@@ -79,6 +80,23 @@ def test_an_accepted_concept_is_all_there_before_the_answer(
         "height": 40,
         "has_alpha": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("training", "name"),
+    [
+        ({"resolution": 136}, "resolution"),
+        ({"resolution": 128, "train_batch_size": 17}, "train_batch_size"),
+    ],
+)
+def test_a_training_is_bounded_by_the_size_of_the_base_model(
+    service: Service, training: dict[str, Any], name: str
+) -> None:
+    register_base_model(service, info={"resolution": 64})
+    with pytest.raises(Invalid) as refused:
+        create(service, training=training)
+    assert [item.pointer for item in refused.value.errors] == [f"/training/{name}"]
+    create(service, training={"resolution": 128, "train_batch_size": 16})
 
 
 def test_masks_are_kept_beside_their_pictures(service: Service) -> None:

@@ -242,6 +242,21 @@ def test_every_field_is_checked_strictly(
     assert pointer in [item.pointer for item in error.errors]
 
 
+def test_an_image_is_bounded_by_the_size_of_the_base_model_once_that_is_known(
+    service: Service,
+) -> None:
+    register_base_model(service, info={"resolution": 64})
+    error = refused(service, "a boat", width=136, height=128)
+    assert [item.pointer for item in error.errors] == ["/width", "/height"]
+    assert "at most 16384" in error.errors[0].detail
+    error = refused(service, "a boat", width=264)
+    assert [item.pointer for item in error.errors] == ["/width"]
+    request(service, "a boat", width=128, height=128)
+    request(service, "a boat", width=256)
+    register_base_model(service, fingerprint="base-2", info={})
+    request(service, "a boat", width=2048, height=2048)
+
+
 @pytest.mark.parametrize(
     ("negative", "slug"),
     [("a <rex>", "unknown-placeholder"), ("<teddy:2>", "prompt"), ("<teddy:0.3>", "prompt")],

@@ -19,6 +19,7 @@ from perfusion_core.conditioning import ConceptUse
 from perfusion_core.config import GenerateConfig
 from perfusion_core.denoise import ImageRequest
 from perfusion_core.errors import PromptError
+from tests.unit.worker.staging import wait_until
 from worker.engine import Engine
 from worker.errors import Draining, ImageDiverged, OutOfMemory
 from worker.tickets import Ticket
@@ -432,3 +433,126 @@ def test_what_a_cancelled_request_did_not_take_is_not_held_against_its_owner(
     tickets[1].result(timeout_seconds=60)
     engine.stop()
     assert ended == ["changed", "busy"]
+
+
+class Clock:
+    """Time that only the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_sampling_gets_a_few_times_as_long_as_the_turn_of_a_training_before_the_next(
+    base: BaseModel,
+) -> None:
+    clock = Clock()
+    engine = Engine(lambda: base, patience_seconds=2.0, clock=clock)
+    order: list[str] = []
+
+    def step(*_: int) -> None:
+        # The training asks for its next turn at once, but in a thread of its own.
+        wait_until(lambda: bool(engine._turns) or order.count("turn") == 3)
+        order.append("step")
+        clock.now += 10
+
+    def turn() -> None:
+        order.append("turn")
+        clock.now += 60
+
+    def train() -> None:
+        for _ in range(3):
+            engine.take_turn(turn)
+
+    trainer = threading.Thread(target=train)
+    trainer.start()
+    images = engine.submit(asking(num_inference_steps=80), on_step=step)
+    engine.start()
+    trainer.join(60)
+    images.cancel()
+    engine.stop()
+    turns = [number for number, what in enumerate(order) if what == "turn"]
+    # The first waits for patience_seconds; 60 seconds of each are 4 times 60 of sampling: 24 steps.
+    assert turns == [1, 26, 51]
+
+
+def test_a_turn_whose_owner_is_to_stop_is_withdrawn_while_it_waits(base: BaseModel) -> None:
+    engine = Engine(lambda: base)  # not started: nothing is ever done
+    done: list[str] = []
+
+    def stop(in_hand: bool) -> None:
+        assert not in_hand
+        raise Draining
+
+    with pytest.raises(Draining):
+        engine.take_turn(lambda: done.append("turn"), while_waiting=stop)
+    engine.start()
+    assert len(engine.submit(asking()).result(timeout_seconds=60)) == 1
+    engine.stop()
+    assert done == []
+
+
+def test_a_turn_that_is_in_hand_is_waited_for_before_its_owner_stops(engine: Engine) -> None:
+    seen: list[bool] = []
+    over, left = threading.Event(), threading.Event()
+
+    def stop(in_hand: bool) -> None:
+        seen.append(in_hand)
+        raise Draining
+
+    def train() -> None:
+        with pytest.raises(Draining):
+            engine.take_turn(over.wait, while_waiting=stop)
+        left.set()
+
+    trainer = threading.Thread(target=train)
+    trainer.start()
+    wait_until(lambda: bool(seen))
+    assert not left.wait(0.3)
+    over.set()
+    trainer.join(60)
+    assert left.is_set() and seen == [True]
+
+
+def test_only_what_the_device_works_at_is_in_hand(base: BaseModel) -> None:
+    engine = Engine(lambda: base, max_rows=2)
+    first = engine.submit(asking(num_inference_steps=2), owner="a")
+    second = engine.submit(asking(num_inference_steps=2), owner="b")
+    seen: set[tuple[bool, bool]] = set()
+    real = denoise.step
+
+    def step(base: BaseModel, batch: denoise.Batch) -> None:
+        seen.add((first.in_hand, second.in_hand))
+        real(base, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(denoise, "step", step)
+        engine.start()
+        for ticket in (first, second):
+            ticket.result(timeout_seconds=60)
+    engine.stop()
+    assert seen == {(True, False), (False, True)}
+    assert not first.in_hand and not second.in_hand
+
+
+def test_a_device_that_breaks_is_held_against_its_batch_and_sends_everybody_else_home(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = threading.Event()
+    engine = Engine(lambda: base, max_rows=4, broken=broken)
+
+    def step(base: BaseModel, batch: denoise.Batch) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(denoise, "step", step)
+    tickets = [engine.submit(asking(seed=seed), owner=str(seed)) for seed in range(4)]
+    engine.start()
+    for ticket in tickets[:2]:
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            ticket.result(timeout_seconds=60)
+    for ticket in [*tickets[2:], engine.submit(asking())]:
+        with pytest.raises(Draining):
+            ticket.result(timeout_seconds=60)
+    assert broken.is_set()

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from perfusion_core.denoise import ImageRequest, Trajectory
-from worker.line import Line, choose
+from worker.line import Line
 from worker.tickets import Place, Ticket
 
 SMALL, LARGE = (4, 8, 8), (4, 16, 8)
@@ -34,13 +34,18 @@ class Crowd:
         self.places: list[Place] = []
         self.done: list[Place] = []
 
-    def arrive(self, owner: str, *images: Trajectory) -> None:
-        ticket = Ticket(request=ImageRequest(prompt=""), owner=owner, on_step=None)
+    def arrive(self, owner: str, *images: Trajectory, alone: bool = False) -> None:
+        ticket = Ticket(request=ImageRequest(prompt=""), owner=owner, on_step=None, alone=alone)
         self.places += self.line.join(ticket, images, waiting=self.places)
+
+    def next_batch(self) -> list[Place]:
+        return self.line.choose(self.places, lambda _shape: self.room)
 
     def step(self) -> list[str]:
         """Advance a batch; return its owners."""
-        batch = choose(self.places, lambda _shape: self.room)
+        batch = self.next_batch()
+        if batch:
+            self.line.charge(batch, waiting=self.places)
         for one in batch:
             one.trajectory.step_index += 1
         self.done += [one for one in self.places if not one.waiting]
@@ -135,9 +140,126 @@ def test_a_step_is_of_one_shape_fits_and_leaves_nobody_behind(
         for when, owner, images in arrivals:
             if when == now:
                 crowd.arrive(owner, *images)
-        batch = choose(crowd.places, lambda _shape: room)
+        batch = crowd.next_batch()
         assert bool(batch) == bool(crowd.places)
         assert len({one.trajectory.latent_shape for one in batch}) <= 1
         assert len(batch) <= 1 or sum(one.trajectory.rows for one in batch) <= room
         crowd.step()
     assert crowd.places == []
+
+
+def work(image: Trajectory) -> int:
+    return image.rows * image.latents.numel() * image.total_steps
+
+
+def test_an_image_of_another_size_holds_the_default_ones_up_by_a_step_in_two() -> None:
+    crowd = Crowd(room=8)
+    crowd.arrive("other", trajectory(steps=200, shape=LARGE))
+    crowd.step()
+    crowd.arrive("default", trajectory(steps=15))
+    taken = [crowd.step() for _ in range(24)]
+    # LARGE is twice SMALL: a large step for every two small ones.
+    assert taken.count(["default"]) == 15
+    assert len(taken) - 15 <= 15 // 2 + 2
+
+
+def test_the_image_of_another_size_goes_on_however_many_of_the_default_one_come() -> None:
+    crowd = Crowd(room=2)
+    crowd.arrive("other", trajectory(steps=20, shape=LARGE))
+    steps = 0
+    while any(one.ticket.owner == "other" for one in crowd.places):
+        crowd.arrive(f"new {steps}", trajectory(steps=2))
+        crowd.step()
+        steps += 1
+        assert steps < 2000
+
+
+def test_an_owner_of_many_sizes_gets_no_more_than_an_owner_of_one() -> None:
+    crowd = Crowd(room=2)
+    shapes = [(4, 8, 8 * k) for k in (2, 3, 4, 5)]
+    crowd.arrive("one", *[trajectory(steps=50) for _ in range(20)])
+    for shape in shapes:
+        crowd.arrive("many", *[trajectory(steps=50, shape=shape) for _ in range(4)])
+    cost = dict.fromkeys(("one", "many"), 0)
+    for _ in range(400):
+        for one in crowd.next_batch():
+            cost[one.ticket.owner] += one.trajectory.rows * one.trajectory.latents.numel()
+        crowd.step()
+    assert 0.8 <= cost["many"] / cost["one"] <= 1.25
+
+
+def test_sizes_share_by_how_many_owners_their_batches_serve() -> None:
+    crowd = Crowd(room=6)
+    for number in range(5):
+        crowd.arrive(f"default {number}", *[trajectory(steps=40) for _ in range(9)])
+    crowd.arrive("other", *[trajectory(steps=40, shape=LARGE) for _ in range(9)])
+    cost = dict.fromkeys((SMALL, LARGE), 0)
+    for _ in range(300):
+        batch = crowd.next_batch()
+        shape = batch[0].trajectory.latent_shape
+        assert len({one.ticket.owner for one in batch}) == (3 if shape == SMALL else 1)
+        cost[shape] += sum(one.trajectory.rows * one.trajectory.latents.numel() for one in batch)
+        crowd.step()
+    assert 2.5 <= cost[SMALL] / cost[LARGE] <= 3.5
+
+
+def test_a_size_that_was_away_has_saved_nothing_up_and_one_that_comes_back_is_not_new() -> None:
+    crowd = Crowd(room=2)
+    crowd.arrive("busy", trajectory(steps=400))
+    for _ in range(100):
+        crowd.step()
+    crowd.arrive("late", trajectory(steps=100, shape=LARGE))
+    taken = [crowd.step()[0] for _ in range(60)]
+    assert 15 <= taken.count("late") <= 25
+    # A step at a time, each in a request of its own, is worth no more than one request.
+    crowd.places = [one for one in crowd.places if one.ticket.owner == "busy"]
+    taken = []
+    for _ in range(60):
+        if not any(one.ticket.owner == "late" for one in crowd.places):
+            crowd.arrive("late", trajectory(steps=1, shape=LARGE))
+        taken += crowd.step()
+    assert 15 <= taken.count("late") <= 25
+
+
+def test_a_request_that_samples_alone_shares_no_batch_and_gets_its_share() -> None:
+    crowd = Crowd(room=8)
+    crowd.arrive("crowd", *[trajectory(steps=30) for _ in range(2)])
+    crowd.arrive("suspect", trajectory(steps=10), alone=True)
+    taken = [crowd.step() for _ in range(20)]
+    assert taken.count(["suspect"]) == 10
+    assert all("suspect" not in owners or owners == ["suspect"] for owners in taken)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shapes=st.lists(st.sampled_from([SMALL, LARGE, (4, 16, 16)]), min_size=2, max_size=6),
+    steps=st.integers(1, 12),
+)
+def test_an_owner_waits_for_no_more_than_everybody_elses_share(
+    shapes: list[tuple[int, ...]], steps: int
+) -> None:
+    """Whatever the sizes: while one image takes its steps, each other owner has as much, or less.
+
+    And a step of each, which nothing can interrupt.
+    """
+    crowd = Crowd(room=2)
+    for number, shape in enumerate(shapes[1:]):
+        crowd.arrive(f"other {number}", *[trajectory(steps=200, shape=shape) for _ in range(3)])
+    for _ in range(7):
+        crowd.step()
+    mine = trajectory(steps=steps, shape=shapes[0])
+    crowd.arrive("mine", mine)
+    elsewhere = 0
+    while not mine.finished:
+        for one in crowd.next_batch():
+            if one.ticket.owner != "mine" and one.trajectory.latent_shape != shapes[0]:
+                elsewhere += one.trajectory.rows * one.trajectory.latents.numel()
+        crowd.step()
+    others = [shape for shape in shapes[1:] if shape != shapes[0]]
+    same = 1 + sum(shape == shapes[0] for shape in shapes[1:])
+    a_step = 2 * 4 * 16 * 16
+    # Of one size, those who came before finish an image first.
+    most = len(others) * (work(mine) + (same - 1) * 200 * work(mine) / steps) + a_step * (
+        len(others) + 1
+    )
+    assert elsewhere <= most

@@ -23,7 +23,7 @@ def training_of(base: BaseModel, *, steps: int) -> Training:
     return training
 
 
-def never() -> None:
+def never(in_hand: bool) -> None:
     """Nobody asks the training to stop."""
 
 
@@ -35,14 +35,14 @@ def test_a_preview_is_drawn_only_while_previews_cost_less_than_their_share(
     previews = Previews(parts, claim(service, job_id), training)
     training.step += 200
     began = time.monotonic()
-    previews.maybe_draw(training, check=never)
+    previews.maybe_draw(training, while_waiting=never)
     cost = time.monotonic() - began
     assert service.blobs.get(blobs.preview_key(job_id)).startswith(b"\x89PNG")
     service.blobs.delete(blobs.preview_key(job_id))
     # Two of that cost fit into a tenth of twenty times as long, and no sooner.
     while time.monotonic() < began + 3 * cost:
         training.step += 200
-        previews.maybe_draw(training, check=never)
+        previews.maybe_draw(training, while_waiting=never)
         time.sleep(0.01)
     assert blobs.preview_key(job_id) not in blob_keys(service)
 
@@ -56,7 +56,7 @@ def test_a_preview_that_cannot_be_drawn_does_not_stop_the_training(
     broken = replace(parts, engine=object())  # type: ignore[arg-type]
     previews = Previews(broken, claim(service, job_id), training)
     training.step += 200
-    previews.maybe_draw(training, check=never)
+    previews.maybe_draw(training, while_waiting=never)
     assert blobs.preview_key(job_id) not in blob_keys(service)
 
 
@@ -67,13 +67,13 @@ def test_a_cancel_is_noticed_in_the_middle_of_a_preview(
     previews = Previews(parts, claim(service, accept_training(service)), training)
     training.step += 200
 
-    def cancelled() -> None:
+    def cancelled(in_hand: bool) -> None:
         raise CancelRequested
 
     over = Event()
     holder = Thread(target=parts.engine.take_turn, args=(over.wait,))
     holder.start()
     with pytest.raises(CancelRequested):
-        previews.maybe_draw(training, check=cancelled)
+        previews.maybe_draw(training, while_waiting=cancelled)
     over.set()
     holder.join(5)

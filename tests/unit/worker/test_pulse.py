@@ -6,14 +6,26 @@ from threading import Event
 
 import pytest
 
+from perfusion_core import denoise
+from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.config import GenerateConfig
-from perfusion_core.denoise import ImageRequest
+from perfusion_core.denoise import Batch, ImageRequest
+from service import reconciler
+from service.tables import Job
 from service.views import JobKind, JobStatus
 from service.wiring import Service
-from tests.unit.worker.staging import accept_generation, claim, look_at
+from tests.unit.worker.staging import (
+    accept_generation,
+    accept_training,
+    claim,
+    in_thread,
+    look_at,
+    wait_until,
+)
 from worker import pulse as pulse_module
+from worker.errors import Interrupted
 from worker.parts import Parts
 from worker.pulse import Pulse
 from worker.runner import Runner
@@ -24,23 +36,115 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulse_module, "HANG_SECONDS", 0.6)
 
 
-def is_given_up(service: Service, *, moved_at: Callable[[], float]) -> bool:
-    """Whether a job that waits for three times as long as a hang is taken for one."""
+def end_of(service: Service, *, moved_at: Callable[[], float], in_hand: bool) -> str | None:
+    """What stops a job that waits for three times as long as a hang; None: nothing does."""
     claimed, broken = claim(service, accept_generation(service)), Event()
     with Pulse(service, claimed, leave=Event(), broken=broken) as pulse:
         over = time.monotonic() + 1.8
         while time.monotonic() < over:
-            pulse.waited(moved_at())
+            pulse.waited(moved_at(), in_hand=in_hand)
+            try:
+                pulse.check()
+            except Interrupted as error:
+                assert broken.is_set()
+                return type(error).__name__
             time.sleep(0.05)
-    return broken.is_set()
+    assert not broken.is_set()
+    return None
 
 
-def test_a_job_waits_as_long_as_its_line_moves_and_hangs_where_the_line_does(
+def test_a_job_waits_as_long_as_its_line_moves(service: Service) -> None:
+    assert end_of(service, moved_at=time.monotonic, in_hand=False) is None
+
+
+def test_where_the_device_hangs_its_job_is_lost_and_a_job_in_line_goes_back(
     service: Service,
 ) -> None:
     began = time.monotonic()
-    assert not is_given_up(service, moved_at=time.monotonic)
-    assert is_given_up(service, moved_at=lambda: began)
+    assert end_of(service, moved_at=lambda: began, in_hand=True) == "LeaseLost"
+    assert end_of(service, moved_at=lambda: began, in_hand=False) == "Draining"
+
+
+def test_a_hang_spends_an_attempt_of_the_job_that_hangs_and_of_no_neighbour(
+    service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over, stuck = Event(), Event()
+    real = denoise.step
+
+    def hang(base: BaseModel, batch: Batch) -> None:
+        if batch.trajectories[0].latent_shape[-1] == 96 // base.vae_factor:
+            stuck.set()
+            over.wait(60)
+        real(base, batch)
+
+    monkeypatch.setattr(denoise, "step", hang)
+    culprit = accept_generation(service, width=96)
+    runner = Runner(parts)
+    threads = [in_thread(runner.run, JobKind.GENERATE)]
+    assert stuck.wait(60)
+    generation, training = accept_generation(service), accept_training(service)
+    threads += [in_thread(runner.run, kind) for kind in (JobKind.GENERATE, JobKind.TRAIN)]
+    wait_until(lambda: parts.broken.is_set())
+    wait_until(
+        lambda: all(
+            look_at(service, job_id).status is JobStatus.QUEUED for job_id in (generation, training)
+        )
+    )
+    over.set()
+    for thread in threads:
+        thread.join(60)
+    # What the reconciler does once the lease has run out.
+    reconciler.orphans_at_start(service)
+    spent = {job_id: spent_attempts(service, job_id) for job_id in (culprit, generation, training)}
+    assert spent == {culprit: 1, generation: 0, training: 0}
+
+
+def test_a_job_whose_worker_was_lost_samples_alone(
+    service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[set[int]] = []
+    real = denoise.step
+
+    def step(base: BaseModel, batch: Batch) -> None:
+        batches.append({one.seed for one in batch.trajectories})
+        real(base, batch)
+
+    monkeypatch.setattr(denoise, "step", step)
+    suspect = accept_generation(service, num_inference_steps=6, seed=77)
+    claim(service, suspect)
+    reconciler.orphans_at_start(service)
+    neighbour = accept_generation(service, num_inference_steps=6, seed=5)
+    began, released = Event(), Event()
+
+    def hold(done: int, total: int) -> None:
+        began.set()
+        released.wait(60)
+
+    busy = parts.engine.submit(asking_for(steps=20), owner="another", on_step=hold)
+    assert began.wait(60)
+    threads = [in_thread(Runner(parts).run, JobKind.GENERATE) for _ in range(2)]
+    wait_until(lambda: len(parts.engine._arrivals) == 2)
+    released.set()
+    for thread in threads:
+        thread.join(60)
+    busy.cancel()
+    for job_id in (suspect, neighbour):
+        assert look_at(service, job_id).status is JobStatus.SUCCEEDED
+    assert [seeds for seeds in batches if 77 in seeds] == [{77}] * 6
+    assert {1, 5} in batches
+
+
+def spent_attempts(service: Service, job_id: str) -> int:
+    with service.database.read() as session:
+        job = session.get(Job, job_id)
+        assert job is not None
+        return job.attempts_spent
+
+
+def asking_for(*, steps: int) -> ImageRequest:
+    return ImageRequest(
+        prompt="a dog", config=GenerateConfig(num_inference_steps=steps, seed=1, guidance_scale=4.0)
+    )
 
 
 class Stopped:

@@ -223,6 +223,22 @@ def test_an_error_of_the_method_reaches_the_owner_in_its_own_words(
     }
 
 
+@pytest.mark.parametrize("kind", JobKind)
+def test_a_job_that_is_too_large_for_the_workers_base_model_fails_in_words(
+    service: Service, make_parts: Callable[[], Parts], kind: JobKind
+) -> None:
+    # Accepted while no base model was known.
+    if kind is JobKind.TRAIN:
+        job_id = accept_training(service, resolution=2048)
+    else:
+        job_id = accept_generation(service, width=2048, height=2048)
+    Runner(make_parts()).run(kind)
+    error = look_at(service, job_id).error
+    assert error is not None
+    assert error["type"] == "/problems/job-too-large"
+    assert "at most" in error["detail"]
+
+
 def test_an_unexpected_error_shows_only_an_id_whose_trace_is_in_the_log(
     service: Service, parts: Parts
 ) -> None:

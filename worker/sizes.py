@@ -1,0 +1,16 @@
+"""A job's size against the base model that does it.
+
+The service refuses what is too large already. But it may have accepted a job before any worker told
+it of its base model, or for another one.
+"""
+
+from perfusion_core.base_model import BaseModel
+from perfusion_core.config import GenerateConfig, TrainConfig, too_large
+from worker.errors import JobTooLarge
+
+
+def check_size(base: BaseModel, config: TrainConfig | GenerateConfig) -> None:
+    """Raise JobTooLarge where a step of these options has more pixels than the model allows."""
+    wrong = too_large(config, resolution=base.default_resolution)
+    for name, sentence in wrong.items():
+        raise JobTooLarge(f"{name}: {sentence}")
