@@ -8,34 +8,26 @@ An image is the same in any company to within one grey level: a row depends on t
 batch, as kernels are chosen by shape, and on nothing else of it. An exact engine pads all batches
 of a shape to one size and decodes one image at a time: then it is the same bit by bit.
 
-A training takes its turns between them, in the same thread: two threads that compute at the same
-time own two pools of OpenMP threads, and on a CPU each step of the training took 1.7 times as long.
-People wait in front of a generation and look in on a training now and then, so sampling goes first:
-a training gets a turn once images have been sampled for `patience_seconds`, and for a few times as
-long as the turn before took. What a generation needs beside its steps, such as a look at its image,
-is a turn that comes before the next step.
-
-Nothing can interrupt a step. Tickets and turns tell whether they are `in_hand`, so that where the
-device hangs or breaks, nobody else is blamed.
+A training takes its turns between them (worker.turns). Nothing can interrupt a step. Tickets and
+turns tell whether they are `in_hand`, so that where the device hangs or breaks, nobody else is
+blamed.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import wait
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from threading import Condition, Event, Thread
 from typing import TypeVar
 
 import structlog
-from PIL import Image
 
 from perfusion_core import denoise
 from perfusion_core.base_model import BaseModel
-from perfusion_core.denoise import Batch, ImageRequest, Trajectory
+from perfusion_core.denoise import Batch, ImageRequest
 from worker.device import free_memory, is_broken, is_out_of_memory
-from worker.errors import Draining, ImageDiverged, OutOfMemory
+from worker.errors import Draining, OutOfMemory
 from worker.line import Line
-from worker.tickets import OnStep, Place, Sample, Ticket, Turn
+from worker.tickets import OnStep, Place, Sample, Ticket, in_hand
+from worker.turns import Turn, Turns, WhileWaiting
 
 T = TypeVar("T")
 # On a CPU 8 rows give nine tenths of the images per second that 32 give (docs/engine.md), and a
@@ -44,9 +36,6 @@ _MOST_ROWS_ON_CPU = 8
 _MOST_ROWS = 32
 # Others wait for a decoder between two steps, so it is given a few images at a time.
 _DECODED_AT_ONCE = 4
-# Images are sampled for this many times as long as a training's turn took, before it gets the next.
-_SAMPLING_PER_TURN = 4.0
-_POLL_SECONDS = 0.1
 _log = structlog.get_logger("perfusion.worker")
 
 
@@ -71,20 +60,17 @@ class Engine:
         self._base = base
         self._max_rows = max_rows
         self._exact = exact
-        self._patience_seconds = patience_seconds
         self._broken = broken or Event()
         self._clock = clock
         # Shapes whose batches did not fit into memory, and how many rows they may take since.
         self._rows_that_fit: dict[tuple[int, ...], int] = {}
         self._changed = Condition()
         self._arrivals: list[Ticket] = []
-        self._turns: list[Turn] = []
-        # In order of age. The engine's thread alone touches these five.
+        self._turns = Turns(self._changed, patience_seconds=patience_seconds)
+        # In order of age. The engine's thread alone touches these three.
         self._tickets: list[Ticket] = []
         self._line = Line()
         self._batch: Batch | None = None  # of the last step
-        self._turn_seconds = 0.0  # of the last turn that was not urgent
-        self._sampled_seconds = 0.0  # since then
         self._stopped = False
         self.moved_at = clock()
         """When the device last finished something: a sign of life for whoever waits in line."""
@@ -133,7 +119,7 @@ class Engine:
         act: Callable[[], T],
         *,
         urgent: bool = False,
-        while_waiting: Callable[[bool], None] | None = None,
+        while_waiting: WhileWaiting | None = None,
     ) -> T:
         """Run `act`, such as a step of a training, on the device; return or raise what it does.
 
@@ -145,32 +131,18 @@ class Engine:
         with self._changed:
             if self._stopped:
                 raise Draining
-            self._turns.append(turn)
+            self._turns.add(turn)
             self._changed.notify()
-        while while_waiting is not None and not wait([turn.future], _POLL_SECONDS).done:
-            try:
-                while_waiting(turn.in_hand)
-            except BaseException:
-                if not self._withdraw(turn):
-                    wait([turn.future])  # what it works on must not change under others' hands
-                raise
-        result: T = turn.future.result()
+        result: T = self._turns.result_of(turn, while_waiting)
         return result
-
-    def _withdraw(self, turn: Turn) -> bool:
-        with self._changed:
-            waits = turn in self._turns
-            if waits:
-                self._turns.remove(turn)
-            return waits
 
     def _run(self) -> None:
         while self._wait_for_work():
             began = self.moved_at = self._clock()
-            if (turn := self._next_turn()) is not None:
-                self._take(turn)
-                if not turn.urgent:
-                    self._turn_seconds, self._sampled_seconds = self._clock() - began, 0.0
+            if (turn := self._turns.next(sampling=bool(self._tickets))) is not None:
+                turn.take()
+                self._turns.taken(turn, self._clock() - began)
+                self._stop_if_broken(turn.future.exception())
                 continue
             try:
                 self._cycle()
@@ -179,14 +151,11 @@ class Engine:
                 _log.exception("engine.failed")
                 for ticket in self._tickets:
                     self._end(ticket, error)
-            self._sampled_seconds += self._clock() - began
+            self._turns.sampled(self._clock() - began)
             self._tickets = [ticket for ticket in self._tickets if not ticket.ended]
         for ticket in self._tickets + self._arrivals:
             self._end(ticket, Draining())
-        with self._changed:
-            turns, self._turns = self._turns, []
-        for turn in turns:
-            turn.future.set_exception(Draining())
+        self._turns.refuse(Draining())
 
     def _wait_for_work(self) -> bool:
         if not self._tickets:
@@ -200,28 +169,9 @@ class Engine:
             self._arrivals = []
             return not self._stopped
 
-    def _next_turn(self) -> Turn | None:
-        """Whose turn it is, if anyone's: an urgent one, or one for which enough was sampled."""
-        with self._changed:
-            enough = max(self._patience_seconds, _SAMPLING_PER_TURN * self._turn_seconds)
-            due = [turn for turn in self._turns if turn.urgent]
-            if not due and (not self._tickets or self._sampled_seconds >= enough):
-                due = self._turns
-            if not due:
-                return None
-            turn = due[0]
-            self._turns.remove(turn)
-            return turn
-
-    def _take(self, turn: Turn) -> None:
-        with _in_hand([turn]):
-            turn.take()
-        if (error := turn.future.exception()) is not None:
-            self._stop_if_broken(error)
-
-    def _stop_if_broken(self, error: BaseException) -> None:
+    def _stop_if_broken(self, error: BaseException | None) -> None:
         """Nothing more can be done here: whoever waits has not broken the device, and goes home."""
-        if is_broken(error):
+        if error is not None and is_broken(error):
             self._broken.set()
             with self._changed:
                 self._stopped = True
@@ -312,7 +262,7 @@ class Engine:
         def decode() -> None:
             images = denoise.decode_together(self._base(), [one.trajectory for one in places])
             for one, image in zip(places, images, strict=True):
-                one.sample = _sample(one.trajectory, image)
+                one.sample = Sample.of(one.trajectory, image)
 
         tickets = list(dict.fromkeys(one.ticket for one in places))
         error = self._attempt(tickets, decode)
@@ -331,7 +281,7 @@ class Engine:
         failed, and so the memory that the next attempt needs.
         """
         try:
-            with _in_hand(work):
+            with in_hand(work):
                 act()
         except Exception as error:
             if not is_out_of_memory(error):
@@ -353,24 +303,3 @@ class Engine:
             on_cpu = self._base().device.type == "cpu"
             self._max_rows = _MOST_ROWS_ON_CPU if on_cpu else _MOST_ROWS
         return self._max_rows
-
-
-def _sample(one: Trajectory, image: Image.Image) -> Sample:
-    if not bool(one.latents.isfinite().all()):
-        raise ImageDiverged(
-            f"The image of seed {one.seed} diverged: a concept or the guidance is too strong. "
-            "Lower the strengths or guidance_scale."
-        )
-    return Sample(image=image, seed=one.seed, maps=None if one.maps is None else one.maps.means())
-
-
-@contextmanager
-def _in_hand(work: Sequence[Ticket | Turn]) -> Iterator[None]:
-    """Say of tickets or turns that the device works at them."""
-    for one in work:
-        one.in_hand = True
-    try:
-        yield
-    finally:
-        for one in work:
-            one.in_hand = False

@@ -1,14 +1,16 @@
-"""What the engine hands out: tickets for requests, places in line for their images, and turns."""
+"""What the engine hands out: tickets for requests, and places in line for their images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Protocol, TypeAlias
 
 from PIL import Image
 
 from perfusion_core.attention_maps import WordMap
 from perfusion_core.denoise import ImageRequest, Trajectory
+from worker.errors import ImageDiverged
 
 OnStep = Callable[[int, int], None]
 
@@ -20,6 +22,16 @@ class Sample:
     image: Image.Image
     seed: int
     maps: tuple[WordMap, ...] | None = None
+
+    @classmethod
+    def of(cls, one: Trajectory, image: Image.Image) -> "Sample":
+        """The decoded image of a trajectory; raises ImageDiverged where it is none."""
+        if not bool(one.latents.isfinite().all()):
+            raise ImageDiverged(
+                f"The image of seed {one.seed} diverged: a concept or the guidance is too strong. "
+                "Lower the strengths or guidance_scale."
+            )
+        return cls(image=image, seed=one.seed, maps=None if one.maps is None else one.maps.means())
 
 
 @dataclass(eq=False, kw_only=True)
@@ -90,18 +102,17 @@ class Place:
         return self.trajectory.latent_shape, self.ticket if self.ticket.alone else None
 
 
-@dataclass(eq=False)
-class Turn:
-    """What somebody wants done on the device, and whether a generation waits for it."""
+class _InHand(Protocol):
+    in_hand: bool
 
-    act: Callable[[], Any]
-    urgent: bool
-    in_hand: bool = False  # whether the device works at it now
-    future: "Future[Any]" = field(default_factory=Future)
 
-    def take(self) -> None:
-        """Do it; the future has what came of it."""
-        try:
-            self.future.set_result(self.act())
-        except BaseException as error:  # it belongs to who waits for the result
-            self.future.set_exception(error)
+@contextmanager
+def in_hand(work: Sequence[_InHand]) -> Iterator[None]:
+    """Say of tickets or turns that the device works at them."""
+    for one in work:
+        one.in_hand = True
+    try:
+        yield
+    finally:
+        for one in work:
+            one.in_hand = False
