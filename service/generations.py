@@ -97,12 +97,7 @@ def request(
             "most_waiting": service.settings.max_queued_jobs_per_owner,
         }
         known = connection.execute(_KNOWN, named).all()
-        given, config = _options(
-            body,
-            negative_prompt=negative_prompt,
-            defaults=known[0].defaults or {},
-            resolution=known[0].resolution,
-        )
+        given, config = _options(body, known[0], negative_prompt=negative_prompt)
         seed = config.seed if config.seed is not None else drawn
         concepts = _resolve(connection, owner_id, prompt=prompt, known=known)
         explicit = _attribute(
@@ -187,12 +182,9 @@ def _negative_prompt(text: str | None, *, prompt: prompts.Prompt) -> str | None:
 
 
 def _options(
-    body: GenerateBody,
-    *,
-    negative_prompt: str | None,
-    defaults: dict[str, Any],
-    resolution: int | None,
+    body: GenerateBody, known: _Known, *, negative_prompt: str | None
 ) -> tuple[dict[str, Any], GenerateConfig]:
+    defaults = known.defaults or {}
     given = {
         name: value
         for name, value in vars(body).items()
@@ -201,7 +193,7 @@ def _options(
     if negative_prompt is not None:
         given["negative_prompt"] = negative_prompt
     config = options.check(
-        GenerateConfig, given, defaults=defaults, resolution=resolution, pointer=""
+        GenerateConfig, given, defaults=defaults, resolution=known.resolution, pointer=""
     )
     return {**defaults, **given}, config
 
