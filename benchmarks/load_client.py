@@ -7,10 +7,12 @@ goes on would not see the waiting. Plain HTTP/1.1 over asyncio, because both sid
 
 import asyncio
 import gc
+import random
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import cycle, islice
 
 _MAX_CONNECTIONS = 256
 
@@ -28,48 +30,58 @@ class Measured:
         return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
-def run(
-    ports: Sequence[int],
-    *,
-    path: str,
-    body: bytes,
-    keys: Sequence[str],
-    per_second: float,
-    seconds: float,
-) -> Measured:
-    """POST the JSON `body` to `path` on this machine, `per_second` times a second.
-
-    The ports get the requests by turns; so do the callers with those API keys send them.
-    """
-    requests = [
+def posts(path: str, body: bytes, *, keys: Sequence[str]) -> list[bytes]:
+    """Return a request with the JSON `body` from the caller of each API key."""
+    return [
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
         f"Content-Type: application/json\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
         + body
         for key in keys
     ]
+
+
+def run(
+    ports: Sequence[int],
+    requests: Sequence[bytes],
+    *,
+    per_second: float,
+    seconds: float,
+    connections: int = 0,
+) -> Measured:
+    """Send the requests by turns to the ports of this machine, `per_second` times a second.
+
+    With `connections` so many are open from the beginning and take turns, and requests come at
+    random, as from callers who know nothing of each other. Else they come evenly, over as few
+    connections as suffice.
+    """
     load = _Load(ports, requests)
     gc.disable()
     try:
-        return asyncio.run(load.run(per_second=per_second, seconds=seconds))
+        return asyncio.run(
+            load.run(per_second=per_second, seconds=seconds, connections=connections)
+        )
     finally:
         gc.enable()
 
 
+_Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
 class _Load:
     def __init__(self, ports: Sequence[int], requests: Sequence[bytes]) -> None:
-        self._idle: dict[int, list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]] = {
-            port: [] for port in ports
-        }
+        self._idle: dict[int, deque[_Connection]] = {port: deque() for port in ports}
         self._requests = requests
         self._open = 0
         self._measured = Measured()
 
-    async def run(self, *, per_second: float, seconds: float) -> Measured:
-        begun = time.perf_counter()
-        tasks = []
+    async def run(self, *, per_second: float, seconds: float, connections: int) -> Measured:
+        for port in islice(cycle(self._idle), connections):
+            self._idle[port].append(await self._connect(port))
+        self._in_turn, chance = connections > 0, random.Random(0)
+        tasks, due = [], time.perf_counter()
         ports, requests = cycle(self._idle), cycle(self._requests)
-        for k in range(int(per_second * seconds)):
-            due = begun + k / per_second
+        for _ in range(int(per_second * seconds)):
+            due += (chance.expovariate(1.0) if connections else 1.0) / per_second
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             tasks.append(asyncio.create_task(self._one(due, next(ports), next(requests))))
         await asyncio.gather(*tasks)
@@ -101,9 +113,13 @@ class _Load:
             self._measured.seconds.append(time.perf_counter() - due)
         self._idle[port].append((reader, writer))
 
-    async def _connection(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if self._idle[port]:
-            return self._idle[port].pop()
+    async def _connection(self, port: int) -> _Connection:
+        idle = self._idle[port]
+        if idle:
+            return idle.popleft() if self._in_turn else idle.pop()
+        return await self._connect(port)
+
+    async def _connect(self, port: int) -> _Connection:
         self._open += 1
         if self._open > _MAX_CONNECTIONS:
             raise SystemExit(f"{_MAX_CONNECTIONS} requests wait for an answer: it is overloaded.")

@@ -1,16 +1,18 @@
 """The least that could accept a job: FastAPI, one route, one INSERT. `benchmarks.load` starts it.
 
-No keys, no limits, no concepts, no message to a worker; the same server and the same driver.
+No keys, no limits, no concepts, no message to a worker; the same server, the same driver, and the
+same promise of the database that a committed row is on the disk.
 """
 
 import os
+import sqlite3
 import sys
 import uuid
 
 import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 
 
 class _Request(BaseModel):
@@ -20,6 +22,8 @@ class _Request(BaseModel):
 def main() -> None:
     """Serve on the port of the command line."""
     engine = create_engine(os.environ["PERFUSION_DATABASE_URL"], pool_size=10, max_overflow=20)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _make_durable)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE floor (id text PRIMARY KEY, prompt text NOT NULL)"))
     insert = text("INSERT INTO floor VALUES (:id, :prompt)")
@@ -37,6 +41,11 @@ def main() -> None:
         return {"id": job_id}
 
     uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=False, log_level="warning")
+
+
+def _make_durable(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
 
 
 if __name__ == "__main__":

@@ -90,9 +90,7 @@ def _simulate(
             accepted.append(
                 load_client.run(
                     [api.port],
-                    path="/generate",
-                    body=b'{"prompt": "a photo of a cat"}',
-                    keys=[key],
+                    load_client.posts("/generate", b'{"prompt": "a photo of a cat"}', keys=[key]),
                     per_second=per_second,
                     seconds=arguments.seconds,
                 )
