@@ -1,0 +1,114 @@
+"""Turns on the device that are no steps of images: those of a training, and short urgent ones.
+
+Two threads that compute at the same time own two pools of OpenMP threads, and on a CPU each step of
+a training took 1.7 times as long. So a training takes its turns in the engine's thread. People wait
+in front of a generation and look in on a training now and then, so sampling goes first: a training
+gets a turn once images have been sampled for `patience_seconds`, and for a few times as long as the
+turn before took. What a generation needs beside its steps, such as a look at its image, is urgent:
+it comes before the next step.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
+from threading import Condition
+from typing import Any
+
+from worker.tickets import in_hand
+
+# A training gets a fifth of a device that others sample on.
+_SAMPLING_PER_TURN = 4.0
+_POLL_SECONDS = 0.1
+
+WhileWaiting = Callable[[bool], None]
+"""Called now and then with whether the device works at the turn; it may raise to withdraw it."""
+
+
+@dataclass(eq=False)
+class Turn:
+    """What somebody wants done on the device, and whether a generation waits for it."""
+
+    act: Callable[[], Any]
+    urgent: bool
+    in_hand: bool = False  # whether the device works at it now
+    future: "Future[Any]" = field(default_factory=Future)
+
+    def take(self) -> None:
+        """Do it; the future has what came of it."""
+        with in_hand([self]):
+            try:
+                self.future.set_result(self.act())
+            except BaseException as error:  # it belongs to who waits for the result
+                self.future.set_exception(error)
+
+
+class Turns:
+    """Those that wait, in order of age, and when the next of them is due."""
+
+    def __init__(self, changed: Condition, *, patience_seconds: float) -> None:
+        """`changed` is the engine's, and guards the turns that wait."""
+        self._changed = changed
+        self._patience_seconds = patience_seconds
+        self._waiting: list[Turn] = []
+        self._turn_seconds = 0.0  # of the last turn that was not urgent
+        self._sampled_seconds = 0.0  # since then
+
+    def __bool__(self) -> bool:
+        """Whether any turn waits."""
+        return bool(self._waiting)
+
+    def add(self, turn: Turn) -> None:
+        """Queue a turn; the caller holds the lock, and notifies the engine."""
+        self._waiting.append(turn)
+
+    def result_of(self, turn: Turn, while_waiting: WhileWaiting | None) -> Any:
+        """Wait for a turn's end; return or raise what came of it, or what `while_waiting` raises.
+
+        A turn that has begun is waited for all the same: what it works on must not change under it.
+        """
+        while while_waiting is not None and not wait([turn.future], _POLL_SECONDS).done:
+            try:
+                while_waiting(turn.in_hand)
+            except BaseException:
+                if not self._withdraw(turn):
+                    wait([turn.future])
+                raise
+        return turn.future.result()
+
+    def next(self, *, sampling: bool) -> Turn | None:
+        """Take the turn that is due, if any: an urgent one, or one for which enough was sampled."""
+        with self._changed:
+            enough = max(self._patience_seconds, _SAMPLING_PER_TURN * self._turn_seconds)
+            due = [turn for turn in self._waiting if turn.urgent]
+            if not due and (not sampling or self._sampled_seconds >= enough):
+                due = self._waiting
+            if not due:
+                return None
+            turn = due[0]
+            self._waiting.remove(turn)
+            return turn
+
+    def taken(self, turn: Turn, seconds: float) -> None:
+        """Count a turn; an urgent one is part of the sampling."""
+        if turn.urgent:
+            self._sampled_seconds += seconds
+        else:
+            self._turn_seconds, self._sampled_seconds = seconds, 0.0
+
+    def sampled(self, seconds: float) -> None:
+        """Count a step of images."""
+        self._sampled_seconds += seconds
+
+    def refuse(self, error: Exception) -> None:
+        """End all turns that wait with an error."""
+        with self._changed:
+            waiting, self._waiting = self._waiting, []
+        for turn in waiting:
+            turn.future.set_exception(error)
+
+    def _withdraw(self, turn: Turn) -> bool:
+        with self._changed:
+            waits = turn in self._waiting
+            if waits:
+                self._waiting.remove(turn)
+            return waits
