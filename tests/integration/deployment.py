@@ -1,6 +1,7 @@
 """The product's own processes, `perfusion serve` and `perfusion worker`, on chosen URLs."""
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -173,14 +174,14 @@ def photos() -> list[bytes]:
     return files
 
 
-def ask_to_teach(http: httpx.Client, name: str) -> str:
+def ask_to_teach(http: httpx.Client, name: str, *, steps: int = 8) -> str:
     """Ask for a short training from two photos; the job's id."""
     answer = http.post(
         "/concepts",
         data={
             "name": name,
             "superclass": "robot",
-            "training": '{"max_train_steps": 8, "train_batch_size": 2}',
+            "training": json.dumps({"max_train_steps": steps, "train_batch_size": 2}),
         },
         files=[("images", (f"{n}.png", file)) for n, file in enumerate(photos())],
     )

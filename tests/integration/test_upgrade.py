@@ -1,0 +1,348 @@
+"""docs/operations.md, Upgrades and the way back: the previous release, its real processes, beside
+this one on one database, and after it.
+
+The previous release is the commit that the file `previous-release` names. Both serve a base model
+of a few thousand random weights.
+"""
+
+import hashlib
+import re
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.tables import Concept, Image, Job, JobEvent, Picture
+from service.views import TERMINAL
+from tests.integration import previous
+from tests.integration.deployment import Api, Deployment, ask_to_teach, wait_until
+from tests.integration.processes import Process
+from tests.integration.servers import Servers
+from tests.integration.tiny_base import write_tiny_base
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
+COLLECT_EVERYTHING = """
+from datetime import timedelta
+from service import collector, settings, wiring
+print(collector.collect(wiring.build(settings.load()), grace=timedelta(0)))
+"""
+
+
+@pytest.fixture(scope="module")
+def old_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return previous.extract(tmp_path_factory.mktemp("previous") / "code")
+
+
+@pytest.fixture(scope="module")
+def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_base(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@dataclass
+class Release:
+    """One release's processes: an API, a worker, and its command."""
+
+    deployment: Deployment
+    api: Api
+    worker: Process
+
+    def start(self) -> None:
+        """Start both, and wait until they take and do work."""
+        self.api.process.start()
+        self.start_worker()
+        self.api.process.wait_until(self.api.answers, what="it answered")
+        self.api.process.wait_until(self.api.is_ready, what="it was ready")
+
+    def start_worker(self) -> None:
+        """Start the worker, and wait until it has its base model."""
+        loaded = '"base_model.loaded"'
+        before = self.worker.log.count(loaded) if self.worker.log_file.exists() else 0
+        self.worker.start()
+        self.worker.wait_until(
+            lambda: self.worker.log.count(loaded) > before, what="its base model was loaded"
+        )
+
+    def stop(self) -> None:
+        """SIGTERM to both; exit code 0."""
+        assert self.worker.terminate() == 0, self.worker.log[-4000:]
+        assert self.api.process.terminate() == 0, self.api.process.log[-4000:]
+
+
+class Upgrade:
+    """Two releases on one database, one queue and one store of blobs."""
+
+    def __init__(self, folder: Path, servers: Servers, old_code: Path, base_model: Path) -> None:
+        settings = {
+            "base_model": base_model,
+            "evaluator": "none",
+            "lease_seconds": 10,
+            "reconcile_seconds": 0.3,
+            "checkpoint_seconds": 0.3,
+        }
+        environment = servers.new_deployment()
+        self.old = _release(Deployment(folder / "old", environment, code=old_code, **settings))
+        self.new = _release(Deployment(folder / "new", environment, **settings))
+        self.service = self.new.deployment.service()
+
+    def close(self) -> None:
+        self.service.close()
+        for release in (self.old, self.new):
+            release.deployment.close()
+
+
+def _release(deployment: Deployment) -> Release:
+    deployment.folder.mkdir()
+    return Release(deployment, deployment.api(), deployment.worker())
+
+
+@pytest.fixture
+def upgrade(
+    tmp_path: Path, servers: Servers, old_code: Path, base_model: Path
+) -> Iterator[Upgrade]:
+    upgrade = Upgrade(tmp_path, servers, old_code, base_model)
+    yield upgrade
+    upgrade.close()
+
+
+def test_old_and_new_serve_one_database_during_an_upgrade_and_after_the_way_back(
+    upgrade: Upgrade,
+) -> None:
+    old, new = upgrade.old, upgrade.new
+    # The previous release, on its own schema.
+    succeed(old.deployment.python("-m", "api", "migrate"))
+    old.start()
+    ended(old.api, teach(old.api, "taught-before"))
+    ended(old.api, draw(old.api, "<taught-before>"))
+
+    # This release migrates while a job of the previous one runs.
+    running = teach(old.api, "taught-across", steps=60)
+    wait_until(lambda: old.api.job(running)["status"] == "running")
+    succeed(new.deployment.python("-m", "api", "migrate"))
+    ended(old.api, running, draw(old.api, "<taught-before>"))
+
+    # Old worker, old and new API; the old API after a restart.
+    new.api.start()
+    old.api.process.terminate()
+    old.api.start()
+    ended(new.api, teach(new.api, "by-old-worker"), draw(new.api, "<taught-across>"))
+    ended(old.api, draw(old.api, "<taught-across>"))
+
+    # New worker alone, which goes on with what the old one gave back.
+    given_back = teach(old.api, "given-back", steps=400)
+    wait_until(lambda: old.api.job(given_back)["progress"]["step"] > 5)
+    assert old.worker.terminate() == 0
+    new.start_worker()
+    ended(old.api, given_back, teach(old.api, "by-new-worker"), draw(old.api, "<by-old-worker>"))
+
+    # Both workers, the old one started on the new schema; jobs of either end, until both had some.
+    old.start_worker()
+    both: list[str] = []
+    while workers_of(upgrade, both) != {old.worker.pid, new.worker.pid}:
+        assert len(both) < 100, "one of the workers gets no jobs"
+        more = [draw(api, "<by-new-worker>", steps=8) for api in (old.api, new.api) * 4]
+        ended(new.api, *more)
+        both += more
+    ended(new.api, teach(new.api, "side-by-side"))
+    assert_each_job_ended_once(upgrade)
+
+    # Back: the previous release alone serves everything, and its collector leaves it alone.
+    waiting = teach(new.api, "given-back-again", steps=400)
+    before = everything(new.api)
+    new.stop()
+    ended(old.api, waiting, draw(old.api, "<by-new-worker>"))
+    collected = succeed(old.deployment.python("-c", COLLECT_EVERYTHING))
+    assert re.fullmatch(r"\d+\n", collected.splitlines(True)[-1])
+    assert_every_named_blob_is_there(upgrade)
+    assert everything(old.api, only=before) == before
+
+    # And forward again.
+    old.stop()
+    new.start()
+    assert everything(new.api, only=before) == before
+    ended(new.api, draw(new.api, "<by-new-worker>"), draw(new.api, "<given-back-again>"))
+    assert_each_job_ended_once(upgrade)
+
+
+def succeed(done: Any) -> str:
+    """The output of a command that did what was asked."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    return str(done.stdout)
+
+
+def teach(api: Api, name: str, *, steps: int = 3) -> str:
+    return ask_to_teach(api.http, name, steps=steps)
+
+
+def draw(api: Api, prompt: str, *, steps: int = 2) -> str:
+    request = {"prompt": prompt, "num_inference_steps": steps, "seed": 7, "attention_maps": True}
+    answer = api.http.post("/generate", json=request)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["job"]["id"])
+
+
+def ended(api: Api, *job_ids: str) -> bool:
+    """Wait until all have succeeded."""
+    for job_id in job_ids:
+        job = api.wait_for(job_id)
+        assert job["status"] == "succeeded", job["error"]
+    return True
+
+
+def everything(api: Api, *, only: dict[str, str] | None = None) -> dict[str, str]:
+    """Hashes of every concept's file, and of every image with its maps, by where they are."""
+    if only is not None:
+        return {path: _hash(api, path) for path in only}
+    found = {}
+    for concept in api.http.get("/concepts", params={"limit": 100}).json()["items"]:
+        if concept["status"] == "ready":
+            found[f"/concepts/{concept['name']}/file"] = ""
+    for job in api.http.get("/jobs", params={"limit": 100}).json()["items"]:
+        for image in job["images"]:
+            found[image["url"]] = ""
+            found |= {shown["url"]: "" for shown in image["attention_maps"]}
+    assert found
+    return everything(api, only=found)
+
+
+def _hash(api: Api, path: str) -> str:
+    answer = api.http.get(path)
+    assert answer.status_code == 200, f"{path}: {answer.text}"
+    return hashlib.sha256(answer.content).hexdigest()
+
+
+def workers_of(upgrade: Upgrade, job_ids: list[str]) -> set[int]:
+    """The process ids of the workers that ran these jobs."""
+    with upgrade.service.database.read() as session:
+        ids = session.scalars(
+            select(JobEvent.worker_id).where(
+                JobEvent.job_id.in_(job_ids), JobEvent.to_status == "running"
+            )
+        )
+        return {int(str(worker_id).rsplit("-", 2)[1]) for worker_id in ids}
+
+
+def assert_each_job_ended_once(upgrade: Upgrade) -> None:
+    with upgrade.service.database.read() as session:
+        for job in session.scalars(select(Job)):
+            events = session.scalars(select(JobEvent.to_status).where(JobEvent.job_id == job.id))
+            assert [status for status in events if status in set(TERMINAL)] == [job.status]
+            images = session.scalars(select(Image.position).where(Image.job_id == job.id)).all()
+            assert len(images) == len(job.payload.get("seeds", []))
+
+
+def assert_every_named_blob_is_there(upgrade: Upgrade) -> None:
+    with upgrade.service.database.read() as session:
+        named = list(_named(session))
+    assert len(named) > 40
+    for key in named:
+        upgrade.service.blobs.get(key)  # would raise BlobNotFound
+
+
+def _named(session: Session) -> Iterator[str]:
+    for concept in session.scalars(select(Concept)):
+        assert concept.blob_key is not None
+        yield concept.blob_key
+    for picture in session.scalars(select(Picture)):
+        yield picture.blob_key
+    for image in session.scalars(select(Image)):
+        yield image.blob_key
+        for shown in image.attention_maps or []:
+            yield shown["blob_key"]
+
+
+def test_a_data_folder_goes_to_the_previous_release_and_back_with_all_that_is_in_it(
+    tmp_path: Path, old_code: Path, base_model: Path
+) -> None:
+    settings = {"base_model": base_model, "evaluator": "none", "data_dir": tmp_path / "data"}
+    new = Deployment(tmp_path, {}, **settings)
+    old = Deployment(tmp_path, {}, code=old_code, **settings)
+    try:
+        with _serving(new) as api:
+            ended(api, teach(api, "of-the-new"))
+            ended(api, draw(api, "<of-the-new>"))
+            made_by_new = everything(api)
+        with _serving(old) as api:
+            assert everything(api, only=made_by_new) == made_by_new
+            ended(api, teach(api, "of-the-old"))
+            ended(api, draw(api, "<of-the-new>"), draw(api, "<of-the-old>"))
+            made_by_both = everything(api)
+        with _serving(new) as api:
+            assert everything(api, only=made_by_both) == made_by_both
+            ended(api, draw(api, "<of-the-old>"))
+    finally:
+        new.close()
+        old.close()
+
+
+@contextmanager
+def _serving(deployment: Deployment) -> Iterator[Api]:
+    """`perfusion serve` with all of its parts in one process, until SIGTERM."""
+    api = deployment.api()
+    api.start()
+    api.process.wait_until(api.is_ready, what="it was ready")
+    yield api
+    assert api.process.terminate() == 0, api.process.log[-4000:]
+
+
+@pytest.fixture
+def newer(tmp_path: Path) -> Iterator[Deployment]:
+    """A migrated SQLite database, and a queue elsewhere, so that `serve` needs no worker."""
+    deployment = Deployment(tmp_path, {"PERFUSION_QUEUE_URL": "redis://127.0.0.1:9/0"})
+    deployment.environment["PERFUSION_DATABASE_URL"] = f"sqlite:///{tmp_path}/perfusion.db"
+    succeed(deployment.python("-m", "api", "migrate"))
+    yield deployment
+    deployment.close()
+
+
+def test_a_release_runs_on_a_newer_compatible_schema_and_says_so(newer: Deployment) -> None:
+    write(newer, "UPDATE compatible_version SET version_num = 'c9999'")
+    migrated = newer.python("-m", "api", "migrate")
+    assert migrated.returncode == 0
+    assert '"database.newer"' in migrated.stderr
+    api = newer.api()
+    api.start()
+    assert api.http.get("/jobs").status_code == 200
+    assert '"database.newer"' in api.process.log
+    assert read(newer, "SELECT version_num FROM compatible_version") == ["c9999"]
+
+
+def test_a_release_refuses_a_newer_schema_that_it_cannot_run_on_and_says_what_to_do(
+    newer: Deployment,
+) -> None:
+    write(newer, "UPDATE alembic_version SET version_num = '0099'")
+    for command in ("migrate", "serve"):
+        for queue_url in ("redis://127.0.0.1:9/0", "memory://"):
+            done = newer.python("-m", "api", command, queue_url=queue_url)
+            assert done.returncode == 1
+            assert "belongs to a newer release" in done.stderr
+            assert "Start the newer release again" in done.stderr
+            assert "Traceback" not in done.stderr
+    assert read(newer, "SELECT version_num FROM alembic_version") == ["0099"]
+
+
+def test_a_clone_without_the_previous_release_is_told_what_to_do(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    with pytest.raises(RuntimeError, match="needs the whole history: run `git fetch --unshallow`"):
+        previous.extract(tmp_path / "code", repository=tmp_path)
+
+
+def write(deployment: Deployment, statement: str) -> None:
+    with closing(sqlite3.connect(_file(deployment))) as database:
+        database.execute(statement)
+        database.commit()
+
+
+def read(deployment: Deployment, question: str) -> list[str]:
+    with closing(sqlite3.connect(_file(deployment))) as database:
+        return [row[0] for row in database.execute(question)]
+
+
+def _file(deployment: Deployment) -> str:
+    return deployment.environment["PERFUSION_DATABASE_URL"].removeprefix("sqlite:///")
