@@ -22,6 +22,7 @@ class SqlBlobs:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._is_postgres = database.engine.dialect.name == "postgresql"
 
     def put(self, key: str, data: bytes) -> None:
         """Store `data` under `key`, replacing what was there."""
@@ -35,7 +36,13 @@ class SqlBlobs:
     def get(self, key: str) -> bytes:
         """Return the bytes under `key`, or raise BlobNotFound."""
         with self._database.read() as session:
-            data = session.scalar(select(Blob.data).where(Blob.key == check_key(key)))
+            connection = session.connection()
+            if self._is_postgres:
+                # Imported late, as in db.py: SQLite needs no PostgreSQL driver.
+                from service.db_postgres import ask_for_binary
+
+                ask_for_binary(connection)
+            data = connection.scalar(select(Blob.data).where(Blob.key == check_key(key)))
         if data is None:
             raise BlobNotFound(key)
         return data
@@ -71,8 +78,7 @@ class SqlBlobs:
 
     def _insert(self, key: str, data: bytes, *, replace: bool) -> bool:
         """Insert a row, and return whether it is there now; one that is in its way may stay."""
-        dialect = self._database.engine.dialect.name
-        insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+        insert = postgresql.insert if self._is_postgres else sqlite.insert
         with self._database.write() as session:
             row = {
                 "key": check_key(key),

@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL that gives up on a server which is there but says nothing.
+"""What only PostgreSQL needs: connections that give up on a silent server, and bytes as bytes.
 
 A stopped process, or one that waits for its disk, keeps its sockets open: the kernel answers for
 it, so neither keep-alives nor the server's own limits end the wait.
@@ -9,6 +9,7 @@ from collections.abc import Generator
 from typing import Any, TypeVar
 
 import psycopg
+from sqlalchemy import Connection, event
 
 SILENCE_SECONDS = 10.0
 T = TypeVar("T")
@@ -36,3 +37,15 @@ class BoundedConnection(psycopg.Connection[Any]):
         except StopIteration as end:
             result: T = end.value
             return result
+
+
+def ask_for_binary(connection: Connection) -> None:
+    """Let the results of this connection come as they are instead of as text.
+
+    Bytes take twice their length as text: reading 3 MB takes an eighth of the time without that.
+    """
+    event.listen(connection, "before_cursor_execute", _set_format)
+
+
+def _set_format(_connection: Connection, cursor: Any, *_: object) -> None:
+    cursor.format = psycopg.pq.Format.BINARY

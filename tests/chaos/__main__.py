@@ -1,5 +1,7 @@
 """One seed of chaos: `python -m tests.chaos 7`, or another scene of it: `--scene sqlite`.
 
+`--blobs-url sql:` keeps the blobs in the scene's database.
+
 Prints what happened as JSON; the lists of violations are empty where every promise held.
 """
 
@@ -89,11 +91,14 @@ if __name__ == "__main__":
     parser.add_argument("--jobs", type=int, default=60)
     parser.add_argument("--scene", choices=SCENES, default="postgres")
     parser.add_argument("--share", type=float, default=0.5, help="of the answers that are lost")
+    parser.add_argument("--blobs-url", help="another store of blobs than the scene's own")
     options = parser.parse_args()
     make = {
-        "postgres": scenes.on_postgres,
-        "sqlite": scenes.on_sqlite,
-        "lost-answers": partial(scenes.with_lost_answers, share=options.share),
+        "postgres": partial(scenes.on_postgres, blobs_url=options.blobs_url),
+        "sqlite": partial(scenes.on_sqlite, blobs_url=options.blobs_url),
+        "lost-answers": partial(
+            scenes.with_lost_answers, share=options.share, blobs_url=options.blobs_url
+        ),
         "mutant": scenes.without_the_lease_token,
     }[options.scene]
     print(json.dumps(run(options.seed, scene=make(options.seed), count=options.jobs), indent=1))

@@ -41,9 +41,9 @@ class Scene:
 
 
 @contextmanager
-def on_postgres(seed: int) -> Iterator[Scene]:
+def on_postgres(seed: int, *, blobs_url: str | None = None) -> Iterator[Scene]:
     """Two API processes, two workers, PostgreSQL behind a proxy, Redis and S3."""
-    with _deployed(seed, mutant=False) as (stage, deployment, proxy):
+    with _deployed(seed, mutant=False, blobs_url=blobs_url) as (stage, deployment, proxy):
         chosen = _shuffled(stage.choose, faults.FAULTS * 2)
         yield _scene(stage, deployment, proxy, chosen=chosen, seconds=2.4 * len(chosen))
 
@@ -62,18 +62,18 @@ def without_the_lease_token(seed: int) -> Iterator[Scene]:
 
 
 @contextmanager
-def with_lost_answers(seed: int, *, share: float) -> Iterator[Scene]:
+def with_lost_answers(seed: int, *, share: float, blobs_url: str | None = None) -> Iterator[Scene]:
     """The same, with one fault that lasts: a share of the commits is never answered."""
-    with _deployed(seed, mutant=False) as (stage, deployment, proxy):
+    with _deployed(seed, mutant=False, blobs_url=blobs_url) as (stage, deployment, proxy):
         proxy.share = share
         yield _scene(stage, deployment, proxy, chosen=[], seconds=60)
 
 
 @contextmanager
-def on_sqlite(seed: int) -> Iterator[Scene]:
+def on_sqlite(seed: int, *, blobs_url: str | None = None) -> Iterator[Scene]:
     """`perfusion serve` with its defaults: SQLite, files, and the worker in the same process."""
     with tempfile.TemporaryDirectory() as name:
-        deployment = _deployment(Path(name), {})
+        deployment = _deployment(Path(name), _stored(blobs_url))
         try:
             api = deployment.api(module="tests.chaos.embedded")
             _start([api], [])
@@ -98,14 +98,17 @@ def on_sqlite(seed: int) -> Iterator[Scene]:
 
 
 @contextmanager
-def _deployed(seed: int, *, mutant: bool) -> Iterator[tuple[Stage, Deployment, LostAnswers]]:
+def _deployed(
+    seed: int, *, mutant: bool, blobs_url: str | None = None
+) -> Iterator[tuple[Stage, Deployment, LostAnswers]]:
     with (
         servers.all_three() as real,
         lost_answers(server_port=real.postgres.port, seed=f"answers-{seed}") as proxy,
         tempfile.TemporaryDirectory() as name,
     ):
         folder = Path(name)
-        environment = real.new_deployment() | {
+        environment = real.new_deployment() | _stored(blobs_url)
+        environment |= {
             disk.FLAG: str(folder / "disk-is-full"),
             worker.MUTANT: "yes" if mutant else "",
         }
@@ -132,6 +135,11 @@ def _deployed(seed: int, *, mutant: bool) -> Iterator[tuple[Stage, Deployment, L
             yield stage, deployment, proxy
         finally:
             deployment.close()
+
+
+def _stored(blobs_url: str | None) -> dict[str, str]:
+    """The environment of another store of blobs than the scene's own."""
+    return {} if blobs_url is None else {"PERFUSION_BLOBS_URL": blobs_url}
 
 
 def _deployment(folder: Path, environment: dict[str, str]) -> Deployment:

@@ -22,8 +22,9 @@ def test_nothing_accepted_is_lost_or_doubled(pytestconfig: pytest.Config) -> Non
 
 @pytest.mark.timeout(900)
 def test_nothing_is_lost_or_doubled_by_one_process_on_sqlite() -> None:
-    report = run_one(["1", "--scene", "sqlite", "--jobs", str(JOBS)])
-    assert_nothing_broke(report, every=embedded_faults.FAULTS)
+    scene = ["--scene", "sqlite", "--jobs", str(JOBS)]
+    for report in run_all([["1", *scene], ["2", *scene, "--blobs-url", "sql:"]]):
+        assert_nothing_broke(report, every=embedded_faults.FAULTS)
 
 
 @pytest.mark.timeout(900)

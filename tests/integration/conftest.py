@@ -61,6 +61,15 @@ def deploy(servers: Servers, tmp_path: Path) -> Iterator[Callable[..., Deploymen
         deployment.close()
 
 
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a base model that loads and draws at once."""
+    # Imported here: it loads torch, which most of these tests leave to other processes.
+    from tests.integration.tiny_base import write_tiny_base
+
+    return write_tiny_base(tmp_path_factory.mktemp("models") / "tiny")
+
+
 @pytest.fixture
 def s3_blobs(s3: S3, monkeypatch: pytest.MonkeyPatch) -> S3Blobs:
     for name, value in s3.credentials.items():

@@ -1,6 +1,7 @@
 """What only a database shows: its clock, its locks, its disk, its order of letters."""
 
 import sqlite3
+import subprocess
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from service.blobs import BlobExists, BlobNotFound
 from service.blobs_sql import SqlBlobs
 from service.db import Database
 from service.errors import Unavailable
+from tests.integration.servers import Postgres, postgres_programs
 from tests.unit.service.staging import Clock
 
 
@@ -174,6 +176,24 @@ def test_a_folder_is_a_range_of_the_primary_key(postgres_database: Database) -> 
         )
         plans += session.scalars(text(f"EXPLAIN SELECT key FROM blobs WHERE {wanted}"))
     assert any("Index Cond" in line for line in plans), plans
+
+
+@pytest.mark.servers
+def test_one_dump_holds_rows_and_blobs(
+    postgres: Postgres, postgres_database: Database, tmp_path: Path
+) -> None:
+    SqlBlobs(postgres_database).put("jobs/j1/1/0.png", bytes(range(256)) * 1000)
+    dump, restored = tmp_path / "perfusion.dump", postgres.new_database()
+    source = postgres_database.engine.url.render_as_string(hide_password=False)
+    _run("pg_dump", "--format=custom", f"--file={dump}", source.replace("+psycopg", ""))
+    _run("pg_restore", "--exit-on-error", "--dbname", restored.replace("+psycopg", ""), str(dump))
+    database = db.connect(restored)
+    assert SqlBlobs(database).get("jobs/j1/1/0.png") == bytes(range(256)) * 1000
+    database.close()
+
+
+def _run(program: str, *arguments: str) -> None:
+    subprocess.run([postgres_programs() / program, *arguments], check=True)
 
 
 def _limit_pages(database: Database, *, more: int) -> None:

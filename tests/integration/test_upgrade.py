@@ -25,7 +25,6 @@ from tests.integration import previous
 from tests.integration.deployment import Api, Deployment, ask_to_teach, wait_until
 from tests.integration.processes import Process
 from tests.integration.servers import Servers
-from tests.integration.tiny_base import write_tiny_base
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
 COLLECT_EVERYTHING = """
@@ -38,11 +37,6 @@ print(collector.collect(wiring.build(settings.load()), grace=timedelta(0)))
 @pytest.fixture(scope="module")
 def old_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return previous.extract(tmp_path_factory.mktemp("previous") / "code")
-
-
-@pytest.fixture(scope="module")
-def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_base(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @dataclass
@@ -78,9 +72,9 @@ class Release:
 class Upgrade:
     """Two releases on one database, one queue and one store of blobs."""
 
-    def __init__(self, folder: Path, servers: Servers, old_code: Path, base_model: Path) -> None:
+    def __init__(self, folder: Path, servers: Servers, old_code: Path, tiny_base: Path) -> None:
         settings = {
-            "base_model": base_model,
+            "base_model": tiny_base,
             "evaluator": "none",
             "lease_seconds": 10,
             "reconcile_seconds": 0.3,
@@ -103,10 +97,8 @@ def _release(deployment: Deployment) -> Release:
 
 
 @pytest.fixture
-def upgrade(
-    tmp_path: Path, servers: Servers, old_code: Path, base_model: Path
-) -> Iterator[Upgrade]:
-    upgrade = Upgrade(tmp_path, servers, old_code, base_model)
+def upgrade(tmp_path: Path, servers: Servers, old_code: Path, tiny_base: Path) -> Iterator[Upgrade]:
+    upgrade = Upgrade(tmp_path, servers, old_code, tiny_base)
     yield upgrade
     upgrade.close()
 
@@ -258,9 +250,9 @@ def _named(session: Session) -> Iterator[str]:
 
 
 def test_a_data_folder_goes_to_the_previous_release_and_back_with_all_that_is_in_it(
-    tmp_path: Path, old_code: Path, base_model: Path
+    tmp_path: Path, old_code: Path, tiny_base: Path
 ) -> None:
-    settings = {"base_model": base_model, "evaluator": "none", "data_dir": tmp_path / "data"}
+    settings = {"base_model": tiny_base, "evaluator": "none", "data_dir": tmp_path / "data"}
     new = Deployment(tmp_path, {}, **settings)
     old = Deployment(tmp_path, {}, code=old_code, **settings)
     try:

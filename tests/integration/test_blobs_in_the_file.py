@@ -1,0 +1,77 @@
+"""The embedded default with `sql:`: one file is the whole deployment."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.deployment import photos
+from tests.integration.server import Server
+
+
+@pytest.fixture
+def serve(tmp_path: Path, tiny_base: Path) -> Iterator[Callable[[str], Server]]:
+    """Makes servers with data folders of their own; none is started yet."""
+    made: list[Server] = []
+
+    def make(name: str) -> Server:
+        folder = tmp_path / name
+        (folder / "data").mkdir(parents=True)
+        settings = {"base_model": tiny_base, "evaluator": "none", "blobs_url": "sql:"}
+        made.append(Server(folder, checkpoint_seconds=0.2, **settings))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
+
+
+def test_one_file_copied_while_it_is_in_use_is_the_whole_deployment(
+    serve: Callable[[str], Server],
+) -> None:
+    first, second = serve("first"), serve("second")
+    first.start()
+    finished(first, first.post_training(photos(), name="rex", max_train_steps=3))
+    drawn = first.post_generation("<rex>", num_inference_steps=2, attention_maps=True)
+    before = files(first, finished(first, drawn))
+    waiting = first.post_training(photos(), name="ada", max_train_steps=2000)
+    first.wait_until(lambda: first.job(waiting)["progress"]["step"] > 0)
+    # What lies in the data folder is the database, and what a worker computes and keeps.
+    names = {file.name for file in (first.folder / "data").iterdir()}
+    assert names - {"covariance"} == {"perfusion.db", "perfusion.db-wal", "perfusion.db-shm"}
+
+    copy_database(first, second)
+    first.kill()
+    second.start()
+    assert files(second, second.job(drawn)) == before
+    second.wait_until(lambda: second.job(waiting)["status"] == "running")  # it goes on here
+    again = finished(second, second.post_generation("<rex>", num_inference_steps=2, seed=7))
+    assert second.http.get(again["images"][0]["url"]).content.startswith(b"\x89PNG")
+
+
+def finished(server: Server, job_id: str) -> dict[str, Any]:
+    job = server.wait_for(job_id)
+    assert job["status"] == "succeeded", job["error"]
+    return job
+
+
+def files(server: Server, drawn: dict[str, Any]) -> list[bytes]:
+    """The concept's file, the image, and its attention maps."""
+    (image,) = drawn["images"]
+    paths = [
+        "/concepts/rex/file",
+        image["url"],
+        *(shown["url"] for shown in image["attention_maps"]),
+    ]
+    answers = [server.http.get(path) for path in paths]
+    assert {answer.status_code for answer in answers} == {200}
+    return [answer.content for answer in answers]
+
+
+def copy_database(source: Server, target: Server) -> None:
+    """As docs/operations.md says: a copy of one moment, made while the server runs."""
+    with closing(sqlite3.connect(source.folder / "data" / "perfusion.db")) as database:
+        database.execute("VACUUM INTO ?", (str(target.folder / "data" / "perfusion.db"),))
