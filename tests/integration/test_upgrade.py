@@ -19,6 +19,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from service.settings import Settings
 from service.tables import Concept, Image, Job, JobEvent, Picture
 from service.views import TERMINAL
 from tests.integration import previous
@@ -148,6 +149,7 @@ def test_old_and_new_serve_one_database_during_an_upgrade_and_after_the_way_back
     waiting = teach(new.api, "given-back-again", steps=400)
     before = everything(new.api)
     new.stop()
+    succeed(old.deployment.python("-m", "api", "migrate"))
     ended(old.api, waiting, draw(old.api, "<by-new-worker>"))
     collected = succeed(old.deployment.python("-c", COLLECT_EVERYTHING))
     assert re.fullmatch(r"\d+\n", collected.splitlines(True)[-1])
@@ -317,6 +319,17 @@ def test_a_release_refuses_a_newer_schema_that_it_cannot_run_on_and_says_what_to
             assert "Start the newer release again" in done.stderr
             assert "Traceback" not in done.stderr
     assert read(newer, "SELECT version_num FROM alembic_version") == ["0099"]
+
+
+def test_the_previous_release_starts_with_the_settings_of_this_one(
+    tmp_path: Path, old_code: Path
+) -> None:
+    names = "from service.settings import Settings; print(*Settings.model_fields)"
+    old = Deployment(tmp_path, {}, code=old_code)
+    unknown = set(Settings.model_fields) - set(succeed(old.python("-c", names)).split())
+    assert unknown
+    load = "from service import settings; settings.load()"
+    succeed(old.python("-c", load, **dict.fromkeys(unknown, "1")))
 
 
 def test_a_clone_without_the_previous_release_is_told_what_to_do(tmp_path: Path) -> None:
