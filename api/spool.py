@@ -13,7 +13,7 @@ import structlog
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from service.errors import Unavailable
 
@@ -38,6 +38,8 @@ async def read_form(
         return await parser.parse()
     except MultiPartException as error:
         raise HTTPException(400, error.message) from error
+    except ClientDisconnect as error:
+        raise HTTPException(400) from error  # which nobody reads; but it is no fault of ours
     except OSError as error:
         # Full, not there, or not ours to write: the log tells which.
         _log.warning("spool.failed", folder=folder, cause=error.strerror or str(error))

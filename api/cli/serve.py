@@ -72,9 +72,13 @@ def build_server(app: "FastAPI", chosen: Settings) -> "uvicorn.Server":
     """Return the server of `app`; it listens where `run` is told to."""
     import uvicorn
 
+    from api import connections
+
     return uvicorn.Server(
         uvicorn.Config(
             app,
+            http=connections.protocol(descriptors=connections.raise_descriptor_limit()),
+            ws="none",
             log_config=None,
             access_log=False,  # the application writes its own line, with the request's id
             server_header=False,
