@@ -24,7 +24,7 @@ class LocalBlobs:
         target = self._path(key)
         temporary = target.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
         with _translated():
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             try:
                 with temporary.open("wb") as file:
                     file.write(data)
@@ -141,8 +141,16 @@ def _status_of(file: os.DirEntry[str]) -> os.stat_result | None:
         return None
 
 
+def _make_folder(folder: Path) -> None:
+    """Make `folder` and those above it that are missing, each as durably as the file will be."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
 def _sync_folder(folder: Path) -> None:
-    # Without this a power cut may forget the rename.
+    # Without this a power cut may forget what was made in it or renamed.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.callers import KNOWN_SECONDS, Callers
+from api.callers import Callers
 from service import auth
 from service.auth import Caller
 from service.db import Database
@@ -44,7 +44,7 @@ def test_the_same_key_is_looked_up_once_a_second(service: Service) -> None:
     key, view = auth.create_key(service, label="a")
     assert {ask(callers, key).owner_id for _ in range(20)} == {view.owner_id}
     assert database.reads == 1
-    clock.now += KNOWN_SECONDS
+    clock.now += 1
     ask(callers, key)
     assert database.reads == 2
 
@@ -57,9 +57,9 @@ def test_a_revoked_key_works_for_a_second_at_most_however_often_it_is_used(
     ask(callers, key)
     auth.revoke_key(service, view.id)
     for _ in range(9):
-        clock.now += KNOWN_SECONDS / 10
+        clock.now += 0.1
         ask(callers, key)
-    clock.now += KNOWN_SECONDS / 10 + 1e-9
+    clock.now += 0.1 + 1e-9
     with pytest.raises(Unauthorized):
         ask(callers, key)
 

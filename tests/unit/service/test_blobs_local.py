@@ -33,6 +33,28 @@ def test_a_write_that_fails_leaves_nothing(store: LocalBlobs, tmp_path: Path) ->
     assert [file.name for file in (tmp_path / "blobs" / "a").iterdir()] == ["b"]
 
 
+def test_a_blob_is_on_the_disk_before_its_name_is_and_its_name_before_anyone_is_told(
+    store: LocalBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut cannot be had here: the order of what a disk is asked for is what protects."""
+    target, fsync = tmp_path / "blobs" / "jobs" / "j1" / "0.png", os.fsync
+    synced: list[tuple[int, bool, int]] = []
+
+    def record(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced.append((status.st_ino, target.exists(), status.st_size))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    store.put("jobs/j1/0.png", b"whole")
+    file = target.stat().st_ino
+    assert (file, False, len(b"whole")) in synced
+    # The folder that holds the name, and before that each new folder's name in the one above it.
+    folders = [folder.stat().st_ino for folder in target.parents]
+    named = [(inode, exists) for inode, exists, _ in synced if inode != file]
+    assert named == [*((inode, False) for inode in folders[3:0:-1]), (folders[0], True)]
+
+
 def test_a_write_in_progress_is_not_listed(store: LocalBlobs, tmp_path: Path) -> None:
     store.put("a/b", b"x")
     (tmp_path / "blobs" / "a" / ".part-1").write_bytes(b"half")
