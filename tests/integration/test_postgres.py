@@ -8,10 +8,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from alembic import command
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, select, text
 
 import migrations
 from service import concept_rows, concepts, db, jobs, leases, reconciler, transitions
@@ -181,10 +182,12 @@ def test_a_connection_is_tried_before_use_only_where_it_has_rested(
     dialect, pings = service.database.engine.dialect, []
     ping = dialect.do_ping
     monkeypatch.setattr(dialect, "do_ping", lambda connection: pings.append(ping(connection)))
+    now = 5.0
+    monkeypatch.setattr(db, "time", SimpleNamespace(monotonic=lambda: now))
     service.database.check()
     service.database.check()
     assert not pings
-    time.sleep(db._TRUSTED_SECONDS)
+    now += 0.1
     service.database.check()
     assert len(pings) == 1
 
@@ -262,23 +265,34 @@ def test_many_workers_at_once_take_each_job_once_and_by_turns(service: Service) 
     for owner_id, count in ((OWNER, 30), (STRANGER, 10)):
         for n in range(count):
             submit(service, f"concept-{n}", owner_id=owner_id)
-    taken: list[tuple[str, str]] = []
-    lock = threading.Lock()
 
-    def work(n: int) -> None:
+    def work(n: int) -> list[str]:
+        taken = []
         while (claimed := leases.claim_next(service, JobKind.TRAIN, worker_id=f"w{n}")) is not None:
-            with lock:
-                taken.append((claimed.owner_id, claimed.id))
+            taken.append(claimed.id)
+        return taken
 
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(taken) == len(set(taken)) == 40
-    # The stranger came after all thirty, and waits for none but those of the same turn.
-    last = max(n for n, (owner_id, _) in enumerate(taken) if owner_id == STRANGER)
-    assert last < 30
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(work, range(8)))
+    with service.database.read() as session:
+        rows = list(session.scalars(select(Job)))
+    turn_of = {job.id: job.turn for job in rows}
+    assert sorted(job_id for job_ids in taken for job_id in job_ids) == sorted(turn_of)
+    assert len(turn_of) == 40
+    # Which of two workers was first is written down nowhere. But each takes the lowest turn that
+    # is left, so its own turns rise, although the stranger's jobs came after all thirty.
+    for job_ids in taken:
+        turns = [turn_of[job_id] for job_id in job_ids]
+        assert turns == sorted(turns)
+    assert max(job.turn for job in rows if job.owner_id == STRANGER) <= 10
+
+
+def test_a_claim_passes_by_a_job_that_another_worker_is_claiming(service: Service) -> None:
+    first, second = submit(service, "first"), submit(service, "second")
+    with service.database.write() as session:
+        session.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"), {"id": first})
+        claimed = leases.claim_next(service, JobKind.TRAIN, worker_id="w")
+        assert claimed is not None and claimed.id == second
 
 
 def assert_unavailable(database: Database, statement: str, *, within_seconds: float) -> None:

@@ -36,33 +36,57 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulse_module, "HANG_SECONDS", 0.6)
 
 
-def end_of(service: Service, *, moved_at: Callable[[], float], in_hand: bool) -> str | None:
+class Waiting:
+    """Stands for the waits between heartbeats: in each some time passes, and something happens."""
+
+    def __init__(self, *, times: int, seconds: float) -> None:
+        self.now = 0.0
+        self.meanwhile: Callable[[], None] = lambda: None
+        self._left, self._seconds = times, seconds
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait(self, _: float) -> bool:
+        if self._left == 0:
+            return True
+        self._left -= 1
+        self.now += self._seconds
+        self.meanwhile()
+        return False
+
+
+def end_of(
+    service: Service, monkeypatch: pytest.MonkeyPatch, *, moves: bool, in_hand: bool
+) -> str | None:
     """What stops a job that waits for three times as long as a hang; None: nothing does."""
+    waiting = Waiting(times=9, seconds=0.2)
+    monkeypatch.setattr(pulse_module, "time", waiting)
     claimed, broken = claim(service, accept_generation(service)), Event()
-    with Pulse(service, claimed, leave=Event(), broken=broken) as pulse:
-        over = time.monotonic() + 1.8
-        while time.monotonic() < over:
-            pulse.waited(moved_at(), in_hand=in_hand)
-            try:
-                pulse.check()
-            except Interrupted as error:
-                assert broken.is_set()
-                return type(error).__name__
-            time.sleep(0.05)
+    pulse = Pulse(service, claimed, leave=Event(), broken=broken)
+    monkeypatch.setattr(pulse, "_stopped", waiting)
+    waiting.meanwhile = lambda: pulse.waited(waiting.now if moves else 0.0, in_hand=in_hand)
+    pulse._beat()
+    try:
+        pulse.check()
+    except Interrupted as error:
+        assert broken.is_set()
+        return type(error).__name__
     assert not broken.is_set()
     return None
 
 
-def test_a_job_waits_as_long_as_its_line_moves(service: Service) -> None:
-    assert end_of(service, moved_at=time.monotonic, in_hand=False) is None
+def test_a_job_waits_as_long_as_its_line_moves(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert end_of(service, monkeypatch, moves=True, in_hand=False) is None
 
 
 def test_where_the_device_hangs_its_job_is_lost_and_a_job_in_line_goes_back(
-    service: Service,
+    service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    began = time.monotonic()
-    assert end_of(service, moved_at=lambda: began, in_hand=True) == "LeaseLost"
-    assert end_of(service, moved_at=lambda: began, in_hand=False) == "Draining"
+    assert end_of(service, monkeypatch, moves=False, in_hand=True) == "LeaseLost"
+    assert end_of(service, monkeypatch, moves=False, in_hand=False) == "Draining"
 
 
 def test_a_hang_spends_an_attempt_of_the_job_that_hangs_and_of_no_neighbour(
