@@ -82,7 +82,7 @@ class Clients:
         order.cancelled = answer.status_code == 202
 
     def _insist(self, choose: random.Random, send: "object") -> httpx.Response:
-        """Send until somebody answers with anything but "not now"."""
+        """Send until an answer says anything but "not now"."""
         give_up_at = time.monotonic() + _PATIENCE_SECONDS
         while time.monotonic() < give_up_at:
             began = time.monotonic()
@@ -94,11 +94,12 @@ class Clients:
                 pass  # that API was killed, or is not back yet
             else:
                 self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)
-                if answer.status_code != 503:
+                status = answer.status_code
+                if status not in (429, 503):
                     return answer
                 if "retry-after" not in answer.headers:
-                    self.problems.append("a 503 without Retry-After")
-                self.refused[503] = self.refused.get(503, 0) + 1
+                    self.problems.append(f"a {status} without Retry-After")
+                self.refused[status] = self.refused.get(status, 0) + 1
             time.sleep(0.5)
         raise TimeoutError("nobody took it")
 
