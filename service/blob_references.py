@@ -14,7 +14,7 @@ from service import image_rows
 from service.tables import Concept, Image, Job, Picture
 from service.views import TERMINAL, JobStatus
 
-_JOBS = select(Job.id, Job.status, Job.concept_id, Concept.blob_key).outerjoin(
+_JOBS = select(Job.id, Job.status, Job.concept_id, Job.preview_attempt, Concept.blob_key).outerjoin(
     Concept, Concept.id == Job.concept_id
 )
 _IMAGES = select(Image.blob_key, Image.attention_maps)
@@ -40,7 +40,7 @@ def _found_by_owner(session: Session, blob_keys: Collection[str]) -> Iterator[st
             if job.status not in TERMINAL:
                 unfinished.add(("jobs", job.id))
             elif job.status is JobStatus.SUCCEEDED and job.concept_id is not None:
-                yield keys.preview_key(job.id)
+                yield from keys.preview_keys(job.id, job.preview_attempt)
             if job.blob_key is not None:
                 yield job.blob_key
         yield from (key for key, owner in owners.items() if owner in unfinished)

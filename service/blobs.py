@@ -145,11 +145,27 @@ def attention_map_key(job_id: str, attempt: int, *, index: int, number: int) -> 
     return f"{attempt_prefix(job_id, attempt)}{index}.attention-{number}.png"
 
 
-def state_key(job_id: str) -> str:
-    """Return the key of a training's saved state."""
+def state_key(job_id: str, attempt: int) -> str:
+    """Return the key of the training state that an attempt saves."""
+    return f"{attempt_prefix(job_id, attempt)}state.safetensors"
+
+
+def previous_state_key(job_id: str) -> str:
+    """Return the key of a training's state in the previous release, the same for every attempt."""
     return f"{job_prefix(job_id)}state.safetensors"
 
 
-def preview_key(job_id: str) -> str:
-    """Return the key of a training's latest preview picture."""
+def preview_key(job_id: str, attempt: int) -> str:
+    """Return the key of the preview picture that an attempt draws."""
+    return f"{attempt_prefix(job_id, attempt)}preview.png"
+
+
+def last_preview_key(job_id: str) -> str:
+    """Return the key of a finished training's preview; the previous release has no other."""
     return f"{job_prefix(job_id)}preview.png"
+
+
+def preview_keys(job_id: str, preview_attempt: int | None) -> list[str]:
+    """Return where the preview lies of a training whose row names this attempt, newest first."""
+    last = [last_preview_key(job_id)]
+    return last if preview_attempt is None else [preview_key(job_id, preview_attempt), *last]

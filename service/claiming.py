@@ -80,7 +80,13 @@ def _claim(
                 "started_at": func.coalesce(Job.started_at, now),
             },
         )
-        return _claimed(jobs[0], token) if jobs else None
+        if not jobs:
+            return None
+        [job] = jobs
+        if job.faulted_at is not None and job.not_before is not None:
+            # What it waited for its turn is not the infrastructure's fault.
+            job.faulted_at += max(now - job.not_before, timedelta())
+        return _claimed(job, token)
 
 
 def _claimed(job: Job, token: str) -> ClaimedJob:
@@ -90,7 +96,9 @@ def _claimed(job: Job, token: str) -> ClaimedJob:
         owner_id=job.owner_id,
         payload=job.payload,
         attempt=job.attempt,
-        faults=job.attempt - job.attempts_spent,
+        attempts_spent=job.attempts_spent,
+        faults=0 if job.faulted_at is None else job.attempt - job.attempts_spent,
         lease_token=token,
         concept_id=job.concept_id,
+        state_attempt=job.state_attempt,
     )

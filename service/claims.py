@@ -16,14 +16,16 @@ class ClaimedJob:
     owner_id: str
     payload: dict[str, Any]  # see concepts.create and generations.request
     attempt: int
-    faults: int  # how many of the attempts before were spoilt by the infrastructure, or drained
+    attempts_spent: int  # with this one, until it makes progress or is given back
+    faults: int  # in a series of faults: the attempts before that did not count; otherwise 0
     lease_token: str
     concept_id: str | None
+    state_attempt: int | None = None  # the attempt that saved the state to go on from
 
     @property
     def lost_before(self) -> bool:
         """Whether a worker was lost with an earlier attempt, perhaps because of this very job."""
-        return self.attempt - self.faults > 1
+        return self.attempts_spent > 1
 
 
 class Lease(Enum):

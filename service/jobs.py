@@ -1,6 +1,7 @@
 """Jobs as their owner sees them: look, list, cancel, and fetch what they made."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from sqlalchemy import bindparam, select, tuple_
 from sqlalchemy.orm import Session, aliased
@@ -106,11 +107,11 @@ def read_attention_map(
 def preview(service: Service, owner_id: str, *, job_id: str) -> bytes:
     """Return the latest preview PNG of a training of this owner."""
     with service.database.read() as session:
-        _find(session, owner_id, job_id=job_id)
-    try:
-        return service.blobs.get(keys.preview_key(job_id))
-    except BlobNotFound:
-        raise NotFound("preview-not-found", "This job has no preview picture (yet).") from None
+        job = _find(session, owner_id, job_id=job_id)
+    for key in keys.preview_keys(job_id, job.preview_attempt):
+        with suppress(BlobNotFound):
+            return service.blobs.get(key)
+    raise NotFound("preview-not-found", "This job has no preview picture (yet).")
 
 
 def accepted(job: Job, *, queue_position: int) -> JobView:

@@ -21,7 +21,6 @@ from typing import Any
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
-from service import blobs as keys
 from service import image_rows, transitions
 from service.claiming import claim, claim_next, claimed_with, new_token
 from service.claims import ClaimedJob, Lease, NewAttentionMap, NewImage, TrainedConcept
@@ -43,12 +42,13 @@ __all__ = [
     "finish_generation",
     "finish_training",
     "heartbeat",
+    "lock",
     "new_token",
     "release",
     "warn",
 ]
 
-# A fault of the infrastructure spends no attempt; this ends a job that meets one for ever.
+# A fault of the infrastructure spends no attempt; this ends a job that meets one after the other.
 _PATIENCE = timedelta(hours=24)
 
 
@@ -115,10 +115,10 @@ def finish_training(service: Service, claimed: ClaimedJob, *, trained: TrainedCo
             )
         )
 
-    done = _succeed(service, claimed, store=store)
-    if done:
-        transitions.remove_blobs(service, key=keys.state_key(claimed.id))
-    return done
+    job = _succeed(service, claimed, store=store)
+    if job is not None:
+        transitions.settle_training(service, job)
+    return job is not None
 
 
 def finish_generation(service: Service, claimed: ClaimedJob, *, images: Sequence[NewImage]) -> bool:
@@ -127,7 +127,7 @@ def finish_generation(service: Service, claimed: ClaimedJob, *, images: Sequence
     def store(session: Session, job: Job) -> None:
         session.add_all(image_rows.new_row(job, image) for image in images)
 
-    return _succeed(service, claimed, store=store)
+    return _succeed(service, claimed, store=store) is not None
 
 
 def fail(service: Service, claimed: ClaimedJob, *, problem: dict[str, Any]) -> bool:
@@ -136,7 +136,7 @@ def fail(service: Service, claimed: ClaimedJob, *, problem: dict[str, Any]) -> b
     A job whose cancellation was asked for ends cancelled instead: nobody wants it any more.
     """
     with service.database.write() as session:
-        job = _lock(session, claimed)
+        job = lock(session, claimed)
         if job is None:
             return _ended(session, claimed) is not None
         if job.cancel_requested_at is None:
@@ -160,12 +160,15 @@ def release(
 ) -> bool:
     """Give a job back to the queue: a drain (no delay), or a fault of the infrastructure.
 
-    With `spend_attempt` the attempt counts against the job's limit, and the last one fails it. A
-    fault that spends none ends the job after a day. A job to be cancelled ends cancelled.
+    With `spend_attempt` the attempt counts against the job's limit, unless it made progress (see
+    checkpoints.py), and the last one fails it. Faults that spend none end the job after a day of
+    them: from the first one on, without the time that it waited for its turn, and without progress
+    in between. A job to be cancelled ends cancelled.
     """
     delay = timedelta(seconds=delay_seconds)
+    is_fault = delay_seconds > 0 and not spend_attempt
     with service.database.write() as session:
-        job = _lock(session, claimed)
+        job = lock(session, claimed)
         if job is None:
             return _ended(session, claimed) is not None
         now = service.database.now(session)
@@ -175,7 +178,7 @@ def release(
             jobs = _leave(
                 service, session, claimed, new=JobStatus.FAILED, error=transitions.worker_lost()
             )
-        elif delay and not spend_attempt and now - (job.started_at or now) > _PATIENCE:
+        elif is_fault and now - (job.faulted_at or now) > _PATIENCE:
             jobs = _leave(
                 service,
                 session,
@@ -191,7 +194,10 @@ def release(
                 new=JobStatus.QUEUED,
                 values={
                     **transitions.waiting(ring_at=now + delay),
-                    "attempts_spent": Job.attempts_spent - (0 if spend_attempt else 1),
+                    "attempts_spent": job.attempts_spent
+                    if spend_attempt
+                    else claimed.attempts_spent - 1,
+                    "faulted_at": (job.faulted_at or now) if is_fault else job.faulted_at,
                 },
             )
     transitions.clear_after(service, jobs)
@@ -204,7 +210,7 @@ def _held(claimed: ClaimedJob) -> tuple[ColumnElement[bool], ...]:
 
 def _succeed(
     service: Service, claimed: ClaimedJob, *, store: Callable[[Session, Job], None]
-) -> bool:
+) -> Job | None:
     with service.database.write() as session:
         jobs = transitions.change(
             session,
@@ -216,9 +222,10 @@ def _succeed(
             values={"step": Job.total_steps},
         )
         if not jobs:
-            return _ended(session, claimed) is JobStatus.SUCCEEDED
+            job = _ended(session, claimed)
+            return job if job is not None and job.status is JobStatus.SUCCEEDED else None
         store(session, jobs[0])
-        return True
+        return jobs[0]
 
 
 def _leave(
@@ -241,16 +248,16 @@ def _leave(
     )
 
 
-def _lock(session: Session, claimed: ClaimedJob) -> Job | None:
+def lock(session: Session, claimed: ClaimedJob) -> Job | None:
+    """Return the running job that this claim holds, for an update; None where it holds none."""
     return session.scalar(
         select(Job).where(Job.status == JobStatus.RUNNING, *_held(claimed)).with_for_update()
     )
 
 
-def _ended(session: Session, claimed: ClaimedJob) -> JobStatus | None:
-    """Return how this claim ended the job earlier, if it did.
+def _ended(session: Session, claimed: ClaimedJob) -> Job | None:
+    """Return the job that this claim ended earlier, if it did.
 
     An end keeps the token of who brought it about; an expired lease leaves none.
     """
-    status = session.scalar(select(Job.status).where(*_held(claimed)))
-    return status if status in TERMINAL else None
+    return session.scalar(select(Job).where(Job.status.in_(TERMINAL), *_held(claimed)))

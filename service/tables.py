@@ -201,7 +201,7 @@ class Job(Base):
     worker_id: Mapped[str | None] = mapped_column(String(200))
     # The first fault of the infrastructure in a row that nothing has interrupted.
     faulted_at: Mapped[datetime | None]
-    # The attempt that saved a training's newest state, and the step of that state.
+    # The attempt that saved a training's newest state, and the latest step of any state so far.
     state_attempt: Mapped[int | None]
     state_step: Mapped[int | None]
     # The attempt that drew a training's newest preview.

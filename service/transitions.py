@@ -6,6 +6,7 @@ training ends without a result, the concept's status, all in the caller's transa
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, insert, or_, select
 from sqlalchemy.orm import Session
 
 from service import blobs as keys
+from service.blobs import BlobNotFound
 from service.errors import TooManyRequests, Unavailable
 from service.errors import problem as make_problem
 from service.tables import Concept, Job, JobEvent
@@ -252,6 +254,22 @@ def clear_after(service: Service, jobs: Iterable[Job]) -> None:
     for job in jobs:
         if job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
             remove_blobs(service, prefix=keys.job_prefix(job.id))
+
+
+def settle_training(service: Service, job: Job) -> None:
+    """Tidy up after a training that has succeeded; call it after the commit.
+
+    Its states go, and its preview moves to the key that the previous release knows, too. What does
+    not work here is the collector's to do, and the row names the preview where it lies.
+    """
+    remove_blobs(service, key=keys.previous_state_key(job.id))
+    if job.state_attempt is not None:
+        remove_blobs(service, key=keys.state_key(job.id, job.state_attempt))
+    if job.preview_attempt is not None:
+        drawn = keys.preview_key(job.id, job.preview_attempt)
+        with suppress(BlobNotFound, Unavailable):
+            service.blobs.put(keys.last_preview_key(job.id), service.blobs.get(drawn))
+            service.blobs.delete(drawn)
 
 
 def remove_blobs(service: Service, *, prefix: str | None = None, key: str | None = None) -> None:

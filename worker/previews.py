@@ -15,7 +15,7 @@ from perfusion_core.conditioning import ConceptUse
 from perfusion_core.denoise import ImageRequest
 from perfusion_core.strength import DEFAULT_STRENGTH, beta_from_strength
 from perfusion_core.training import Training
-from service import blobs
+from service import checkpoints
 from service.leases import ClaimedJob
 from worker.errors import Interrupted
 from worker.parts import Parts
@@ -76,7 +76,7 @@ class Previews:
         sample = self._sample(training, while_waiting)
         file = io.BytesIO()
         sample.image.save(file, "PNG")
-        self._parts.service.blobs.put(blobs.preview_key(self._claimed.id), file.getvalue())
+        checkpoints.save_preview(self._parts.service, self._claimed, png=file.getvalue())
 
     def _sample(self, training: Training, while_waiting: Callable[[bool], None]) -> Sample:
         config = training.base.defaults.generate_config(

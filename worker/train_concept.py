@@ -6,22 +6,19 @@ from it; the core promises that the concept is then the same as without the inte
 
 import hashlib
 import io
-import time
 from functools import partial
 from typing import Any
 
-import structlog
 from PIL import Image
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
-from perfusion_core.errors import TrainingStateError
 from perfusion_core.training import Training, train
 from service import blobs, concept_files, leases
 from service.blobs import BlobNotFound
-from service.errors import Unavailable
 from service.leases import ClaimedJob, TrainedConcept
 from worker import segmenter
+from worker.checkpoints import Checkpoints
 from worker.device import TakeTurn
 from worker.errors import Draining, FileGone
 from worker.looking import Looking
@@ -30,20 +27,21 @@ from worker.previews import Previews
 from worker.pulse import Pulse
 from worker.sizes import check_size
 
-_log = structlog.get_logger("perfusion.worker")
-
 
 def train_concept(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
     """Train the concept of a claimed job and record it; False where the row would not take it."""
     base = parts.resident.base()
     pictures, masks = _read_pictures(parts, claimed.payload["pictures"])
+    checkpoints = Checkpoints(parts.service, claimed)
 
     def while_waiting(in_hand: bool) -> None:
         pulse.waited(parts.engine.moved_at, in_hand=in_hand)
         pulse.check()
 
     take_turn = partial(parts.engine.take_turn, while_waiting=while_waiting)
-    training = _begin(parts, claimed, base, take_turn, pictures=pictures, masks=masks)
+    training = _begin(
+        claimed, base, take_turn, pictures=pictures, masks=masks, checkpoints=checkpoints
+    )
 
     def check() -> None:
         # Drawing takes its time, too: it is a sign of life, and stops when it is told to.
@@ -59,7 +57,6 @@ def train_concept(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
         check=check,
     )
     previews = Previews(parts, claimed, training)
-    saved_at = time.monotonic()
     while True:
         try:
             pulse.check()
@@ -71,36 +68,29 @@ def train_concept(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
             pulse.report(step.step, step.total_steps)
             previews.maybe_draw(training, while_waiting=while_waiting)
         except Draining:
-            _save_state(parts, claimed, training)
+            checkpoints.save(training)
             raise
-        if time.monotonic() - saved_at >= parts.service.settings.checkpoint_seconds:
-            saved_at = time.monotonic()
-            try:
-                _save_state(parts, claimed, training)
-            except Unavailable:
-                # No reason to stop: the next state may be saved again, and only that one counts.
-                _log.warning("training.state_not_saved", step=training.step)
+        checkpoints.save_when_due(training)
     trained = _store(parts, claimed, base, concept)
     return pulse.insist(lambda: leases.finish_training(parts.service, claimed, trained=trained))
 
 
 def _begin(
-    parts: Parts,
     claimed: ClaimedJob,
     base: BaseModel,
     take_turn: TakeTurn,
     *,
     pictures: list[Image.Image],
     masks: list[Image.Image | None],
+    checkpoints: Checkpoints,
 ) -> Training:
     payload = claimed.payload
     config = base.defaults.train_config(payload["training"])
     check_size(base, config)
     finds_objects = segmenter.find(pictures, masks, device=str(base.device))
-
-    def begin(state: bytes | None) -> Training:
+    return checkpoints.begin(
         # A turn for each picture: encoding all of them takes as long as many images.
-        return train(
+        lambda state: train(
             base,
             pictures,
             name=payload["name"],
@@ -111,19 +101,7 @@ def _begin(
             state=state,
             run=take_turn,
         )
-
-    try:
-        state = parts.service.blobs.get(blobs.state_key(claimed.id))
-    except BlobNotFound:
-        return begin(None)
-    try:
-        training = begin(state)
-    except TrainingStateError as error:
-        # Saved by another release, or on another base model: time is lost, but not the job.
-        _log.warning("training.state_refused", reason=str(error))
-        return begin(None)
-    _log.info("training.resumed", step=training.step)
-    return training
+    )
 
 
 def _read_pictures(
@@ -143,11 +121,6 @@ def _read_pictures(
             "A picture of this training is not there any more. Send the pictures again."
         ) from None
     return pictures, masks
-
-
-def _save_state(parts: Parts, claimed: ClaimedJob, training: Training) -> None:
-    parts.service.blobs.put(blobs.state_key(claimed.id), training.state())
-    _log.debug("training.state_saved", step=training.step)
 
 
 def _store(parts: Parts, claimed: ClaimedJob, base: BaseModel, concept: Concept) -> TrainedConcept:

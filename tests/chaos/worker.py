@@ -14,9 +14,9 @@ from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
-from service import blobs, leases, log, settings, wiring
-from service.blobs import BlobNotFound
+from service import blobs, checkpoints, leases, log, settings, wiring
 from service.claims import ClaimedJob, NewImage, TrainedConcept
+from service.errors import Unavailable
 from service.tables import Job
 from service.views import JobKind
 from tests.chaos import disk
@@ -68,22 +68,24 @@ def generate(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
 
 
 def train(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
-    state = blobs.state_key(claimed.id)
-    try:
-        done = int(parts.service.blobs.get(state))
-    except BlobNotFound:
-        done = 0
+    state = checkpoints.read_state(parts.service, claimed)
+    done = int(state or 0)
+
+    def save(step: int) -> None:
+        checkpoints.save_state(parts.service, claimed, state=str(step).encode(), step=step)
+
     steps = claimed.payload["training"]["max_train_steps"]
     for step in range(done, steps):
         try:
             pulse.check()
         except Draining:
-            parts.service.blobs.put(state, str(step).encode())
+            save(step)
             raise
         time.sleep(STEP_SECONDS)
         pulse.report(step + 1, steps)
         if step % 5 == 0:
-            parts.service.blobs.put(state, str(step).encode())
+            with suppress(Unavailable):
+                save(step)
     pulse.check()
     key = f"{blobs.attempt_prefix(claimed.id, claimed.attempt)}concept.safetensors"
     parts.service.blobs.put_new(key, key.encode())

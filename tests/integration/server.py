@@ -14,8 +14,6 @@ from typing import Any
 
 import httpx2 as httpx
 
-from service import blobs
-
 ROOT = Path(__file__).parents[2]
 _READY_SECONDS = 90
 
@@ -125,13 +123,14 @@ class Server:
             time.sleep(0.05)
 
     def saved_step(self, job_id: str) -> int:
-        """The step of the training state that lies in the blobs; 0 for none."""
-        try:
-            data = (self.folder / "data" / "blobs" / blobs.state_key(job_id)).read_bytes()
-        except FileNotFoundError:
-            return 0
-        header = data[8 : 8 + int.from_bytes(data[:8], "little")]
-        return int(json.loads(header)["__metadata__"]["step"])
+        """The step of the newest training state that lies in the blobs; 0 for none."""
+        job = self.folder / "data" / "blobs" / "jobs" / job_id
+        steps = [0]
+        for file in job.glob("*/state.safetensors"):
+            data = file.read_bytes()
+            header = data[8 : 8 + int.from_bytes(data[:8], "little")]
+            steps.append(int(json.loads(header)["__metadata__"]["step"]))
+        return max(steps)
 
     def statuses(self, job_id: str) -> list[str]:
         """Every status that the job has come to, from its audit."""

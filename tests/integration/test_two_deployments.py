@@ -9,6 +9,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 from PIL import Image, ImageDraw
@@ -134,15 +135,18 @@ def test_a_training_whose_worker_is_killed_goes_on_from_its_state_within_a_lease
 
 
 def _saved_step(deployment: Deployment) -> Callable[[str], int]:
-    """A function that returns the step of a training's state; 0 for none."""
+    """A function that returns the step of a training's newest state; 0 for none."""
     store = deployment.service().blobs
 
     def saved(job_id: str) -> int:
-        try:
-            data = store.get(blobs.state_key(job_id))
-        except BlobNotFound:
-            return 0
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        return int(header["__metadata__"]["step"])
+        steps = [0]
+        for blob in store.list(blobs.job_prefix(job_id)):
+            # The state of an attempt that was overtaken goes while this looks.
+            with suppress(BlobNotFound):
+                if blob.key.endswith("/state.safetensors"):
+                    data = store.get(blob.key)
+                    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+                    steps.append(int(header["__metadata__"]["step"]))
+        return max(steps)
 
     return saved

@@ -104,8 +104,8 @@ def test_every_key_function_makes_a_safe_key() -> None:
         blobs.picture_key("concept_1", 0),
         blobs.mask_key("concept_1", 19),
         blobs.imported_concept_key("concept_1"),
-        blobs.state_key("job_1"),
-        blobs.preview_key("job_1"),
+        blobs.state_key("job_1", 2),
+        blobs.preview_key("job_1", 2),
     ):
         assert check_key(key) == key
     for prefix in (

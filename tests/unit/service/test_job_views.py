@@ -108,7 +108,7 @@ def test_a_preview_is_there_while_and_after_training(service: Service) -> None:
     claimed = claim(service, submit(service))
     with pytest.raises(NotFound):
         jobs.preview(service, OWNER, job_id=claimed.id)
-    service.blobs.put(blobs.preview_key(claimed.id), b"png")
+    service.blobs.put(blobs.last_preview_key(claimed.id), b"png")
     assert jobs.preview(service, OWNER, job_id=claimed.id) == b"png"
     leases.finish_training(service, claimed, trained=trained(service, claimed))
     assert jobs.preview(service, OWNER, job_id=claimed.id) == b"png"

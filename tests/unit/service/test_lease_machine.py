@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import delete, event, select
 
-from service import generations, jobs, leases, reconciler
+from service import blobs, checkpoints, generations, jobs, leases, reconciler
 from service.errors import Conflict, Unavailable, problem
 from service.generations import GenerateBody
 from service.leases import ClaimedJob, NewImage
@@ -115,6 +115,13 @@ class LeaseMachine(RuleBasedStateMachine):
             assert may
             self.winners[claimed.id] = claimed.attempt
 
+    @rule(claimed=claims, step=st.integers(1, 9), heard=st.booleans())
+    def save(self, claimed: ClaimedJob, step: int, heard: bool) -> None:
+        held = self.holds(claimed)
+        with suppress(Unavailable):
+            saved = checkpoints.save_state(self.said(heard), claimed, state=b"state", step=step)
+            assert saved == held
+
     @rule(
         claimed=claims,
         end=st.sampled_from(["fail", "stop", "drain", "give up"]),
@@ -171,6 +178,9 @@ class LeaseMachine(RuleBasedStateMachine):
         for job_id, status in self.ended.items():
             assert rows[job_id].status is status
         for job_id, row in rows.items():
+            if row.status not in TERMINAL and row.state_attempt is not None:
+                assert self.service.blobs.get(blobs.state_key(job_id, row.state_attempt))
+            assert 0 <= row.attempts_spent <= row.max_attempts
             assert ends[job_id] == (row.status in TERMINAL)
             assert (row.lease_until is not None) == (row.status is JobStatus.RUNNING)
             if row.status in TERMINAL:

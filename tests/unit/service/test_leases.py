@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from perfusion_core.concept import Concept as CoreConcept
-from service import blobs, concepts, generations, jobs, leases, reconciler
+from service import blobs, checkpoints, concepts, generations, jobs, leases, reconciler
 from service.errors import problem
 from service.generations import GenerateBody
 from service.leases import Lease
@@ -58,7 +58,8 @@ def test_a_job_is_claimed_once_however_often_the_doorbell_rings(service: Service
 
 def test_a_finished_training_makes_its_concept_ready_in_the_same_moment(service: Service) -> None:
     claimed = claim(service, submit(service))
-    service.blobs.put(blobs.state_key(claimed.id), b"state")
+    checkpoints.save_state(service, claimed, state=b"state", step=1)
+    service.blobs.put(blobs.previous_state_key(claimed.id), b"state")
     assert leases.finish_training(service, claimed, trained=trained(service, claimed))
     job = jobs.get(service, OWNER, job_id=claimed.id)
     concept = concepts.get(service, OWNER, ref="teddy")
@@ -67,7 +68,7 @@ def test_a_finished_training_makes_its_concept_ready_in_the_same_moment(service:
     assert concept.ready_at == job.finished_at
     assert concept.base_model is not None
     assert concept.base_model.fingerprint == "base-1"
-    assert blobs.state_key(claimed.id) not in blob_keys(service)
+    assert not [key for key in blob_keys(service) if "state" in key]
     file = concepts.read_file(service, OWNER, ref="teddy")
     assert CoreConcept.from_bytes(file.data).name == file.name == "teddy"
 
@@ -157,7 +158,7 @@ def test_an_end_may_be_said_twice_after_a_lost_answer(service: Service) -> None:
 
 def test_a_failed_job_keeps_its_problem_and_its_concept_says_failed(service: Service) -> None:
     claimed = claim(service, submit(service))
-    service.blobs.put(blobs.state_key(claimed.id), b"state")
+    checkpoints.save_state(service, claimed, state=b"state", step=1)
     assert leases.fail(service, claimed, problem=PROBLEM)
     job = jobs.get(service, OWNER, job_id=claimed.id)
     assert job.status is JobStatus.FAILED
@@ -229,17 +230,58 @@ def test_released_attempts_that_count_end_the_job(service: Service) -> None:
     assert view.error["type"] == "/problems/worker-lost"
 
 
+def meet_fault(service: Service, job_id: str, *, delay_seconds: float = 5) -> JobStatus:
+    """Claim the job and give it back after a fault of the infrastructure."""
+    claimed = claim(service, job_id)
+    leases.release(service, claimed, delay_seconds=delay_seconds, spend_attempt=False)
+    return jobs.get(service, OWNER, job_id=job_id).status
+
+
 def test_an_infrastructure_that_fails_for_a_day_ends_the_job(
     service: Service, clock: Clock
 ) -> None:
     job_id = submit(service)
     for _ in range(9):
-        assert leases.release(service, claim(service, job_id), delay_seconds=5, spend_attempt=False)
+        assert meet_fault(service, job_id, delay_seconds=10_000) is JobStatus.QUEUED
         clock.tick(10_000)
-    assert leases.release(service, claim(service, job_id), delay_seconds=5, spend_attempt=False)
+    assert meet_fault(service, job_id) is JobStatus.FAILED
     view = jobs.get(service, OWNER, job_id=job_id)
     assert view.error is not None
-    assert (view.status, view.error["type"]) == (JobStatus.FAILED, "/problems/infrastructure")
+    assert view.error["type"] == "/problems/infrastructure"
+
+
+def test_the_first_fault_of_a_job_that_began_days_ago_does_not_end_it(
+    service: Service, clock: Clock
+) -> None:
+    job_id = submit(service)
+    leases.release(service, claim(service, job_id), delay_seconds=0, spend_attempt=False)
+    clock.tick(200_000)
+    assert meet_fault(service, job_id) is JobStatus.QUEUED
+
+
+def test_what_a_job_waits_for_its_turn_between_two_faults_is_no_fault(
+    service: Service, clock: Clock
+) -> None:
+    job_id = submit(service)
+    for _ in range(5):
+        assert meet_fault(service, job_id) is JobStatus.QUEUED
+        clock.tick(100_000)
+
+
+def test_a_new_training_state_ends_a_series_of_faults(service: Service, clock: Clock) -> None:
+    job_id = submit(service)
+    for step in range(1, 6):
+        assert meet_fault(service, job_id, delay_seconds=50_000) is JobStatus.QUEUED
+        clock.tick(50_000)
+        claimed = claim(service, job_id)
+        checkpoints.save_state(service, claimed, state=b"state", step=step)
+        leases.release(service, claimed, delay_seconds=0, spend_attempt=False)
+    assert meet_fault(service, job_id, delay_seconds=90_000) is JobStatus.QUEUED
+    clock.tick(90_000)
+    claimed = claim(service, job_id)
+    checkpoints.save_state(service, claimed, state=b"state", step=5)  # no further than before
+    leases.release(service, claimed, delay_seconds=5, spend_attempt=False)
+    assert jobs.get(service, OWNER, job_id=job_id).status is JobStatus.FAILED
 
 
 def test_a_generation_keeps_its_images_in_order(service: Service) -> None:

@@ -62,7 +62,7 @@ def test_stopping_sends_the_training_back_with_its_state_and_starting_again_goes
         job_id = accept_training(service, max_train_steps=40)
         wait_until(lambda: look_at(service, job_id).progress.step > 0)
     assert status(service, job_id) is JobStatus.QUEUED
-    assert service.blobs.get(blobs.state_key(job_id))
+    assert service.blobs.get(blobs.state_key(job_id, 1))
     stopped_at = look_at(service, job_id).progress.step
     with running(service, base):
         wait_until(lambda: status(service, job_id) is JobStatus.RUNNING)

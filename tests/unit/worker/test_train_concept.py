@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Thread
 
 import numpy as np
@@ -12,6 +13,8 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from service import blobs, concepts, jobs
 from service.blobs import BlobNotFound
+from service.errors import NotFound
+from service.tables import Job
 from service.views import ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import (
@@ -66,7 +69,7 @@ def test_a_drained_training_goes_on_from_its_state_and_ends_with_the_same_concep
     drained = look_at(service, job_id)
     assert drained.status is JobStatus.QUEUED
     assert drained.progress.step < 16
-    assert service.blobs.get(blobs.state_key(job_id))
+    assert service.blobs.get(blobs.state_key(job_id, 1))
     second = make_parts()
     Runner(second).run(JobKind.TRAIN)
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
@@ -76,7 +79,7 @@ def test_a_drained_training_goes_on_from_its_state_and_ends_with_the_same_concep
     assert np.array_equal(interrupted.i_star, expected.i_star)
     assert np.array_equal(interrupted.embeddings, expected.embeddings)
     with pytest.raises(BlobNotFound):
-        service.blobs.get(blobs.state_key(job_id))
+        service.blobs.get(blobs.state_key(job_id, 1))
 
 
 def test_a_drain_spends_no_attempt(service: Service, make_parts: Callable[[], Parts]) -> None:
@@ -85,6 +88,20 @@ def test_a_drain_spends_no_attempt(service: Service, make_parts: Callable[[], Pa
         drain_after(service, make_parts(), job_id, steps=round_ + 1)
         assert look_at(service, job_id).status is JobStatus.QUEUED
     assert {status for status, _ in events(service, job_id)} == {"queued", "running"}
+
+
+def test_a_drain_while_the_store_is_away_is_a_drain_and_no_fault(
+    service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(key: str, data: bytes) -> None:
+        raise blobs.unavailable()
+
+    job_id = accept_training(service, max_train_steps=5000)
+    monkeypatch.setattr(service.blobs, "put", away)
+    drain_after(service, parts, job_id, steps=2)
+    with service.database.read() as session:
+        job = session.get_one(Job, job_id)
+    assert (job.status, job.attempts_spent, job.faulted_at) == (JobStatus.QUEUED, 0, None)
 
 
 def test_the_state_is_saved_now_and_then_while_training(
@@ -98,7 +115,7 @@ def test_the_state_is_saved_now_and_then_while_training(
     parts.engine.start()
     job_id = accept_training(service, max_train_steps=5000)
     thread = in_thread(Runner(parts).run, JobKind.TRAIN)
-    wait_until(lambda: blobs.state_key(job_id) in blob_keys(service))
+    wait_until(lambda: blobs.state_key(job_id, 1) in blob_keys(service))
     jobs.cancel(service, OWNER, job_id=job_id)
     thread.join(60)
     parts.engine.stop()
@@ -109,7 +126,7 @@ def test_a_state_that_cannot_be_used_costs_time_but_not_the_job(
     service: Service, parts: Parts
 ) -> None:
     job_id = accept_training(service)
-    service.blobs.put(blobs.state_key(job_id), b"of another release")
+    service.blobs.put(blobs.previous_state_key(job_id), b"of another release")
     Runner(parts).run(JobKind.TRAIN)
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
 
@@ -117,8 +134,14 @@ def test_a_state_that_cannot_be_used_costs_time_but_not_the_job(
 def test_a_preview_shows_the_concept_while_it_is_trained(service: Service, parts: Parts) -> None:
     job_id = accept_training(service, max_train_steps=5000, train_batch_size=8)
     thread = in_thread(Runner(parts).run, JobKind.TRAIN)
-    wait_until(lambda: blobs.preview_key(job_id) in blob_keys(service), timeout_seconds=120)
-    file = jobs.preview(service, OWNER, job_id=job_id)
+
+    def preview() -> bytes:
+        with suppress(NotFound):
+            return jobs.preview(service, OWNER, job_id=job_id)
+        return b""
+
+    wait_until(lambda: bool(preview()), timeout_seconds=120)
+    file = preview()
     jobs.cancel(service, OWNER, job_id=job_id)
     thread.join(60)
     assert file.startswith(b"\x89PNG")
