@@ -38,6 +38,8 @@ from perfusion_core.prompt import NAME_PATTERN
 FORMAT_VERSION = "1"
 MAX_CONCEPT_BYTES = 2 * 1024 * 1024
 """Larger than any concept of a supported family (SDXL in float32: about 0.35 MB)."""
+MAX_TRAINING_BYTES = 16 * 1024
+"""More than the options and findings of any training (about 1 KiB), as JSON."""
 
 # Encodings have lengths of about 1 to 100. The inverse of this one still is a float32.
 _LEAST_LENGTH = 1e-6
@@ -154,8 +156,14 @@ class Concept:
             evaluation = evaluations.read(metadata, tensors)
         except (ValueError, RecursionError) as error:
             raise ConceptFileError(_damaged(_reason(error))) from error
+        written = metadata.get("perfusion.training", "{}")
+        if len(written.encode("utf-8", "surrogatepass")) > MAX_TRAINING_BYTES:
+            raise ConceptFileError(
+                f"The concept file's training options are over {MAX_TRAINING_BYTES} bytes, which "
+                "no training writes: download or train it again."
+            )
         try:
-            training = json.loads(metadata.get("perfusion.training", "{}"))
+            training = json.loads(written)
             if not isinstance(training, dict):
                 raise ValueError("training is no object")
             concept = cls(

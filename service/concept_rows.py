@@ -6,10 +6,12 @@ owner creates or imports a concept of the same name: that replaces it.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
-from sqlalchemy import or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, Text, case, cast, func, or_, select
+from sqlalchemy.orm import Session, defer, with_expression
 
+from perfusion_core.concept import MAX_TRAINING_BYTES
 from service import blobs as keys
 from service import transitions
 from service.errors import Conflict, NotFound
@@ -18,6 +20,8 @@ from service.tables import Concept
 from service.views import BaseModelRef, ConceptStatus, ConceptView, VerdictView
 from service.wiring import Service
 
+# Stored JSON has spaces that a file's has not.
+_MOST_LISTED = 2 * MAX_TRAINING_BYTES
 _REPLACEABLE = (ConceptStatus.FAILED, ConceptStatus.CANCELLED)
 _ADVICE = {
     ConceptStatus.TRAINING: "is still being trained. Wait until its job has succeeded",
@@ -52,6 +56,18 @@ def lock(session: Session, concept: Concept) -> Concept:
     if locked is None:
         raise _not_found()
     return locked
+
+
+def listed(statement: Select[Concept]) -> Select[Concept]:
+    """Return the statement of a list, which leaves out training options that are no such thing.
+
+    An earlier release imported concept files with megabytes of them, and a hundred are listed.
+    """
+    size = func.length(cast(Concept.training, Text))
+    bounded = case((size <= _MOST_LISTED, Concept.training))
+    return statement.options(
+        defer(Concept.training), with_expression(Concept.listed_training, bounded)
+    )
 
 
 def free_name(session: Session, owner_id: str, *, name: str) -> list[Concept]:
@@ -109,8 +125,17 @@ def _not_found() -> NotFound:
     return NotFound("concept-not-found", "There is no concept of this id or name.")
 
 
+def list_view(concept: Concept) -> ConceptView:
+    """Return the view of a concept that `listed` has loaded."""
+    return _view(concept, training=concept.listed_training or {})
+
+
 def view(concept: Concept) -> ConceptView:
     """Return the view of a concept."""
+    return _view(concept, training=concept.training)
+
+
+def _view(concept: Concept, *, training: dict[str, Any]) -> ConceptView:
     base_model = None
     if concept.base_model_fingerprint is not None:
         base_model = BaseModelRef(
@@ -131,7 +156,7 @@ def view(concept: Concept) -> ConceptView:
         bytes=concept.size_bytes,
         sha256=concept.sha256,
         mask_source=concept.mask_source,
-        training=concept.training,
+        training=training,
         created_at=concept.created_at,
         ready_at=concept.ready_at,
         job_id=concept.job_id,

@@ -152,7 +152,7 @@ def list_page(
     status: ConceptStatus | None = None,
 ) -> Page[ConceptView]:
     """Return one page of this owner's concepts, newest first."""
-    statement = select(Concept).where(Concept.owner_id == owner_id)
+    statement = rows.listed(select(Concept).where(Concept.owner_id == owner_id))
     if status is not None:
         statement = statement.where(Concept.status == status)
     with service.database.read() as session:
@@ -163,7 +163,7 @@ def list_page(
             identity=Concept.id,
             limit=limit,
             cursor=cursor,
-            to_views=lambda page: [rows.view(row) for row in page],
+            to_views=lambda page: [rows.list_view(row) for row in page],
         )
 
 

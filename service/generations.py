@@ -4,7 +4,6 @@ Concepts are resolved to the file they have now, strengths to beta and tau, and 
 all at the moment of the request: a retry after a crash repeats exactly the same work.
 """
 
-import difflib
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,10 +17,11 @@ from perfusion_core.config import MAX_SEED, GenerateConfig
 from perfusion_core.errors import PromptError
 from service import concept_rows, jobs, models_registry, options, transitions, turns
 from service import idempotency as once
-from service.errors import Conflict, Invalid, invalid
+from service.errors import Conflict, invalid
 from service.gates import MAX_CONCEPTS, ConceptChoice, Gate, explicit_gates, gate_of_strength
 from service.idempotency import Idempotency
 from service.ids import is_plausible, new_id
+from service.nearest import UnknownNames, unknown_placeholders
 from service.tables import Concept
 from service.texts import MAX_PROMPT_LENGTH, check_prompt, check_text
 from service.turns import Place
@@ -30,7 +30,6 @@ from service.wiring import Service
 
 __all__ = ["ConceptChoice", "GenerateBody", "request"]
 
-_NEAREST = 3
 _PLACE, _SERVED = turns.PLACE.subquery("place"), models_registry.CURRENT.subquery("served")
 _NAMED = and_(
     Concept.owner_id == bindparam("owner"), Concept.name.in_(bindparam("names", expanding=True))
@@ -99,7 +98,7 @@ def request(
         known = connection.execute(_KNOWN, named).all()
         given, config = _options(body, known[0], negative_prompt=negative_prompt)
         seed = config.seed if config.seed is not None else drawn
-        concepts = _resolve(connection, owner_id, prompt=prompt, known=known)
+        concepts = _resolve(prompt=prompt, known=known)
         explicit = _attribute(
             connection, owner_id, choices=body.concepts, gates=gates, among=concepts
         )
@@ -127,9 +126,12 @@ def request(
         position = transitions.enqueue(connection, service, job=job, place=place)
         return {"job": to_json(jobs.accepted(job, queue_position=position))}, f"/jobs/{job_id}"
 
-    answer = once.answer_once(
-        service, owner_id, idempotency=idempotency, request_sha256=request_sha256, act=act
-    )
+    try:
+        answer = once.answer_once(
+            service, owner_id, idempotency=idempotency, request_sha256=request_sha256, act=act
+        )
+    except UnknownNames as error:  # looking for what was meant holds no transaction open
+        raise unknown_placeholders(service, owner_id, unknown=error.names) from None
     if not answer.replayed:
         service.doorbell.ring_soon(job_id, JobKind.GENERATE)
     return answer
@@ -198,46 +200,17 @@ def _options(
     return {**defaults, **given}, config
 
 
-def _resolve(
-    connection: Connection, owner_id: str, *, prompt: prompts.Prompt, known: Iterable[_Known]
-) -> list[_Known]:
+def _resolve(*, prompt: prompts.Prompt, known: Iterable[_Known]) -> list[_Known]:
     """Return the prompt's concepts in order of first mention, all ready."""
     found = {concept.name: concept for concept in known}
     unknown = [name for name in prompt.names if name not in found]
     if unknown:
-        names = _usable_names(connection, owner_id)
-        raise Invalid(
-            [_unknown(name, names=names).errors[0] for name in unknown], slug="unknown-placeholder"
-        )
+        raise UnknownNames(unknown)
     concepts = [found[name] for name in prompt.names]
     for concept in concepts:
         if concept.status is not ConceptStatus.READY:
             raise concept_rows.not_ready(concept.name, concept.status)
     return concepts
-
-
-def _usable_names(connection: Connection, owner_id: str) -> list[str]:
-    return list(
-        connection.scalars(
-            select(Concept.name)
-            .where(Concept.owner_id == owner_id, Concept.status == ConceptStatus.READY)
-            .order_by(Concept.created_at.desc())
-            .limit(1000)
-        )
-    )
-
-
-def _unknown(name: str, *, names: Sequence[str]) -> Invalid:
-    nearest = difflib.get_close_matches(name, names, n=_NEAREST, cutoff=0.5)
-    if nearest:
-        advice = "The nearest are " if len(nearest) > 1 else "The nearest is "
-        advice += ", ".join(f"<{near}>" for near in nearest) + "."
-    elif names:
-        advice = "Yours are " + ", ".join(f"<{near}>" for near in names[:_NEAREST])
-        advice += "." if len(names) <= _NEAREST else " and others."
-    else:
-        advice = "You have no concept that is ready yet: create one, or take the brackets away."
-    return invalid("/prompt", f"<{name}> names no concept of yours. {advice}")
 
 
 def _attribute(

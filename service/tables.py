@@ -25,7 +25,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, query_expression
 
 from service.views import ConceptStatus, JobKind, JobStatus
 
@@ -146,6 +146,8 @@ class Concept(Base):
     blob_key: Mapped[str | None] = mapped_column(String(200))
     mask_source: Mapped[str | None] = mapped_column(String(16))
     training: Mapped[dict[str, Any]]
+    # No column: what a list loads of `training`, see concept_rows.listed.
+    listed_training: Mapped[dict[str, Any] | None] = query_expression()
     created_at: Mapped[datetime]
     ready_at: Mapped[datetime | None]
     # Without a foreign key: jobs.concept_id points back, and one direction is enough.

@@ -7,11 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from safetensors.numpy import save
+from sqlalchemy import event
 
+from perfusion_core.concept import MAX_TRAINING_BYTES
 from perfusion_core.concept import Concept as CoreConcept
 from perfusion_core.thumbnails import is_thumbnail
-from service import concept_curves, concepts
+from service import concept_curves, concept_rows, concepts
 from service.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
+from service.tables import Concept
 from service.wiring import Service
 from tests.unit.service.staging import (
     OWNER,
@@ -214,3 +217,37 @@ def test_a_concept_that_nobody_judged_is_imported_without_a_verdict(service: Ser
         concept_curves.get(service, OWNER, ref="teddy")
     assert caught.value.slug == "curve-not-found"
     assert "PERFUSION_EVALUATOR" in caught.value.detail
+
+
+def test_training_options_that_no_training_writes_are_refused(service: Service) -> None:
+    """They would be stored, and loaded by every list."""
+    fits = {"note": "x" * (MAX_TRAINING_BYTES - 100)}
+    view = concepts.import_file(service, OWNER, data=core_concept(training=fits).to_bytes())
+    assert view.training == fits
+    large = core_concept("large", training={"note": "x" * MAX_TRAINING_BYTES}).to_bytes()
+    with pytest.raises(Invalid, match="training options") as refused:
+        concepts.import_file(service, OWNER, data=large)
+    assert refused.value.errors[0].pointer == "/file"
+    assert len(blob_keys(service)) == 1
+
+
+def test_a_list_does_not_load_what_an_earlier_release_has_imported(service: Service) -> None:
+    concepts.import_file(service, OWNER, data=core_concept("small").to_bytes())
+    concepts.import_file(service, OWNER, data=core_concept("large").to_bytes())
+    with service.database.write() as session:
+        row = concept_rows.find(session, OWNER, ref="large")
+        row.training = {"note": "x" * 1_800_000}
+    loaded: list[str] = []
+
+    def note(row: Concept, _: object) -> None:
+        loaded.append(str(vars(row)))
+
+    event.listen(Concept, "load", note)
+    try:
+        large, small = concepts.list_page(service, OWNER).items
+    finally:
+        event.remove(Concept, "load", note)
+    assert (large.training, small.training) == ({}, {"max_train_steps": 5})
+    assert loaded
+    assert sum(map(len, loaded)) < 10_000
+    assert len(concepts.get(service, OWNER, ref="large").training["note"]) == 1_800_000
