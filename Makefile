@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run demo check format test test-integration bench browser servers chaos lost-answers
+.PHONY: help setup lock run demo check format test test-integration bench browser servers chaos lost-answers mutants
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -58,7 +58,7 @@ browser: # A Chromium for the page's tests: the system's, else its package, else
 	|| (test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium) \
 	|| $(BIN)/playwright install chromium
 
-CHAOS_SEEDS ?= 3
+CHAOS_SEEDS ?= 1
 test-integration: setup servers ## The same promises on real PostgreSQL, Redis and S3, and under chaos
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m servers --chaos-seeds $(CHAOS_SEEDS)
 
@@ -67,6 +67,9 @@ chaos: setup servers ## Chaos on seeds that nobody has seen: 6 on PostgreSQL, 3 
 
 lost-answers: setup servers ## Lose 10, 20 and 50 % of the answers to commits; count what is lost with them
 	$(BIN)/python -m tests.chaos.campaign lost-answers
+
+mutants: setup servers ## Break the product in each way that tests/mutants lists; a test must notice
+	$(BIN)/python -m tests.mutants
 
 servers: # PostgreSQL and Redis, from the system's packages; the S3 server is in the `test` extra
 	@(command -v redis-server && command -v wget && (command -v initdb || ls /usr/lib/postgresql/*/bin/initdb)) >/dev/null 2>&1 \

@@ -7,6 +7,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--chaos-seeds",
         type=int,
-        default=3,
-        help="how many seeds of chaos to run (with -m servers); each takes about a minute",
+        default=1,
+        help="how many seeds of chaos to run (with -m servers); each takes about two minutes",
     )

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 _TIMEOUT_SECONDS = 900
 # A run spends most of its time waiting for faults to pass.
 _AT_ONCE = 3
+_STORING_SCENES = ("postgres", "sqlite")
 _SHARES = (0.1, 0.2, 0.5)
 _HEADINGS = "scene seed jobs lost doubled ends destroyed orphans other answers_lost".split()
 
@@ -57,15 +58,18 @@ def main() -> int:
     options = parser.parse_args()
     first = options.first or random.SystemRandom().randrange(1000, 1_000_000)
     if options.what == "seeds":
+        jobs = ["--jobs", str(options.jobs or 60)]
         scenes = ["postgres"] * options.postgres + ["sqlite"] * options.sqlite
-        more = [["--scene", scene, "--jobs", str(options.jobs or 60)] for scene in scenes]
+        more = [["--scene", scene, *jobs] for scene in scenes]
+        # And once each with the blobs in the database.
+        more += [["--scene", scene, *jobs, "--blobs-url", "sql:"] for scene in _STORING_SCENES]
     else:
         jobs = str(options.jobs or 150)
         more = [
             ["--scene", "lost-answers", "--share", str(share), "--jobs", jobs] for share in _SHARES
         ]
     runs = [[str(first + n), *arguments] for n, arguments in enumerate(more)]
-    print("".join(f"{heading:>13}" for heading in _HEADINGS), flush=True)
+    print("".join(f"{heading:>14}" for heading in _HEADINGS), flush=True)
     broken = 0
     for arguments, report in zip(runs, run_all(runs), strict=True):
         found = {kind: len(sentences) for kind, sentences in report["violations"].items()}
@@ -76,10 +80,11 @@ def main() -> int:
 
 def _print_row(arguments: list[str], report: dict[str, Any], found: dict[str, int]) -> None:
     scene = arguments[2] if "--share" not in arguments else f"{float(arguments[4]):.0%} lost"
+    scene += " sql:" * ("--blobs-url" in arguments)
     other = found["clients"] + found["processes"]
     kinds = [found[kind] for kind in ("lost", "doubled", "ends", "destroyed", "orphans")]
     cells = [scene, report["seed"], report["jobs"], *kinds, other, report["answers_lost"]]
-    print("".join(f"{cell!s:>13}" for cell in cells), flush=True)
+    print("".join(f"{cell!s:>14}" for cell in cells), flush=True)
     for sentences in report["violations"].values():
         for sentence in sentences:
             print(f"  {sentence}", flush=True)

@@ -7,20 +7,24 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import inspect, select, text
+from sqlalchemy import Connection, inspect, select, text
 
 import migrations
 from service import concept_rows, concepts, db, jobs, leases, reconciler, transitions
 from service.db import Database
 from service.errors import NotFound, Unavailable
+from service.idempotency import Idempotency, answer_once
 from service.settings import Settings
 from service.tables import Base, Job
-from service.views import JobKind, JobStatus
+from service.views import Answer, JobKind, JobStatus
 from service.wiring import Service, build
 from tests.integration.servers import Postgres
 from tests.unit.service.staging import OWNER, STRANGER, submit
@@ -187,7 +191,7 @@ def test_a_connection_is_tried_before_use_only_where_it_has_rested(
     service.database.check()
     service.database.check()
     assert not pings
-    now += 0.1
+    now += 0.2
     service.database.check()
     assert len(pings) == 1
 
@@ -285,6 +289,25 @@ def test_many_workers_at_once_take_each_job_once_and_by_turns(service: Service) 
         turns = [turn_of[job_id] for job_id in job_ids]
         assert turns == sorted(turns)
     assert max(job.turn for job in rows if job.owner_id == STRANGER) <= 10
+
+
+def test_two_equal_requests_of_the_same_moment_are_done_once(service: Service) -> None:
+    """Both have looked and found nothing when the first of them writes."""
+    looked = threading.Barrier(2)
+
+    def act(connection: Connection, now: datetime) -> tuple[dict[str, Any], str]:
+        with suppress(threading.BrokenBarrierError):
+            looked.wait(timeout=5)
+        return {"thread": threading.get_ident()}, "/jobs/job_1"
+
+    def ask(_: int) -> Answer:
+        key = Idempotency("k")
+        return answer_once(service, OWNER, idempotency=key, request_sha256="1" * 64, act=act)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(ask, range(2))
+    assert sorted([first.replayed, second.replayed]) == [False, True]
+    assert first.body == second.body
 
 
 def test_a_claim_passes_by_a_job_that_another_worker_is_claiming(service: Service) -> None:
