@@ -1,8 +1,9 @@
 """The database: one engine, two kinds of transaction, one clock.
 
 `write()` opens one visible transaction, `read()` a session. On SQLite a writer begins IMMEDIATE, so
-that two writers wait for each other instead of failing in the middle. Errors of the driver that
-mean "cannot serve now" leave this file as Unavailable; the rest are bugs and stay as they are.
+that two writers wait for each other instead of failing in the middle. Those of one process wait in
+line: SQLite's own way is to try again after sleeps of up to 0.1 s. Errors of the driver that mean
+"cannot serve now" leave this file as Unavailable; the rest are bugs and stay as they are.
 
 PostgreSQL is reached over a network, so everything here is bounded in time, from three sides: the
 server ends statements, waits for locks and forgotten transactions; the kernel ends connections to
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 import structlog
@@ -81,6 +83,7 @@ class Database:
         self._writing = engine.execution_options(writes=True)
         self._readers = sessionmaker(engine, expire_on_commit=False)
         self._writers = sessionmaker(self._writing, expire_on_commit=False)
+        self._line = Lock() if engine.dialect.name == "sqlite" else None
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -91,7 +94,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """Open a session that commits when the block ends and rolls back when it raises."""
-        with translated(), self._writers.begin() as session:
+        with self._in_line(), translated(), self._writers.begin() as session:
             yield session
 
     def run(self, act: Callable[[Connection, datetime], T]) -> T:
@@ -107,8 +110,20 @@ class Database:
             return self._run(act)
 
     def _run(self, act: Callable[[Connection, datetime], T]) -> T:
-        with translated(), self._writing.begin() as connection:
+        with self._in_line(), translated(), self._writing.begin() as connection:
             return act(connection, self.now(connection))
+
+    @contextmanager
+    def _in_line(self) -> Iterator[None]:
+        if self._line is None:
+            yield
+        elif self._line.acquire(timeout=BUSY_TIMEOUT_SECONDS):
+            try:
+                yield
+            finally:
+                self._line.release()
+        else:
+            raise _unavailable(TimeoutError("another writer of this process did not end"))
 
     def now(self, session: Session | Connection) -> datetime:
         """Return the time: the server's on PostgreSQL, so that no worker's clock matters.

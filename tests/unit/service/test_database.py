@@ -1,0 +1,62 @@
+"""Writers on one database: SQLite's wait in line inside a process."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event, text
+
+from service import db
+from service.errors import Unavailable
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> db.Database:
+    return db.connect(f"sqlite:///{tmp_path}/p.db")
+
+
+def test_a_writer_waits_for_the_one_before_it_without_asking_sqlite(database: db.Database) -> None:
+    begun: list[str] = []
+    event.listen(database.engine, "begin", lambda _: begun.append(threading.current_thread().name))
+
+    def write() -> None:
+        with database.write() as session:
+            session.execute(text("SELECT 1"))
+
+    second = threading.Thread(target=write, name="second")
+    with database.write() as session:
+        session.execute(text("SELECT 1"))
+        second.start()
+        time.sleep(0.1)  # long enough to begin, if nothing held it back
+        assert "second" not in begun
+    second.join()
+    assert "second" in begun
+
+
+def test_a_writer_that_never_ends_costs_the_others_a_bounded_wait(
+    database: db.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "BUSY_TIMEOUT_SECONDS", 0.05)
+    refused: list[str] = []
+
+    def write() -> None:
+        try:
+            database.run(lambda connection, _now: connection.execute(text("SELECT 1")))
+        except Unavailable as error:
+            refused.append(error.slug)
+
+    second = threading.Thread(target=write)
+    with database.write():
+        second.start()
+        second.join()
+    assert refused == ["database-unavailable"]
+    write()
+    assert len(refused) == 1
+
+
+def test_readers_do_not_wait_for_a_writer(database: db.Database) -> None:
+    with database.write() as session:
+        session.execute(text("CREATE TABLE t (x)"))
+        with database.read() as reader:
+            assert reader.scalar(text("SELECT count(*) FROM sqlite_master")) == 0
