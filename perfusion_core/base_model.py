@@ -15,6 +15,7 @@ from perfusion_core.concept import Concept, has_direction
 from perfusion_core.config import BaseModelDefaults, read_defaults
 from perfusion_core.covariance import CAPTION_COUNT, Covariance, estimate
 from perfusion_core.errors import BaseModelError, ConceptFileError
+from perfusion_core.hub import refuse_adapters, split_revision
 from perfusion_core.rank_one import Metric
 from perfusion_core.text import TextEncoders
 
@@ -71,7 +72,7 @@ class BaseModel:
         covariance_dir: Path | None = None,
         progress: Progress | None = None,
     ) -> "BaseModel":
-        """Load a diffusers folder or hub name, with its covariance.
+        """Load a diffusers folder, or a hub's NAME or NAME@REVISION, with its covariance.
 
         The covariance is read from the model's folder, else from `covariance_dir`, else it is
         estimated from built-in captions (minutes on a CPU for SD 1.5; `progress` gets the number
@@ -80,9 +81,13 @@ class BaseModel:
         """
         from diffusers import DiffusionPipeline
 
+        where = Path(name_or_path)
+        if where.is_dir():
+            refuse_adapters(where)
+        name, revision = split_revision(name_or_path)
         try:
             pipeline = DiffusionPipeline.from_pretrained(
-                str(name_or_path), dtype=torch.float32, use_safetensors=True
+                name, revision=revision, dtype=torch.float32, use_safetensors=True
             )
         except (OSError, ValueError, AttributeError, KeyError) as error:
             raise BaseModelError(
@@ -90,7 +95,6 @@ class BaseModel:
                 "diffusers' save_pretrained with safetensors weights, or a hub model that this "
                 "machine can download."
             ) from error
-        where = Path(name_or_path)
         base = cls.from_pipeline(
             pipeline, name=where.name if where.is_dir() else str(name_or_path), device=device,
             dtype=dtype,

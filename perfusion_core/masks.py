@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from perfusion_core.errors import PictureError
+from perfusion_core.hub import find_folder
 from perfusion_core.images import to_pixels
 
 # Of 255: a tenth. An object that a segmenter does find has pixels far above it.
@@ -23,11 +24,15 @@ class Segmenter:
     """A zero-shot segmenter prompted with the superclass: CLIPSeg, through transformers."""
 
     def __init__(self, name_or_path: str | Path, *, device: str = "cpu") -> None:
-        """Load CLIPSeg's weights from a folder or the local hub cache."""
+        """Load CLIPSeg from a folder, or a hub's NAME or NAME@REVISION.
+
+        Raises BaseModelError where it has no safetensors, and OSError where they are damaged.
+        """
         from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 
-        self.processor: Any = CLIPSegProcessor.from_pretrained(str(name_or_path))
-        model: Any = CLIPSegForImageSegmentation.from_pretrained(str(name_or_path))
+        files = find_folder(name_or_path, role="segmenter")
+        self.processor: Any = CLIPSegProcessor.from_pretrained(files)
+        model: Any = CLIPSegForImageSegmentation.from_pretrained(files, use_safetensors=True)
         self.model = model.to(device).eval()
 
     @torch.no_grad()

@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 
 from perfusion_core.errors import BaseModelError
 from perfusion_core.evaluation import EvaluatorRef
+from perfusion_core.hub import find_folder
 from perfusion_core.images import opaque
 
 
@@ -24,14 +25,19 @@ class Evaluator:
     """A CLIP-like model that embeds images and texts in one space."""
 
     def __init__(self, name_or_path: str | Path, *, device: str = "cpu") -> None:
-        """Load through transformers' CLIPModel; raises BaseModelError where that fails."""
+        """Load a folder, or a hub's NAME or NAME@REVISION, through transformers' CLIPModel.
+
+        Raises BaseModelError where that fails. Weights are read from safetensors only.
+        """
         from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
         where = str(name_or_path)
+        files = find_folder(name_or_path, role="evaluator")
         try:
-            self._model: Any = CLIPModel.from_pretrained(where).float().eval().to(device)
-            self._processor: Any = CLIPImageProcessorPil.from_pretrained(where)
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(where)
+            model: Any = CLIPModel.from_pretrained(files, use_safetensors=True)
+            self._model: Any = model.float().eval().to(device)
+            self._processor: Any = CLIPImageProcessorPil.from_pretrained(files)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(files)
         except (OSError, ValueError) as error:
             raise BaseModelError(
                 f"The evaluator {where!r} cannot be loaded: name a CLIP model's folder or hub name."

@@ -79,12 +79,17 @@ class Settings(Limits):
     base_model: str = Field(
         default=str(SHIPPED_BASE_MODEL),
         description="Folder or hub name of the base model. Default: the shipped one.",
-        examples=["stable-diffusion-v1-5/stable-diffusion-v1-5"],
+        examples=["stable-diffusion-v1-5/stable-diffusion-v1-5", "NAME@REVISION"],
     )
     evaluator: str = Field(
         default="auto",
         description="CLIP model that judges concepts: auto (the shipped one), none, or a name.",
-        examples=["auto", "none", "openai/clip-vit-base-patch32"],
+        examples=["auto", "none", "openai/clip-vit-large-patch14"],
+    )
+    segmenter: str = Field(
+        default="CIDAS/clipseg-rd64-refined",
+        description="CLIPSeg that finds the object in pictures without a mask, or none.",
+        examples=["none", "models/clipseg"],
     )
     device: str = Field(
         default="auto",

@@ -1,7 +1,7 @@
 """The segmenter that finds the object where neither a mask nor alpha shows it: CLIPSeg.
 
-It is used where its weights lie in the local hub cache, and never downloaded: a first training
-must not wait for 600 MB. Without it the mask is uniform, and the concept's record says so.
+A hub's is used where its files lie in the local cache, and never downloaded: a first training must
+not wait for 600 MB. Without it the mask is uniform, and the concept's record says so.
 """
 
 from collections.abc import Sequence
@@ -12,17 +12,22 @@ import structlog
 from huggingface_hub import try_to_load_from_cache
 from PIL import Image
 
+from perfusion_core.errors import PerfusionError
+from perfusion_core.hub import split_revision
 from perfusion_core.masks import Segmenter
 from worker.device import load_apart
 
-NAME = "CIDAS/clipseg-rd64-refined"
 _log = structlog.get_logger("perfusion.worker")
 
 
 def find(
-    pictures: Sequence[Image.Image], masks: Sequence[Image.Image | None], *, device: str
+    pictures: Sequence[Image.Image],
+    masks: Sequence[Image.Image | None],
+    *,
+    name: str,
+    device: str,
 ) -> Segmenter | None:
-    """Return the segmenter, if a picture needs it and its weights are on this machine.
+    """Return the segmenter of that name, if a picture needs it and it is on this machine.
 
     A concept is worth having without it: weights that cannot be loaded cost the masks alone.
     """
@@ -30,13 +35,20 @@ def find(
         mask is None and not picture.has_transparency_data
         for picture, mask in zip(pictures, masks, strict=True)
     )
-    if not needed:
-        return None
-    config = try_to_load_from_cache(NAME, "config.json")
-    if not isinstance(config, str):
+    if not needed or name == "none":
         return None
     try:
-        return load_apart(partial(Segmenter, Path(config).parent, device=device))
-    except Exception:
-        _log.warning("segmenter.not_loaded", exc_info=True)
+        folder = _folder_of(name)
+        return load_apart(partial(Segmenter, folder, device=device)) if folder else None
+    except Exception as error:
+        problem = str(error) if isinstance(error, PerfusionError) else type(error).__name__
+        _log.warning("segmenter.not_loaded", problem=problem, exc_info=True)
         return None
+
+
+def _folder_of(name: str) -> Path | None:
+    if Path(name).is_dir():
+        return Path(name)
+    hub_name, revision = split_revision(name)
+    config = try_to_load_from_cache(hub_name, "config.json", revision=revision)
+    return Path(config).parent if isinstance(config, str) else None

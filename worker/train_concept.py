@@ -40,7 +40,13 @@ def train_concept(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
 
     take_turn = partial(parts.engine.take_turn, while_waiting=while_waiting)
     training = _begin(
-        claimed, base, take_turn, pictures=pictures, masks=masks, checkpoints=checkpoints
+        claimed,
+        base,
+        take_turn,
+        pictures=pictures,
+        masks=masks,
+        segmenter_name=parts.service.settings.segmenter,
+        checkpoints=checkpoints,
     )
 
     def check() -> None:
@@ -82,12 +88,13 @@ def _begin(
     *,
     pictures: list[Image.Image],
     masks: list[Image.Image | None],
+    segmenter_name: str,
     checkpoints: Checkpoints,
 ) -> Training:
     payload = claimed.payload
     config = base.defaults.train_config(payload["training"])
     check_size(base, config)
-    finds_objects = segmenter.find(pictures, masks, device=str(base.device))
+    finds_objects = segmenter.find(pictures, masks, name=segmenter_name, device=str(base.device))
     return checkpoints.begin(
         # A turn for each picture: encoding all of them takes as long as many images.
         lambda state: train(

@@ -68,6 +68,9 @@ def train(
     from worker.evaluators import Evaluators
     from worker.looking import Looking
 
+    chosen = settings.load()
+    if base_model is not None:
+        chosen = chosen.model_copy(update={"base_model": base_model})
     base = _load(base_model, device)
     begun_s = time.perf_counter()
     training = begin(
@@ -78,12 +81,12 @@ def train(
         config=base.defaults.train_config(options),
         masks=opened_masks,
         segmenter=segmenter.find(
-            opened, opened_masks or [None] * len(opened), device=str(base.device)
+            opened,
+            opened_masks or [None] * len(opened),
+            name=chosen.segmenter,
+            device=str(base.device),
         ),
     )
-    chosen = settings.load()
-    if base_model is not None:
-        chosen = chosen.model_copy(update={"base_model": base_model})
     # Beside a progress bar only what went wrong, and on stderr.
     log.configure(chosen.model_copy(update={"log_level": "warning"}))
     with progress_bar(f"Teaching <{name}>", total=training.config.max_train_steps) as advance:

@@ -91,5 +91,5 @@ def test_the_scene_still_follows_the_prompt(shipped: BaseModel, rex: Concept) ->
 
 
 def test_an_evaluator_that_is_none_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(BaseModelError, match="name a CLIP model"):
+    with pytest.raises(BaseModelError, match=r"has no model\.safetensors"):
         Evaluator(tmp_path)
