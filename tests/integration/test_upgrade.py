@@ -128,11 +128,13 @@ def test_old_and_new_serve_one_database_during_an_upgrade_and_after_the_way_back
     ended(old.api, draw(old.api, "<taught-across>"))
 
     # New worker alone, which goes on with what the old one gave back.
-    given_back = teach(old.api, "given-back", steps=400)
+    given_back = teach(old.api, "given-back", steps=250)
     wait_until(lambda: old.api.job(given_back)["progress"]["step"] > 5)
     assert old.worker.terminate() == 0
     new.start_worker()
     ended(old.api, given_back, teach(old.api, "by-new-worker"), draw(old.api, "<by-old-worker>"))
+    assert '"training.resumed"' in new.worker.log
+    assert f"/jobs/{given_back}/preview" in everything(new.api)
 
     # Both workers, the old one started on the new schema; jobs of either end, until both had some.
     old.start_worker()
@@ -146,8 +148,11 @@ def test_old_and_new_serve_one_database_during_an_upgrade_and_after_the_way_back
     assert_each_job_ended_once(upgrade)
 
     # Back: the previous release alone serves everything, and its collector leaves it alone.
-    waiting = teach(new.api, "given-back-again", steps=400)
     before = everything(new.api)
+    old.worker.freeze()  # so that the new one begins the training
+    waiting = teach(new.api, "given-back-again", steps=250)
+    wait_until(lambda: new.api.job(waiting)["progress"]["step"] > 5)
+    old.worker.thaw()
     new.stop()
     succeed(old.deployment.python("-m", "api", "migrate"))
     ended(old.api, waiting, draw(old.api, "<by-new-worker>"))
@@ -190,7 +195,7 @@ def ended(api: Api, *job_ids: str) -> bool:
 
 
 def everything(api: Api, *, only: dict[str, str] | None = None) -> dict[str, str]:
-    """Hashes of every concept's file, and of every image with its maps, by where they are."""
+    """Hashes of all concepts' files, images, attention maps and previews, by where they are."""
     if only is not None:
         return {path: _hash(api, path) for path in only}
     found = {}
@@ -198,6 +203,9 @@ def everything(api: Api, *, only: dict[str, str] | None = None) -> dict[str, str
         if concept["status"] == "ready":
             found[f"/concepts/{concept['name']}/file"] = ""
     for job in api.http.get("/jobs", params={"limit": 100}).json()["items"]:
+        preview = f"/jobs/{job['id']}/preview"
+        if api.http.get(preview).status_code == 200:
+            found[preview] = ""
         for image in job["images"]:
             found[image["url"]] = ""
             found |= {shown["url"]: "" for shown in image["attention_maps"]}
