@@ -18,7 +18,13 @@ def database(tmp_path: Path) -> db.Database:
 
 def test_a_writer_waits_for_the_one_before_it_without_asking_sqlite(database: db.Database) -> None:
     begun: list[str] = []
-    event.listen(database.engine, "begin", lambda _: begun.append(threading.current_thread().name))
+    # First among its kind: the next one asks SQLite for the lock.
+    event.listen(
+        database.engine,
+        "begin",
+        lambda _: begun.append(threading.current_thread().name),
+        insert=True,
+    )
 
     def write() -> None:
         with database.write() as session:
