@@ -59,6 +59,7 @@ _MEANINGS: Final = {
     429: "A limit is used up; `Retry-After` says when to come back.",
     500: "Something unexpected went wrong; `request_id` finds it in the log.",
     503: "Something that is needed cannot serve now; nothing was accepted.",
+    507: "The caller has stored as much as is allowed.",
 }
 _ALWAYS: Final = (401, 403, 422, 429, 500, 503)
 _RETRY_AFTER: Final = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}

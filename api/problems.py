@@ -31,6 +31,7 @@ _STATUS: Final[dict[type[ServiceError], HTTPStatus]] = {
     errors.Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
 }
 
 # What the framework refuses before any use case runs: its number, our slug and our sentence.

@@ -126,7 +126,9 @@ class Crew:
     def _beat(self, name: str, claimed: ClaimedJob, *, ends_at: float) -> None:
         left = ends_at - time.monotonic()
         if left <= 0:
-            image = NewImage(index=0, seed=0, width=64, height=64, blob_key="x", sha256="0" * 64)
+            image = NewImage(
+                index=0, seed=0, width=64, height=64, blob_key="x", sha256="0" * 64, size_bytes=1
+            )
             with self._timed("finish"):
                 leases.finish_generation(self._service, claimed, images=[image])
             self._claim(name)

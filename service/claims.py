@@ -57,6 +57,7 @@ class NewImage:
     height: int
     blob_key: str
     sha256: str
+    size_bytes: int  # of the PNG and of all its maps
     attention_maps: tuple[NewAttentionMap, ...] | None = None  # in the prompt's order
     presence: tuple[PresenceView, ...] | None = None
 

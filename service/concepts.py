@@ -11,7 +11,16 @@ from sqlalchemy.orm import Session
 
 from perfusion_core.config import TrainConfig
 from service import blobs as keys
-from service import concept_files, jobs, models_registry, options, picture_rows, transitions, turns
+from service import (
+    concept_files,
+    jobs,
+    models_registry,
+    options,
+    picture_rows,
+    storage,
+    transitions,
+    turns,
+)
 from service import concept_rows as rows
 from service import idempotency as once
 from service.blobs import BlobNotFound
@@ -67,8 +76,11 @@ def create(
     concept_id, job_id = new_id("concept"), new_id("job")
     replaced: list[Concept] = []
     stored: list[StoredPicture] = []
+    no_room = storage.full(service, owner_id)
 
     def act(connection: Connection, now: datetime) -> tuple[dict[str, Any], str]:
+        if no_room is not None:
+            raise no_room
         session = Session(connection, expire_on_commit=False)
         replaced[:] = rows.free_name(session, owner_id, name=name)
         concept = Concept(
@@ -205,6 +217,7 @@ def import_file(
 
     What is stored is the file written anew, so that nothing but a concept can be in it.
     """
+    storage.check_room(service, owner_id)
     core = concept_files.read_concept(data)
     if name is not None:
         core = core.renamed(check_name(name))

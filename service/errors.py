@@ -10,6 +10,7 @@ ServiceError
 ├── UnsupportedMedia    a kind of file that is not accepted
 ├── Invalid             fields that break a rule, each with its pointer
 ├── TooManyRequests     the caller's limit is used up
+├── StorageFull         the caller has stored as much as is allowed
 └── Unavailable         database, blobs, queue or base model cannot serve now
 
 The class is the category and `slug` the precise kind; HTTP numbers live in the API alone. Every
@@ -87,6 +88,10 @@ class TooManyRequests(ServiceError):
     def __init__(self, slug: str, detail: str, *, retry_after_seconds: int) -> None:
         super().__init__(slug, detail)
         self.retry_after_seconds = retry_after_seconds
+
+
+class StorageFull(ServiceError):
+    """The caller has stored as many bytes as the settings allow."""
 
 
 class Unavailable(ServiceError):

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, or_, select, true
 from perfusion_core import prompt as prompts
 from perfusion_core.config import MAX_SEED, GenerateConfig
 from perfusion_core.errors import PromptError
-from service import concept_rows, jobs, models_registry, options, transitions, turns
+from service import concept_rows, jobs, models_registry, options, storage, transitions, turns
 from service import idempotency as once
 from service.errors import Conflict, invalid
 from service.gates import MAX_CONCEPTS, ConceptChoice, Gate, explicit_gates, gate_of_strength
@@ -87,8 +87,11 @@ def request(
     request_sha256 = once.digest(["generate", _identity(body)]) if idempotency else ""
     drawn = secrets.randbelow(MAX_SEED + 1)
     job_id = new_id("job")
+    no_room = storage.full(service, owner_id)
 
     def act(connection: Connection, now: datetime) -> tuple[dict[str, Any], str]:
+        if no_room is not None:
+            raise no_room
         named = {
             "owner": owner_id,
             "names": prompt.names,

@@ -30,6 +30,7 @@ def new_row(job: Job, image: NewImage) -> Image:
         height=image.height,
         blob_key=image.blob_key,
         sha256=image.sha256,
+        size_bytes=image.size_bytes,
         attention_maps=None if maps is None else [asdict(one) for one in maps],
         presence=None if presence is None else [asdict(one) for one in presence],
         created_at=job.finished_at,

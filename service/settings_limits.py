@@ -74,3 +74,10 @@ class Limits(BaseModel):
         description="Requests per minute of one caller.",
         examples=["600"],
     )
+    max_bytes_per_owner: int | None = Field(
+        default=None,
+        ge=1024**2,
+        le=1024**5,
+        description="Most bytes of pictures, concept files and images of one owner.",
+        examples=["10737418240"],
+    )

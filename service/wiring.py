@@ -9,6 +9,7 @@ from service.blobs import Blobs
 from service.db import Clock, Database
 from service.doorbell import Doorbell
 from service.settings import Settings
+from service.storage import KnownSizes
 
 # Each decoder may take a few hundred megabytes; more of them at once would not be faster.
 _DECODERS = 2
@@ -24,6 +25,7 @@ class Service:
     blobs: Blobs
     doorbell: Doorbell
     decoders: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(_DECODERS))
+    sizes: KnownSizes = field(default_factory=KnownSizes)
     # What an operator should read in /readyz, by what it is about; a sentence each.
     notices: dict[str, str] = field(default_factory=dict)
     thumbnail_decoders: BoundedSemaphore = field(

@@ -159,6 +159,7 @@ def _store(
     data = png.encode(sample, request=request, concept_hashes=hashes, base=base)
     blob_key = blobs.image_key(claimed.id, claimed.attempt, index=index)
     parts.service.blobs.put_new(blob_key, data)
+    maps, maps_bytes = _store_maps(parts, claimed, sample, index=index)
     return NewImage(
         index=index,
         seed=sample.seed,
@@ -166,20 +167,23 @@ def _store(
         height=sample.image.height,
         blob_key=blob_key,
         sha256=hashlib.sha256(data).hexdigest(),
-        attention_maps=_store_maps(parts, claimed, sample, index=index),
+        size_bytes=len(data) + maps_bytes,
+        attention_maps=maps,
     )
 
 
 def _store_maps(
     parts: Parts, claimed: ClaimedJob, sample: Sample, *, index: int
-) -> tuple[NewAttentionMap, ...] | None:
+) -> tuple[tuple[NewAttentionMap, ...] | None, int]:
+    """Store an image's maps; return them, and their bytes."""
     if sample.maps is None:
-        return None
-    concept_ids, stored = _concept_ids(claimed), []
+        return None, 0
+    concept_ids, stored, size_bytes = _concept_ids(claimed), [], 0
     for number, one in enumerate(sample.maps):
         data = overlays.draw(sample.image, one.share)
         blob_key = blobs.attention_map_key(claimed.id, claimed.attempt, index=index, number=number)
         parts.service.blobs.put_new(blob_key, data)
+        size_bytes += len(data)
         stored.append(
             NewAttentionMap(
                 word=one.word.text,
@@ -189,4 +193,4 @@ def _store_maps(
                 sha256=hashlib.sha256(data).hexdigest(),
             )
         )
-    return tuple(stored)
+    return tuple(stored), size_bytes

@@ -7,6 +7,7 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
 
 from api import forms, schemas
 from api.dependencies import (
@@ -14,6 +15,7 @@ from api.dependencies import (
     OptionalIdempotency,
     Reader,
     ServiceDep,
+    State,
     StateDep,
     Trainer,
     body_bytes,
@@ -21,7 +23,7 @@ from api.dependencies import (
 )
 from api.files import NOT_MODIFIED, file_answer, file_headers
 from api.openapi import ACCEPTED_HEADERS, CONCEPT_FORM, IMPORT_FORM, headers, refusals
-from service import concepts, uploads
+from service import concepts, storage, uploads
 from service.views import Answer, to_json
 
 router = APIRouter(tags=["concepts"])
@@ -30,7 +32,9 @@ router = APIRouter(tags=["concepts"])
 async def _concept_form(
     request: Request, state: StateDep, caller: Trainer
 ) -> AsyncIterator[forms.ConceptForm]:
-    # A place first: what is refused is not even read.
+    # Room and a place first: what is refused is not even read.
+    if "idempotency-key" not in request.headers:  # or it may have been answered already
+        await _check_room(state, caller)
     settings, limits = state["service"].settings, state["concurrency"]
     size_bytes = body_bytes(request, most=settings.max_body_bytes)
     with limits.uploads.hold(caller), limits.all_uploads.hold(size_bytes):
@@ -41,10 +45,16 @@ async def _concept_form(
 async def _import_form(
     request: Request, state: StateDep, caller: Trainer
 ) -> AsyncIterator[forms.ImportForm]:
+    await _check_room(state, caller)
     limits = state["concurrency"]
     size_bytes = body_bytes(request, most=forms.MAX_IMPORT_BYTES)
     with limits.imports.hold(caller), limits.all_imports.hold(size_bytes):
         yield await forms.read_import_form(request, settings=state["service"].settings)
+
+
+async def _check_room(state: State, caller: str) -> None:
+    if state["service"].settings.max_bytes_per_owner is not None:
+        await run_in_threadpool(storage.check_room, state["service"], caller)
 
 
 @router.post(
@@ -54,7 +64,7 @@ async def _import_form(
     response_model=schemas.ConceptAccepted,
     responses={
         202: {"description": "Accepted.", "headers": ACCEPTED_HEADERS},
-        **refusals(400, 408, 409, 413, 415),
+        **refusals(400, 408, 409, 413, 415, 507),
     },
     openapi_extra=CONCEPT_FORM,
 )
@@ -97,7 +107,7 @@ async def create_concept(
     response_model=schemas.Concept,
     responses={
         201: {"description": "Ready to use.", "headers": headers(Location="`/concepts/{id}`.")},
-        **refusals(400, 408, 409, 413, 415),
+        **refusals(400, 408, 409, 413, 415, 507),
     },
     openapi_extra=IMPORT_FORM,
 )

@@ -30,7 +30,7 @@ router = APIRouter(tags=["generation"], route_class=GuardedRoute)
             "headers": ACCEPTED_HEADERS | headers(Preference_Applied="`wait=N`."),
         },
         202: {"description": "Accepted.", "headers": ACCEPTED_HEADERS},
-        **refusals(400, 404, 408, 409, 413, 415),
+        **refusals(400, 404, 408, 409, 413, 415, 507),
     },
 )
 async def generate(

@@ -61,7 +61,15 @@ def generate(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
         key = f"{blobs.attempt_prefix(claimed.id, claimed.attempt)}{index}.png"
         parts.service.blobs.put_new(key, key.encode())
         images.append(
-            NewImage(index=index, seed=seed, width=8, height=8, blob_key=key, sha256=_sha256(key))
+            NewImage(
+                index=index,
+                seed=seed,
+                width=8,
+                height=8,
+                blob_key=key,
+                sha256=_sha256(key),
+                size_bytes=len(key),
+            )
         )
     won = pulse.insist(lambda: leases.finish_generation(parts.service, claimed, images=images))
     return _noted(claimed, won)

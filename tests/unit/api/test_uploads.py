@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from api import concurrency, middleware
 from api.concurrency import MAX_IMPORTS_PER_CALLER, MAX_UPLOADS_PER_CALLER
+from service import storage
 from service.wiring import Service
 from tests.unit.api.checks import refusal
 from tests.unit.api.test_concepts import png, upload
@@ -287,3 +288,17 @@ def _no_spool_left(service: Service) -> Iterator[None]:
     yield
     folder = Path(service.settings.spool_dir)
     assert not folder.exists() or list(folder.iterdir()) == []
+
+
+def test_a_full_owner_is_told_so_before_the_upload_is_read(
+    make_service: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = make_service(max_bytes_per_owner=MEBIBYTE)
+    monkeypatch.setattr(storage, "stored_bytes", lambda *_: MEBIBYTE)
+    with bounded_server(service) as port:
+        for path in ("/concepts", "/concepts/import"):
+            with connected(port) as client:
+                client.sendall(head(path, 100_000))
+                answer = answer_of(client)
+                assert answer.startswith(b"HTTP/1.1 507")
+                assert b"storage-full" in answer

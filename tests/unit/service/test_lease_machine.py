@@ -104,6 +104,7 @@ class LeaseMachine(RuleBasedStateMachine):
             height=8,
             blob_key=f"jobs/{claimed.id}/{claimed.attempt}/0.png",
             sha256="0" * 64,
+            size_bytes=3,
         )
         self.service.blobs.put_new(image.blob_key, b"png")
         try:
