@@ -17,6 +17,9 @@ def database(tmp_path: Path) -> db.Database:
 
 
 def test_a_writer_waits_for_the_one_before_it_without_asking_sqlite(database: db.Database) -> None:
+    with database.read() as one, database.read() as another:  # both connections are open now
+        one.scalar(text("SELECT 1"))
+        another.scalar(text("SELECT 1"))
     begun: list[str] = []
     # First among its kind: the next one asks SQLite for the lock.
     event.listen(
