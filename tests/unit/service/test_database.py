@@ -17,17 +17,12 @@ def database(tmp_path: Path) -> db.Database:
 
 
 def test_a_writer_waits_for_the_one_before_it_without_asking_sqlite(database: db.Database) -> None:
-    with database.read() as one, database.read() as another:  # both connections are open now
-        one.scalar(text("SELECT 1"))
-        another.scalar(text("SELECT 1"))
-    begun: list[str] = []
-    # First among its kind: the next one asks SQLite for the lock.
-    event.listen(
-        database.engine,
-        "begin",
-        lambda _: begun.append(threading.current_thread().name),
-        insert=True,
-    )
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        asked.append(f"{threading.current_thread().name}: {statement}")
+
+    event.listen(database.engine, "before_cursor_execute", note)
 
     def write() -> None:
         with database.write() as session:
@@ -37,10 +32,10 @@ def test_a_writer_waits_for_the_one_before_it_without_asking_sqlite(database: db
     with database.write() as session:
         session.execute(text("SELECT 1"))
         second.start()
-        time.sleep(0.1)  # long enough to begin, if nothing held it back
-        assert "second" not in begun
+        time.sleep(0.1)  # long enough to ask, if nothing held it back
+        assert "second: BEGIN IMMEDIATE" not in asked
     second.join()
-    assert "second" in begun
+    assert "second: BEGIN IMMEDIATE" in asked
 
 
 def test_a_writer_that_never_ends_costs_the_others_a_bounded_wait(
