@@ -270,3 +270,6 @@ class Readiness(_Outbound):
 
     status: Literal["ready"]
     checks: dict[str, bool]
+    warnings: list[str] = Field(
+        description="What does not stop it and is for whoever runs it, in sentences."
+    )

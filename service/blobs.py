@@ -15,6 +15,8 @@ from service.errors import Unavailable
 
 _SAFE_KEY = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*/)*[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _MAX_KEY_LENGTH = 200
+# Names the deployment that the store belongs to; outside every folder that a release collects.
+DEPLOYMENT_KEY = "deployment"
 
 
 class BlobNotFound(Exception):

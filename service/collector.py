@@ -13,6 +13,7 @@ from itertools import islice
 
 import structlog
 
+from service import deployment
 from service.blob_references import unnamed
 from service.blobs import BlobInfo
 from service.wiring import Service
@@ -55,6 +56,7 @@ def collect(
 
     `stopping` says when to end early.
     """
+    deployment.check(service)
     found = survey(service, grace=grace, most=_KEYS_OF_A_PASS, stopping=stopping)
     if not found.complete:
         return 0

@@ -8,7 +8,7 @@ from threading import Event, Thread
 
 import structlog
 
-from service import collector
+from service import collector, deployment, retention
 from service.errors import Unavailable
 from service.wiring import Service
 
@@ -19,7 +19,7 @@ _log = structlog.get_logger("perfusion.worker")
 
 
 class Collection:
-    """Calls the service's collector again and again."""
+    """Lets go of what is too old, and collects what no row names, again and again."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -44,12 +44,17 @@ class Collection:
             pause = _EVERY_SECONDS
 
     def _pass(self) -> None:
+        stopping = self._stopped.is_set
         try:
-            removed = collector.collect(self._service, stopping=self._stopped.is_set)
-        except Unavailable as error:
-            _log.warning("collection.fault", problem=error.slug)
-        except Exception:
-            _log.exception("collection.failed")
-        else:
+            images, jobs = retention.release(self._service, stopping=stopping)
+            if images or jobs:
+                _log.info("retention.released", images=images, jobs=jobs)
+            removed = collector.collect(self._service, stopping=stopping)
             if removed:
                 _log.info("blobs.collected", removed=removed)
+        except Unavailable as error:
+            _log.warning("collection.fault", problem=error.slug)
+        except deployment.Mismatch as error:
+            _log.error("deployment.mismatch", reason=str(error))
+        except Exception:
+            _log.exception("collection.failed")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from threading import Event
 from types import FrameType
 
-from service import wiring
+from service import deployment, wiring
 from service.settings import Settings
 from service.views import JobKind
 from worker import embedded
@@ -28,6 +28,7 @@ def run(settings: Settings, *, queues: Sequence[str], concurrency: int | None = 
     """
     signalled = listen_for_signals()
     service = wiring.build(settings)
+    deployment.check_at_start(service)
     stay(embedded.start(service, slots=_slots(queues, concurrency)), signalled)
 
 

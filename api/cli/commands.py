@@ -9,7 +9,7 @@ class CommandError(Exception):
 
 def build() -> typer.Typer:
     """The whole command line."""
-    from api.cli import demo, health, keys, library, serve
+    from api.cli import blobs, demo, health, keys, library, serve
 
     app = typer.Typer(
         name="perfusion",
@@ -27,5 +27,6 @@ def build() -> typer.Typer:
     app.command()(library.generate)
     app.command()(library.prepare)
     app.add_typer(keys.app, name="keys")
+    app.add_typer(blobs.app, name="blobs")
     app.command()(demo.demo)
     return app

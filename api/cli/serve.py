@@ -16,7 +16,7 @@ import typer
 
 from api.cli import database
 from api.cli.commands import CommandError
-from service import auth, log, settings, tracing, wiring
+from service import auth, deployment, log, settings, tracing, wiring
 from service.settings import Settings
 from service.wiring import Service
 
@@ -43,6 +43,7 @@ def serve(
     embedded = database.is_embedded(chosen)
     service = wiring.build(chosen)
     try:
+        deployment.check_at_start(service)
         key_required = _require_key(service, host)
         app = create_app(service, embedded=embedded, repair=not embedded, key_required=key_required)
         listener = _listen(host, port)

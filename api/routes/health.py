@@ -1,6 +1,6 @@
 """Whether the process lives, whether it can work, and what it counts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import anyio
 import structlog
@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from api import schemas
 from api.dependencies import Observer, State, StateDep
 from api.openapi import refusals
-from service import workers
+from service import deployment, workers
 from service.errors import Unavailable
 from service.wiring import Service
 
@@ -42,7 +42,9 @@ async def healthz() -> JSONResponse:
     responses=refusals(503, always=()),
 )
 async def readyz(state: StateDep) -> JSONResponse:
-    """Database, blobs, queue and a live worker; 503 names what is missing. Needs no key."""
+    """Database, blobs, queue and a live worker, and that database and blobs belong together; 503
+    names what is missing. `warnings` are for whoever runs it. Needs no key.
+    """
     missing = await _missing(state)
     if missing:
         raise Unavailable(
@@ -50,7 +52,9 @@ async def readyz(state: StateDep) -> JSONResponse:
             f"Not ready. Missing: {', '.join(missing)}.",
             retry_after_seconds=_RETRY_SECONDS,
         )
-    return JSONResponse({"status": "ready", "checks": dict.fromkeys(_CHECKS, True)})
+    warnings = list(state["service"].notices.values())
+    checks = dict.fromkeys((*_CHECKS, *_LATER_CHECKS), True)
+    return JSONResponse({"status": "ready", "checks": checks, "warnings": warnings})
 
 
 @router.get(
@@ -81,28 +85,40 @@ _CHECKS: dict[str, Callable[[Service], None]] = {
     "queue": lambda service: service.doorbell.check(),
     "worker": _check_worker,
 }
+# Worth asking only where the others pass: it needs database and blobs.
+_LATER_CHECKS: dict[str, Callable[[Service], None]] = {"deployment": deployment.check}
 
 
 async def _missing(state: State) -> list[str]:
-    """The checks that do not pass in time, all made at once: some wait for what hangs."""
+    """The checks that do not pass."""
+    return await _failing(state, _CHECKS) or await _failing(state, _LATER_CHECKS)
+
+
+async def _failing(state: State, checks: Mapping[str, Callable[[Service], None]]) -> list[str]:
+    """Those of `checks` that do not pass in time, all made at once: some wait for what hangs."""
     passed: set[str] = set()
 
-    async def check(name: str) -> None:
+    async def make(name: str) -> None:
         with anyio.move_on_after(_CHECK_SECONDS):
             if await to_thread.run_sync(
-                _passes, name, state["service"], abandon_on_cancel=True, limiter=state["checks"]
+                _passes,
+                name,
+                checks[name],
+                state["service"],
+                abandon_on_cancel=True,
+                limiter=state["checks"],
             ):
                 passed.add(name)
 
     async with anyio.create_task_group() as group:
-        for name in _CHECKS:
-            group.start_soon(check, name)
-    return [name for name in _CHECKS if name not in passed]
+        for name in checks:
+            group.start_soon(make, name)
+    return [name for name in checks if name not in passed]
 
 
-def _passes(name: str, service: Service) -> bool:
+def _passes(name: str, check: Callable[[Service], None], service: Service) -> bool:
     try:
-        _CHECKS[name](service)
+        check(service)
     except Exception as error:
         # Whatever a client library raises: here it means one thing, and the log has its name.
         log.debug("readyz.failed", check=name, error=type(error).__name__)

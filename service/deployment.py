@@ -1,0 +1,124 @@
+"""Whether the database and the blob store belong together: both hold the id of their deployment.
+
+A wrong URL, a lost SQLite file or a swapped bucket would make every blob look left over, so nothing
+is removed before the ids were compared. A new pair gets its id by itself, and so does a pair of the
+release before, whose database names blobs that the store holds. Everything else is for an operator
+to decide (`perfusion blobs adopt`).
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import islice
+
+import structlog
+from sqlalchemy import Connection, insert, select, text
+
+from service import blobs as keys
+from service.blobs import BlobExists, BlobNotFound
+from service.errors import Unavailable
+from service.ids import new_id
+from service.settings import SettingsError
+from service.tables import Concept, Deployment, Image, Picture
+from service.wiring import Service
+
+_LOOKED_FOR = 10  # blobs of each kind
+_LOOKED_AT = 10_000
+_ADVICE = (
+    "Correct PERFUSION_DATABASE_URL or PERFUSION_BLOBS_URL. If these two are to belong together "
+    "from now on, run `perfusion blobs adopt`."
+)
+_OF_DATABASE = select(Deployment.id).order_by(Deployment.created_at).limit(1)
+_log = structlog.get_logger()
+
+
+class Mismatch(SettingsError):
+    """The database and the blob store do not belong together; the message says what to do."""
+
+
+def check(service: Service) -> None:
+    """Raise Mismatch unless database and store belong together; a new pair gets its id."""
+    with service.database.read() as session:
+        ours = session.scalar(_OF_DATABASE)
+    theirs = _of_store(service)
+    if ours is None or theirs is None:
+        _check_kinship(service)
+        ours = service.database.run(lambda connection, now: _ensure(connection, now, wanted=theirs))
+        try:
+            service.blobs.put_new(keys.DEPLOYMENT_KEY, ours.encode())
+        except BlobExists:
+            theirs = _of_store(service)
+        else:
+            theirs = ours
+    if ours != theirs:
+        raise Mismatch(
+            f"The database belongs to {ours} and the blob store to {theirs}: two deployments. "
+            f"{_ADVICE}"
+        )
+
+
+def check_at_start(service: Service) -> None:
+    """Raise Mismatch as `check` does; what cannot be asked now is asked again before it matters."""
+    try:
+        check(service)
+    except Unavailable as error:
+        _log.warning("deployment.not_checked", problem=error.slug)
+
+
+def adopt(service: Service) -> str:
+    """Make this database and this store belong together, whatever they were; return their id."""
+    ours = service.database.run(lambda connection, now: _ensure(connection, now, wanted=None))
+    service.blobs.put(keys.DEPLOYMENT_KEY, ours.encode())
+    return ours
+
+
+def _ensure(connection: Connection, now: datetime, *, wanted: str | None) -> str:
+    """Return the database's id; the first caller gives it one, and others wait for that."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("LOCK TABLE deployment IN SHARE ROW EXCLUSIVE MODE"))
+    ours = connection.scalar(_OF_DATABASE)
+    if ours is None:
+        ours = wanted or new_id("deployment")
+        connection.execute(insert(Deployment).values(id=ours, created_at=now))
+    return ours
+
+
+def _of_store(service: Service) -> str | None:
+    try:
+        return service.blobs.get(keys.DEPLOYMENT_KEY).decode(errors="replace").strip()
+    except BlobNotFound:
+        return None
+
+
+def _check_kinship(service: Service) -> None:
+    """Raise Mismatch where one side lacks its id and holds nothing that the other knows."""
+    names_any = False
+    for key in _some_named(service):
+        names_any = True
+        try:
+            service.blobs.get(key)
+            return
+        except BlobNotFound:
+            pass
+    if names_any:
+        raise Mismatch(
+            "The database names pictures and images, and the blob store holds none of those that "
+            f"were looked for. {_ADVICE}"
+        )
+    some = islice(service.blobs.list(), _LOOKED_AT)
+    if any(keys.owner_of(blob.key) is not None for blob in some):
+        raise Mismatch(
+            "The blob store holds pictures and images, and the database names none of them: it "
+            f"is new or empty. {_ADVICE}"
+        )
+
+
+def _some_named(service: Service) -> Iterator[str]:
+    """Go through a few keys of each kind that rows name; ids are random, and so is the choice."""
+    for column, order in (
+        (Image.blob_key, Image.id),
+        (Concept.blob_key, Concept.id),
+        (Picture.blob_key, Picture.concept_id),
+    ):
+        with service.database.read() as session:
+            named = select(column).where(column.is_not(None)).order_by(order).limit(_LOOKED_FOR)
+            yield from (key for key in session.scalars(named).all() if key is not None)

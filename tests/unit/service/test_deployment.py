@@ -1,0 +1,175 @@
+"""Database and blob store know each other, or nothing starts and nothing is removed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, func, select
+
+from service import collector, concepts, deployment, retention
+from service.blobs import DEPLOYMENT_KEY
+from service.blobs_local import LocalBlobs
+from service.deployment import Mismatch
+from service.errors import Unavailable
+from service.tables import Deployment
+from service.wiring import Service
+from tests.unit.service.staging import (
+    OWNER,
+    Clock,
+    at_once,
+    blob_keys,
+    core_concept,
+    ready,
+    register_base_model,
+)
+
+
+@pytest.fixture(autouse=True)
+def later(clock: Clock) -> None:
+    """Blobs carry the machine's time: the service's must not lie behind it."""
+    clock.now = datetime.now(UTC) + timedelta(hours=3)
+
+
+def of_database(service: Service) -> str | None:
+    with service.database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Deployment)) in (0, 1)
+        return session.scalar(select(Deployment.id))
+
+
+def of_store(service: Service) -> str:
+    return service.blobs.get(DEPLOYMENT_KEY).decode()
+
+
+def forget_the_ids(service: Service) -> None:
+    """As the release before leaves a deployment."""
+    with service.database.write() as session:
+        session.execute(delete(Deployment))
+    service.blobs.delete(DEPLOYMENT_KEY)
+
+
+def test_a_new_database_and_an_empty_store_get_one_id_for_good(service: Service) -> None:
+    deployment.check(service)
+    first = of_store(service)
+    assert of_database(service) == first
+    deployment.check(service)
+    assert of_database(service) == of_store(service) == first
+
+
+def test_first_starts_at_once_give_one_id(service: Service) -> None:
+    at_once([lambda: deployment.check(service)] * 8)
+    assert of_database(service) == of_store(service)
+
+
+def test_a_deployment_of_the_release_before_gets_its_id_by_itself(service: Service) -> None:
+    ready(service)
+    deployment.check(service)
+    forget_the_ids(service)
+    deployment.check(service)
+    assert of_database(service) == of_store(service)
+
+
+@pytest.mark.parametrize("lost", ["database", "store"])
+def test_the_side_that_lost_its_id_gets_it_back_from_the_other(service: Service, lost: str) -> None:
+    """A backup made before there were ids, or a first start that was killed in the middle."""
+    ready(service)
+    deployment.check(service)
+    first = of_store(service)
+    if lost == "store":
+        service.blobs.delete(DEPLOYMENT_KEY)
+    else:
+        with service.database.write() as session:
+            session.execute(delete(Deployment))
+    deployment.check(service)
+    assert of_database(service) == of_store(service) == first
+
+
+def test_an_empty_database_above_a_full_store_removes_nothing(
+    make_service: Callable[..., Service], service: Service
+) -> None:
+    """A typo in the database's URL, or a lost SQLite file."""
+    imported(service)
+    before = blob_keys(service)
+    other = replace(make_service(), blobs=service.blobs)
+    with pytest.raises(Mismatch, match="names none of them"):
+        collector.collect(other)
+    deployment.check(service)
+    with pytest.raises(Mismatch, match=r"names none of them.*PERFUSION_DATABASE_URL.*adopt"):
+        collector.collect(other)
+    assert blob_keys(service) == before | {DEPLOYMENT_KEY}
+    assert of_database(other) is None
+
+
+def test_the_database_of_another_deployment_removes_nothing(
+    make_service: Callable[..., Service], service: Service
+) -> None:
+    other = make_service(keep_images_days=1)
+    for one in (service, other):
+        imported(one)
+        deployment.check(one)
+    before = blob_keys(service)
+    swapped = replace(other, blobs=service.blobs)
+    for act in (deployment.check, collector.collect, retention.release):
+        with pytest.raises(Mismatch, match="two deployments") as caught:
+            act(swapped)
+    assert of_store(service) in str(caught.value)
+    assert str(of_database(other)) in str(caught.value)
+    assert blob_keys(service) == before
+
+
+def test_a_store_without_the_files_that_the_database_names_is_not_taken_for_its_own(
+    service: Service, tmp_path: Path
+) -> None:
+    imported(service)
+    empty = replace(service, blobs=LocalBlobs(tmp_path / "empty"))
+    with pytest.raises(Mismatch, match="holds none of those"):
+        deployment.check(empty)
+    assert not list(empty.blobs.list())
+    deployment.check(service)
+
+
+def test_a_bucket_that_is_swapped_while_it_runs_is_noticed_before_each_collection(
+    make_service: Callable[..., Service], service: Service
+) -> None:
+    other = make_service()
+    for one in (service, other):
+        imported(one)
+        assert collector.collect(one) == 0
+    service.blobs.put(DEPLOYMENT_KEY, other.blobs.get(DEPLOYMENT_KEY))
+    service.blobs.put("jobs/job_gone/1/0.png", b"orphan")
+    with pytest.raises(Mismatch):
+        collector.collect(service)
+    assert "jobs/job_gone/1/0.png" in blob_keys(service)
+
+
+def test_an_operator_who_means_it_adopts_a_store(
+    make_service: Callable[..., Service], service: Service
+) -> None:
+    for number in range(21):
+        imported(service, f"concept-{number}")
+    deployment.check(service)
+    before = blob_keys(service)
+    other = replace(make_service(), blobs=service.blobs)
+    adopted = deployment.adopt(other)
+    deployment.check(other)
+    assert of_database(other) == of_store(other) == adopted
+    assert collector.collect(other) == 0  # too many to go unasked
+    assert blob_keys(service) == before
+    with pytest.raises(Mismatch):
+        deployment.check(service)  # the database that it was taken from may come back
+
+
+def test_a_store_that_is_away_at_the_start_is_asked_later(
+    service: Service, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    away = replace(service, blobs=LocalBlobs(tmp_path / "file" / "blobs"))
+    deployment.check_at_start(away)
+    with pytest.raises(Unavailable):
+        collector.collect(away)
+
+
+def imported(service: Service, name: str = "teddy") -> None:
+    register_base_model(service)
+    concepts.import_file(service, OWNER, data=core_concept(name).to_bytes())
