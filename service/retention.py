@@ -105,6 +105,4 @@ def _delete(
     once = free.cte("free")
     statement = delete(identity.class_).where(identity.in_(select(once.c.id))).returning(*returning)
     with service.database.write() as session:
-        return session.execute(
-            statement.execution_options(synchronize_session=False)
-        ).all()
+        return session.execute(statement.execution_options(synchronize_session=False)).all()

@@ -169,21 +169,6 @@ class Settings(Limits):
         description="How often a training saves its state.",
         examples=["10"],
     )
-    keep_images_days: int | None = Field(
-        default=None,
-        ge=1,
-        le=36_500,
-        description="Age at which generated images are deleted; default: never.",
-        examples=["90"],
-    )
-    keep_jobs_days: int | None = Field(
-        default=None,
-        ge=1,
-        le=36_500,
-        description="Age at which finished jobs without image and concept are deleted; "
-        "default: never.",
-        examples=["180"],
-    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least serious messages that are logged.", examples=["info"]
     )

@@ -1,4 +1,4 @@
-"""The settings that bound what callers may send, wait for and keep."""
+"""The settings that bound what callers may send and wait for, and how long it is kept."""
 
 from pydantic import BaseModel, Field
 
@@ -80,4 +80,19 @@ class Limits(BaseModel):
         le=1024**5,
         description="Most bytes of pictures, concept files and images of one owner.",
         examples=["10737418240"],
+    )
+    keep_images_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=36_500,
+        description="Age at which generated images are deleted; default: never.",
+        examples=["90"],
+    )
+    keep_jobs_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=36_500,
+        description="Age at which finished jobs without image and concept are deleted; "
+        "default: never.",
+        examples=["180"],
     )

@@ -35,9 +35,7 @@ def adopt() -> None:
 @app.command()
 def collect(
     *,
-    all_: Annotated[
-        bool, typer.Option("--all", help="Remove them however many they are.")
-    ] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Remove them however many they are.")] = False,
     dry_run: Annotated[bool, typer.Option(help="List them and remove none.")] = False,
     grace: Annotated[
         float,

@@ -256,4 +256,5 @@ def at_once(acts: Sequence[Callable[[], object]]) -> None:
 
 
 def blob_keys(service: Service) -> set[str]:
-    return {blob.key for blob in service.blobs.list()}
+    """Every blob but the one that names the deployment."""
+    return {blob.key for blob in service.blobs.list()} - {blobs.DEPLOYMENT_KEY}
