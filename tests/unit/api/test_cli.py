@@ -60,7 +60,8 @@ def picture_file(folder: Path, name: str = "a.png") -> str:
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "worker", "migrate", "train", "generate", "prepare", "keys", "demo"]
+    "command",
+    ["serve", "worker", "migrate", "train", "generate", "prepare", "keys", "blobs", "demo"],
 )
 def test_every_command_explains_itself(run: Run, command: str) -> None:
     code, out, _ = run(command, "--help")

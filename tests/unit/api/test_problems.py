@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -6,7 +7,8 @@ from starlette.testclient import TestClient
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
-from service import jobs
+from service import collector, jobs, workers
+from service.blobs import DEPLOYMENT_KEY
 from service.wiring import Service
 from tests.unit.api.checks import refusal
 
@@ -132,6 +134,31 @@ def test_ready_names_a_database_a_queue_and_blobs_that_are_away(
     problem = refusal(client.get("/readyz"), 503, "not-ready")
     assert "queue" in problem["detail"]
     assert "worker" in problem["detail"]
+
+
+def test_ready_tells_of_a_collection_that_removed_nothing(
+    client: TestClient, service: Service
+) -> None:
+    """It stops no request, so it is a warning for the operator and no 503."""
+    workers.seen(service, "w", queues=["generate"], device="cpu")
+    quiet = client.get("/readyz")
+    assert (quiet.status_code, quiet.json()["warnings"]) == (200, [])
+    for number in range(21):
+        service.blobs.put(f"jobs/job_{number}/1/0.png", b"whose?")
+    assert collector.collect(service, grace=timedelta(seconds=-60)) == 0
+    answer = client.get("/readyz")
+    assert answer.status_code == 200
+    [warning] = answer.json()["warnings"]
+    assert warning.startswith("21 of 22 files")
+    assert "perfusion blobs collect --all" in warning
+
+
+def test_ready_names_a_store_of_another_deployment(client: TestClient, service: Service) -> None:
+    workers.seen(service, "w", queues=["generate"], device="cpu")
+    assert client.get("/readyz").status_code == 200
+    service.blobs.put(DEPLOYMENT_KEY, b"deployment_of_another")
+    problem = refusal(client.get("/readyz"), 503, "not-ready")
+    assert problem["detail"] == "Not ready. Missing: deployment."
 
 
 def test_metrics_count_requests_by_route_and_jobs_by_status(client: TestClient) -> None:
