@@ -16,8 +16,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from starlette.testclient import TestClient
 
 import migrations
 from api.app import create_app
-from service import blobs, collector, deployment, wiring, workers
+from service import blobs, collector, deployment, log, wiring, workers
 from service.settings import Settings
 from service.tables import Concept, Image, Job, Picture
 from service.views import ConceptStatus, JobKind, JobStatus
@@ -50,19 +52,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, _database(arguments.database, name) as url:
-        migrations.upgrade(url)
-        service = wiring.build(
-            Settings(
-                database_url=url,
-                blobs_url=f"file:{name}/blobs",
-                lease_seconds=_LEASE_SECONDS,
-                heartbeat_seconds=_HEARTBEAT_SECONDS,
-                reconcile_seconds=0.5,
-                requests_per_minute=1_000_000,
-            )
+        settings = Settings(
+            database_url=url,
+            blobs_url=f"file:{name}/blobs",
+            lease_seconds=_LEASE_SECONDS,
+            heartbeat_seconds=_HEARTBEAT_SECONDS,
+            reconcile_seconds=0.5,
+            requests_per_minute=1_000_000,
+            log_level="error",
         )
-        deployment.check(service)
-        stored = fill(service, Path(name) / "blobs", jobs=arguments.jobs)
+        log.configure(settings)
+        # In a process of its own, whose memory is not the collection's.
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
+            stored = other.submit(
+                fill, settings, Path(name) / "blobs", jobs=arguments.jobs
+            ).result()
+        service = wiring.build(settings)
         print(f"{arguments.jobs} jobs, {stored} files, {arguments.database}", flush=True)
         for _ in range(arguments.rounds):
             _leave_orphans(Path(name) / "blobs")
@@ -117,10 +122,11 @@ def measure(service: Service) -> str:
     )
 
 
-def fill(service: Service, folder: Path, *, jobs: int) -> int:
-    """Make finished jobs with their files, straight in the tables and folders; return how many
-    files.
-    """
+def fill(settings: Settings, folder: Path, *, jobs: int) -> int:
+    """Make finished jobs, straight in tables and folders; return how many files they have."""
+    migrations.upgrade(settings.database_url)
+    service = wiring.build(settings)
+    deployment.check(service)
     with service.database.read() as session:
         now = service.database.now(session) - timedelta(seconds=_AGE_SECONDS)
     rows: dict[Any, list[dict[str, Any]]] = {Concept: [], Picture: [], Job: [], Image: []}
@@ -146,6 +152,7 @@ def fill(service: Service, folder: Path, *, jobs: int) -> int:
         for table, values in rows.items():
             for start in range(0, len(values), 1000):
                 session.execute(insert(table), values[start : start + 1000])
+    service.close()
     return stored
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,19 +16,31 @@ from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import Connection, inspect, select, text
+from pydantic import SecretStr
+from sqlalchemy import Connection, func, inspect, select, text
 
 import migrations
-from service import concept_rows, concepts, db, jobs, leases, reconciler, transitions
+from service import (
+    auth,
+    concept_rows,
+    concepts,
+    db,
+    deployment,
+    jobs,
+    leases,
+    reconciler,
+    transitions,
+)
+from service.blobs import DEPLOYMENT_KEY
 from service.db import Database
 from service.errors import NotFound, Unavailable
 from service.idempotency import Idempotency, answer_once
 from service.settings import Settings
-from service.tables import Base, Job
+from service.tables import ApiKey, Base, BaseModel, Deployment, Job
 from service.views import Answer, JobKind, JobStatus
 from service.wiring import Service, build
 from tests.integration.servers import Postgres
-from tests.unit.service.staging import OWNER, STRANGER, submit
+from tests.unit.service.staging import OWNER, STRANGER, at_once, register_base_model, submit
 
 pytestmark = pytest.mark.servers
 ROOT = Path(__file__).parents[2]
@@ -54,7 +67,7 @@ def empty(request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgres) ->
 def test_the_laws_of_jobs_hold_on_postgres_as_on_sqlite(postgres: Postgres) -> None:
     """The same test files that `make test` runs on SQLite, Hypothesis' machine among them."""
     laws = ("lease_machine", "leases", "reconcile", "turns", "lost_answers", "concept_use_cases")
-    laws += ("auth_keys", "registry_and_workers")
+    laws += ("auth_keys", "registry_and_workers", "deployment", "collector", "retention")
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
@@ -139,6 +152,23 @@ def test_processes_that_migrate_at_once_migrate_once(postgres: Postgres) -> None
         )
     assert [one.returncode for one in done] == [0, 0]
     assert migrations.is_current(url)
+
+
+def test_first_starts_at_once_agree(service: Service) -> None:
+    """On one deployment id, one bootstrap key and one base model: none ends with a trace."""
+    settings = service.settings.model_copy(update={"bootstrap_key": SecretStr("sk_" + "b" * 43)})
+    starting = replace(service, settings=settings)
+
+    def start() -> None:
+        deployment.check_at_start(starting)
+        auth.ensure_bootstrap_key(starting)
+        register_base_model(starting)
+
+    at_once([start] * 8)
+    with service.database.read() as session:
+        for table in (Deployment, ApiKey, BaseModel):
+            assert session.scalar(select(func.count()).select_from(table)) == 1
+        assert session.scalar(select(Deployment.id)) == service.blobs.get(DEPLOYMENT_KEY).decode()
 
 
 def test_leases_follow_the_clock_of_the_server(service: Service) -> None:
