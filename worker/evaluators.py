@@ -1,20 +1,19 @@
-"""The evaluator of this process: the CLIP model that judges concepts, loaded when first needed.
+"""The evaluator of this process: the CLIP model that judges concepts, loaded beside the base model.
 
 A concept is worth having without a judgement, and an image without knowing who is in it, so an
-evaluator that cannot be loaded costs that alone; it is tried again after a while.
+evaluator that cannot be loaded costs that alone; it is tried again after a while. No job ever waits
+for it: on a slow line that takes longer than a hang.
 """
 
 import time
-from functools import partial
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 
 import structlog
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.similarity import Evaluator
 from service.settings import SHIPPED_BASE_MODEL, Settings
-from worker.device import load_apart
 
 _SHIPPED_EVALUATOR = SHIPPED_BASE_MODEL.with_name("evaluator")
 _TRY_AGAIN_SECONDS = 300.0
@@ -28,23 +27,30 @@ class Evaluators:
         self._name = name_of(settings)
         self._lock = Lock()
         self._loaded: Evaluator | None = None
-        self._try_at = 0.0  # monotonic seconds
+        self._try_at = float("inf")  # monotonic seconds; until then it loads, or is there
+
+    def load(self, base: BaseModel) -> None:
+        """Load the evaluator onto the base model's device; a failure is a line in the log."""
+        if self._name is None:
+            return
+        try:
+            loaded = Evaluator(self._name, device=str(base.device))
+        except Exception:
+            self._try_at = time.monotonic() + _TRY_AGAIN_SECONDS
+            _log.warning("evaluator.not_loaded", exc_info=True)
+        else:
+            self._loaded = loaded
+            _log.info("evaluator.loaded", name=loaded.ref.name)
 
     def beside(self, base: BaseModel) -> Evaluator | None:
-        """Return the evaluator, on the base model's device; None where there is none."""
-        if self._name is None:
-            return None
+        """Return the evaluator; None where there is none, or none yet.
+
+        One that could not be loaded is tried again in a thread of its own.
+        """
         with self._lock:
             if self._loaded is None and time.monotonic() >= self._try_at:
-                try:
-                    self._loaded = load_apart(
-                        partial(Evaluator, self._name, device=str(base.device))
-                    )
-                except Exception:
-                    self._try_at = time.monotonic() + _TRY_AGAIN_SECONDS
-                    _log.warning("evaluator.not_loaded", exc_info=True)
-                else:
-                    _log.info("evaluator.loaded", name=self._loaded.ref.name)
+                self._try_at = float("inf")
+                Thread(target=self.load, args=(base,), name="load-evaluator", daemon=True).start()
             return self._loaded
 
 

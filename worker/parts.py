@@ -50,14 +50,15 @@ def build(service: Service, *, base: "BaseModel | None" = None) -> Parts:
     from worker.evaluators import Evaluators
     from worker.resident import Resident
 
-    resident, broken = Resident(service, base=base), Event()
+    evaluators, broken = Evaluators(service.settings), Event()
+    resident = Resident(service, base=base, beside=evaluators.load)
     return Parts(
         service=service,
         worker_id=new_worker_id(),
         resident=resident,
         engine=Engine(resident.base, exact=service.settings.batches == "exact", broken=broken),
         concepts=ConceptCache(service.blobs, most_bytes=service.settings.concept_cache_bytes),
-        evaluators=Evaluators(service.settings),
+        evaluators=evaluators,
         broken=broken,
     )
 

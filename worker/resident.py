@@ -6,6 +6,7 @@ itself as alive, so /readyz names it; the log says why.
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
 
@@ -25,9 +26,19 @@ _log = structlog.get_logger("perfusion.worker")
 class Resident:
     """Holds the base model, or what stands in its way."""
 
-    def __init__(self, service: Service, *, base: BaseModel | None = None) -> None:
-        """`base` is for who has loaded one already; it is registered all the same."""
+    def __init__(
+        self,
+        service: Service,
+        *,
+        base: BaseModel | None = None,
+        beside: Callable[[BaseModel], None] | None = None,
+    ) -> None:
+        """`base` is for who has loaded one already; it is registered all the same.
+
+        `beside` loads what belongs to it, before any job is claimed.
+        """
         self._service = service
+        self._beside = beside
         self._given = base
         self._base: BaseModel | None = None
         self._problem: str | None = None
@@ -77,6 +88,8 @@ class Resident:
                     covariance_dir=self._cache_folder(),
                 )
                 self._register_when_possible(base)
+                if self._beside is not None:
+                    self._beside(base)
             except Exception as error:
                 self._problem = _sentence(error)
                 _log.exception("base_model.not_loaded", problem=self._problem)

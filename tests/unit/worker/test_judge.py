@@ -74,9 +74,11 @@ def test_the_shipped_evaluator_goes_with_the_shipped_base_model_and_with_no_othe
 def test_an_evaluator_is_loaded_once_and_one_that_cannot_be_is_none(
     base: BaseModel, tmp_path: Path
 ) -> None:
-    shipped = Evaluators(Settings())
+    shipped, broken = Evaluators(Settings()), Evaluators(Settings(evaluator=str(tmp_path)))
+    for each in (shipped, broken):
+        each.load(base)
     assert shipped.beside(base) is shipped.beside(base) is not None
-    assert Evaluators(Settings(evaluator=str(tmp_path))).beside(base) is None
+    assert broken.beside(base) is None
 
 
 def test_figures_are_the_mean_cosines_that_the_method_names(

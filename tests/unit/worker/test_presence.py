@@ -19,7 +19,14 @@ from service import concepts
 from service.settings import SHIPPED_BASE_MODEL
 from service.views import JobKind, JobStatus, JobView
 from service.wiring import Service
-from tests.unit.worker.staging import OWNER, accept_generation, add_concept, drawing, look_at
+from tests.unit.worker.staging import (
+    OWNER,
+    accept_generation,
+    add_concept,
+    drawing,
+    look_at,
+    wait_until,
+)
 from worker import parts as composition
 from worker.evaluators import Evaluators
 from worker.parts import Parts
@@ -103,12 +110,45 @@ def test_an_evaluator_that_cannot_be_loaded_is_not_tried_by_every_image(
 
     monkeypatch.setattr("worker.evaluators.Evaluator", fail)
     evaluators = Evaluators(make_service(evaluator="somewhere").settings)
+    evaluators.load(base)
     assert [evaluators.beside(base) for _ in range(3)] == [None] * 3
-    assert len(threads) == 1 and threads[0].startswith("load")
+    assert len(threads) == 1
     monkeypatch.setattr("worker.evaluators._TRY_AGAIN_SECONDS", 0.0)
-    evaluators = Evaluators(make_service(evaluator="somewhere").settings)
-    assert [evaluators.beside(base) for _ in range(3)] == [None] * 3
-    assert len(threads) == 4
+    evaluators.load(base)
+    assert evaluators.beside(base) is None
+    wait_until(lambda: threads[2:] == ["load-evaluator"])
+
+
+def test_no_job_waits_for_an_evaluator_that_loads_slowly(
+    make_service: Callable[..., Service],
+    base: BaseModel,
+    evaluator: Evaluator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    began, arrived = threading.Event(), threading.Event()
+
+    def slow(*_: object, **__: object) -> Evaluator:
+        began.set()
+        assert arrived.wait(60)
+        return evaluator
+
+    monkeypatch.setattr("worker.evaluators.Evaluator", slow)
+    service = make_service(evaluator="somewhere")
+    parts = composition.build(service, base=base)
+    parts.resident.start()
+    assert began.wait(60)
+    # Nothing is claimed before it is there.
+    assert not parts.resident.wait(timeout_seconds=0.2)
+    arrived.set()
+    assert parts.resident.wait(timeout_seconds=60)
+    assert parts.evaluators is not None and parts.evaluators.beside(base) is not None
+    # One that was away at the start loads while jobs go on without it.
+    arrived.clear()
+    evaluators = Evaluators(service.settings)
+    evaluators._try_at = 0.0
+    assert evaluators.beside(base) is None
+    arrived.set()
+    wait_until(lambda: evaluators.beside(base) is not None)
 
 
 def test_all_that_is_measured_beside_the_steps_is_measured_by_the_engine(
