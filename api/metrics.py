@@ -1,25 +1,32 @@
 """What `/metrics` shows, in Prometheus' text format. One registry per application, no global."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from threading import Lock
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from service import workers
 from service.errors import Unavailable
 from service.tables import Job
-from service.views import JobKind, JobStatus
+from service.views import TERMINAL, JobKind, JobStatus
 from service.wiring import Service
 
+_Count = tuple[JobKind, JobStatus, int]
+_UNDER_WAY = tuple(status for status in JobStatus if status not in TERMINAL)
+# 200,000 jobs that ended took 0.2 s to count on PostgreSQL, and 0.06 s on SQLite.
+_ENDED_SECONDS = 60.0
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class Metrics:
     """The counters of one API process, and the gauges read off the database when asked."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "perfusion_http_requests_total",
@@ -47,7 +54,7 @@ class Metrics:
         self.streams = Gauge(
             "perfusion_event_streams", "Open event streams.", registry=self._registry
         )
-        self._registry.register(_Deployment(service))
+        self._registry.register(_Deployment(service, clock=clock))
 
     def observe_request(self, method: str, route: str, *, status: int, seconds: float) -> None:
         """Count one request under its route's template."""
@@ -66,8 +73,12 @@ class _Deployment(Collector):
     and the process's own counters stay.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, *, clock: Callable[[], float]) -> None:
         self._service = service
+        self._clock = clock
+        self._lock = Lock()
+        self._ended: list[_Count] = []
+        self._ended_until = 0.0  # on the clock
 
     def describe(self) -> Iterable[Metric]:
         """Name the metrics without reading the database, which may not be there yet."""
@@ -87,11 +98,10 @@ class _Deployment(Collector):
         self, jobs: GaugeMetricFamily, wait: GaugeMetricFamily, live: GaugeMetricFamily
     ) -> None:
         oldest = select(Job.kind, func.min(Job.created_at)).where(Job.status == JobStatus.QUEUED)
-        counted = select(Job.kind, Job.status, func.count()).group_by(Job.kind, Job.status)
         with self._service.database.read() as session:
             now = self._service.database.now(session)
             since = {kind: at for kind, at in session.execute(oldest.group_by(Job.kind))}  # noqa: C416
-            counts = session.execute(counted).all()
+            counts = [*self._count(session, _UNDER_WAY), *self._count_ended(session)]
         queues = [queue for worker in workers.live(self._service) for queue in worker.queues]
         for kind, status, count in counts:
             jobs.add_metric([kind.value, status.value], count)
@@ -99,6 +109,19 @@ class _Deployment(Collector):
             seconds = (now - since.get(kind, now)).total_seconds()
             wait.add_metric([kind.value], max(0.0, seconds))
             live.add_metric([kind.value], queues.count(kind.value))
+
+    def _count(self, session: Session, statuses: Iterable[JobStatus]) -> list[_Count]:
+        counted = select(Job.kind, Job.status, func.count()).where(Job.status.in_(statuses))
+        rows = session.execute(counted.group_by(Job.kind, Job.status))
+        return [(kind, status, count) for kind, status, count in rows]
+
+    def _count_ended(self, session: Session) -> list[_Count]:
+        """Count the jobs that ended at most once a minute: that reads all of them."""
+        with self._lock:
+            if self._clock() >= self._ended_until:
+                self._ended = self._count(session, TERMINAL)
+                self._ended_until = self._clock() + _ENDED_SECONDS
+            return self._ended
 
 
 def _gauges() -> list[GaugeMetricFamily]:

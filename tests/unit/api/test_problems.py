@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -7,6 +8,7 @@ from starlette.testclient import TestClient
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
+from api.metrics import Metrics
 from service import collector, jobs, workers
 from service.blobs import DEPLOYMENT_KEY
 from service.wiring import Service
@@ -170,6 +172,29 @@ def test_metrics_count_requests_by_route_and_jobs_by_status(client: TestClient) 
     assert 'perfusion_http_requests_total{method="GET",route="/jobs/{id}",status="404"} 1.0' in text
     assert 'route="unmatched",status="404"' in text
     assert "nowhere" not in text
+
+
+def test_metrics_count_jobs_that_ended_once_a_minute_and_the_others_each_time(
+    client: TestClient, service: Service
+) -> None:
+    now = [0.0]
+    metrics = Metrics(service, clock=lambda: now[0])
+
+    def count(status: str) -> float:
+        text = metrics.render().decode()
+        found = re.search(rf'perfusion_jobs{{kind="generate",status="{status}"}} (\S+)', text)
+        return float(found[1]) if found else 0.0
+
+    first, second = (
+        client.post("/generate", json={"prompt": "a dog"}).json()["job"]["id"] for _ in range(2)
+    )
+    client.post(f"/jobs/{first}/cancel")
+    assert (count("queued"), count("cancelled")) == (1, 1)
+    client.post(f"/jobs/{second}/cancel")
+    now[0] = 59.0
+    assert (count("queued"), count("cancelled")) == (0, 1)
+    now[0] = 60.0
+    assert (count("queued"), count("cancelled")) == (0, 2)
 
 
 def test_the_page_is_served_with_its_files(client: TestClient) -> None:
