@@ -188,6 +188,29 @@ def test_a_lone_request_overtakes_the_many_of_another_owner(base: BaseModel) -> 
     assert [name for name in ended if name != "lone"] == [f"many {number}" for number in range(6)]
 
 
+def test_an_image_of_the_default_size_waits_for_a_share_of_a_long_one_of_another(
+    base: BaseModel,
+) -> None:
+    engine = Engine(lambda: base)
+    taken = [0]
+    side = 2 * base.default_resolution
+    long = asking(num_inference_steps=200, width=side, height=side)
+    default: list[Ticket] = []
+
+    def on_step(done: int, _: int) -> None:
+        taken[0] = done
+        if done == 1:
+            default.append(engine.submit(asking(num_inference_steps=8), owner="default"))
+            default[0].future.add_done_callback(lambda _: other.cancel())
+
+    other = engine.submit(long, owner="other", on_step=on_step)
+    engine.start()
+    other.result(timeout_seconds=120)
+    engine.stop()
+    # A step of four times the pixels for every four; and one that began before.
+    assert default[0].ended and taken[0] <= 1 + 8 // 4 + 1
+
+
 def test_keys_and_values_are_copied_only_when_the_company_changes(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
