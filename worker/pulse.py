@@ -29,6 +29,8 @@ It is given up then, and an attempt is spent; jobs that only waited go back to t
 # Twice a second: people watch the progress, and a cancel is noticed within that time.
 _LONGEST_INTERVAL_SECONDS = 0.5
 _WINDOW_SECONDS = 30.0
+# Work that stands in line says so often; what has not for so long does something else.
+_IN_LINE_SECONDS = 30.0
 T = TypeVar("T")
 _log = structlog.get_logger("perfusion.worker")
 
@@ -51,7 +53,7 @@ class Pulse:
         self._cancelled = False
         self._lost = False
         self._not_renewed = False
-        self._in_line = False
+        self._in_line_until = 0.0
         self._device_hangs = False
         self._lock = Lock()
         self._reported_at = time.monotonic()
@@ -89,7 +91,7 @@ class Pulse:
         """
         with self._lock:
             self._reported_at = max(self._reported_at, moved_at)
-            self._in_line = not in_hand
+            self._in_line_until = 0.0 if in_hand else time.monotonic() + _IN_LINE_SECONDS
 
     def check(self) -> None:
         """Raise Interrupted where the work is to stop: call it between steps."""
@@ -137,7 +139,7 @@ class Pulse:
             if time.monotonic() - self._reported_at > HANG_SECONDS and not self._device_hangs:
                 self._broken.set()
                 self._device_hangs = True
-                if not self._in_line:
+                if time.monotonic() > self._in_line_until:
                     _log.critical("job.hangs", job_id=self._claimed.id, seconds=HANG_SECONDS)
                     self._lost = True
                     return

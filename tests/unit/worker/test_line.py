@@ -203,7 +203,7 @@ def test_sizes_share_by_how_many_owners_their_batches_serve() -> None:
     assert 2.5 <= cost[SMALL] / cost[LARGE] <= 3.5
 
 
-def test_a_size_that_was_away_has_saved_nothing_up_and_one_that_comes_back_is_not_new() -> None:
+def test_a_size_that_comes_late_has_saved_nothing_up() -> None:
     crowd = Crowd(room=2)
     crowd.arrive("busy", trajectory(steps=400))
     for _ in range(100):
@@ -211,14 +211,20 @@ def test_a_size_that_was_away_has_saved_nothing_up_and_one_that_comes_back_is_no
     crowd.arrive("late", trajectory(steps=100, shape=LARGE))
     taken = [crowd.step()[0] for _ in range(60)]
     assert 15 <= taken.count("late") <= 25
-    # A step at a time, each in a request of its own, is worth no more than one request.
-    crowd.places = [one for one in crowd.places if one.ticket.owner == "busy"]
-    taken = []
+
+
+def test_a_size_asked_for_a_step_at_a_time_gets_no_more_than_in_one_request() -> None:
+    crowd = Crowd(room=2)
+    crowd.arrive("busy", trajectory(steps=400))
+    taken: list[str] = []
     for _ in range(60):
-        if not any(one.ticket.owner == "late" for one in crowd.places):
-            crowd.arrive("late", trajectory(steps=1, shape=LARGE))
+        # Away for a step after each of its own.
+        if taken[-1:] != ["often"]:
+            waits = any(one.ticket.owner == "often" for one in crowd.places)
+            crowd.arrive("often", *[trajectory(steps=1, shape=(4, 16, 16))] * (not waits))
         taken += crowd.step()
-    assert 15 <= taken.count("late") <= 25
+    # Four times the pixels: one step in five.
+    assert 9 <= taken.count("often") <= 13
 
 
 def test_a_request_that_samples_alone_shares_no_batch_and_gets_its_share() -> None:

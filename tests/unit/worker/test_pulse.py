@@ -89,6 +89,17 @@ def test_where_the_device_hangs_its_job_is_lost_and_a_job_in_line_goes_back(
     assert end_of(service, monkeypatch, moves=False, in_hand=False) == "Draining"
 
 
+def test_a_job_that_hangs_after_it_stood_in_line_is_lost(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse_module, "_IN_LINE_SECONDS", 0.1)
+    claimed, broken = claim(service, accept_generation(service)), Event()
+    with Pulse(service, claimed, leave=Event(), broken=broken) as pulse:
+        pulse.waited(time.monotonic(), in_hand=False)
+        assert broken.wait(60)
+        wait_until(lambda: pulse._lost)
+
+
 def test_a_hang_spends_an_attempt_of_the_job_that_hangs_and_of_no_neighbour(
     service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
