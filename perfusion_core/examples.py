@@ -50,14 +50,17 @@ def encode_pictures(
     masks: Sequence[Image.Image | None],
     config: TrainConfig,
     *,
+    found: Sequence[bool],
     run: Run = at_once,
 ) -> Examples:
     """Encode pictures and their masks (None: uniform), and their mirror images where asked.
 
-    `run` gets each picture, and each mirror image, as a piece of work of its own.
+    `found` says which masks a segmenter has found. Their bits depend on its device, so that they
+    do not count where pictures are compared with those of a saved state. `run` gets each picture,
+    and each mirror image, as a piece of work of its own.
     """
     side = config.resolution or base.default_resolution
-    pixels, M, digest = run(lambda: _prepare(base, pictures, masks, config, side=side))
+    pixels, M, digest = run(lambda: _prepare(base, pictures, masks, config, found=found, side=side))
     latents = [run(partial(_encode, base, one)) for one in pixels]
     return run(lambda: Examples(latents=torch.cat(latents), masks=M.to(base.device), digest=digest))
 
@@ -68,17 +71,21 @@ def _prepare(
     masks: Sequence[Image.Image | None],
     config: TrainConfig,
     *,
+    found: Sequence[bool],
     side: int,
 ) -> tuple[Tensor, Tensor, str]:
     """Pixels (M, 3, side, side), soft masks (M, 1, h, w), and what identifies the pictures."""
     pixels = torch.stack([to_pixels(picture, side=side) for picture in pictures])
-    M = torch.stack(
-        [to_soft_mask(mask, side=side, latent_side=side // base.vae_factor) for mask in masks]
-    )
-    digest = hashlib.sha256(pixels.numpy().tobytes() + M.numpy().tobytes()).hexdigest()
+    latent_side = side // base.vae_factor
+    M = torch.stack([to_soft_mask(mask, side=side, latent_side=latent_side) for mask in masks])
+    given = M.clone()
+    given[torch.tensor(found)] = 1
+    digest = hashlib.sha256(pixels.numpy().tobytes() + given.numpy().tobytes())
+    if any(found):
+        digest.update(bytes(found))
     if config.flip:
         pixels, M = torch.cat([pixels, pixels.flip(-1)]), torch.cat([M, M.flip(-1)])
-    return pixels, M, digest
+    return pixels, M, digest.hexdigest()
 
 
 @torch.no_grad()

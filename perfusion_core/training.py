@@ -76,7 +76,9 @@ def train(
             return run(lambda: segmenter(picture, superclass))
 
     chosen, source = choose_masks(pictures, uploaded=masks, segmenter=find, superclass=superclass)
-    examples = encode_pictures(base, pictures, chosen, config, run=run)
+    given, _ = choose_masks(pictures, uploaded=masks, segmenter=None, superclass=superclass)
+    found = [one is None and mask is not None for one, mask in zip(given, chosen, strict=True)]
+    examples = encode_pictures(base, pictures, chosen, config, found=found, run=run)
 
     def begin() -> Training:
         training = Training(

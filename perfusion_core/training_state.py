@@ -11,6 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from perfusion_core.errors import TrainingStateError
+from perfusion_core.memory import is_out_of_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +77,15 @@ def set_moments(
 
 @contextmanager
 def damage_is_named() -> Iterator[None]:
-    """Turn whatever a damaged state leads to into a TrainingStateError."""
+    """Turn whatever a damaged state leads to into a TrainingStateError.
+
+    A device without memory is no damage: that state is good on another day.
+    """
     try:
         yield
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise TrainingStateError(
             "The training state is damaged: start the training anew."
         ) from error

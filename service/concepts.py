@@ -65,7 +65,7 @@ def create(
     check_name(name)
     superclass = check_superclass(superclass)
     base_model = models_registry.current_base_model(service)
-    defaults = models_registry.defaults(base_model, of="train")
+    defaults = options.known_defaults(TrainConfig, models_registry.defaults(base_model, of="train"))
     config = options.check(
         TrainConfig,
         training,

@@ -189,7 +189,7 @@ def _negative_prompt(text: str | None, *, prompt: prompts.Prompt) -> str | None:
 def _options(
     body: GenerateBody, known: _Known, *, negative_prompt: str | None
 ) -> tuple[dict[str, Any], GenerateConfig]:
-    defaults = known.defaults or {}
+    defaults = options.known_defaults(GenerateConfig, known.defaults or {})
     given = {
         name: value
         for name, value in vars(body).items()

@@ -21,6 +21,19 @@ _SENTENCES = {
 }
 
 
+def known_defaults(kind: type[C], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a base model's defaults that this release knows.
+
+    A worker of a newer release may have registered others; it puts its own under every request.
+    """
+    try:
+        kind(**defaults)
+    except ValidationError as error:
+        unknown = {item["loc"][0] for item in error.errors(include_url=False) if item["loc"]}
+        return {name: value for name, value in defaults.items() if name not in unknown}
+    return dict(defaults)
+
+
 def check(
     kind: type[C],
     given: Mapping[str, Any],

@@ -244,8 +244,9 @@ def infrastructure_failed() -> dict[str, str]:
     """Return the problem of a job that met faults of the infrastructure for a day."""
     return make_problem(
         "infrastructure",
-        "The job could not be finished within a day, because the database or the store of "
-        "pictures and files kept failing. Ask whoever runs this service, then send it again.",
+        "The job could not be finished within a day: the database or the store of pictures and "
+        "files kept failing, or no worker knew all of its options. Ask the operator of this "
+        "service, then send it again.",
     )
 
 

@@ -5,6 +5,7 @@ WorkerError
 │   ├── CancelRequested its owner does not want it any more
 │   ├── LeaseLost       another worker may have the job: stop and write nothing
 │   ├── LeaseNotRenewed the database was away for as long as a lease lasts
+│   ├── OfNewerRelease  the job has options that only a newer release knows
 │   └── Draining        this process is stopping: the job goes back to the queue
 ├── OutOfMemory         the device has too little memory even for this job alone
 ├── JobTooLarge         the job is too large for the base model that is served here
@@ -31,6 +32,10 @@ class LeaseLost(Interrupted):
 
 class LeaseNotRenewed(Interrupted):
     """The database was away for too long; whose the job is now, only the database knows."""
+
+
+class OfNewerRelease(Interrupted):
+    """A newer release accepted the job, with options that this one does not know."""
 
 
 class Draining(Interrupted):

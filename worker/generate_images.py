@@ -15,7 +15,7 @@ from perfusion_core.denoise import ImageRequest
 from service import blobs, concept_rows, leases
 from service.leases import ClaimedJob, NewAttentionMap, NewImage
 from service.views import PresenceView
-from worker import composition, overlays, png, presence
+from worker import composition, options, overlays, png, presence
 from worker.errors import FileGone
 from worker.parts import Parts
 from worker.pulse import Pulse
@@ -86,7 +86,7 @@ def _check_concepts(parts: Parts, payload: dict[str, Any]) -> None:
 
 
 def _to_request(parts: Parts, payload: dict[str, Any], base: BaseModel) -> ImageRequest:
-    config = base.defaults.generate_config(payload["config"])
+    config = options.generate_config(base.defaults, payload["config"])
     check_size(base, config)
     concepts: dict[str, ConceptUse] = {}
     for one in payload["concepts"]:

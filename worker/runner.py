@@ -24,6 +24,7 @@ from worker.errors import (
     Interrupted,
     LeaseLost,
     LeaseNotRenewed,
+    OfNewerRelease,
     WorkerError,
 )
 from worker.pulse import Pulse
@@ -111,8 +112,9 @@ class Runner:
             except LeaseLost:
                 # It is another's by now, or has ended unheard.
                 return _LOST
-            except (Unavailable, LeaseNotRenewed) as error:
-                _log.warning("job.infrastructure_fault", problem=getattr(error, "slug", "lease"))
+            except (Unavailable, LeaseNotRenewed, OfNewerRelease) as error:
+                problem_slug = error.slug if isinstance(error, Unavailable) else _slug(error)
+                _log.warning("job.infrastructure_fault", problem=problem_slug)
                 delay_seconds = min(
                     _FAULT_DELAY_SECONDS * 2**claimed.faults, _LONGEST_FAULT_DELAY_SECONDS
                 )

@@ -17,7 +17,7 @@ from perfusion_core.training import Training, train
 from service import blobs, concept_files, leases
 from service.blobs import BlobNotFound
 from service.leases import ClaimedJob, TrainedConcept
-from worker import segmenter
+from worker import options, segmenter
 from worker.checkpoints import Checkpoints
 from worker.device import TakeTurn
 from worker.errors import Draining, FileGone
@@ -92,7 +92,7 @@ def _begin(
     checkpoints: Checkpoints,
 ) -> Training:
     payload = claimed.payload
-    config = base.defaults.train_config(payload["training"])
+    config = options.train_config(base.defaults, payload["training"])
     check_size(base, config)
     finds_objects = segmenter.find(pictures, masks, name=segmenter_name, device=str(base.device))
     return checkpoints.begin(

@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from perfusion_core import training_state
 from perfusion_core.base_model import BaseModel
 from perfusion_core.conditioning import encode, keys_and_values, superclass_encoding
 from perfusion_core.config import TrainConfig
@@ -153,6 +154,40 @@ def test_a_state_of_another_training_is_refused(shipped: BaseModel) -> None:
     for damaged in (b"", state[:50], state[:-10], b"\x80\x04pickle"):
         with pytest.raises(TrainingStateError, match="damaged"):
             begin(shipped, state=damaged)
+
+
+def test_a_state_is_gone_on_from_where_the_segmenter_of_another_device_finds_nearly_the_same(
+    shipped: BaseModel,
+) -> None:
+    def finds(level: int) -> Callable[[Image.Image, str], Image.Image]:
+        mask = Image.new("L", (64, 64), 20)
+        mask.paste(level, (16, 16, 48, 48))
+        return lambda picture, superclass: mask
+
+    def training(level: int | None, state: bytes | None = None) -> Training:
+        segmenter = None if level is None else finds(level)
+        named = {"name": "x", "superclass": "teddy", "config": SHORT}
+        return train(shipped, [picture()], segmenter=segmenter, state=state, **named)  # type: ignore[arg-type]
+
+    begun = training(200)
+    next(begun)
+    assert training(201, begun.state()).step == 1
+    # Without any mask it is another training.
+    with pytest.raises(TrainingStateError, match="start the training anew"):
+        training(None, begun.state())
+
+
+def test_a_device_without_memory_is_no_damage_of_the_state(
+    shipped: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = begin(shipped).state()
+
+    def full(_: bytes) -> dict[str, Tensor]:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(training_state, "load", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        begin(shipped, state=state)
 
 
 def test_divergence_ends_in_a_named_error(shipped: BaseModel) -> None:

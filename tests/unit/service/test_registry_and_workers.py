@@ -2,10 +2,26 @@
 
 from sqlalchemy import func, select
 
-from service import models_registry, workers
+from service import generations, models_registry, workers
+from service.generations import GenerateBody
 from service.tables import BaseModel
 from service.wiring import Service
-from tests.unit.service.staging import Clock, at_once, register_base_model
+from tests.unit.service.staging import OWNER, Clock, at_once, claim, register_base_model, submit
+
+
+def test_defaults_of_a_newer_worker_that_this_release_does_not_know_are_left_to_it(
+    service: Service,
+) -> None:
+    train = {"max_train_steps": 150, "of_tomorrow": True, "locking": "sideways"}
+    generate = {"num_inference_steps": 15, "of_tomorrow": 1, "scheduler": "of_tomorrow"}
+    register_base_model(service, info={"defaults": {"train": train, "generate": generate}})
+    body = GenerateBody(prompt="a boat")
+    drawn = generations.request(service, OWNER, body=body).body["job"]["id"]
+    trains = claim(service, submit(service)).payload["training"]
+    draws = claim(service, drawn).payload["config"]
+    assert trains == {"max_train_steps": 150}
+    assert draws["num_inference_steps"] == 15
+    assert not {"of_tomorrow", "scheduler"} & set(draws)
 
 
 def test_a_worker_is_alive_as_long_as_it_gives_signs(service: Service, clock: Clock) -> None:

@@ -178,6 +178,21 @@ def lease_until(service: Service, job_id: str) -> datetime | None:
         return session.get_one(Job, job_id).lease_until
 
 
+@pytest.mark.parametrize(("kind", "field"), [("train", "training"), ("generate", "config")])
+def test_a_job_whose_options_only_a_newer_release_knows_rests_until_one_takes_it(
+    service: Service, parts: Parts, kind: JobKind, field: str
+) -> None:
+    job_id = accept_training(service) if kind == "train" else accept_generation(service)
+    with service.database.write() as session:
+        job = session.get_one(Job, job_id)
+        job.payload = {**job.payload, field: {**job.payload[field], "of_tomorrow": 1}}
+    Runner(parts).run(JobKind(kind))
+    with service.database.read() as session:
+        job = session.get_one(Job, job_id)
+    assert (job.status, job.attempts_spent) == (JobStatus.QUEUED, 0)
+    assert job.not_before is not None
+
+
 def test_a_damaged_concept_file_is_a_named_problem(
     service: Service, parts: Parts, concept: Concept
 ) -> None:
