@@ -11,6 +11,7 @@ import os
 import random
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -42,9 +43,15 @@ def run_one(arguments: list[str]) -> dict[str, Any]:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     if done.returncode:
-        raise RuntimeError(f"chaos {' '.join(arguments)} ended by itself:\n{done.stderr[-6000:]}")
+        # It could not even look: that is a broken promise as well, and the other runs go on.
+        sentence = f"chaos {' '.join(arguments)} ended by itself:\n{done.stderr[-6000:]}"
+        return _nothing_seen(arguments) | {"violations": {"run": [sentence]}}
     report: dict[str, Any] = json.loads(done.stdout)
     return report
+
+
+def _nothing_seen(arguments: list[str]) -> dict[str, Any]:
+    return {"seed": int(arguments[0]), "jobs": 0, "faults": {}, "commits": 0, "answers_lost": 0}
 
 
 def main() -> int:
@@ -72,16 +79,16 @@ def main() -> int:
     print("".join(f"{heading:>14}" for heading in _HEADINGS), flush=True)
     broken = 0
     for arguments, report in zip(runs, run_all(runs), strict=True):
-        found = {kind: len(sentences) for kind, sentences in report["violations"].items()}
+        found = Counter({kind: len(said) for kind, said in report["violations"].items()})
         broken += sum(found.values())
         _print_row(arguments, report, found)
     return 1 if broken else 0
 
 
-def _print_row(arguments: list[str], report: dict[str, Any], found: dict[str, int]) -> None:
+def _print_row(arguments: list[str], report: dict[str, Any], found: Counter[str]) -> None:
     scene = arguments[2] if "--share" not in arguments else f"{float(arguments[4]):.0%} lost"
     scene += " sql:" * ("--blobs-url" in arguments)
-    other = found["clients"] + found["processes"]
+    other = found["clients"] + found["processes"] + found["run"]
     kinds = [found[kind] for kind in ("lost", "doubled", "ends", "destroyed", "orphans")]
     cells = [scene, report["seed"], report["jobs"], *kinds, other, report["answers_lost"]]
     print("".join(f"{cell!s:>14}" for cell in cells), flush=True)
