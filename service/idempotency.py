@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
-from service.errors import invalid
+from service.errors import ServiceError, Unavailable, invalid
 from service.tables import IdempotencyKey
 from service.views import Answer
 from service.wiring import Service
@@ -80,7 +80,26 @@ def answer_once(
         )
         return Answer(body=body, location=location, replayed=False)
 
-    return service.database.run(answer)
+    try:
+        return service.database.run(answer)
+    except Unavailable:
+        raise
+    except ServiceError:
+        # The same request may have been answered since this one looked: then what refuses this
+        # one, such as a name that is taken, is what the other one wrote.
+        if idempotency is None:
+            raise
+        with service.database.read() as session:
+            first = _stored(
+                session.connection(),
+                owner_id,
+                key=idempotency.key,
+                request_sha256=request_sha256,
+                now=service.database.now(session),
+            )
+        if first is None:
+            raise
+        return first
 
 
 def _stored(

@@ -40,7 +40,14 @@ from service.tables import ApiKey, Base, BaseModel, Deployment, Job
 from service.views import Answer, JobKind, JobStatus
 from service.wiring import Service, build
 from tests.integration.servers import Postgres
-from tests.unit.service.staging import OWNER, STRANGER, at_once, register_base_model, submit
+from tests.unit.service.staging import (
+    OWNER,
+    STRANGER,
+    at_once,
+    register_base_model,
+    submit,
+    uploaded,
+)
 
 pytestmark = pytest.mark.servers
 ROOT = Path(__file__).parents[2]
@@ -339,6 +346,37 @@ def test_two_equal_requests_of_the_same_moment_are_done_once(service: Service) -
         first, second = pool.map(ask, range(2))
     assert sorted([first.replayed, second.replayed]) == [False, True]
     assert first.body == second.body
+
+
+def test_a_request_whose_like_is_answered_while_it_works_gets_that_answer_and_no_refusal(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has looked for an earlier answer, and then finds its own name taken."""
+
+    def create() -> Answer:
+        return concepts.create(
+            service,
+            OWNER,
+            name="rex",
+            superclass="dog",
+            pictures=uploaded(),
+            training={},
+            idempotency=Idempotency("k"),
+        )
+
+    answers = []
+    free_name = concept_rows.free_name
+
+    def meanwhile(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.undo()
+        with ThreadPoolExecutor(1) as pool:
+            answers.append(pool.submit(create).result())
+        return free_name(*arguments, **named)
+
+    monkeypatch.setattr(concept_rows, "free_name", meanwhile)
+    answers.append(create())
+    assert [answer.replayed for answer in answers] == [False, True]
+    assert answers[0].body == answers[1].body
 
 
 def test_a_claim_passes_by_a_job_that_another_worker_is_claiming(service: Service) -> None:

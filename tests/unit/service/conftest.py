@@ -109,9 +109,9 @@ def _drop_postgres(url: str) -> None:
 
 
 def _execute(url: str, statement: str) -> None:
-    engine = db.make_engine(
-        make_url(url).set(database="postgres").render_as_string(hide_password=False)
-    )
+    # Patient: the product's bounds in time are none for a machine that copies a database.
+    server = make_url(url).set(database="postgres").render_as_string(hide_password=False)
+    engine = db.make_engine(server, patient=True)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(statement))
     engine.dispose()

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from threading import Barrier
+from threading import Barrier, Lock
 from typing import TypeVar
 
 import numpy as np
@@ -37,10 +37,12 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
+        self._lock = Lock()  # of two threads that ask at once, neither may turn the time back
 
     def __call__(self) -> datetime:
-        self.now += timedelta(microseconds=1)
-        return self.now
+        with self._lock:
+            self.now += timedelta(microseconds=1)
+            return self.now
 
     def tick(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
