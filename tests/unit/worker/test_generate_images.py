@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from sqlalchemy import select
 
 from perfusion_core import denoise
 from perfusion_core.attention_maps import COVERAGE_THRESHOLD
@@ -17,6 +18,7 @@ from perfusion_core.conditioning import ConceptUse, superclass_encoding
 from perfusion_core.strength import beta_from_strength
 from service import concepts, jobs, leases
 from service.errors import problem
+from service.tables import Image as ImageRow
 from service.views import JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import (
@@ -146,6 +148,9 @@ def test_maps_come_beside_an_image_that_is_the_same_file_without_them(
         jobs.read_attention_map(service, OWNER, image_id=image.id, number=k).data for k in range(5)
     ]
     assert len(set(drawn)) == 5
+    with service.database.read() as session:
+        stored = session.scalar(select(ImageRow.size_bytes).where(ImageRow.id == image.id))
+    assert stored == len(plain) + sum(map(len, drawn))
     for one in image.attention_maps:
         assert 0 <= one.coverage <= 1
     for data in drawn:
