@@ -13,6 +13,7 @@ import asyncio
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from service import auth
@@ -98,10 +99,8 @@ class _Stranger:
         for path in _PATHS:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
             answer = asyncio.create_task(reader.readline())
-            try:
+            with suppress(OSError):  # it may be closed on us
                 await self._send(path, writer)
-            except OSError:
-                pass  # it was closed on us
             try:
                 line = await asyncio.wait_for(answer, 60)
             except (OSError, TimeoutError):

@@ -150,7 +150,7 @@ def test_maps_come_beside_an_image_that_is_the_same_file_without_them(
     assert len(set(drawn)) == 5
     with service.database.read() as session:
         stored = session.scalar(select(ImageRow.size_bytes).where(ImageRow.id == image.id))
-    assert stored == len(plain) + sum(map(len, drawn))
+    assert stored == len(plain[0]) + sum(map(len, drawn))
     for one in image.attention_maps:
         assert 0 <= one.coverage <= 1
     for data in drawn:
