@@ -84,13 +84,10 @@ class _Protocol(HttpToolsProtocol):
             )
 
     def on_response_complete(self) -> None:
-        """Wait for the rest of the request, or for the next one."""
+        """Wait for the next request, or for more of this one."""
         super().on_response_complete()
         if self._is_idle():
             self.idle[self] = None
-            if self.cycle.more_body:
-                self._unset_keepalive_if_required()
-                self._await_head()
 
     def _is_idle(self) -> bool:
         if self.transport.is_closing():

@@ -82,8 +82,11 @@ def limited(make_service: Make) -> Service:
     object.__setattr__(service, "sizes", KnownSizes(clock=Seconds()))
     staging.register_base_model(service)
     staging.ready(service)
+    missing = LIMIT - storage.stored_bytes(service, OWNER)
     with service.database.write() as session:
-        concepts.rows.find(session, OWNER, ref="teddy").size_bytes = LIMIT
+        teddy = concepts.rows.find(session, OWNER, ref="teddy")
+        teddy.size_bytes = (teddy.size_bytes or 0) + missing
+    assert storage.stored_bytes(service, OWNER) == LIMIT
     return service
 
 
