@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from service import concepts, jobs, leases
 from service.claims import ClaimedJob
@@ -18,6 +19,7 @@ from tests.unit.worker.staging import (
     accept_training,
     events,
     look_at,
+    wait_until,
 )
 from worker import runner as runner_module
 from worker.parts import Parts
@@ -74,6 +76,34 @@ def test_a_job_that_succeeded_unheard_keeps_its_results_however_many_answers_are
     else:
         assert jobs.read_image(service, OWNER, image_id=look_at(service, job_id).images[0].id).data
     assert lost.number < 0  # all of them were lost
+
+
+def test_a_worker_that_stops_before_it_learns_how_a_job_ended_deletes_nothing(
+    service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = LostAnswers(10**6)
+    lost.began = True
+    parts = replace(parts, service=replace(service, database=Deaf(service.database, loses=lost)))
+    job_id = accept_generation(service)
+
+    def insist(pulse: Pulse, write: Callable[[], bool]) -> bool:
+        def write_and_stop() -> bool:
+            try:
+                return write()
+            except Unavailable:
+                wait_until(lambda: pulse._lost)  # the heartbeat finds that the job does not run
+                parts.draining.set()
+                parts.halted.set()
+                raise
+
+        return original(pulse, write_and_stop)
+
+    original = Pulse.insist
+    monkeypatch.setattr(Pulse, "insist", insist)
+    with capture_logs() as lines:
+        Runner(parts).run(JobKind.GENERATE)
+    assert [line["end"] for line in lines if line["event"] == "job.left"] == ["lost"]
+    assert jobs.read_image(service, OWNER, image_id=look_at(service, job_id).images[0].id).data
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])
