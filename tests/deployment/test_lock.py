@@ -148,3 +148,23 @@ def test_pip_takes_the_lock_where_each_line_must_have_its_hash() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("sha256", ["", SHA256], ids=["PyPI's torch", "a CPU wheel"])
+def test_make_setup_installs_files_by_their_hashes_and_the_project_without_more(
+    sha256: str,
+) -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", "--always-make", "setup", f"TORCH_SHA256={sha256}"],
+        cwd=stack.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lock = ".venv/cpu.lock" if sha256 else "requirements.lock"
+    installs = re.findall(r"pip install --quiet --disable-pip-version-check (.*)", done.stdout)
+    assert installs == [
+        f"--require-hashes --requirement {lock}",
+        "--no-deps --no-build-isolation --editable .",
+    ]
+    assert (f'--torch-sha256 "{SHA256}"' in done.stdout) is bool(sha256)
