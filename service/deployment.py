@@ -121,4 +121,5 @@ def _some_named(service: Service) -> Iterator[str]:
     ):
         with service.database.read() as session:
             named = select(column).where(column.is_not(None)).order_by(order).limit(_LOOKED_FOR)
-            yield from (key for key in session.scalars(named).all() if key is not None)
+            found = session.scalars(named).all()
+        yield from (key for key in found if key is not None)

@@ -68,8 +68,8 @@ def collect(
 @contextmanager
 def _service() -> Iterator[Service]:
     chosen = settings.load()
-    log.configure(chosen)
     database.make_ready(chosen)
+    log.configure(chosen)  # after the migrations, which say much
     service = wiring.build(chosen)
     try:
         yield service

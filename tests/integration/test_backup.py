@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from service.blobs import DEPLOYMENT_KEY
 from tests.integration.deployment import Deployment, ask_to_teach, wait_until
 from tests.integration.servers import Servers, postgres_programs
 
@@ -45,6 +46,7 @@ def test_a_backup_restored_into_an_empty_deployment_generates_from_an_old_concep
     file = api.http.get("/concepts/rex/file").content
     dump = dump_database(old, tmp_path)
     bucket = copy_bucket(servers, old)
+    assert bucket[DEPLOYMENT_KEY]  # travels with the files, as its twin does with the rows
     api.process.terminate()
 
     new = empty_deployment
