@@ -7,6 +7,8 @@ Prints what happened as JSON; the lists of violations are empty where every prom
 
 import argparse
 import json
+import subprocess
+import sys
 import time
 from collections import Counter
 from contextlib import AbstractContextManager
@@ -21,7 +23,7 @@ from service.wiring import Service
 from tests.chaos import checks, scenes
 from tests.chaos.orders import Clients, orders
 from tests.chaos.scenes import Scene
-from tests.integration.deployment import wait_until
+from tests.integration.deployment import ROOT, Deployment, wait_until
 
 SCENES = ("postgres", "sqlite", "lost-answers", "mutant")
 _DRAIN_SECONDS = 240
@@ -39,7 +41,10 @@ def run(seed: int, *, scene: AbstractContextManager[Scene], count: int) -> dict[
             drained_seconds = _wait_for_the_end(service)
             codes = [process.terminate() for process in stage.processes]
             found = checks.violations(
-                service, orders=clients.orders, journal=stage.deployment.folder / "journal"
+                service,
+                orders=clients.orders,
+                journal=stage.deployment.folder / "journal",
+                collect=partial(_collect, stage.deployment),
             )
             report = _count(service)
         finally:
@@ -76,6 +81,17 @@ def _wait_for_the_end(service: Service) -> float:
 
     wait_until(ended, seconds=_DRAIN_SECONDS)
     return time.monotonic() - began
+
+
+def _collect(deployment: Deployment) -> None:
+    """As an operator does who has stopped every process."""
+    subprocess.run(
+        [sys.executable, "-m", "api", "blobs", "collect", "--all", "--grace", "0"],
+        env=deployment.environment,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
 
 
 def _count(service: Service) -> dict[str, Any]:

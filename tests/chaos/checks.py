@@ -2,14 +2,12 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service import collector
 from service.blobs import DEPLOYMENT_KEY, BlobNotFound, last_preview_key
 from service.tables import Concept, IdempotencyKey, Image, Job, JobEvent, Picture
 from service.views import TERMINAL, ConceptStatus, JobKind, JobStatus
@@ -19,8 +17,13 @@ from tests.chaos.orders import Order
 _TERMINAL = {status.value for status in TERMINAL}
 
 
-def violations(service: Service, *, orders: Sequence[Order], journal: Path) -> dict[str, list[str]]:
-    """Return every broken promise as a sentence, by its kind; no sentence is what we want."""
+def violations(
+    service: Service, *, orders: Sequence[Order], journal: Path, collect: Callable[[], None]
+) -> dict[str, list[str]]:
+    """Return every broken promise as a sentence, by its kind; no sentence is what we want.
+
+    `collect` removes every blob that no row names.
+    """
     with service.database.read() as session:
         found = {
             "ends": _one_end(session),
@@ -28,8 +31,7 @@ def violations(service: Service, *, orders: Sequence[Order], journal: Path) -> d
             "lost": _what_was_said(session, orders),
             "orphans": _no_orphan_rows(session),
         }
-    # As `perfusion blobs collect --all --grace 0` does, whatever a pass is allowed.
-    collector.remove(service, collector.survey(service, grace=timedelta(0)))
+    collect()
     with service.database.read() as session:
         found["destroyed"] = _every_result_whole(session, service)
         found["orphans"] += _no_orphan_blobs(session, service)
