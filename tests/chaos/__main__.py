@@ -17,13 +17,14 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from service.tables import Job
+from service.tables import Job, Worker
 from service.views import TERMINAL
 from service.wiring import Service
 from tests.chaos import checks, scenes
 from tests.chaos.orders import Clients, orders
 from tests.chaos.scenes import Scene
-from tests.integration.deployment import ROOT, Deployment, wait_until
+from tests.integration.deployment import ROOT, START_SECONDS, Deployment, wait_until
+from tests.integration.processes import Process
 
 SCENES = ("postgres", "sqlite", "lost-answers", "mutant")
 _DRAIN_SECONDS = 240
@@ -39,6 +40,7 @@ def run(seed: int, *, scene: AbstractContextManager[Scene], count: int) -> dict[
         service = stage.deployment.service()
         try:
             drained_seconds = _wait_for_the_end(service)
+            _wait_until_all_started(service, stage)
             codes = [process.terminate() for process in stage.processes]
             found = checks.violations(
                 service,
@@ -81,6 +83,20 @@ def _wait_for_the_end(service: Service) -> float:
 
     wait_until(ended, seconds=_DRAIN_SECONDS)
     return time.monotonic() - began
+
+
+def _wait_until_all_started(service: Service, stage: Scene) -> None:
+    """Wait for processes that the last faults have killed: a start that is ended says nothing."""
+    for api in stage.apis:
+        api.process.wait_until(api.answers, what="it answered", seconds=START_SECONDS)
+
+    def is_alive(worker: Process) -> bool:
+        with service.database.read() as session:
+            return any(f"-{worker.pid}-" in name for name in session.scalars(select(Worker.id)))
+
+    for worker in stage.workers:
+        alive = partial(is_alive, worker)
+        worker.wait_until(alive, what="it was alive", seconds=START_SECONDS)
 
 
 def _collect(deployment: Deployment) -> None:
