@@ -3,13 +3,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
 import pytest
 import uvicorn
+from starlette.concurrency import run_in_threadpool
 from starlette.testclient import TestClient
 
+from api import events
 from api.app import create_app
 from service import jobs, leases
 from service.leases import ClaimedJob
@@ -192,6 +195,20 @@ def test_a_stream_resumes_after_the_last_event_that_was_seen(
     for nonsense in ("x", "-1", "9" * 30, ""):
         again = client.get(stream, headers={"Last-Event-ID": nonsense})
         assert [each["event"] for each in events_of(again.text)] == ["succeeded"]
+
+
+def test_a_resumed_stream_does_not_begin_with_what_was_seen(
+    client: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = queue(client)
+    seen = str(jobs.get(service, "local", job_id=job_id).version)
+
+    async def finish_meanwhile(_: float) -> None:
+        await run_in_threadpool(finish, service, job_id)
+
+    monkeypatch.setattr(events, "anyio", SimpleNamespace(sleep=finish_meanwhile))
+    answer = client.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": seen})
+    assert [event["event"] for event in events_of(answer.text)] == ["succeeded"]
 
 
 @contextmanager

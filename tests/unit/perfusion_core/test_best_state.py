@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ def scored(scores: list[float]) -> BestState:
     best.watch("judge")
     for step, score in zip(LOOKS, scores, strict=False):
         if best.is_due(step):
-            best.record(step, score, {})
+            best.record(step, score, {"of": torch.tensor(step)})
     return best
 
 
@@ -38,6 +39,7 @@ def test_the_first_of_the_best_scores_so_far_is_kept(scores: list[float]) -> Non
             looked_at = seen
             break
     assert best.step == LOOKS[looked_at.index(max(looked_at))]
+    assert int(best.tensors["of"]) == best.step
 
 
 def test_a_training_stops_after_three_looks_without_a_better_score() -> None:
