@@ -57,12 +57,18 @@ def encode_pictures(
 
     `found` says which masks a segmenter has found. Their bits depend on its device, so that they
     do not count where pictures are compared with those of a saved state. `run` gets each picture,
-    and each mirror image, as a piece of work of its own.
+    with its mirror image, as a piece of work of its own.
     """
     side = config.resolution or base.default_resolution
     pixels, M, digest = run(lambda: _prepare(base, pictures, masks, config, found=found, side=side))
-    latents = [run(partial(_encode, base, one)) for one in pixels]
-    return run(lambda: Examples(latents=torch.cat(latents), masks=M.to(base.device), digest=digest))
+    count = len(pictures)
+    encoded = [run(partial(_encode, base, pixels[k::count])) for k in range(count)]
+
+    def gather() -> Examples:
+        latents = torch.stack(encoded, dim=1).flatten(0, 1)  # pictures first, then their mirrors
+        return Examples(latents=latents, masks=M.to(base.device), digest=digest)
+
+    return run(gather)
 
 
 def _prepare(
@@ -90,7 +96,9 @@ def _prepare(
 
 @torch.no_grad()
 def _encode(base: "BaseModel", pixels: Tensor) -> Tensor:
-    """The latents of one picture, (1, c, h, w)."""
-    latents: Tensor = base.vae.encode(pixels[None].to(base.device)).latent_dist.mode()
+    """The latents (m, c, h, w) of pictures (m, 3, side, side), each encoded by itself."""
+    latents = torch.cat(
+        [base.vae.encode(one[None].to(base.device)).latent_dist.mode() for one in pixels]
+    )
     scale: float = base.vae.config.scaling_factor
     return (latents - (base.vae.config.shift_factor or 0.0)) * scale
