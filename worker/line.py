@@ -8,9 +8,9 @@ everybody else's in between, and since tags only rise nobody waits for ever.
 
 Images of another size, and a request that samples alone, stand in a line of their own. Lines take
 turns by start tags as well: a step raises its line's tag by the step's cost for each owner in its
-batch. So whoever takes steps takes them at the same rate, whatever the sizes, and however many wait
-behind. An owner who waits in several lines counts as one in all of them together: nobody gains by
-asking for several sizes.
+batch, and a new line begins at the tag that the last step began with. So whoever takes steps takes
+them at the same rate, whatever the sizes, and however many wait behind. An owner who waits in
+several lines counts as one in all of them together: nobody gains by asking for several sizes.
 """
 
 from collections import Counter
@@ -26,6 +26,7 @@ class Line:
     def __init__(self) -> None:
         self._ends: dict[tuple[LineKey, str], float] = {}  # of each owner's last image in a line
         self._tags: dict[LineKey, float] = {}  # what each line has had, for each owner served
+        self._clock = 0.0  # the tag of the last step's line, before that step
 
     def join(
         self, ticket: Ticket, trajectories: Sequence[Trajectory], *, waiting: Sequence[Place]
@@ -52,13 +53,12 @@ class Line:
         if not waiting:
             return []
         keys = dict.fromkeys(place.line for place in waiting)
-        known = [self._tags[key] for key in keys if key in self._tags]
-        # Where all that wait have come since the last step, there is nothing to go on from.
-        clock = min(known, default=float("inf"))
+        if not keys.keys() & self._tags.keys():
+            # All that wait have come since the last step: there is nothing to go on from.
+            self._tags, self._clock = {}, 0.0
         # What a line had before now is as good as never been: it has saved nothing up.
-        self._tags = {key: tag for key, tag in self._tags.items() if key in keys or tag > clock}
-        start = clock if known else 0.0
-        self._tags |= {key: self._tags.get(key, start) for key in keys}
+        self._tags = {key: tag for key, tag in self._tags.items() if tag > self._clock}
+        self._tags |= {key: max(self._tags.get(key, 0.0), self._clock) for key in keys}
         key = min(keys, key=self._tags.__getitem__)
         return _batch_of([place for place in waiting if place.line == key], room_for)
 
@@ -68,6 +68,7 @@ class Line:
         lines: dict[str, set[LineKey]] = {}
         for place in waiting:
             lines.setdefault(place.ticket.owner, set()).add(place.line)
+        self._clock = self._tags[key]
         owners = sum(1 / len(lines[owner]) for owner in {place.ticket.owner for place in batch})
         self._tags[key] += sum(_cost(place.trajectory, 1) for place in batch) / owners
 
