@@ -10,7 +10,7 @@ from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import structlog
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from service.errors import Unavailable
 
 _IN_MEMORY_BYTES = 64 * 1024
+_PIECE_BYTES = 512 * 1024
 _log = structlog.get_logger("perfusion.api")
 
 
@@ -54,13 +55,37 @@ class _Parser(MultiPartParser):
     """Starlette's parser, with its files in `folder` and little of them in memory."""
 
     folder: str
-    spool_max_size = _IN_MEMORY_BYTES
 
     def on_headers_finished(self) -> None:
-        """Put the file that Starlette has just made for this part where files belong."""
+        """Put a file of ours in the place of the one that Starlette has just made for this part."""
         super().on_headers_finished()
-        upload = self._current_part.file
-        if upload is not None:
-            upload.file.close()
-            file: Any = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES, dir=self.folder)  # noqa: SIM115
-            upload.file = self._files_to_close_on_error[-1] = file
+        made = self._current_part.file
+        if made is not None:
+            made.file.close()
+            upload = _SpooledFile(self.folder, filename=made.filename, headers=made.headers)
+            self._current_part.file = upload
+            self._files_to_close_on_error[-1] = upload.file  # type: ignore[call-overload]
+
+
+class _SpooledFile(UploadFile):
+    """A file that is written in large pieces: each costs a thread, which costs other requests."""
+
+    def __init__(self, folder: str, *, filename: str | None, headers: Headers) -> None:
+        file: Any = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES, dir=folder)  # noqa: SIM115
+        super().__init__(file, size=0, filename=filename, headers=headers)
+        self._pending = bytearray()
+
+    async def write(self, data: bytes) -> None:
+        """Take bytes; they reach the file when a piece is full."""
+        self._pending += data
+        if len(self._pending) >= _PIECE_BYTES:
+            await self._flush()
+
+    async def seek(self, offset: int) -> None:
+        """Write what is left, then move."""
+        await self._flush()
+        await super().seek(offset)
+
+    async def _flush(self) -> None:
+        piece, self._pending = bytes(self._pending), bytearray()
+        await super().write(piece)

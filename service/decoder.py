@@ -5,7 +5,7 @@ then the bytes. In: the limits as JSON, then for each file its role and the file
 file: a JSON header, then the PNG.
 
 Before it looks at the first byte of a file it gives up what it does not need. Everywhere: its
-memory and time are bounded, it comes after every other program, and it cannot open a file, a
+memory and time are bounded, it comes after other programs, and it cannot open a file, a
 socket or a pipe any more. Where the kernel lets it, it also leaves the network and every privilege
 behind (a network and a user of its own). It is started with an empty environment.
 """
@@ -42,7 +42,7 @@ _IMPORTED = (
     TiffImagePlugin,
     WebPImagePlugin,
 )
-_NICENESS = 19
+_NICENESS = 5  # after the API, which waits for nothing; but a training must not starve it
 _OPEN_FILES = 3
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000

@@ -31,6 +31,8 @@ _DECODER = Path(__file__).with_name("decoder.py")
 _MEBIBYTE = 1024**2
 _PIECE_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 64 * 1024
+# It comes after other programs, so that it may have to wait; its processor time is bounded itself.
+_CLOCK_FACTOR = 4
 # Four bytes a pixel that cannot be compressed, and what PNG puts around them.
 _MAX_PNG_BYTES = 4 * STORED_SIDE_PIXELS**2 + _MEBIBYTE
 
@@ -92,7 +94,7 @@ class Decoder:
         assert process.stdin is not None and process.stdout is not None
         self._process = process
         self._in, self._out = process.stdin, process.stdout
-        self._left_s = settings.decode_seconds
+        self._left_s = _CLOCK_FACTOR * settings.decode_seconds
         self._limits: dict[str, Any] | None = {
             "max_pixels": settings.max_picture_pixels,
             "min_side": settings.min_picture_side,

@@ -50,7 +50,7 @@ class Limits(BaseModel):
         default=30,
         ge=1,
         le=600,
-        description="Longest time that decoding one upload's pictures may take.",
+        description="Longest processor time that decoding one upload's pictures may take.",
         examples=["30"],
     )
     max_queued_jobs_per_owner: int = Field(

@@ -164,8 +164,8 @@ def test_an_upload_lies_in_its_folder_without_a_name(service: Service) -> None:
     """So a crash leaves nothing: the kernel frees it with its last descriptor."""
     folder = Path(service.settings.spool_dir)
     with bounded_server(service) as port:
-        client = begun(port, "/concepts", 300_000)
-        client.sendall(b"x" * 200_000)
+        client = begun(port, "/concepts", 900_000)
+        client.sendall(b"x" * 800_000)
         deadline = time.monotonic() + 5
         while not spooled(os.getpid(), folder) and time.monotonic() < deadline:
             time.sleep(0.02)

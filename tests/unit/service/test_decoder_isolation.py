@@ -77,7 +77,7 @@ def test_after_isolation_no_file_and_no_connection_can_be_opened(
     listening: int, namespaces: str
 ) -> None:
     found = attempts(listening, namespaces=namespaces)
-    assert found["nice"] == 19
+    assert found["nice"] > 0
     for what in ("environment", "file", "new file", "socket", "connection", "pipe"):
         assert found[what] is True, what
 
