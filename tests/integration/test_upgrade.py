@@ -298,7 +298,7 @@ def newer(tmp_path: Path) -> Iterator[Deployment]:
     """A migrated SQLite database, and a queue elsewhere, so that `serve` needs no worker."""
     deployment = Deployment(tmp_path, {"PERFUSION_QUEUE_URL": "redis://127.0.0.1:9/0"})
     deployment.environment["PERFUSION_DATABASE_URL"] = f"sqlite:///{tmp_path}/perfusion.db"
-    succeed(deployment.python("-m", "api", "migrate"))
+    deployment.migrate()
     yield deployment
     deployment.close()
 
