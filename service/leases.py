@@ -138,13 +138,13 @@ def fail(service: Service, claimed: ClaimedJob, *, problem: dict[str, Any]) -> b
     with service.database.write() as session:
         job = lock(session, claimed)
         if job is None:
-            return _ended(session, claimed) is not None
-        if job.cancel_requested_at is None:
+            jobs = _ended(session, claimed)
+        elif job.cancel_requested_at is None:
             jobs = _leave(service, session, claimed, new=JobStatus.FAILED, error=problem)
         else:
             jobs = _leave(service, session, claimed, new=JobStatus.CANCELLED)
     transitions.clear_after(service, jobs)
-    return True
+    return bool(jobs)
 
 
 def cancelled(service: Service, claimed: ClaimedJob) -> bool:
@@ -169,10 +169,10 @@ def release(
     is_fault = delay_seconds > 0 and not spend_attempt
     with service.database.write() as session:
         job = lock(session, claimed)
-        if job is None:
-            return _ended(session, claimed) is not None
         now = service.database.now(session)
-        if job.cancel_requested_at is not None:
+        if job is None:
+            jobs = _ended(session, claimed)
+        elif job.cancel_requested_at is not None:
             jobs = _leave(service, session, claimed, new=JobStatus.CANCELLED)
         elif spend_attempt and job.attempts_spent >= job.max_attempts:
             jobs = _leave(
@@ -201,7 +201,7 @@ def release(
                 },
             )
     transitions.clear_after(service, jobs)
-    return True
+    return bool(jobs)
 
 
 def _held(claimed: ClaimedJob) -> tuple[ColumnElement[bool], ...]:
@@ -222,8 +222,8 @@ def _succeed(
             values={"step": Job.total_steps},
         )
         if not jobs:
-            job = _ended(session, claimed)
-            return job if job is not None and job.status is JobStatus.SUCCEEDED else None
+            ended = _ended(session, claimed)
+            return ended[0] if ended and ended[0].status is JobStatus.SUCCEEDED else None
         store(session, jobs[0])
         return jobs[0]
 
@@ -255,9 +255,9 @@ def lock(session: Session, claimed: ClaimedJob) -> Job | None:
     )
 
 
-def _ended(session: Session, claimed: ClaimedJob) -> Job | None:
+def _ended(session: Session, claimed: ClaimedJob) -> list[Job]:
     """Return the job that this claim ended earlier, if it did.
 
     An end keeps the token of who brought it about; an expired lease leaves none.
     """
-    return session.scalar(select(Job).where(Job.status.in_(TERMINAL), *_held(claimed)))
+    return list(session.scalars(select(Job).where(Job.status.in_(TERMINAL), *_held(claimed))))

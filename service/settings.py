@@ -159,7 +159,7 @@ class Settings(Limits):
         default=3,
         ge=1,
         le=100,
-        description="Times that a job may take its worker down before it fails.",
+        description="Times that a job may take its worker down without progress before it fails.",
         examples=["3"],
     )
     checkpoint_seconds: float = Field(

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from service import blobs, concepts, jobs, leases
+from service import blobs, checkpoints, concepts, jobs, leases
 from service.concepts import create
 from service.errors import Unavailable
+from service.errors import problem as make_problem
 from service.idempotency import Idempotency
 from service.views import JobStatus
 from service.wiring import Service
@@ -63,6 +64,18 @@ def test_the_result_of_a_job_that_succeeded_stays_when_its_worker_gives_it_up(
     assert leases.finish_training(service, claimed, trained=result)
     assert jobs.get(service, OWNER, job_id=claimed.id).status is JobStatus.SUCCEEDED
     assert concepts.read_file(service, OWNER, ref="teddy").data
+
+
+def test_what_a_failed_job_wrote_goes_once_its_end_is_heard(
+    service: Service, deaf: Service
+) -> None:
+    claimed = claim(service, submit(service))
+    checkpoints.save_state(service, claimed, state=b"state", step=1)
+    problem = make_problem("internal", "It broke.")
+    with pytest.raises(Unavailable):
+        leases.fail(deaf, claimed, problem=problem)
+    assert leases.fail(service, claimed, problem=problem)
+    assert not [key for key in blob_keys(service) if key.startswith(blobs.job_prefix(claimed.id))]
 
 
 def test_an_end_that_happened_unheard_may_be_said_again(service: Service, deaf: Service) -> None:
