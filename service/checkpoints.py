@@ -31,8 +31,9 @@ def save_state(service: Service, claimed: ClaimedJob, *, state: bytes, step: int
     """Save the state of a training at `step`; False where this claim does not hold the job.
 
     A state at a later step than any before is progress: the attempt does not count any more, and a
-    series of faults is over. One at an earlier step, of a training that had to begin anew, is gone
-    on from but is no progress: a job must end that begins anew again and again.
+    series of faults is over. A training that had to begin anew saves states at earlier steps. The
+    next attempt resumes from them, but they are no progress: a job that begins anew every time
+    must end.
     """
     service.blobs.put(keys.state_key(claimed.id, claimed.attempt), state)
     with service.database.write() as session:

@@ -118,8 +118,8 @@ class Reconciler:
     def _may_take(self) -> bool:
         """Whether jobs may be taken from workers that did not renew their leases.
 
-        Not before those had the time of a heartbeat that could not renew: while the database was
-        away, or while this process slept, and its worker with it.
+        While the database was away, or this process and its worker slept, no lease could be
+        renewed. Living workers get the time of one heartbeat to do so.
         """
         if self._sleeps.has_slept():
             _log.warning("reconciler.slept")

@@ -156,7 +156,7 @@ def test_a_state_of_another_training_is_refused(shipped: BaseModel) -> None:
             begin(shipped, state=damaged)
 
 
-def test_a_state_is_gone_on_from_where_the_segmenter_of_another_device_finds_nearly_the_same(
+def test_a_training_resumes_on_another_device_whose_segmenter_finds_nearly_the_same(
     shipped: BaseModel,
 ) -> None:
     def finds(level: int) -> Callable[[Image.Image, str], Image.Image]:

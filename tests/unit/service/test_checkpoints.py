@@ -88,7 +88,7 @@ def test_a_state_whose_answer_is_lost_may_be_saved_again_and_what_it_replaces_st
     assert checkpoints.read_state(service, claim(service, job_id)) == b"2: 20"
 
 
-def test_the_state_of_the_previous_release_is_gone_on_from_where_the_row_names_none(
+def test_a_training_resumes_from_the_previous_releases_state_where_the_row_names_none(
     service: Service, clock: Clock
 ) -> None:
     job_id = submit(service)
@@ -140,7 +140,7 @@ def test_attempts_that_begin_anew_count_or_a_job_might_never_end(
     assert jobs.get(service, OWNER, job_id=job_id).status is JobStatus.FAILED
 
 
-def test_the_state_of_an_attempt_that_began_anew_is_gone_on_from(
+def test_a_training_resumes_from_the_state_of_an_attempt_that_began_anew(
     service: Service, clock: Clock
 ) -> None:
     job_id = submit(service)
