@@ -127,7 +127,10 @@ def finish_generation(service: Service, claimed: ClaimedJob, *, images: Sequence
     def store(session: Session, job: Job) -> None:
         session.add_all(image_rows.new_row(job, image) for image in images)
 
-    return _succeed(service, claimed, store=store) is not None
+    job = _succeed(service, claimed, store=store)
+    if job is not None:
+        transitions.clear_earlier_attempts(service, job)
+    return job is not None
 
 
 def fail(service: Service, claimed: ClaimedJob, *, problem: dict[str, Any]) -> bool:

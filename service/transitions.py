@@ -271,6 +271,24 @@ def settle_training(service: Service, job: Job) -> None:
         with suppress(BlobNotFound, Unavailable):
             service.blobs.put(keys.last_preview_key(job.id), service.blobs.get(drawn))
             service.blobs.delete(drawn)
+    clear_earlier_attempts(service, job)
+
+
+def clear_earlier_attempts(service: Service, job: Job) -> None:
+    """Remove what other attempts of a job wrote that has succeeded; call it after the commit.
+
+    Their leases are gone, so no row will name it. The previews of a training stay.
+    """
+    if job.attempt == 1:
+        return
+    kept = keys.attempt_prefix(job.id, job.attempt)
+    previews = keys.preview_keys(job.id, job.preview_attempt)
+    try:
+        for blob in list(service.blobs.list(keys.job_prefix(job.id))):
+            if not blob.key.startswith(kept) and blob.key not in previews:
+                service.blobs.delete(blob.key)
+    except Unavailable:
+        _log.warning("blobs_left_for_the_collector", prefix=keys.job_prefix(job.id))
 
 
 def remove_blobs(service: Service, *, prefix: str | None = None, key: str | None = None) -> None:

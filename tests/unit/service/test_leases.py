@@ -297,6 +297,32 @@ def test_a_generation_keeps_its_images_in_order(service: Service) -> None:
     assert data == service.blobs.get(f"jobs/{job_id}/1/1.png")
 
 
+def test_what_lost_attempts_wrote_goes_with_the_success_of_a_later_one(
+    service: Service, clock: Clock
+) -> None:
+    ready(service)
+    body = GenerateBody(prompt="a <teddy> at sea", num_images=3, attention_maps=True)
+    generation = claim(service, generations.request(service, OWNER, body=body).body["job"]["id"])
+    generated(service, generation)
+    training = claim(service, submit(service, "rex"))
+    trained(service, training)
+    assert checkpoints.save_preview(service, training, png=b"a preview")
+    assert checkpoints.save_state(service, training, state=b"a state", step=3)
+    clock.tick(31)
+    assert reconciler.reconcile(service).requeued == 2
+    generation, training = claim(service, generation.id), claim(service, training.id)
+    assert leases.finish_generation(service, generation, images=generated(service, generation))
+    assert leases.finish_training(service, training, trained=trained(service, training))
+    assert {
+        key for key in blob_keys(service) if key.startswith(f"jobs/{generation.id}/1/")
+    } == set()
+    assert len(jobs.get(service, OWNER, job_id=generation.id).images) == 3
+    assert {key for key in blob_keys(service) if key.startswith(f"jobs/{training.id}/")} == {
+        f"jobs/{training.id}/2/concept.safetensors",
+        f"jobs/{training.id}/preview.png",
+    }
+
+
 def test_every_change_of_status_is_audited(service: Service, clock: Clock) -> None:
     claimed = claim(service, submit(service))
     clock.tick(31)
