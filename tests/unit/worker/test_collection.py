@@ -22,11 +22,12 @@ class HangingBlobs(LocalBlobs):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.asked, self.released = Event(), Event()
+        self.asked, self.released, self.ended = Event(), Event(), Event()
 
     def list(self, prefix: str = "") -> Iterator[BlobInfo]:
         self.asked.set()
         self.released.wait(60)
+        self.ended.set()
         yield from super().list(prefix)
 
 
@@ -59,7 +60,7 @@ def test_a_worker_lives_and_jobs_are_repaired_while_a_collection_runs(
         assert leases.claim(service, job_id, worker_id="one that dies")
         wait_until(lambda: bool(workers.live(service)))
         wait_until(lambda: look_at(service, job_id).status is JobStatus.QUEUED)
-        assert not blobs.released.is_set()
+        assert not blobs.ended.is_set()
     finally:
         blobs.released.set()
         repairs.stop()
