@@ -5,15 +5,14 @@ then the bytes. In: the limits as JSON, then for each file its role and the file
 file: a JSON header, then the PNG.
 
 Before it looks at the first byte of a file it gives up what it does not need. Everywhere: its
-memory and time are bounded, it comes after other programs, and it cannot open a file, a
-socket or a pipe any more. Where the kernel lets it, it also leaves the network and every privilege
-behind (a network and a user of its own). It is started with an empty environment.
+memory and time are bounded, and it cannot open a file, a socket or a pipe any more. Where the
+kernel lets it, it also leaves the network and every privilege behind (a network and a user of its
+own). It is started with an empty environment and a low priority.
 """
 
 import ctypes
 import io
 import json
-import os
 import resource
 import struct
 import sys
@@ -42,7 +41,6 @@ _IMPORTED = (
     TiffImagePlugin,
     WebPImagePlugin,
 )
-_NICENESS = 5  # after the API, which waits for nothing; but a training must not starve it
 _OPEN_FILES = 3
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
@@ -77,9 +75,8 @@ def main() -> None:
 
 
 def isolate() -> None:
-    """Give up files, network, privileges and priority, as far as this system lets it."""
+    """Give up files, network and privileges, as far as this system lets it."""
     Image.preinit()  # what decoding imports must be there before files are out of reach
-    os.nice(_NICENESS)
     _leave_network()
     # Three descriptors are open, and there will be no fourth.
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))

@@ -1,7 +1,7 @@
 """The process that decodes strangers' pictures, seen from outside: start, talk, bound, end.
 
 One process decodes the pictures of one upload, one after the other, so that neither side ever
-holds more than one of them. The process has an empty environment, the lowest priority, and no way
+holds more than one of them. The process has an empty environment, a low priority, and no way
 to open a file or a connection (see decoder.py); nothing that it answers is longer than a picture
 can be.
 """
@@ -31,6 +31,8 @@ _DECODER = Path(__file__).with_name("decoder.py")
 _MEBIBYTE = 1024**2
 _PIECE_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 64 * 1024
+# After the API, whose requests take milliseconds; but a training on every core must not starve it.
+_NICENESS = 5
 # It comes after other programs, so that it may have to wait; its processor time is bounded itself.
 _CLOCK_FACTOR = 4
 # Four bytes a pixel that cannot be compressed, and what PNG puts around them.
@@ -71,12 +73,16 @@ def running(settings: Settings) -> Iterator["Decoder"]:
             stderr=subprocess.DEVNULL,
             env={},
             cwd="/",
-            start_new_session=True,  # so that nothing it may have started outlives it
+            # So that nothing it may have started outlives it. No session of its own: Linux gives
+            # sessions equal shares (autogroups), whatever the niceness of what is in them.
+            process_group=0,
         )
     except OSError as error:
         raise Unavailable(
             "decoder-unavailable", "Pictures cannot be decoded at this moment. Try again soon."
         ) from error
+    # Not by the process itself: to start takes it as long as a picture.
+    os.setpriority(os.PRIO_PROCESS, process.pid, _niceness())
     try:
         yield Decoder(process, settings)
     finally:
@@ -170,6 +176,10 @@ def _refusal(part: Part, header: dict[str, Any]) -> ServiceError:
 def _end(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _niceness() -> int:
+    return min(os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS, 19)
 
 
 def _memory_bytes(settings: Settings) -> int:
