@@ -3,7 +3,7 @@
     python -m benchmarks.noisy_owner PORT KEY --uploads 4 --imports 40 --seconds 60
 
 Each upload is 20 pictures of 3 MiB, and a refused one is sent again when its `Retry-After` has
-passed (or at once, with --rude). It runs in a process of its own, after all others, so that its
+passed (or at once, with --rude). It runs in a process of its own, after the others, so that its
 work is not taken for the server's.
 """
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--rude", action="store_true")
     arguments = parser.parse_args()
-    os.nice(19)
+    os.nice(5)
     print("ready", flush=True)  # once it has drawn its pictures
     json.dump(asyncio.run(_keep_sending(arguments)), sys.stdout)
 

@@ -1,5 +1,6 @@
 """The composition root: settings in, a wired Service out. Nothing here is global."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -12,7 +13,8 @@ from service.settings import Settings
 from service.storage import KnownSizes
 
 # Each decoder may take a few hundred megabytes; more of them at once would not be faster.
-_DECODERS = 2
+# On a small machine one leaves a core for everyone who only asks for something.
+_DECODERS = max(1, min(2, (os.cpu_count() or 1) // 2))
 _THUMBNAIL_DECODERS = 1
 
 
