@@ -65,7 +65,8 @@ def assert_nothing_broke(report: Report, *, every: tuple[Any, ...]) -> None:
     assert all(report["faults"][fault.__name__] >= 2 for fault in every)
     assert report["repeated"] >= 2
     assert report["cancelled"] >= 2
-    assert report["rerun"] >= 2
+    # An answer that is lost sends no job back.
+    assert report["rerun"] >= 2 or not every
 
 
 def doubled(report: Report) -> bool:

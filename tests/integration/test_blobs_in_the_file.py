@@ -44,6 +44,8 @@ def test_one_file_copied_while_it_is_in_use_is_the_whole_deployment(
     assert "blobs" not in names
 
     copy_database(first, second)
+    with closing(sqlite3.connect(second.folder / "data" / "perfusion.db")) as copy:
+        assert copy.execute("SELECT 1 FROM blobs").fetchone()
     first.kill()
     # A blob that is written inside of a transaction would wait for it, which waits for the blob.
     assert "database_fault" not in first.log
