@@ -1,9 +1,9 @@
 """Removes blobs that no row names: what crashes, outages and cancelled trainings leave behind.
 
-A blob is written before its row, so a young one may be waiting for its row: it is left alone for
-a grace period. What a deletion releases goes with its row at once, so a pass finds little. Where
-it finds much, rows are missing rather than blobs left over (a wrong database, an old backup): above
-a bound it removes nothing and says so. Any number of processes may run this.
+A blob is written before its row, so a pass leaves young blobs alone for a grace period. A deletion
+removes its blobs with the row, so a pass usually finds few. If it finds many, rows are probably
+missing (a wrong database, an old backup): above a bound it removes nothing and reports that. Any
+number of processes may run this.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,17 +30,17 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What a look through the store has found; `orphans` may hold fewer keys than were counted."""
+    """What a pass over the store found; `orphans` may hold fewer keys than `orphan_count`."""
 
     stored: int
     orphan_count: int
     orphans: list[str]
-    oldest: datetime  # what is younger was left alone
+    oldest: datetime  # younger blobs were left alone
     complete: bool = True
 
     @property
     def held_back(self) -> bool:
-        """Whether so many blobs have no row that something else must be wrong."""
+        """Whether the orphans are too many to be mere leftovers."""
         return self.orphan_count > most_removed(self.stored)
 
 
@@ -54,7 +54,7 @@ def collect(
 ) -> int:
     """Remove the orphans that are older than `grace`, unless there are too many; return how many.
 
-    `stopping` says when to end early.
+    It ends early once `stopping` returns True.
     """
     deployment.check(service)
     found = survey(service, grace=grace, most=_KEYS_OF_A_PASS, stopping=stopping)
@@ -106,12 +106,12 @@ def remove(service: Service, found: Survey, *, stopping: Callable[[], bool] = la
 
 
 def held_back_sentence(found: Survey) -> str:
-    """Return what an operator should know about orphans that were too many."""
+    """Return what to tell an operator about too many orphans."""
     return (
-        f"{found.orphan_count} of {found.stored} files in the blob store are named by no row, "
-        f"which is more than a collection removes ({most_removed(found.stored)}). Nothing was "
-        "removed. If database and store are the right ones, `perfusion blobs collect --all` "
-        "lists these files and removes them."
+        f"No row names {found.orphan_count} of the {found.stored} files in the blob store, and "
+        f"one collection removes at most {most_removed(found.stored)}: it removed none. Check that "
+        "the database is the right one and not an old backup. Then "
+        "`perfusion blobs collect --all` lists these files and removes them."
     )
 
 

@@ -1,9 +1,9 @@
 """The process that decodes strangers' pictures, seen from outside: start, talk, bound, end.
 
 One process decodes the pictures of one upload, one after the other, so that neither side ever
-holds more than one of them. The process has an empty environment, a low priority, and no way
-to open a file or a connection (see decoder.py); nothing that it answers is longer than a picture
-can be.
+holds more than one of them. The process has an empty environment, a low priority, and no way to
+open a file or a connection (see decoder.py). No answer of it is read beyond the size of the
+largest picture.
 """
 
 import json
@@ -33,7 +33,7 @@ _PIECE_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 64 * 1024
 # After the API, whose requests take milliseconds; but a training on every core must not starve it.
 _NICENESS = 5
-# It comes after other programs, so that it may have to wait; its processor time is bounded itself.
+# Its priority is low, so it may have to wait; its processor time has a bound of its own.
 _CLOCK_FACTOR = 4
 # Four bytes a pixel that cannot be compressed, and what PNG puts around them.
 _MAX_PNG_BYTES = 4 * STORED_SIDE_PIXELS**2 + _MEBIBYTE

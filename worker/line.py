@@ -7,10 +7,11 @@ age. So owners of few images go by age, an owner's many images stand one behind 
 everybody else's in between, and since tags only rise nobody waits for ever.
 
 Images of another size, and a request that samples alone, stand in a line of their own. Lines take
-turns by start tags as well: a step raises its line's tag by the step's cost for each owner in its
-batch, and a new line begins at the tag that the last step began with. So whoever takes steps takes
-them at the same rate, whatever the sizes, and however many wait behind. An owner who waits in
-several lines counts as one in all of them together: nobody gains by asking for several sizes.
+turns by start tags as well: a step raises its line's tag by the step's cost divided by the owners
+in its batch, and a new line begins at the tag that the last step began with. So all owners in the
+batches get the device at the same rate, whatever the sizes, and however many wait behind. An owner
+who waits in several lines counts as one in all of them together, so asking for several sizes gains
+nothing.
 """
 
 from collections import Counter

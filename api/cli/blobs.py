@@ -22,7 +22,8 @@ app = typer.Typer(
 def adopt() -> None:
     """Make this database and this blob store belong together from now on.
 
-    For a store that was moved, or a database that was restored or begun anew. No file is removed.
+    Use it for a new database above old files, or for an empty store after the old one was lost.
+    It removes no file. Later collections remove the files that no row of this database names.
     """
     with _service() as service:
         identity = deployment.adopt(service)
@@ -30,26 +31,35 @@ def adopt() -> None:
     typer.echo(f"This database and this blob store are {identity} from now on.")
     if found.held_back:
         typer.echo(collector.held_back_sentence(found), err=True)
+    elif found.orphan_count:
+        typer.echo(
+            f"No row names {found.orphan_count} of the {found.stored} files in the blob store: "
+            "the next collection removes them. Copy them elsewhere first if you need them "
+            "(`perfusion blobs collect --dry-run` lists them).",
+            err=True,
+        )
 
 
 @app.command()
 def collect(
     *,
-    all_: Annotated[bool, typer.Option("--all", help="Remove them however many they are.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="List them and remove none.")] = False,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Remove them, however many they are.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List them and remove none.")] = False,
     grace: Annotated[
         float,
         typer.Option(
             min=0,
-            help="Seconds for which a file may wait for its row. With less than the default, "
-            "stop servers and workers first.",
+            help="Leave alone files that are younger than this, in seconds. Stop servers and "
+            "workers before you go below the default.",
         ),
     ] = collector.GRACE.total_seconds(),
 ) -> None:
     """List the files that no row names, one key a line, and then remove them.
 
-    Without --all, more than 20 files and a tenth of the store are left alone (exit code 1): then
-    rows may be missing, and not files left over.
+    If they are more than 20 and more than a tenth of the store, rows are probably missing: then it
+    removes nothing and ends with exit code 1, unless you give --all.
     """
     with _service() as service:
         deployment.check(service)
@@ -57,7 +67,10 @@ def collect(
         for key in found.orphans:
             typer.echo(key)
         if dry_run:
-            typer.echo(f"{found.orphan_count} of {found.stored} files; none removed.", err=True)
+            typer.echo(
+                f"No row names {found.orphan_count} of {found.stored} files. None was removed.",
+                err=True,
+            )
             return
         if found.held_back and not all_:
             raise CommandError(collector.held_back_sentence(found))
@@ -69,7 +82,7 @@ def collect(
 def _service() -> Iterator[Service]:
     chosen = settings.load()
     database.make_ready(chosen)
-    log.configure(chosen)  # after the migrations, which say much
+    log.configure(chosen)  # after the migrations, whose log lines are of no use here
     service = wiring.build(chosen)
     try:
         yield service

@@ -151,7 +151,7 @@ def test_ready_tells_of_a_collection_that_removed_nothing(
     answer = client.get("/readyz")
     assert answer.status_code == 200
     [warning] = answer.json()["warnings"]
-    assert warning.startswith("21 of 22 files")
+    assert "21 of the 22 files" in warning
     assert "perfusion blobs collect --all" in warning
 
 

@@ -111,7 +111,7 @@ def test_more_orphans_than_the_bound_all_stay_and_are_told_of(
     assert collector.collect(service) == 0
     assert len(blob_keys(service)) == 21
     [notice] = service.notices.values()
-    assert "21 of 22 files" in notice
+    assert "21 of the 22 files" in notice
     service.blobs.delete("jobs/job_0/1/0.png")
     assert collector.collect(service) == 20
     assert not blob_keys(service)
