@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from starlette.testclient import TestClient
@@ -36,11 +37,18 @@ def head(path: str, length: int) -> bytes:
     )
 
 
-def begun(port: int, path: str, length: int = 100_000) -> socket.socket:
+def begun(port: int, path: str, length: int = 100_000, *, said: bytes = PART) -> socket.socket:
     """An upload that has begun and does not go on."""
     client = connected(port)
-    client.sendall(head(path, length) + PART)
+    client.sendall(head(path, length) + said)
     return client
+
+
+def the_refused(clients: list[socket.socket]) -> socket.socket:
+    """The first of these uploads that is answered."""
+    readable, _, _ = select.select(clients, [], [], 20)
+    assert len(readable) == 1
+    return cast(socket.socket, readable[0])
 
 
 def is_answered(client: socket.socket) -> bool:
@@ -64,14 +72,15 @@ def test_a_caller_has_so_many_uploads_at_once_and_one_more_is_not_read(
     service: Service, path: str, most: int, slug: bytes
 ) -> None:
     with bounded_server(service) as port:
-        going_on = [begun(port, path) for _ in range(most)]
+        going_on = [begun(port, path, said=b"") for _ in range(most + 1)]
+        refused = the_refused(going_on)  # whichever came last; of none was anything read
+        answer = answer_of(refused)
+        assert answer.startswith(b"HTTP/1.1 429")
+        assert slug in answer
+        assert b"retry-after: 5" in answer.lower()
+        going_on.remove(refused)
+        refused.close()
         assert not any(map(is_answered, going_on))
-        with connected(port) as one_more:
-            one_more.sendall(head(path, 100_000))  # and nothing of the body
-            answer = answer_of(one_more)
-            assert answer.startswith(b"HTTP/1.1 429")
-            assert slug in answer
-            assert b"retry-after: 5" in answer.lower()
         going_on.pop().close()
         deadline = time.monotonic() + 5
         while is_answered(again := begun(port, path)):
@@ -86,15 +95,18 @@ def test_all_uploads_together_are_bounded_before_they_are_read(
 ) -> None:
     monkeypatch.setattr(concurrency, "MAX_UPLOADS_PER_CALLER", 100)
     service = make_service(max_body_bytes=MEBIBYTE, spool_bytes=3 * MEBIBYTE // 2)
-    with bounded_server(service) as port, begun(port, "/concepts", MEBIBYTE) as first:
-        with connected(port) as second:
-            second.sendall(head("/concepts", MEBIBYTE))
-            answer = answer_of(second)
-            assert answer.startswith(b"HTTP/1.1 503")
-            assert b"uploads-busy" in answer
+    with bounded_server(service) as port:
+        pair = [begun(port, "/concepts", MEBIBYTE, said=b"") for _ in range(2)]
+        refused = the_refused(pair)  # whichever came second
+        answer = answer_of(refused)
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"uploads-busy" in answer
+        pair.remove(refused)
         with begun(port, "/concepts", MEBIBYTE // 2) as smaller:
             assert not is_answered(smaller)
-        assert not is_answered(first)
+        assert not is_answered(pair[0])
+        for client in (refused, *pair):
+            client.close()
 
 
 def test_an_upload_that_stops_arriving_is_told_so_and_gives_its_place_back(
