@@ -89,11 +89,13 @@ def train(
     )
     # Beside a progress bar only what went wrong, and on stderr.
     log.configure(chosen.model_copy(update={"log_level": "warning"}))
+    evaluators = Evaluators(chosen)
+    evaluators.load(base)
     with progress_bar(f"Teaching <{name}>", total=training.config.max_train_steps) as advance:
         looking = Looking(
             training,
             take_turn=_at_once,  # nobody else wants the device
-            evaluators=Evaluators(chosen),
+            evaluators=evaluators,
             pictures=opened,
             check=lambda: None,
         )
