@@ -1,8 +1,9 @@
-"""How much of one kind may go on at once: for each caller, and for the whole process.
+"""How many requests of one kind may be open at once: for each caller, and for the whole process.
 
 Everything here is counted on the event loop, between two awaits, so a limit is exact even when
-requests come at the same moment. A place is taken before a body is read, and is given back when
-the answer is out or its client has gone. Every API process counts for itself.
+requests come at the same moment. An upload or import takes its place before its body is read. A
+request gives its place back when it is answered or its client has gone. Every API process counts
+for itself.
 """
 
 from collections import Counter
@@ -18,14 +19,14 @@ MAX_STREAMS_PER_CALLER = 16
 MAX_WAITS_PER_CALLER = 16
 MAX_UPLOADS_PER_CALLER = 4
 MAX_IMPORTS_PER_CALLER = 4
-# Of all callers: what these hold in memory is small, but not nothing.
+# Of all callers: each one takes a little memory.
 MAX_UPLOADS = 16
 MAX_IMPORTS = 8
 _RETRY_SECONDS = 5
 
 
 class CallerLimit:
-    """At most `most` at once of each caller; `slug` and `detail` tell a caller who wants more."""
+    """At most `most` at once for each caller; one more is refused with `slug` and `detail`."""
 
     def __init__(self, *, most: int, slug: str, detail: str, refused: Metric) -> None:
         self._most = most
@@ -50,7 +51,7 @@ class CallerLimit:
 
 
 class ProcessLimit:
-    """At most so many at once, and so many bytes together, of all callers."""
+    """At most so many at once, and so many bytes together, for all callers."""
 
     def __init__(self, *, most: int, most_bytes: int) -> None:
         self._free = most
@@ -62,7 +63,8 @@ class ProcessLimit:
         if not self._free or size_bytes > self._free_bytes:
             raise Unavailable(
                 "uploads-busy",
-                "Too many uploads arrive at this moment. Nothing was read; try again soon.",
+                "Too many uploads arrive at this moment. Nothing of yours was read: send it again "
+                "in a few seconds.",
                 retry_after_seconds=_RETRY_SECONDS,
             )
         self._free -= 1
@@ -106,15 +108,15 @@ def limits(*, spool_bytes: int, max_body_bytes: int, refused: Metric) -> Concurr
         uploads=CallerLimit(
             most=MAX_UPLOADS_PER_CALLER,
             slug="too-many-uploads",
-            detail=f"{MAX_UPLOADS_PER_CALLER} of your uploads arrive at this moment, which is the "
-            "limit. Send this one when one of them is answered.",
+            detail=f"{MAX_UPLOADS_PER_CALLER} of your uploads are open at this moment, which is "
+            "the limit. Send this one when one of them is answered.",
             refused=refused,
         ),
         imports=CallerLimit(
             most=MAX_IMPORTS_PER_CALLER,
             slug="too-many-imports",
-            detail=f"{MAX_IMPORTS_PER_CALLER} of your imports go on at this moment, which is the "
-            "limit. Send this one when one of them is answered.",
+            detail=f"{MAX_IMPORTS_PER_CALLER} of your imports are open at this moment, which is "
+            "the limit. Send this one when one of them is answered.",
             refused=refused,
         ),
         all_uploads=ProcessLimit(most=MAX_UPLOADS, most_bytes=max(spool_bytes, max_body_bytes)),

@@ -1,10 +1,10 @@
-"""Connections that say nothing are closed, so that a stranger cannot use up all of them.
+"""Silent connections are closed, so that a stranger cannot use up all of them.
 
-uvicorn waits for a request's head for ever, and for as many connections as there are descriptors.
-Here a connection must bring a whole head within HEAD_SECONDS, and of those that no request is
-served on only so many stay open: the one that has waited longest makes room for a new one. What is
-still sent of a request that was answered already is read and dropped for as long, so that the
-answer reaches a client that sends first and reads later.
+uvicorn waits for a request's head for ever, and on as many connections as there are descriptors.
+Here a connection must send a whole head within HEAD_SECONDS. The number of connections without a
+request is bounded: a new one closes the one that has waited longest. After an early answer the rest
+of the request is read and dropped for up to HEAD_SECONDS, so that the answer reaches a client that
+sends everything before it reads.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import resource
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_SECONDS = 10
-# For files, the database, Redis and S3; the connections may have the rest.
+# For files, the database, Redis and S3; callers' connections may have the rest.
 _OWN_DESCRIPTORS = 256
 
 
 def raise_descriptor_limit() -> int:
-    """Let this process open as many files and connections as the system allows; return how many."""
+    """Raise the limit of open files and connections to the system's own; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -63,7 +63,7 @@ class _Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; those that begin no request, or end an answered one, have their time too."""
+        """Take bytes; also those that begin no request or follow an answer have a time limit."""
         super().data_received(data)
         if self._is_idle() and self.timeout_keep_alive_task is None:
             self._await_head()

@@ -76,7 +76,7 @@ async def with_blobs(state: State, act: Callable[[], T]) -> T:
 
 
 def body_bytes(request: Request, *, most: int) -> int:
-    """How large the body says it is; `most` where it does not say."""
+    """The body's Content-Length; `most` if it has none."""
     declared = request.headers.get("content-length", "")
     return min(int(declared[:20]), most) if declared.isdecimal() else most
 
@@ -96,7 +96,7 @@ class _Key(SecurityBase):
 class OwnerWith(_Key):
     """The dependency on a caller whose key has one of `scopes`; its value is the owner's id.
 
-    A request's caller is identified and counted once, however often it is asked for.
+    A request's caller is identified and counted once, even if several dependencies ask for it.
     """
 
     def __init__(self, *scopes: Scope) -> None:
@@ -160,7 +160,7 @@ def may_read(state: State, header: str | None) -> bool:
     except Unauthorized:
         return False
     except Unavailable:
-        return True  # the database is away; what was opened before stays open meanwhile
+        return True  # the database is away: streams that are open stay open meanwhile
     return Scope.READ in caller.scopes
 
 

@@ -23,7 +23,7 @@ from service.wiring import Service
 
 POLL_SECONDS = 0.25
 RECHECK_SECONDS = 5
-"""How often a stream looks whether its reader's key still opens it."""
+"""How often a stream checks whether its reader's key is still valid."""
 MAX_WAIT_SECONDS = 60
 _VERSION = re.compile(r"[0-9]{1,18}")
 _SECONDS = re.compile(r"[0-9]{1,9}")

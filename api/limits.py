@@ -1,4 +1,4 @@
-"""Requests per minute and caller. What goes on at once is bounded in concurrency.py.
+"""Requests per minute and caller; concurrency.py bounds how many are open at once.
 
 With Redis as the queue the count is shared by every API process. When Redis does not answer, the
 count goes on in this process: a limiter must not take the service down with it. What really

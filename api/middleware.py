@@ -25,7 +25,7 @@ log = structlog.get_logger("perfusion.api")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _KEY = re.compile(r"sk_[A-Za-z0-9_-]+")
 _MAX_LOGGED_PATH = 200
-# A body that says nothing for so long, or takes so long in all, holds its place for nothing.
+# A body that is silent for so long, or takes so long in all, loses its place.
 SILENCE_SECONDS = 30
 BODY_SECONDS = 900
 _QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})

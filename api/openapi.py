@@ -51,7 +51,7 @@ _MEANINGS: Final = {
     401: "A key is needed, or this one opens nothing.",
     403: "The caller may not do this.",
     404: "There is no such object, or it is somebody else's.",
-    408: "The body stopped arriving.",
+    408: "The body stopped arriving, or took too long.",
     409: "The present state forbids it.",
     413: "Too many bytes.",
     415: "A kind of body or file that is not accepted.",

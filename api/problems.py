@@ -39,7 +39,7 @@ _FRAMEWORK: Final[dict[int, tuple[str, str]]] = {
     400: ("unreadable", "The request's body cannot be read; check its encoding and its form."),
     404: ("no-such-route", "There is nothing at this address; /docs lists what there is."),
     405: ("method-not-allowed", "This address does not answer to this method; see /docs."),
-    408: ("body-too-slow", "The request's body stopped arriving. Send it again."),
+    408: ("body-too-slow", "The request's body stopped arriving, or took too long. Send it again."),
     413: ("body-too-large", "The request's body is too large."),
     415: ("unsupported-media", "This kind of body is not accepted here; see /docs."),
 }

@@ -271,5 +271,5 @@ class Readiness(_Outbound):
     status: Literal["ready"]
     checks: dict[str, bool]
     warnings: list[str] = Field(
-        description="What does not stop it and is for whoever runs it, in sentences."
+        description="Sentences for the operator: what needs attention but stops no request."
     )

@@ -40,13 +40,14 @@ async def read_form(
     except MultiPartException as error:
         raise HTTPException(400, error.message) from error
     except ClientDisconnect as error:
-        raise HTTPException(400) from error  # which nobody reads; but it is no fault of ours
+        raise HTTPException(400) from error  # the client has gone: no fault of the server
     except OSError as error:
         # Full, not there, or not ours to write: the log tells which.
         _log.warning("spool.failed", folder=folder, cause=error.strerror or str(error))
         raise Unavailable(
             "no-room-for-uploads",
-            "There is no room for uploads at this moment. Try again later.",
+            "There is no room for uploads at this moment. Send it again later; if this goes on, "
+            "tell the operator.",
             retry_after_seconds=30,
         ) from error
 
@@ -57,7 +58,7 @@ class _Parser(MultiPartParser):
     folder: str
 
     def on_headers_finished(self) -> None:
-        """Put a file of ours in the place of the one that Starlette has just made for this part."""
+        """Replace the file that Starlette has just made for this part by one in `folder`."""
         super().on_headers_finished()
         made = self._current_part.file
         if made is not None:
@@ -68,7 +69,7 @@ class _Parser(MultiPartParser):
 
 
 class _SpooledFile(UploadFile):
-    """A file that is written in large pieces: each costs a thread, which costs other requests."""
+    """A file that is written in large pieces, because each write occupies a thread."""
 
     def __init__(self, folder: str, *, filename: str | None, headers: Headers) -> None:
         file: Any = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES, dir=folder)  # noqa: SIM115

@@ -26,8 +26,8 @@ DEFAULTS_FILE = "perfusion.json"
 
 MAX_SIDES = 2
 """An image, or a training, has at most as many pixels as a square of this many of the base model's
-own sides: beyond it models repeat themselves, and a step of one request would take everybody's
-time."""
+own sides: larger images repeat their subject, and one step of theirs would hold up all other
+requests."""
 
 MAX_STEP_IMAGES = 64
 """A step of a training has at most as many pixels as this many images of the base model's own size,

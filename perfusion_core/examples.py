@@ -40,7 +40,7 @@ class Run(Protocol):
 
 
 def at_once(act: Callable[[], T], /) -> T:
-    """Run work on a device that nobody else uses."""
+    """Run work on a device that has no other user."""
     return act()
 
 
@@ -55,9 +55,9 @@ def encode_pictures(
 ) -> Examples:
     """Encode pictures and their masks (None: uniform), and their mirror images where asked.
 
-    `found` says which masks a segmenter has found. Their bits depend on its device, so that they
-    do not count where pictures are compared with those of a saved state. `run` gets each picture,
-    with its mirror image, as a piece of work of its own.
+    `found` says which masks a segmenter has found. Their bits depend on its device, so they are
+    left out when pictures are compared with those of a saved state. `run` gets each picture, with
+    its mirror image, as a piece of work of its own.
     """
     side = config.resolution or base.default_resolution
     pixels, M, digest = run(lambda: _prepare(base, pictures, masks, config, found=found, side=side))

@@ -1,8 +1,8 @@
 """Where the files of a pretrained model lie: in a folder, or in a hub's model of that name.
 
-A hub's model may change under its name. `name@revision` pins it: to a commit for good, to a branch
-or a tag as far as the hub's owner leaves it alone. Weights are taken from safetensors only, because
-other files of weights are pickles.
+A hub's model may change under its name. `name@revision` pins it: a commit for good, a branch or a
+tag until the model's owner moves it. Weights are read from safetensors only, because other files of
+weights are pickles.
 """
 
 from pathlib import Path
@@ -24,10 +24,10 @@ def split_revision(name_or_path: str | Path) -> tuple[str, str | None]:
 
 
 def find_folder(name_or_path: str | Path, *, role: str) -> Path:
-    """Return the folder of a transformers model, after a download where a hub has it.
+    """Return the folder of a transformers model; download it if it is a hub's.
 
-    Of a hub's files only configuration and safetensors are asked for. Raises BaseModelError where
-    there are none, with `role` for what the model is to be, such as "evaluator".
+    Only configuration and safetensors are downloaded. Raises BaseModelError if there are none;
+    `role` names the model's purpose in the message, such as "evaluator".
     """
     from huggingface_hub import snapshot_download
 

@@ -77,9 +77,9 @@ def set_moments(
 
 @contextmanager
 def damage_is_named() -> Iterator[None]:
-    """Turn whatever a damaged state leads to into a TrainingStateError.
+    """Turn any error of a damaged state into a TrainingStateError.
 
-    A device without memory is no damage: that state is good on another day.
+    Out of memory is no damage: the state can be read again later.
     """
     try:
         yield

@@ -1,7 +1,8 @@
-"""Which blobs the rows name. What no row names, and no unfinished job may come to name, may go.
+"""Which blobs the rows name. A blob may go if no row names it and no unfinished job may name it.
 
-The keys of a whole batch are asked for at once. Each key holds the id of its job or concept, which
-has an index, and nearly every key is found by it; whole tables are read for the rest alone.
+One question to the database answers for a whole batch of keys. Each key holds the id of its job or
+concept, which has an index, and nearly every key is found by it; whole tables are read only for the
+rest.
 """
 
 from collections.abc import Collection, Iterator

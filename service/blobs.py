@@ -15,7 +15,7 @@ from service.errors import Unavailable
 
 _SAFE_KEY = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*/)*[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _MAX_KEY_LENGTH = 200
-# Names the deployment that the store belongs to; outside every folder that a release collects.
+# Holds the id of the store's deployment; it lies outside every folder that a release collects.
 DEPLOYMENT_KEY = "deployment"
 
 
@@ -61,7 +61,7 @@ class Blobs(Protocol):
         """Go through the blobs under the folder `prefix`, a few at a time in memory."""
 
     def clear_unfinished(self, *, older_than: datetime) -> int:
-        """Remove what writes have left behind that never ended; return how many pieces."""
+        """Remove what unfinished writes have left behind; return how many pieces."""
 
     def check(self) -> None:
         """Raise Unavailable unless blobs can be stored."""

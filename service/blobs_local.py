@@ -119,8 +119,9 @@ class LocalBlobs:
 
 
 def _files_under(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Go through the files under `folder`. What vanishes meanwhile was deleted by others, and what
-    may not be read (a volume's lost+found) is none of ours.
+    """Go through the files under `folder`.
+
+    Skip files that others delete meanwhile, and folders that may not be read (lost+found).
     """
     try:
         entries = os.scandir(folder)
@@ -150,7 +151,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    # Without this a power cut may forget what was made in it or renamed.
+    # Without this a power cut may lose the names that were made or changed in the folder.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

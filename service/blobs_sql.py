@@ -1,4 +1,4 @@
-"""Blobs in the database, as rows of the table `blobs`: one thing to back up, nothing to mismatch.
+"""Blobs in the database, as rows of the table `blobs`: one thing to back up.
 
 Every call is a transaction of its own, never the caller's, and holds a whole blob in memory. On
 SQLite a write takes the one write lock for as long as the blob takes to reach the disk.
@@ -60,7 +60,7 @@ class SqlBlobs:
     def list(self, prefix: str = "") -> Iterator[BlobInfo]:
         """Go through the blobs under the folder `prefix`, in the order of their keys.
 
-        No transaction is open while the caller looks at one: it may delete it, or take its time.
+        No transaction is open while the caller handles a blob: it may delete the blob or take long.
         """
         within, after = _under(prefix), ""
         while page := self._page(within, after=after):

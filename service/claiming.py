@@ -42,7 +42,7 @@ def claim_next(
 
 
 def claim(service: Service, job_id: str, *, worker_id: str) -> ClaimedJob | None:
-    """Take this queued job, whoever's turn it is. None: it does not wait any more."""
+    """Take this queued job, even out of turn. None: it does not wait any more."""
     return _claim(service, lambda now: Job.id == job_id, worker_id=worker_id, token=new_token())
 
 
@@ -84,7 +84,7 @@ def _claim(
             return None
         [job] = jobs
         if job.faulted_at is not None and job.not_before is not None:
-            # What it waited for its turn is not the infrastructure's fault.
+            # The time that it waited for its turn is no fault of the infrastructure.
             job.faulted_at += max(now - job.not_before, timedelta())
         return _claimed(job, token)
 

@@ -59,9 +59,9 @@ def lock(session: Session, concept: Concept) -> Concept:
 
 
 def listed(statement: Select[Concept]) -> Select[Concept]:
-    """Return the statement of a list, which leaves out training options that are no such thing.
+    """Return the statement of a list; it does not load training options that are too long.
 
-    An earlier release imported concept files with megabytes of them, and a hundred are listed.
+    An earlier release imported concept files with megabytes of them, and a page lists a hundred.
     """
     size = func.length(cast(Concept.training, Text))
     bounded = case((size <= _MOST_LISTED, Concept.training))

@@ -56,7 +56,7 @@ def create(
 ) -> Answer:
     """Accept pictures and queue the training of a concept; the answer is {"concept", "job"}.
 
-    Each picture is stored before the next one is asked for, so that one is in memory at a time.
+    Each picture is stored before the next one is decoded, so that memory holds one at a time.
 
     The job's payload is `{"name", "superclass", "pictures": [{"blob_key", "mask_key", "width",
     "height", "has_alpha"}], "training"}`. Its `training` holds what was asked for over the

@@ -123,7 +123,7 @@ class Database:
             finally:
                 self._line.release()
         else:
-            raise _unavailable(TimeoutError("another writer of this process did not end"))
+            raise _unavailable(TimeoutError("another writer of this process did not end in time"))
 
     def now(self, session: Session | Connection) -> datetime:
         """Return the time: the server's on PostgreSQL, so that no worker's clock matters.

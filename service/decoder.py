@@ -1,13 +1,12 @@
-"""The process that decodes strangers' pictures; started by decoding.py, and by nothing else.
+"""The process that decodes strangers' pictures; only decoding.py starts it.
 
 It imports nothing of this product and talks in frames over stdin and stdout: four bytes of length,
 then the bytes. In: the limits as JSON, then for each file its role and the file. Out, for each
 file: a JSON header, then the PNG.
 
-Before it looks at the first byte of a file it gives up what it does not need. Everywhere: its
-memory and time are bounded, and it cannot open a file, a socket or a pipe any more. Where the
-kernel lets it, it also leaves the network and every privilege behind (a network and a user of its
-own). It is started with an empty environment and a low priority.
+It starts with an empty environment and a low priority. Before it reads the first byte of a file it
+bounds its memory and time, and gives up opening files, sockets and pipes. If the kernel allows it,
+it also moves to an empty network of its own, as a user without privileges.
 """
 
 import ctypes
@@ -75,7 +74,7 @@ def main() -> None:
 
 
 def isolate() -> None:
-    """Give up files, network and privileges, as far as this system lets it."""
+    """Give up files, network and privileges, as far as this system allows it."""
     Image.preinit()  # what decoding imports must be there before files are out of reach
     _leave_network()
     # Three descriptors are open, and there will be no fourth.

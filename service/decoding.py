@@ -73,8 +73,8 @@ def running(settings: Settings) -> Iterator["Decoder"]:
             stderr=subprocess.DEVNULL,
             env={},
             cwd="/",
-            # So that nothing it may have started outlives it. No session of its own: Linux gives
-            # sessions equal shares (autogroups), whatever the niceness of what is in them.
+            # A group, so that no child outlives it. No session of its own: Linux gives sessions
+            # equal shares (autogroups), whatever the niceness of their processes.
             process_group=0,
         )
     except OSError as error:
@@ -121,8 +121,8 @@ class Decoder:
                 raise _refusal(part, header)
             png = self._read(min(header["bytes"], _MAX_PNG_BYTES))
         except (OSError, EOFError, ValueError, KeyError, TypeError):
-            # The process ended here: out of memory, out of time, or a crash in a decoder. Or it
-            # talks nonsense, because a picture has taken it over.
+            # The process has ended (out of memory, out of time, a crash in a decoder), or its
+            # answer is malformed because a picture has taken it over.
             raise invalid(
                 part.pointer,
                 "This picture needs too much memory or time to decode. "

@@ -1,9 +1,9 @@
 """Whether the database and the blob store belong together: both hold the id of their deployment.
 
-A wrong URL, a lost SQLite file or a swapped bucket would make every blob look left over, so nothing
-is removed before the ids were compared. A new pair gets its id by itself, and so does a pair of the
-release before, whose database names blobs that the store holds. Everything else is for an operator
-to decide (`perfusion blobs adopt`).
+With a wrong URL, a lost SQLite file or a swapped bucket every blob would look left over, so the ids
+are compared before any blob is removed. A new pair gets its id by itself, and so does a pair of the
+release before, whose database names blobs that the store holds. An operator decides everything else
+(`perfusion blobs adopt`).
 """
 
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def check(service: Service) -> None:
 
 
 def check_at_start(service: Service) -> None:
-    """Raise Mismatch as `check` does; what cannot be asked now is asked again before it matters."""
+    """Raise Mismatch as `check` does; if a server is away, the next collection checks instead."""
     try:
         check(service)
     except Unavailable as error:
@@ -65,7 +65,7 @@ def check_at_start(service: Service) -> None:
 
 
 def adopt(service: Service) -> str:
-    """Make this database and this store belong together, whatever they were; return their id."""
+    """Make this database and this store belong together, whatever ids they had; return the id."""
     ours = service.database.run(lambda connection, now: _ensure(connection, now, wanted=None))
     service.blobs.put(keys.DEPLOYMENT_KEY, ours.encode())
     return ours
@@ -90,7 +90,7 @@ def _of_store(service: Service) -> str | None:
 
 
 def _check_kinship(service: Service) -> None:
-    """Raise Mismatch where one side lacks its id and holds nothing that the other knows."""
+    """Raise Mismatch unless the store holds a blob that the database names, or both are new."""
     names_any = False
     for key in _some_named(service):
         names_any = True
@@ -113,7 +113,7 @@ def _check_kinship(service: Service) -> None:
 
 
 def _some_named(service: Service) -> Iterator[str]:
-    """Go through a few keys of each kind that rows name; ids are random, and so is the choice."""
+    """Go through a few keys of each kind that rows name, chosen at random since ids are random."""
     for column, order in (
         (Image.blob_key, Image.id),
         (Concept.blob_key, Concept.id),

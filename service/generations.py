@@ -133,7 +133,7 @@ def request(
         answer = once.answer_once(
             service, owner_id, idempotency=idempotency, request_sha256=request_sha256, act=act
         )
-    except UnknownNames as error:  # looking for what was meant holds no transaction open
+    except UnknownNames as error:  # the search for near names holds no transaction open
         raise unknown_placeholders(service, owner_id, unknown=error.names) from None
     if not answer.replayed:
         service.doorbell.ring_soon(job_id, JobKind.GENERATE)

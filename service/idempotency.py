@@ -85,8 +85,8 @@ def answer_once(
     except Unavailable:
         raise
     except ServiceError:
-        # The same request may have been answered since this one looked: then what refuses this
-        # one, such as a name that is taken, is what the other one wrote.
+        # The same request may have been answered after this one looked. Then this one is refused
+        # only because of what the other one wrote, such as a name that is taken.
         if idempotency is None:
             raise
         with service.database.read() as session:

@@ -3,14 +3,14 @@
 A claim gives a new lease token, and every later write checks it: a worker whose lease was given
 away (it slept, its network was cut) changes nothing any more. All writes are conditional
 `UPDATE .. RETURNING`, so any number of workers and reconcilers may run, on SQLite and PostgreSQL
-alike. Where a function returns False or LOST, the caller stops. It deletes nothing: the collector
+alike. If a function returns False or LOST, the caller stops and deletes nothing: the collector
 removes what no row names.
 
 `queued -> running -> succeeded | failed | cancelled`, and `running -> queued` (lease expired,
 infrastructure fault, drain). The last three are final. Every function here may raise Unavailable
 (the database is away) and may then be called again, even where the lost answer was that of a
 commit: an end that already happened under the same token is True again, and `fail` and `release`
-return True even if this claim has finished the job. `claimed_with` tells what a claim took whose
+return True even if this claim has finished the job. `claimed_with` finds the job of a claim whose
 answer was lost.
 """
 
@@ -48,7 +48,7 @@ __all__ = [
     "warn",
 ]
 
-# A fault of the infrastructure spends no attempt; this ends a job that meets one after the other.
+# A fault of the infrastructure spends no attempt; this ends a job that meets faults without end.
 _PATIENCE = timedelta(hours=24)
 
 
@@ -164,9 +164,9 @@ def release(
     """Give a job back to the queue: a drain (no delay), or a fault of the infrastructure.
 
     With `spend_attempt` the attempt counts against the job's limit, unless it made progress (see
-    checkpoints.py), and the last one fails it. Faults that spend none end the job after a day of
-    them: from the first one on, without the time that it waited for its turn, and without progress
-    in between. A job to be cancelled ends cancelled.
+    checkpoints.py), and the last one fails the job. Faults that spend no attempt fail it after a
+    day. The day begins with the first fault, starts anew with progress, and leaves out the time
+    that the job waited for its turn. A job whose cancellation was asked for ends cancelled.
     """
     delay = timedelta(seconds=delay_seconds)
     is_fault = delay_seconds > 0 and not spend_attempt
@@ -261,6 +261,6 @@ def lock(session: Session, claimed: ClaimedJob) -> Job | None:
 def _ended(session: Session, claimed: ClaimedJob) -> list[Job]:
     """Return the job that this claim ended earlier, if it did.
 
-    An end keeps the token of who brought it about; an expired lease leaves none.
+    An end keeps the token of its claim; an expired lease leaves none.
     """
     return list(session.scalars(select(Job).where(Job.status.in_(TERMINAL), *_held(claimed))))

@@ -1,7 +1,7 @@
-"""Placeholders that name no concept, and the names that were probably meant.
+"""Placeholders that name no concept, and the names that the caller probably meant.
 
-Finding them takes longer than a write transaction should, so it comes after one, and its cost is
-bounded: a few milliseconds, however many concepts and unknown names there are.
+The search takes longer than a write transaction should, so it runs after one. It takes at most a
+few milliseconds, however many concepts and unknown names there are.
 """
 
 import difflib
@@ -62,7 +62,7 @@ def nearest(wanted: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]
 
 
 def _grams(name: str) -> set[str]:
-    """The letters of a name, and each two of them that stand side by side."""
+    """The letters of a name, and its pairs of neighbouring letters."""
     return set(name).union(map("".join, itertools.pairwise(name)))
 
 

@@ -1,10 +1,10 @@
 """Deletes images and finished jobs that are older than the settings keep them; by default none.
 
-Rows go first, and what they named goes right after. A job goes only when no image and no concept
-is left of it: the previous release's collector takes everything in the folder of a job without a
-row for left over. Every statement looks at a bounded number of rows, in the order of their ids,
-so that a large table takes many short turns instead of one long one. Any number of processes may
-run this at once: each passes by the rows that another is deleting.
+It deletes rows first, and right after them the blobs that they named. It deletes a job only when
+the job has no image and no concept left, because the previous release's collector removes every
+file of a job without a row. Every statement reads a bounded number of rows, in the order of their
+ids, so that a large table takes many short turns instead of one long one. Any number of processes
+may run this at once: each skips the rows that another is deleting.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ from service.tables import Concept, Image, Job
 from service.views import TERMINAL
 from service.wiring import Service
 
-# Rows of one look, which are then deleted in one transaction where they are old enough.
+# Rows of one look; those that are old enough are then deleted in one transaction.
 _ROWS_AT_ONCE = 500
 _NOTHING_LEFT = (
     Job.concept_id.is_(None),
@@ -30,9 +30,9 @@ _NOTHING_LEFT = (
 
 
 def release(service: Service, *, stopping: Callable[[], bool] = lambda: False) -> tuple[int, int]:
-    """Delete the images and then the jobs whose time is over; return how many of each.
+    """Delete the images and then the jobs that are too old; return how many of each.
 
-    `stopping` says when to end early.
+    It ends early once `stopping` returns True.
     """
     keep_images, keep_jobs = service.settings.keep_images_days, service.settings.keep_jobs_days
     if keep_images is None and keep_jobs is None:

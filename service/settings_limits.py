@@ -1,4 +1,4 @@
-"""The settings that bound what callers may send and wait for, and how long it is kept."""
+"""The settings that bound what callers may send and store, and how long it is kept."""
 
 from pydantic import BaseModel, Field
 

@@ -1,8 +1,8 @@
-"""How many bytes an owner has stored, and whether that is more than one may.
+"""How many bytes an owner has stored, and whether the limit is reached.
 
-Counted are pictures with their masks, concept files, and images with their attention maps. Rows of
-a release that did not note sizes count 0. The sum is asked for only where a limit is set, and is
-known for some seconds, so the limit may be passed by what is accepted meanwhile.
+Pictures with their masks, concept files, and images with their attention maps count. Rows of a
+release that noted no sizes count 0. The sum is taken only if a limit is set, and is kept for some
+seconds, so an owner may pass the limit by what is accepted meanwhile.
 """
 
 import time
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from service.wiring import Service
 
 _KNOWN_SECONDS = 10.0
-_FULL_SECONDS = 1.0  # whoever has deleted something does not want to wait for long
+_FULL_SECONDS = 1.0  # an owner who has just deleted something should not wait for long
 _MOST_KNOWN = 10_000
 _OWNER = bindparam("owner", type_=String)
 # Images are found by their jobs, which have an index of owners.
@@ -39,7 +39,7 @@ class KnownSizes:
 
 
 def stored_bytes(service: "Service", owner_id: str) -> int:
-    """Return how many bytes of this owner lie in the store of blobs."""
+    """Return how many bytes this owner has in the blob store."""
     with service.database.read() as session:
         sums = [session.scalar(statement, {"owner": owner_id}) for statement in _STORED]
     return sum(int(size or 0) for size in sums)

@@ -146,7 +146,7 @@ class Concept(Base):
     blob_key: Mapped[str | None] = mapped_column(String(200))
     mask_source: Mapped[str | None] = mapped_column(String(16))
     training: Mapped[dict[str, Any]]
-    # No column: what a list loads of `training`, see concept_rows.listed.
+    # No column: the part of `training` that a list loads, see concept_rows.listed.
     listed_training: Mapped[dict[str, Any] | None] = query_expression()
     created_at: Mapped[datetime]
     ready_at: Mapped[datetime | None]
@@ -201,7 +201,7 @@ class Job(Base):
     lease_token: Mapped[str | None] = mapped_column(String(32))
     lease_until: Mapped[datetime | None]
     worker_id: Mapped[str | None] = mapped_column(String(200))
-    # The first fault of the infrastructure in a row that nothing has interrupted.
+    # The first fault of the infrastructure in an unbroken series.
     faulted_at: Mapped[datetime | None]
     # The attempt that saved a training's newest state, and the latest step of any state so far.
     state_attempt: Mapped[int | None]
@@ -248,7 +248,7 @@ class Image(Base):
     __tablename__ = "images"
     __table_args__ = (UniqueConstraint("job_id", "position"),)
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
-    # A job goes after its images, never with them: its request is how they were made.
+    # A job must outlive its images, because its request says how they were made.
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"))
     owner_id: Mapped[str] = mapped_column(String(64))
     position: Mapped[int]

@@ -142,10 +142,10 @@ def change(
 
 
 def _notify_next(session: Session, owner_id: str, *, now: datetime) -> None:
-    """Make an owner's next job of every kind due to be rung for: one that ran has ended.
+    """Make an owner's next job of every kind due to be rung for, after one of them stopped running.
 
-    At the limit of running jobs the next one may be of the other kind, and its workers would hear
-    of it only when it is rung for again. Rows that another transaction holds are passed by.
+    At the limit of running jobs the next one may be of the other kind, whose workers would
+    otherwise wait until it is rung for again. Rows that another transaction holds are skipped.
     """
     next_jobs = [
         select(Job.id)
@@ -260,8 +260,8 @@ def clear_after(service: Service, jobs: Iterable[Job]) -> None:
 def settle_training(service: Service, job: Job) -> None:
     """Tidy up after a training that has succeeded; call it after the commit.
 
-    Its states go, and its preview moves to the key that the previous release knows, too. What does
-    not work here is the collector's to do, and the row names the preview where it lies.
+    This removes its states and moves its preview to the key that the previous release also knows.
+    If a step fails, the collector removes the rest, and the row still names the preview.
     """
     remove_blobs(service, key=keys.previous_state_key(job.id))
     if job.state_attempt is not None:
@@ -275,9 +275,9 @@ def settle_training(service: Service, job: Job) -> None:
 
 
 def clear_earlier_attempts(service: Service, job: Job) -> None:
-    """Remove what other attempts of a job wrote that has succeeded; call it after the commit.
+    """Remove what the other attempts of a succeeded job wrote; call it after the commit.
 
-    Their leases are gone, so no row will name it. The previews of a training stay.
+    Their leases are gone, so no row will name those blobs. The previews of a training stay.
     """
     if job.attempt == 1:
         return

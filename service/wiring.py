@@ -13,7 +13,7 @@ from service.settings import Settings
 from service.storage import KnownSizes
 
 # Each decoder may take a few hundred megabytes; more of them at once would not be faster.
-# On a small machine one leaves a core for everyone who only asks for something.
+# On a small machine one decoder leaves a core for other requests.
 _DECODERS = max(1, min(2, (os.cpu_count() or 1) // 2))
 _THUMBNAIL_DECODERS = 1
 
@@ -28,7 +28,7 @@ class Service:
     doorbell: Doorbell
     decoders: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(_DECODERS))
     sizes: KnownSizes = field(default_factory=KnownSizes)
-    # What an operator should read in /readyz, by what it is about; a sentence each.
+    # Sentences for the operator that /readyz shows, by their subject.
     notices: dict[str, str] = field(default_factory=dict)
     thumbnail_decoders: BoundedSemaphore = field(
         default_factory=lambda: BoundedSemaphore(_THUMBNAIL_DECODERS)

@@ -1,4 +1,4 @@
-"""Saves the state of a training every so often, and goes on from the one that was saved last."""
+"""Saves the state of a training at intervals, and resumes from the newest one."""
 
 import time
 from collections.abc import Callable
@@ -25,9 +25,9 @@ class Checkpoints:
         self._saved_at = time.monotonic()
 
     def begin(self, train: Callable[[bytes | None], Training]) -> Training:
-        """Return the training that `train` makes of the newest state; of None, if it is of no use.
+        """Return the training that `train` makes of the newest state, or of None if that is unfit.
 
-        A state of another release or base model costs time, and not the job.
+        A state of another release or base model costs the time since the start, but not the job.
         """
         state = checkpoints.read_state(self._service, self._claimed)
         if state is not None:

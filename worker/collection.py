@@ -1,7 +1,6 @@
 """The thread that clears up once an hour: it may take minutes, and nothing waits for it.
 
-It survives every exception: a pass that did not work is a line in the log, and the next one
-begins anew.
+It survives every exception: it logs a pass that failed, and the next pass begins anew.
 """
 
 from threading import Event, Thread
@@ -19,7 +18,7 @@ _log = structlog.get_logger("perfusion.worker")
 
 
 class Collection:
-    """Lets go of what is too old, and collects what no row names, again and again."""
+    """Deletes what is too old, and removes blobs that no row names, again and again."""
 
     def __init__(self, service: Service) -> None:
         self._service = service

@@ -9,8 +9,8 @@ batch, as kernels are chosen by shape, and on nothing else of it. An exact engin
 of a shape to one size and decodes one image at a time: then it is the same bit by bit.
 
 A training takes its turns between them (worker.turns). Nothing can interrupt a step. Tickets and
-turns tell whether they are `in_hand`, so that where the device hangs or breaks, nobody else is
-blamed.
+turns tell whether they are `in_hand`, so that only those spend an attempt when the device hangs or
+breaks.
 """
 
 import time
@@ -170,7 +170,7 @@ class Engine:
             return not self._stopped
 
     def _stop_if_broken(self, error: BaseException | None) -> None:
-        """Nothing more can be done here: whoever waits has not broken the device, and goes home."""
+        """End all that wait with Draining: they have not broken the device and spend no attempt."""
         if error is not None and is_broken(error):
             self._broken.set()
             with self._changed:

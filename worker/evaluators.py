@@ -1,8 +1,8 @@
-"""The evaluator of this process: the CLIP model that judges concepts, loaded beside the base model.
+"""The evaluator of this process: the CLIP model that judges concepts, loaded with the base model.
 
-A concept is worth having without a judgement, and an image without knowing who is in it, so an
-evaluator that cannot be loaded costs that alone; it is tried again after a while. No job ever waits
-for it: on a slow line that takes longer than a hang.
+A concept is useful without a judgement, and an image without its `presence`. So an evaluator that
+cannot be loaded costs only these, and the process tries again after a while. No job waits for it,
+because a slow download may take longer than a hang.
 """
 
 import time
@@ -45,7 +45,7 @@ class Evaluators:
     def beside(self, base: BaseModel) -> Evaluator | None:
         """Return the evaluator; None where there is none, or none yet.
 
-        One that could not be loaded is tried again in a thread of its own.
+        A failed load is tried again in a thread of its own.
         """
         with self._lock:
             if self._loaded is None and time.monotonic() >= self._try_at:

@@ -71,7 +71,7 @@ def _warn(
 
 
 def _check_concepts(parts: Parts, payload: dict[str, Any]) -> None:
-    """Raise FileGone where a concept was deleted since: the cache may well hold it still."""
+    """Raise FileGone if a concept was deleted meanwhile; the cache may still hold it."""
     listed = payload["concepts"]
     if not listed:
         return

@@ -55,9 +55,9 @@ class Line:
             return []
         keys = dict.fromkeys(place.line for place in waiting)
         if not keys.keys() & self._tags.keys():
-            # All that wait have come since the last step: there is nothing to go on from.
+            # All images that wait came after the last step: start anew.
             self._tags, self._clock = {}, 0.0
-        # What a line had before now is as good as never been: it has saved nothing up.
+        # A line that was empty saves nothing up: what it had before now is forgotten.
         self._tags = {key: tag for key, tag in self._tags.items() if tag > self._clock}
         self._tags |= {key: max(self._tags.get(key, 0.0), self._clock) for key in keys}
         key = min(keys, key=self._tags.__getitem__)
@@ -94,9 +94,9 @@ class Line:
 def _batch_of(line: Sequence[Place], room_for: Callable[[tuple[int, ...]], int]) -> list[Place]:
     """The first in line, and the next ones that fit beside it.
 
-    Beside an image that is the only one its owner waits for, owners of several fill a batch only to
-    twice its rows: a step then takes no more than twice as long as for it alone. Nobody overtakes
-    an owner of whom the batch has nothing.
+    If an owner waits for just one image, owners of several fill its batch only to twice its rows:
+    a step then takes no more than twice as long as for that image alone. No image overtakes one
+    whose owner has nothing in the batch.
     """
     room = room_for(line[0].trajectory.latent_shape)
     images = Counter(one.ticket.owner for one in line)

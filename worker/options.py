@@ -1,7 +1,7 @@
 """A job's options as this release knows them.
 
-The service has checked them already. What this worker does not accept was accepted by a newer
-release, as it happens in the middle of an upgrade: the job rests until a newer worker takes it.
+The service has checked them already. If this worker refuses them, a newer release has accepted
+them, in the middle of an upgrade: the job rests until a newer worker takes it.
 """
 
 from collections.abc import Mapping

@@ -49,7 +49,7 @@ class Previews:
         self._last_seconds = 0.0
 
     def maybe_draw(self, training: Training, *, while_waiting: Callable[[bool], None]) -> None:
-        """Draw the concept as it is now, if it is time; failing costs the preview alone.
+        """Draw the concept as it is now, if it is time; a failure costs only the preview.
 
         `while_waiting` is called with whether the device works at the preview, and raises
         Interrupted where the training is to stop meanwhile.

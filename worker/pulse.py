@@ -23,13 +23,13 @@ from worker.errors import CancelRequested, Draining, LeaseLost, LeaseNotRenewed
 HANG_SECONDS = 900.0
 """A job hangs if neither it nor any job ahead of it finishes a step for this long.
 
-It is given up then, and an attempt is spent; jobs that only waited go back to the queue with none.
+It then goes back to the queue and spends an attempt; jobs that only waited spend none.
 """
 
 # Twice a second: people watch the progress, and a cancel is noticed within that time.
 _LONGEST_INTERVAL_SECONDS = 0.5
 _WINDOW_SECONDS = 30.0
-# Work that stands in line says so often; what has not for so long does something else.
+# Work that stands in line says so often; after so long without that it no longer stands in line.
 _IN_LINE_SECONDS = 30.0
 T = TypeVar("T")
 _log = structlog.get_logger("perfusion.worker")
@@ -86,7 +86,7 @@ class Pulse:
     def waited(self, moved_at: float, *, in_hand: bool) -> None:
         """Say that the work waits for a device that last moved then (monotonic seconds).
 
-        A job that others go before does not hang. Where the device stands still, the jobs that it
+        A job that waits behind others does not hang. If the device stands still, the jobs that it
         has `in_hand` hang, and those in line behind them leave.
         """
         with self._lock:
@@ -105,9 +105,9 @@ class Pulse:
             raise Draining
 
     def insist(self, act: Callable[[], T]) -> T:
-        """Repeat `act` while the database is away, and the work would not have to stop anyway.
+        """Repeat `act` while the database is away, unless the work has to stop.
 
-        The answer to a commit may be lost, too; the writes of service.leases may be repeated.
+        The answer to a commit may be lost, so `act` must be repeatable, as service.leases is.
         """
         while True:
             try:

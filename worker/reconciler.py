@@ -1,8 +1,7 @@
-"""The thread that keeps the promises: it repairs jobs, and says that a worker is alive. Another one
-beside it clears up.
+"""The thread that keeps the promises: it repairs jobs, and reports that a worker is alive.
 
-Every worker and every API process runs it. It survives every exception: a repair that did not
-work is a line in the log, and is tried again a moment later.
+Every worker and every API process runs it, and starts the thread that clears up (collection.py). It
+survives every exception: it logs a repair that failed and tries again a moment later.
 """
 
 import time
@@ -72,7 +71,7 @@ class Reconciler:
         self._service = service
         self._report = report
         self._clocks = clocks
-        # A worker of this process that slept as long may have lost its lease by now.
+        # After such a sleep a worker of this process may have lost its lease.
         self._sleeps = _Sleeps(clocks, longest_seconds=service.settings.lease_seconds / 2)
         self._stopped = Event()
         self._leases_rest_until = 0.0

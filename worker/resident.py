@@ -35,7 +35,7 @@ class Resident:
     ) -> None:
         """`base` is for who has loaded one already; it is registered all the same.
 
-        `beside` loads what belongs to it, before any job is claimed.
+        `beside` loads what belongs to it, such as the evaluator, before any job is claimed.
         """
         self._service = service
         self._beside = beside

@@ -1,8 +1,9 @@
 """One job after the other from claim to end, and the only try / except of a job.
 
-Claim, work with a heartbeat beside it, then exactly one end: succeeded, failed with a problem
-that its owner can read, cancelled, or back to the queue. After a fault only the row knows which
-end it was, so a worker never deletes what a job wrote: the collector removes what no row names.
+Claim, work under a heartbeat, then exactly one end: succeeded, failed with a problem that its owner
+can read, cancelled, or back to the queue. After a fault only the row knows which end it was, so the
+runner deletes nothing that a job wrote: service.leases does so once it has read the end from the
+row, and the collector removes what no row names.
 """
 
 import time
@@ -39,7 +40,7 @@ Work = Callable[["Parts", ClaimedJob, Pulse], bool]
 _FAULT_DELAY_SECONDS = 5.0
 _LONGEST_FAULT_DELAY_SECONDS = 300.0
 _INSIST_SECONDS = 0.5
-# How a worker leaves a job that is not its own any more, or that had ended unheard.
+# The end of a job that is no longer this worker's, or that ended while the answer was lost.
 _LOST = "lost"
 _log = structlog.get_logger("perfusion.worker")
 
@@ -71,8 +72,8 @@ class Runner:
             return leases.claim_next(service, kind, worker_id=self._parts.worker_id, token=token)
         except Unavailable as error:
             _log.warning("job.not_claimed", problem=error.slug)
-        # The claim may have happened unheard. Its job would wait until the lease runs out, and
-        # spend an attempt.
+        # The claim may have happened and only its answer be lost. Its job would wait until the
+        # lease runs out, and spend an attempt.
         give_up_at = time.monotonic() + service.settings.lease_seconds
         while True:
             try:
@@ -110,7 +111,7 @@ class Runner:
             except Draining:
                 return self._released(claimed, delay_seconds=0, spend_attempt=False)
             except LeaseLost:
-                # It is another's by now, or has ended unheard.
+                # Another worker has it by now, or it has ended and the answer was lost.
                 return _LOST
             except (Unavailable, LeaseNotRenewed, OfNewerRelease) as error:
                 problem_slug = error.slug if isinstance(error, Unavailable) else _slug(error)

@@ -1,7 +1,7 @@
 """The segmenter that finds the object where neither a mask nor alpha shows it: CLIPSeg.
 
-A hub's is used where its files lie in the local cache, and never downloaded: a first training must
-not wait for 600 MB. Without it the mask is uniform, and the concept's record says so.
+A hub's model is used only if its files lie in the local cache: a first training must not wait for a
+download of 600 MB. Without it the mask is uniform, and the concept's record says so.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def find(
 ) -> Segmenter | None:
     """Return the segmenter of that name, if a picture needs it and it is on this machine.
 
-    A concept is worth having without it: weights that cannot be loaded cost the masks alone.
+    A concept is useful without it: weights that cannot be loaded cost only the masks.
     """
     needed = any(
         mask is None and not picture.has_transparency_data

@@ -1,7 +1,7 @@
 """A job's size against the base model that does it.
 
-The service refuses what is too large already. But it may have accepted a job before any worker told
-it of its base model, or for another one.
+The service refuses jobs that are too large. But it may have accepted one before any worker
+registered its base model, or for another base model.
 """
 
 from perfusion_core.base_model import BaseModel

@@ -4,8 +4,8 @@ Two threads that compute at the same time own two pools of OpenMP threads, and o
 a training took 1.7 times as long. So a training takes its turns in the engine's thread. People wait
 in front of a generation and look in on a training now and then, so sampling goes first: a training
 gets a turn once images have been sampled for `patience_seconds`, and for a few times as long as the
-turn before took. What a generation needs beside its steps, such as a look at its image, is urgent:
-it comes before the next step.
+turn before took. What a generation needs apart from its steps, such as a look at its image, is
+urgent: it comes before the next step.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from typing import Any
 
 from worker.tickets import in_hand
 
-# A training gets a fifth of a device that others sample on.
+# A training gets a fifth of a device on which others sample.
 _SAMPLING_PER_TURN = 4.0
 _POLL_SECONDS = 0.1
 
@@ -26,7 +26,7 @@ WhileWaiting = Callable[[bool], None]
 
 @dataclass(eq=False)
 class Turn:
-    """What somebody wants done on the device, and whether a generation waits for it."""
+    """A piece of work for the device, and whether a generation waits for it."""
 
     act: Callable[[], Any]
     urgent: bool
@@ -64,7 +64,7 @@ class Turns:
     def result_of(self, turn: Turn, while_waiting: WhileWaiting | None) -> Any:
         """Wait for a turn's end; return or raise what came of it, or what `while_waiting` raises.
 
-        A turn that has begun is waited for all the same: what it works on must not change under it.
+        A turn that has begun is always waited for: what it works on must not change meanwhile.
         """
         while while_waiting is not None and not wait([turn.future], _POLL_SECONDS).done:
             try:

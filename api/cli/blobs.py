@@ -1,4 +1,4 @@
-"""`perfusion blobs`: what an operator decides about the blob store, straight in it."""
+"""`perfusion blobs`: an operator's commands for the blob store; they need no server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from service import collector, deployment, log, settings, wiring
 from service.wiring import Service
 
 app = typer.Typer(
-    help="Clear up the store of pictures and files, or say which database it belongs to.",
+    help="Remove files that no row names, or make database and blob store belong together.",
     no_args_is_help=True,
 )
 

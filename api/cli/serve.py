@@ -70,7 +70,7 @@ def serve(
 
 
 def build_server(app: "FastAPI", chosen: Settings) -> "uvicorn.Server":
-    """Return the server of `app`; it listens where `run` is told to."""
+    """Return the server of `app`; its `run` gets the socket to listen on."""
     import uvicorn
 
     from api import connections
@@ -83,7 +83,7 @@ def build_server(app: "FastAPI", chosen: Settings) -> "uvicorn.Server":
             log_config=None,
             access_log=False,  # the application writes its own line, with the request's id
             server_header=False,
-            # Believed from no one else: a caller could choose the address that is counted.
+            # Only theirs: otherwise a caller could choose the address that is counted.
             forwarded_allow_ips=list(chosen.trusted_proxies),
             timeout_graceful_shutdown=_GRACE_SECONDS,
             lifespan="on",

@@ -42,8 +42,9 @@ async def healthz() -> JSONResponse:
     responses=refusals(503, always=()),
 )
 async def readyz(state: StateDep) -> JSONResponse:
-    """Database, blobs, queue and a live worker, and that database and blobs belong together; 503
-    names what is missing. `warnings` are for whoever runs it. Needs no key.
+    """Check database, blobs, queue, a live worker, and that database and blobs belong together.
+
+    503 names what is missing. `warnings` tells the operator what needs attention. Needs no key.
     """
     missing = await _missing(state)
     if missing:
@@ -85,7 +86,7 @@ _CHECKS: dict[str, Callable[[Service], None]] = {
     "queue": lambda service: service.doorbell.check(),
     "worker": _check_worker,
 }
-# Worth asking only where the others pass: it needs database and blobs.
+# Asked only if the others pass, because it needs database and blobs.
 _LATER_CHECKS: dict[str, Callable[[Service], None]] = {"deployment": deployment.check}
 
 
