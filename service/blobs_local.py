@@ -4,13 +4,16 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from service.blobs import BlobExists, BlobInfo, BlobNotFound, check_key, check_prefix, unavailable
 
 _TEMPORARY = ".part-"
+# Of making a folder that others remove again, because it is still empty.
+_TRIES = 10
 
 
 class LocalBlobs:
@@ -24,9 +27,8 @@ class LocalBlobs:
         target = self._path(key)
         temporary = target.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
         with _translated():
-            _make_folder(target.parent)
             try:
-                with temporary.open("wb") as file:
+                with _open_new(temporary) as file:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
@@ -140,6 +142,15 @@ def _status_of(file: os.DirEntry[str]) -> os.stat_result | None:
         return file.stat()
     except FileNotFoundError:
         return None
+
+
+def _open_new(file: Path) -> BinaryIO:
+    """Open a new file to write, in a folder that is made if it is missing."""
+    for _ in range(_TRIES):
+        with suppress(FileNotFoundError):
+            _make_folder(file.parent)
+            return file.open("wb")
+    raise FileNotFoundError(file)
 
 
 def _make_folder(folder: Path) -> None:

@@ -119,7 +119,14 @@ class Decoder:
             header = json.loads(self._read(self._read_length(most=_MAX_HEADER_BYTES)))
             if "error" in header:
                 raise _refusal(part, header)
-            png = self._read(min(header["bytes"], _MAX_PNG_BYTES))
+            width, height = header["uploaded_size"]
+            decoded = Decoded(
+                png=self._read(_size(header["bytes"], most=_MAX_PNG_BYTES)),
+                width=_size(header["width"], most=STORED_SIDE_PIXELS),
+                height=_size(header["height"], most=STORED_SIDE_PIXELS),
+                has_alpha=bool(header["has_alpha"]),
+                uploaded_size=(int(width), int(height)),
+            )
         except (OSError, EOFError, ValueError, KeyError, TypeError):
             # The process has ended (out of memory, out of time, a crash in a decoder), or its
             # answer is malformed because a picture has taken it over.
@@ -131,13 +138,7 @@ class Decoder:
         finally:
             watchdog.cancel()
             self._left_s -= time.monotonic() - begun_s
-        return Decoded(
-            png=png,
-            width=header["width"],
-            height=header["height"],
-            has_alpha=header["has_alpha"],
-            uploaded_size=tuple(header["uploaded_size"]),
-        )
+        return decoded
 
     def _send(self, part: Part) -> None:
         if self._limits is not None:
@@ -151,15 +152,19 @@ class Decoder:
 
     def _read_length(self, *, most: int) -> int:
         (length,) = struct.unpack(">I", self._read(4))
-        if length > most:
-            raise EOFError
-        return int(length)
+        return _size(length, most=most)
 
     def _read(self, length: int) -> bytes:
         data = self._out.read(length)
         if len(data) < length:
             raise EOFError
         return data
+
+
+def _size(value: Any, *, most: int) -> int:
+    if not isinstance(value, int) or not 0 < value <= most:
+        raise ValueError("no size of a picture")
+    return value
 
 
 def _write_frame(target: IO[bytes], data: bytes) -> None:
@@ -169,8 +174,8 @@ def _write_frame(target: IO[bytes], data: bytes) -> None:
 
 def _refusal(part: Part, header: dict[str, Any]) -> ServiceError:
     if header["error"] == "media":
-        return UnsupportedMedia("unsupported-picture", header["detail"], pointer=part.pointer)
-    return invalid(part.pointer, header["detail"])
+        return UnsupportedMedia("unsupported-picture", str(header["detail"]), pointer=part.pointer)
+    return invalid(part.pointer, str(header["detail"]))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -1,10 +1,11 @@
 """Deletes images and finished jobs that are older than the settings keep them; by default none.
 
-It deletes rows first, and right after them the blobs that they named. It deletes a job only when
-the job has no image and no concept left, because the previous release's collector removes every
-file of a job without a row. Every statement reads a bounded number of rows, in the order of their
-ids, so that a large table takes many short turns instead of one long one. Any number of processes
-may run this at once: each skips the rows that another is deleting.
+It deletes rows first, a few at a time, and right after them the blobs that they named. A store that
+cannot serve ends the pass. It deletes a job only when the job has no image and no concept left,
+because the previous release's collector removes every file of a job without a row. Every statement
+reads a bounded number of rows, in the order of their ids, so that a large table takes many short
+turns instead of one long one. Any number of processes may run this at once: each skips the rows
+that another is deleting.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,13 +16,15 @@ from sqlalchemy import ColumnElement, Row, delete, exists, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from service import blobs as keys
-from service import deployment, image_rows, transitions
+from service import deployment, image_rows
 from service.tables import Concept, Image, Job
 from service.views import TERMINAL
 from service.wiring import Service
 
-# Rows of one look; those that are old enough are then deleted in one transaction.
-_ROWS_AT_ONCE = 500
+_ROWS_AT_ONCE = 500  # of one look
+# Of one transaction. If its answer is lost, the process is killed or the store goes away before
+# their blobs are removed, the collector must find no more than it takes.
+_DELETED_AT_ONCE = 10
 _NOTHING_LEFT = (
     Job.concept_id.is_(None),
     ~exists().where(Image.job_id == Job.id),
@@ -55,10 +58,10 @@ def _release_images(service: Service, oldest: datetime, stopping: Callable[[], b
             break
         old = [row.id for row in rows if row.created_at < oldest]
         named = Image.blob_key, Image.attention_maps
-        gone = _delete(service, Image.id, old, returning=named)
-        for key in image_rows.blob_keys_of(gone):
-            transitions.remove_blobs(service, key=key)
-        released += len(gone)
+        for gone in _delete(service, Image.id, old, returning=named):
+            for key in image_rows.blob_keys_of(gone):
+                service.blobs.delete(key)
+            released += len(gone)
     return released
 
 
@@ -68,10 +71,10 @@ def _release_jobs(service: Service, oldest: datetime, stopping: Callable[[], boo
         if stopping():
             break
         old = [row.id for row in rows if row.status in TERMINAL and row.finished_at < oldest]
-        gone = _delete(service, Job.id, old, returning=(Job.id,), where=_NOTHING_LEFT)
-        for job in gone:
-            transitions.remove_blobs(service, prefix=keys.job_prefix(job.id))
-        released += len(gone)
+        for gone in _delete(service, Job.id, old, returning=(Job.id,), where=_NOTHING_LEFT):
+            for job in gone:
+                service.blobs.delete_prefix(keys.job_prefix(job.id))
+            released += len(gone)
     return released
 
 
@@ -97,12 +100,16 @@ def _delete(
     *,
     returning: Sequence[InstrumentedAttribute[Any]],
     where: Sequence[ColumnElement[bool]] = (),
-) -> Sequence[Row[Any]]:
-    if not ids:
-        return ()
-    free = select(identity).where(identity.in_(ids), *where).with_for_update(skip_locked=True)
-    # PostgreSQL may run a plain subquery again for each row.
-    once = free.cte("free")
-    statement = delete(identity.class_).where(identity.in_(select(once.c.id))).returning(*returning)
-    with service.database.write() as session:
-        return session.execute(statement.execution_options(synchronize_session=False)).all()
+) -> Iterator[Sequence[Row[Any]]]:
+    """Delete rows, a few in each transaction; go through what each has deleted."""
+    for first in range(0, len(ids), _DELETED_AT_ONCE):
+        few = ids[first : first + _DELETED_AT_ONCE]
+        free = select(identity).where(identity.in_(few), *where).with_for_update(skip_locked=True)
+        # PostgreSQL may run a plain subquery again for each row.
+        once = free.cte("free")
+        statement = delete(identity.class_).where(identity.in_(select(once.c.id)))
+        with service.database.write() as session:
+            rows = session.execute(
+                statement.returning(*returning).execution_options(synchronize_session=False)
+            ).all()
+        yield rows

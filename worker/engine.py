@@ -280,6 +280,8 @@ class Engine:
         Where it is memory, in words, and behind the handler: the error holds the frames of what
         failed, and so the memory that the next attempt needs.
         """
+        if self._stopped:
+            return Draining()  # a device that is broken would refuse this, too
         try:
             with in_hand(work):
                 act()

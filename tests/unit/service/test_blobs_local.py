@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service import blobs
+from service import blobs, blobs_local
 from service.blobs import check_key, check_prefix
 from service.blobs_local import LocalBlobs
 from service.errors import Unavailable
@@ -53,6 +53,23 @@ def test_a_blob_is_on_the_disk_before_its_name_is_and_its_name_before_anyone_is_
     folders = [folder.stat().st_ino for folder in target.parents]
     named = [(inode, exists) for inode, exists, _ in synced if inode != file]
     assert named == [*((inode, False) for inode in folders[3:0:-1]), (folders[0], True)]
+
+
+def test_a_folder_that_goes_empty_while_a_blob_is_on_its_way_there_is_made_again(
+    store: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder, lost = blobs_local._make_folder, []
+
+    def make_and_lose(folder: Path) -> None:
+        make_folder(folder)
+        if folder.name == "1" and not lost:
+            lost.append(folder)
+            store.delete("jobs/j1/1/other.png")  # by another thread, and with it the empty folders
+            assert not folder.exists()
+
+    monkeypatch.setattr(blobs_local, "_make_folder", make_and_lose)
+    store.put("jobs/j1/1/0.png", b"x")
+    assert lost and store.get("jobs/j1/1/0.png") == b"x"
 
 
 def test_a_write_in_progress_is_not_listed(store: LocalBlobs, tmp_path: Path) -> None:

@@ -156,6 +156,28 @@ def test_a_decoder_that_talks_nonsense_is_ended_and_the_picture_refused(
     assert refused.value.errors[0].pointer == "/images/0"
 
 
+HEADER = {"width": 8, "height": 8, "has_alpha": False, "uploaded_size": [8, 8], "bytes": 3}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"bytes": -1}, {"bytes": 2**40}, {"bytes": "3"}, {"width": 10**20}, {"height": 0},
+     {"uploaded_size": 8}, {"uploaded_size": [8]}],
+)  # fmt: skip
+def test_a_decoder_whose_header_is_no_pictures_is_not_believed(
+    service: Service, replace: Replace, wrong: dict[str, Any]
+) -> None:
+    header = json.dumps(HEADER | wrong)
+    replace(
+        "import struct, sys, time\n"
+        f"header = {header!r}.encode()\n"
+        "sys.stdout.buffer.write(struct.pack('>I', len(header)) + header + b'png')\n"
+        "sys.stdout.buffer.flush(); sys.stdin.buffer.read(); time.sleep(60)"
+    )
+    with pytest.raises(Invalid):
+        list(read_pictures(service, images=[encoded(picture())]))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_nothing_that_a_decoder_started_outlives_it(
     service: Service, replace: Replace, tmp_path: Path

@@ -1,20 +1,25 @@
 """What is older than the settings keep goes, rows first; everything that something needs stays."""
 
+import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service import collector, concepts, deployment, generations, jobs, leases, retention
-from service.errors import NotFound, problem
+from service.blobs import unavailable
+from service.blobs_local import LocalBlobs
+from service.errors import NotFound, Unavailable, problem
 from service.generations import GenerateBody
 from service.tables import Image, Job, JobEvent
 from service.wiring import Service
 from tests.unit.service.staging import (
     OWNER,
     Clock,
+    Deaf,
     at_once,
     blob_keys,
     claim,
@@ -89,6 +94,48 @@ def test_what_retention_releases_goes_with_its_row_and_counts_for_no_bound(
     assert retention.release(service) == (30, 0)
     assert not blob_keys(service)
     assert collector.collect(service) == 0
+    assert not service.notices
+
+
+class LosingBlobs(LocalBlobs):
+    """A store that goes away once some things have been deleted from it."""
+
+    def __init__(self, folder: Path, *, left: int) -> None:
+        super().__init__(folder)
+        self.left = left
+
+    def delete(self, key: str) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise unavailable()
+        super().delete(key)
+
+
+def test_a_store_that_goes_away_ends_the_pass_before_it_leaves_more_than_is_collected(
+    service: Service, clock: Clock
+) -> None:
+    """Rows that go on without their blobs would leave so many that no collection takes them."""
+    for _ in range(15):
+        draw(service)
+    folder = Path(service.settings.blobs_url.removeprefix("file:"))
+    clock.tick(11 * DAY_SECONDS)
+    with pytest.raises(Unavailable):
+        retention.release(dataclasses.replace(service, blobs=LosingBlobs(folder, left=3)))
+    assert 0 < count(service, Image) < 30
+    assert collector.collect(service) > 0
+    assert not service.notices
+
+
+def test_a_release_whose_answer_is_lost_leaves_no_more_than_is_collected(
+    service: Service, clock: Clock
+) -> None:
+    for _ in range(15):
+        draw(service)
+    clock.tick(11 * DAY_SECONDS)
+    with pytest.raises(Unavailable):
+        retention.release(dataclasses.replace(service, database=Deaf(service.database)))
+    assert 0 < count(service, Image) < 30
+    assert collector.collect(service) > 0
     assert not service.notices
 
 

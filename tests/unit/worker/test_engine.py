@@ -580,3 +580,33 @@ def test_a_device_that_breaks_is_held_against_its_batch_and_sends_everybody_else
         with pytest.raises(Draining):
             ticket.result(timeout_seconds=60)
     assert broken.is_set()
+
+
+def test_a_device_that_breaks_is_not_asked_again_for_those_who_only_waited(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken device refuses everything: whoever asked it next would be blamed as well."""
+    broken = threading.Event()
+    engine = Engine(lambda: base, broken=broken)
+    real = denoise.start
+
+    def start(base: BaseModel, request: ImageRequest) -> list[denoise.Trajectory]:
+        if broken.is_set() or "fatal" in request.prompt:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return real(base, request)
+
+    def step(base: BaseModel, batch: denoise.Batch) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(denoise, "start", start)
+    monkeypatch.setattr(denoise, "step", step)
+    older, fatal, younger = (
+        engine.submit(asking(f"a photo of a {thing}"), owner=thing)
+        for thing in ("dog", "fatal thing", "cat")
+    )
+    engine.start()
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        fatal.result(timeout_seconds=60)
+    for ticket in (older, younger):
+        with pytest.raises(Draining):
+            ticket.result(timeout_seconds=60)
