@@ -17,7 +17,7 @@ class ClaimedJob:
     payload: dict[str, Any]  # see concepts.create and generations.request
     attempt: int
     attempts_spent: int  # with this one, until it makes progress or is given back
-    faults: int  # in a series of faults: the attempts before that did not count; otherwise 0
+    faults: int  # in a series of faults: earlier attempts that did not count; otherwise 0
     lease_token: str
     concept_id: str | None
     state_attempt: int | None = None  # the attempt that saved the state to go on from

@@ -16,7 +16,7 @@ from service import blobs as keys
 from service import transitions
 from service.errors import Conflict, NotFound
 from service.ids import is_plausible
-from service.tables import Concept
+from service.tables import Concept, Job
 from service.views import BaseModelRef, ConceptStatus, ConceptView, VerdictView
 from service.wiring import Service
 
@@ -75,12 +75,14 @@ def free_name(session: Session, owner_id: str, *, name: str) -> list[Concept]:
 
     The caller removes their files after the commit.
     """
-    concept = session.scalar(
-        select(Concept)
-        .where(Concept.owner_id == owner_id, Concept.name == name)
-        # Another request may be replacing it at this moment.
-        .with_for_update()
-    )
+    named = select(Concept).where(Concept.owner_id == owner_id, Concept.name == name)
+    concept = session.scalar(named)
+    if concept is not None and concept.status in _REPLACEABLE:
+        # Another request may be replacing or deleting it at this moment. Its job is locked first,
+        # as everywhere: it forgets the concept that goes.
+        session.execute(select(Job.id).where(Job.id == concept.job_id).with_for_update())
+        fresh = named.with_for_update().execution_options(populate_existing=True)
+        concept = session.scalar(fresh)
     if concept is None:
         return []
     if concept.status not in _REPLACEABLE:

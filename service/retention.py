@@ -71,7 +71,9 @@ def _release_jobs(service: Service, oldest: datetime, stopping: Callable[[], boo
         if stopping():
             break
         old = [row.id for row in rows if row.status in TERMINAL and row.finished_at < oldest]
-        for gone in _delete(service, Job.id, old, returning=(Job.id,), where=_NOTHING_LEFT):
+        with service.database.read() as session:
+            empty = session.scalars(select(Job.id).where(Job.id.in_(old), *_NOTHING_LEFT)).all()
+        for gone in _delete(service, Job.id, empty, returning=(Job.id,), where=_NOTHING_LEFT):
             for job in gone:
                 service.blobs.delete_prefix(keys.job_prefix(job.id))
             released += len(gone)

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 Work = Callable[["Parts", ClaimedJob, Pulse], bool]
 """Does a job and records its result; False where the row would not take it."""
 
-# How long a job rests after a fault of the infrastructure: doubled with each, and bounded.
+# How long a job rests after a fault of the infrastructure: doubled with each, to some 5 minutes.
 _FAULT_DELAY_SECONDS = 5.0
-_LONGEST_FAULT_DELAY_SECONDS = 300.0
+_MOST_DOUBLINGS = 6
 _INSIST_SECONDS = 0.5
 # The end of a job that is no longer this worker's, or that ended while the answer was lost.
 _LOST = "lost"
@@ -116,9 +116,7 @@ class Runner:
             except (Unavailable, LeaseNotRenewed, OfNewerRelease) as error:
                 problem_slug = error.slug if isinstance(error, Unavailable) else _slug(error)
                 _log.warning("job.infrastructure_fault", problem=problem_slug)
-                delay_seconds = min(
-                    _FAULT_DELAY_SECONDS * 2**claimed.faults, _LONGEST_FAULT_DELAY_SECONDS
-                )
+                delay_seconds = _FAULT_DELAY_SECONDS * 2 ** min(claimed.faults, _MOST_DOUBLINGS)
                 return self._released(claimed, delay_seconds=delay_seconds, spend_attempt=False)
             except Exception as error:
                 if is_broken(error):

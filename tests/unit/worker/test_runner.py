@@ -9,12 +9,14 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from sqlalchemy import select, update
 from structlog.testing import capture_logs
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.errors import TrainingDiverged
 from service import blobs, collector, concepts, jobs, reconciler
+from service.errors import Unavailable
 from service.leases import ClaimedJob
 from service.tables import Job
 from service.views import JobKind, JobStatus
@@ -336,6 +338,22 @@ def test_a_store_that_is_away_sends_the_job_back_without_spending_an_attempt(
     folder.unlink()
     wait_until(lambda: attempts() > 0 and look_at(service, job_id).finished)
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
+
+
+def test_a_job_that_was_taken_thousands_of_times_rests_as_long_as_any_other(
+    service: Service, parts: Parts
+) -> None:
+    job_id = accept_generation(service)
+    with service.database.write() as session:
+        now = service.database.now(session)
+        session.execute(update(Job).values(attempt=2000, faulted_at=now))
+    away = Unavailable("blobs-unavailable", "The store is away.")
+    runner_of(parts, failing(away)).run(JobKind.GENERATE)
+    assert look_at(service, job_id).status is JobStatus.QUEUED
+    with service.database.read() as session:
+        [job] = session.scalars(select(Job))
+        assert job.not_before is not None
+        assert timedelta() < job.not_before - now <= timedelta(minutes=6)
 
 
 def test_a_broken_device_ends_the_claims_of_this_process(service: Service, parts: Parts) -> None:
