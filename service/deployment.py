@@ -102,13 +102,13 @@ def _check_kinship(service: Service) -> None:
     if names_any:
         raise Mismatch(
             "The database names pictures and images, and the blob store holds none of those that "
-            f"were looked for. {_ADVICE}"
+            f"were looked for: the blob store is empty or the wrong one. {_ADVICE}"
         )
     some = islice(service.blobs.list(), _LOOKED_AT)
     if any(keys.owner_of(blob.key) is not None for blob in some):
         raise Mismatch(
-            "The blob store holds pictures and images, and the database names none of them: it "
-            f"is new or empty. {_ADVICE}"
+            "The blob store holds pictures and images, and the database names none of them: the "
+            f"database is new or the wrong one. {_ADVICE}"
         )
 
 
