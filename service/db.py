@@ -274,5 +274,7 @@ def _unavailable(error: Exception) -> Unavailable:
     _log.warning("database_fault", error=type(error).__name__, cause=cause.partition("\n")[0])
     return Unavailable(
         "database-unavailable",
-        "The database cannot be reached now. Nothing was changed; try again in a moment.",
+        # The answer to a commit may be what was lost, so this must not say that nothing happened.
+        "The database cannot be reached now. Try again in a moment; with the same Idempotency-Key "
+        "nothing is done twice.",
     )
