@@ -5,35 +5,57 @@ Here a connection must send a whole head within HEAD_SECONDS. The number of conn
 request is bounded: a new one closes the one that has waited longest. After an early answer the rest
 of the request is read and dropped for up to HEAD_SECONDS, so that the answer reaches a client that
 sends everything before it reads.
+
+uvicorn also keeps a head of any length, any number of requests that are sent before the answer to
+the first, and an answer that its client never takes. All three are bounded here: in bytes, in
+number, and in the time in which a client takes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import resource
+from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEAD_SECONDS = 10
+READER_SECONDS = 120
+MAX_HEAD_BYTES = 64 * 1024
+# Requests sent before the answer to the one before them, which hardly any client does.
+MAX_PIPELINED = 8
 # For files, the database, Redis and S3; callers' connections may have the rest.
 _OWN_DESCRIPTORS = 256
+# What macOS accepts at most, whatever it says.
+_MACOS_DESCRIPTORS = 10_240
 
 
 def raise_descriptor_limit() -> int:
     """Raise the limit of open files and connections to the system's own; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return 2**16 if hard == resource.RLIM_INFINITY else hard
+    most = hard if hard != resource.RLIM_INFINITY else 2**16
+    for wanted in (most, _MACOS_DESCRIPTORS):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):
+            continue
+        return wanted
+    return soft
 
 
-def protocol(*, descriptors: int, head_seconds: float = HEAD_SECONDS) -> type[HttpToolsProtocol]:
+def protocol(
+    *,
+    descriptors: int,
+    head_seconds: float = HEAD_SECONDS,
+    reader_seconds: float = READER_SECONDS,
+) -> type[HttpToolsProtocol]:
     """Return the protocol of a server that may have so many descriptors open."""
     return type(
         "_BoundedProtocol",
         (_Protocol,),
         {
             "head_seconds": head_seconds,
+            "reader_seconds": reader_seconds,
             "most_idle": max(1, descriptors - _OWN_DESCRIPTORS, descriptors // 2),
             "idle": {},
         },
@@ -41,12 +63,16 @@ def protocol(*, descriptors: int, head_seconds: float = HEAD_SECONDS) -> type[Ht
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol with a time limit for the head, and few connections without a request."""
+    """uvicorn's protocol with bounds on heads, on requests in line, and on silent connections."""
 
     head_seconds: float
+    reader_seconds: float
     most_idle: int
     idle: dict[_Protocol, None]  # of this server, the one that has waited longest first
     _head_timer: asyncio.TimerHandle | None = None
+    _reader_timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0  # of a head, or of what else is no body, such as trailers
+    _served: RequestResponseCycle | None = None  # `cycle` is the last that came
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -58,20 +84,41 @@ class _Protocol(HttpToolsProtocol):
             longest.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Forget the connection; tell the request that is served."""
         self._has_head()
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
         super().connection_lost(exc)
+        if self._served is not None and not self._served.response_complete:
+            self._served.disconnected = True
+            self._served.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; also those that begin no request or follow an answer have a time limit."""
+        self._head_bytes += len(data)
         super().data_received(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self.transport.abort()
         if self._is_idle() and self.timeout_keep_alive_task is None:
             self._await_head()
 
     def on_headers_complete(self) -> None:
         """Serve the request, for as long as it takes."""
         self._has_head()
+        self._head_bytes = 0
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self.transport.abort()
+            raise ConnectionAbortedError  # so that the parser reads no more of them
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body, which the application bounds."""
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._served = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:
         """Wait for the next request, if the rest of an answered one was all that was missing."""
@@ -86,8 +133,25 @@ class _Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Wait for the next request, or for more of this one."""
         super().on_response_complete()
+        self._await_reader()
         if self._is_idle():
             self.idle[self] = None
+
+    def pause_writing(self) -> None:
+        """Wait for a client that takes its answer slowly."""
+        super().pause_writing()
+        self._await_reader()
+
+    def _await_reader(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left and self._reader_timer is None:
+            self._reader_timer = self.loop.call_later(self.reader_seconds, self._check_reader, left)
+
+    def _check_reader(self, left_before: int) -> None:
+        self._reader_timer = None
+        if self.transport.get_write_buffer_size() >= left_before:
+            self.transport.abort()  # for close() waits until all of it is taken
+        self._await_reader()
 
     def _is_idle(self) -> bool:
         if self.transport.is_closing():

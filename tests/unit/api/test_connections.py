@@ -1,12 +1,13 @@
 """Connections that say nothing are closed; an answer reaches a client that is still sending."""
 
+import resource
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import httpx2
@@ -17,6 +18,7 @@ from api import connections
 from api.app import create_app
 from service.wiring import Service
 from tests.unit.api.checks import refusal
+from tests.unit.api.test_jobs import open_streams
 
 Make = Callable[..., Any]
 HEAD_SECONDS = 0.5
@@ -30,13 +32,19 @@ def bounded_server(service: Service, *, descriptors: int = 10_000, **options: An
     app = create_app(service, embedded=False, **options)
     http = connections.protocol(descriptors=descriptors, head_seconds=HEAD_SECONDS)
     config = uvicorn.Config(app, port=0, http=http, log_config=None, timeout_graceful_shutdown=2)
-    server = uvicorn.Server(config)
+    with running(uvicorn.Server(config)) as server:
+        yield server.servers[0].sockets[0].getsockname()[1]
+
+
+@contextmanager
+def running(server: uvicorn.Server) -> Iterator[uvicorn.Server]:
+    """The server in a thread, from when it listens."""
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
         time.sleep(0.01)
     try:
-        yield server.servers[0].sockets[0].getsockname()[1]
+        yield server
     finally:
         server.should_exit = True
         thread.join(10)
@@ -79,6 +87,106 @@ def test_a_head_that_arrives_byte_by_byte_has_no_more_time(port: int) -> None:
                 client.sendall(bytes([byte]))
                 time.sleep(0.02)
         assert time.monotonic() - begun < HEAD_SECONDS + 2
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"GET /healthz HTTP/1.1\r\nX: ",
+        b"GET /",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: ",
+    ],
+    ids=["a header", "an address", "a trailer"],
+)
+def test_a_head_that_does_not_end_is_not_kept(port: int, begin: bytes) -> None:
+    with connected(port) as client, pytest.raises(OSError):
+        client.sendall(begin)
+        for _ in range(16):
+            client.sendall(b"y" * MEBIBYTE)
+
+
+def test_a_request_may_have_a_long_head_and_a_body_in_small_pieces(service: Service) -> None:
+    with bounded_server(service) as port, connected(port) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nCookie: " + b"y" * 60_000 + b"\r\n\r\n")
+        assert answer_of(client).startswith(b"HTTP/1.1 200")
+        head = b"POST /generate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        client.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        client.sendall(b"1\r\n \r\n" * 100_000 + b'f\r\n{"prompt": "a"}\r\n0\r\n\r\n')
+        assert answer_of(client).startswith(b"HTTP/1.1 202")
+
+
+def test_a_few_requests_may_be_sent_before_the_first_is_answered_and_no_more(port: int) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    few = 1 + connections.MAX_PIPELINED
+    with connected(port) as client:
+        client.sendall((request + b"\r\n") * (few - 1) + request + b"Connection: close\r\n\r\n")
+        answers = b"".join(iter(lambda: client.recv(65_536), b""))
+        assert answers.count(b"HTTP/1.1 200") == few
+    with connected(port) as client:
+        client.sendall((request + b"\r\n") * 500 + request + b"Connection: close\r\n\r\n")
+        answers = b""
+        with suppress(ConnectionError):
+            answers = b"".join(iter(lambda: client.recv(65_536), b""))
+        assert answers.count(b"HTTP/1.1 200") <= few
+
+
+def test_a_stream_ends_with_its_connection_though_another_request_waits_behind_it(
+    service: Service,
+) -> None:
+    with (
+        bounded_server(service) as port,
+        httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as other,
+    ):
+        job_id = str(other.post("/generate", json={"prompt": "a"}).json()["job"]["id"])
+        client = connected(port)
+        head = b"GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        client.sendall(head % f"/jobs/{job_id}/events".encode() + head % b"/healthz")
+        assert client.recv(65_536).startswith(b"HTTP/1.1 200")
+        assert open_streams(other) == 1
+        client.close()
+        deadline = time.monotonic() + 5
+        while open_streams(other):
+            assert time.monotonic() < deadline, "its place was not given back"
+
+
+LARGE = 8 * MEBIBYTE
+
+
+@contextmanager
+def large_answers(*, reader_seconds: float) -> Iterator[tuple[int, uvicorn.Server]]:
+    """A server whose answers fill every buffer between it and its client."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-length", b"%d" % LARGE)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"x" * LARGE})
+
+    http = connections.protocol(descriptors=10_000, reader_seconds=reader_seconds)
+    config = uvicorn.Config(app, port=0, http=http, lifespan="off", log_config=None)
+    with running(uvicorn.Server(config)) as server:
+        yield server.servers[0].sockets[0].getsockname()[1], server
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+def test_a_client_that_takes_nothing_of_its_answer_is_closed(requests: int) -> None:
+    with large_answers(reader_seconds=0.3) as (port, server), connected(port) as client:
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n" * requests)
+        deadline = time.monotonic() + 5
+        while not server.server_state.connections:
+            assert time.monotonic() < deadline
+        while server.server_state.connections:
+            assert time.monotonic() < deadline + 10, "it is kept for ever"
+            time.sleep(0.05)
+
+
+def test_a_client_that_takes_its_answer_slowly_gets_all_of_it() -> None:
+    with large_answers(reader_seconds=0.5) as (port, _), connected(port) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+        taken = 0
+        while data := client.recv(MEBIBYTE // 4):
+            taken += len(data)
+            time.sleep(0.05)
+        assert taken > LARGE
 
 
 def answer_of(client: socket.socket) -> bytes:
@@ -192,6 +300,23 @@ http = connections.protocol(descriptors=descriptors)
 config = uvicorn.Config(app, port=PORT, http=http, lifespan="off", log_level="critical")
 uvicorn.Server(config).run()
 """
+
+
+def test_a_system_that_bounds_descriptors_otherwise_than_it_says_is_no_reason_not_to_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """macOS calls its hard limit infinite and accepts 10,240."""
+    limits = [256, resource.RLIM_INFINITY]
+
+    def set_limits(_: int, wanted: tuple[int, int]) -> None:
+        if not 0 <= wanted[0] <= 10_240:
+            raise ValueError("current limit exceeds maximum limit")
+        limits[:] = wanted
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
+    monkeypatch.setattr(resource, "setrlimit", set_limits)
+    assert connections.raise_descriptor_limit() == 10_240
+    assert limits == [10_240, resource.RLIM_INFINITY]
 
 
 def test_more_silent_connections_than_descriptors_leave_the_server_answering() -> None:
