@@ -1,4 +1,4 @@
-"""What blobs in the database cost beside blobs in a folder: each call, and the writers beside it.
+"""What blobs in the database cost compared with a folder: each call, and other writes meanwhile.
 
     python -m benchmarks.blobs [--folder FOLDER] [--database-url URL]
 
@@ -32,7 +32,7 @@ _SMALL_WRITES = 200
 
 
 def main() -> None:
-    """Print one line for each store and size, and one for a small write beside large ones."""
+    """Print one line for each store and size, and one for a small write during large ones."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--database-url")

@@ -1,4 +1,4 @@
-"""Whether a collection over many finished jobs disturbs what runs beside it.
+"""Whether a collection over many finished jobs disturbs what runs at the same time.
 
     python -m benchmarks.collection [--jobs 20000] [--database sqlite | postgres] [--rounds 3]
 
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def measure(service: Service) -> str:
-    """Let one collection pass run beside everything else; return what was seen."""
+    """Let one collection pass run with everything else; return what was seen."""
     done = threading.Event()
     removed: list[int] = []
     seconds: list[float] = []

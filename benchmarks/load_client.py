@@ -50,9 +50,8 @@ def run(
 ) -> Measured:
     """Send the requests by turns to the ports of this machine, `per_second` times a second.
 
-    With `connections` so many are open from the beginning and take turns, and requests come at
-    random, as from callers who know nothing of each other. Else they come evenly, over as few
-    connections as suffice.
+    `connections` of them are open from the beginning and take turns, and requests come at random,
+    as from independent callers. With 0 they come evenly, over as few connections as suffice.
     """
     load = _Load(ports, requests)
     gc.disable()

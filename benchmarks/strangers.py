@@ -1,11 +1,11 @@
-"""How much memory of the API process strangers can take who send without a key.
+"""How much memory of the API process strangers without a key can take.
 
     python -m benchmarks.strangers [--connections 100] [--mebibytes 64]
 
 Starts PostgreSQL, Redis and `perfusion serve`, which asks for keys; no worker. Twenty seconds after
-the start its peak (VmHWM) is read. Then each connection sends so many MiB of a multipart form to
-`POST /concepts` and as many to `POST /generate`, every second one without saying how long the body
-is, and goes on until all is sent or the server closes. The bar: at most 50 MiB more at the peak.
+the start its peak (VmHWM) is read. Then each connection sends a multipart form of --mebibytes to
+`POST /concepts` and one to `POST /generate`, until all is sent or the server closes. Every second
+connection sends no Content-Length. The bar: the peak rises by at most 50 MiB.
 """
 
 import argparse

@@ -39,10 +39,10 @@ class Reconciled:
 
 
 def reconcile(service: Service, *, may_take: Callable[[], bool] = lambda: True) -> Reconciled:
-    """End cancelled jobs that nobody holds, requeue or fail expired ones, ring for waiting ones.
+    """End cancelled jobs without a worker, requeue or fail expired ones, ring for waiting ones.
 
-    Expired leases are left alone where `may_take` returns False. It is asked once the time is
-    known by which leases are measured.
+    Expired leases are left alone if `may_take` returns False. It is asked after the clock was read
+    that measures the leases.
     """
     with service.database.read() as session:
         broken, due = _look(session, now=service.database.now(session))

@@ -55,7 +55,7 @@ class Engine:
         """`base` is called once there is work; `max_rows` bounds a U-Net batch (2 per image).
 
         With `exact` all batches of a shape have as many rows. The engine sets `broken` and stops
-        where the device fails for good.
+        if the device fails and does not recover.
         """
         self._base = base
         self._max_rows = max_rows

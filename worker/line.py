@@ -4,7 +4,7 @@ Images that may share a batch stand in one line, by the start tags of fair queue
 Cheng 1996). A line has a clock, the smallest tag in it. An image's tag is the clock, or, where its
 owner has images before it, the end of theirs: tag plus cost. Smaller tags go first, equal ones by
 age. So owners of few images go by age, an owner's many images stand one behind the other and let
-everybody else's in between, and since tags only rise nobody waits for ever.
+other owners' in between, and since tags only rise no image waits for ever.
 
 Images of another size, and a request that samples alone, stand in a line of their own. Lines take
 turns by start tags as well: a step raises its line's tag by the step's cost divided by the owners
@@ -77,7 +77,7 @@ class Line:
         clocks: dict[LineKey, float] = {}
         for place in waiting:
             clocks[place.line] = min(place.tag, clocks.get(place.line, place.tag))
-        # What ended before now is as good as never been; so is everything where nobody waits.
+        # Accounts that ended before now are forgotten; all are where no image waits.
         self._ends = {
             (line, owner): end
             for (line, owner), end in self._ends.items()

@@ -100,7 +100,7 @@ def _wait_until_all_started(service: Service, stage: Scene) -> None:
 
 
 def _collect(deployment: Deployment) -> None:
-    """As an operator does who has stopped every process."""
+    """Collect as an operator who has stopped every process does."""
     subprocess.run(
         [sys.executable, "-m", "api", "blobs", "collect", "--all", "--grace", "0"],
         env=deployment.environment,

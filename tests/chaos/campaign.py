@@ -1,6 +1,6 @@
 """Many runs of chaos, each a process with servers of its own, and one table of what they found.
 
-`python -m tests.chaos.campaign seeds --postgres 6 --sqlite 3` takes seeds that nobody has seen;
+`python -m tests.chaos.campaign seeds --postgres 6 --sqlite 3` takes new random seeds;
 `python -m tests.chaos.campaign lost-answers` loses 10, 20 and 50 % of the answers to commits.
 The exit code is 1 if any promise was broken.
 """

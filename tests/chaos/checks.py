@@ -20,7 +20,7 @@ _TERMINAL = {status.value for status in TERMINAL}
 def violations(
     service: Service, *, orders: Sequence[Order], journal: Path, collect: Callable[[], None]
 ) -> dict[str, list[str]]:
-    """Return every broken promise as a sentence, by its kind; no sentence is what we want.
+    """Return a sentence for every broken promise, by its kind.
 
     `collect` removes every blob that no row names.
     """
@@ -127,7 +127,7 @@ def _no_orphan_rows(session: Session) -> list[str]:
 
 
 def _every_result_whole(session: Session, service: Service) -> list[str]:
-    """What a row names is there, with the bytes that the row says."""
+    """Every blob that a row names is there and has the row's hash."""
     found = []
     for key, sha256 in _named_with_hashes(session):
         try:

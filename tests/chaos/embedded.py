@@ -18,7 +18,7 @@ def start(service: Service) -> Embedded:
 
 
 def _log_through_a_pipe() -> None:
-    """As a supervisor's log, which is no file of this process: a full disk leaves it alone."""
+    """Log to a pipe, as under a supervisor: a full disk must not stop the log."""
     pipe = subprocess.Popen(["cat"], stdin=subprocess.PIPE).stdin
     assert pipe is not None
     for descriptor in (1, 2):

@@ -29,7 +29,7 @@ class EmbeddedStage:
             return rows.fetchone() is not None
 
     def wait_until_it_serves(self) -> None:
-        """Wait for the end of a start: what it meets then ends it, as it should."""
+        """Wait for the end of a start: a fault during a start rightly ends the process."""
         process = self.api.process
         process.wait_until(self.api.answers, what="it answered", seconds=START_SECONDS)
 
@@ -61,7 +61,7 @@ def stop_the_server(stage: EmbeddedStage) -> None:
 
 
 def suspend_the_server(stage: EmbeddedStage) -> None:
-    """As a laptop that sleeps for longer than a lease."""
+    """Stop it for longer than a lease, as a laptop that sleeps does."""
     stage.wait_until_it_serves()
     until(stage.something_runs, seconds=3)
     freeze_for(stage.api.process, seconds=stage.lease_seconds + stage.choose.uniform(0.5, 3))
@@ -80,7 +80,7 @@ def fill_the_disk(stage: EmbeddedStage) -> None:
 
 
 def lock_the_database(stage: EmbeddedStage) -> None:
-    """As a backup or a person with a shell may: for longer than a lease, or than anyone waits."""
+    """Lock it for longer than a lease or a write waits, as a backup or a shell may."""
     stage.wait_until_it_serves()
     with closing(sqlite3.connect(stage.database, timeout=10, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")

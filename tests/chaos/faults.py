@@ -60,7 +60,7 @@ def kill_an_api(stage: Stage) -> None:
 
 
 def suspend_an_api(stage: Stage) -> None:
-    """For longer than a lease: when it wakes, every lease that it knows of looks old."""
+    """Stop it for longer than a lease: when it wakes, every lease looks expired."""
     api = stage.choose.choice(stage.apis)
     freeze_for(api.process, seconds=stage.lease_seconds + stage.choose.uniform(0.5, 2))
 

@@ -50,7 +50,7 @@ def on_postgres(seed: int, *, blobs_url: str | None = None) -> Iterator[Scene]:
 
 @contextmanager
 def without_the_lease_token(seed: int) -> Iterator[Scene]:
-    """The same, with workers that do not check their lease, and zombies alone.
+    """The same, with workers that do not check their lease, and zombies as the only fault.
 
     A zombie is what only the lease token stands against.
     """

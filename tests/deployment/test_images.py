@@ -64,7 +64,7 @@ def test_the_wheel_from_another_index_is_named_by_a_build_argument_that_compose_
 
 
 def test_no_layer_of_an_image_holds_what_a_later_one_removes_or_repeats() -> None:
-    """Files that a RUN removes, or gives to another owner, stay in the layer below it."""
+    """A RUN that removes files, or changes their owner, leaves them in the layer below."""
     for name in ("api", "worker"):
         assert "RUN" not in stages()[name]
         assert "--chown" not in stages()[name]

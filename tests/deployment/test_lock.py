@@ -47,7 +47,7 @@ def asked_for(*extras: str) -> list[Requirement]:
 
 
 def check_closed(pins: dict[str, Requirement], *extras: str) -> None:
-    """Whatever the extras need on this machine, at any depth, is pinned within its bounds."""
+    """Every package that the extras need on this machine is pinned within its bounds."""
     waiting = asked_for(*extras)
     seen: set[str] = set()
     while waiting:

@@ -135,7 +135,7 @@ def test_a_training_whose_worker_is_killed_goes_on_from_its_state_within_a_lease
 
 
 def _saved_step(deployment: Deployment) -> Callable[[str], int]:
-    """A function that returns the step of a training's newest state; 0 for none."""
+    """Return a function for the step of a training's newest state; 0 for none."""
     store = deployment.service().blobs
 
     def saved(job_id: str) -> int:

@@ -1,4 +1,4 @@
-"""What goes on at once is bounded, exactly, and a place that was taken is given back."""
+"""The number of open requests is bounded exactly, and each one gives its place back."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Connections that say nothing are closed; an answer reaches a client that is still sending."""
+"""Silent connections are closed; an answer reaches a client that is still sending."""
 
 import resource
 import socket
@@ -233,7 +233,7 @@ def test_a_request_may_take_longer_than_its_head(service: Service) -> None:
 def test_a_refusal_reaches_a_client_that_sends_everything_first(
     port: int, kept: bytes, length: bytes
 ) -> None:
-    """401 for a stranger, 413 for a body that is too large: of neither is anything read."""
+    """A stranger gets 401 and too large a body 413, and nothing of either body is read."""
     with connected(port) as client:
         client.sendall(HEAD + kept + b"Content-Type: multipart/form-data; boundary=b\r\n" + length)
         client.sendall(b"\r\n")

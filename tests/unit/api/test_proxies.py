@@ -1,4 +1,4 @@
-"""Which address a request is counted by, when it says that it was forwarded."""
+"""The address by which a forwarded request is counted."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""Uploads: bounded in number, memory and time, and gone when their process is."""
+"""Uploads are bounded in number, memory and time, and vanish with their process."""
 
 import json
 import os

@@ -202,6 +202,6 @@ def test_a_hub_is_asked_for_the_pinned_revision_and_for_nothing_but_safetensors(
 
 
 def _fingerprint_without(folder: Path) -> str:
-    """Of an evaluator whose folder has what is never asked for."""
+    """Of an evaluator whose folder has files that are never downloaded."""
     (folder / "adapter_config.json").unlink()
     return Evaluator(folder).ref.fingerprint

@@ -36,7 +36,7 @@ def test_a_write_that_fails_leaves_nothing(store: LocalBlobs, tmp_path: Path) ->
 def test_a_blob_is_on_the_disk_before_its_name_is_and_its_name_before_anyone_is_told(
     store: LocalBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A power cut cannot be had here: the order of what a disk is asked for is what protects."""
+    """A test cannot cut the power: it checks the order of writes and fsyncs that protects."""
     target, fsync = tmp_path / "blobs" / "jobs" / "j1" / "0.png", os.fsync
     synced: list[tuple[int, bool, int]] = []
 

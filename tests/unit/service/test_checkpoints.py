@@ -1,4 +1,4 @@
-"""What a training saves: it goes on from the newest that its row names, and progress counts."""
+"""A training resumes from the newest state that its row names, and progress counts."""
 
 from collections.abc import Callable
 from dataclasses import replace

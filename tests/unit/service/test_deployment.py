@@ -1,4 +1,4 @@
-"""Database and blob store know each other, or nothing starts and nothing is removed."""
+"""Unless database and store belong together, no process starts and no file is removed."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,7 +43,7 @@ def of_store(service: Service) -> str:
 
 
 def forget_the_ids(service: Service) -> None:
-    """As the release before leaves a deployment."""
+    """Leave a deployment as the release before does."""
     with service.database.write() as session:
         session.execute(delete(Deployment))
     service.blobs.delete(DEPLOYMENT_KEY)

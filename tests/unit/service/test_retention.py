@@ -1,4 +1,4 @@
-"""What is older than the settings keep goes, rows first; everything that something needs stays."""
+"""What is older than the settings allow goes, rows first; what other rows need stays."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What an owner has stored is counted, and bounded where a limit is set."""
+"""An owner's stored bytes are counted, and bounded if a limit is set."""
 
 from collections.abc import Callable
 from typing import Any

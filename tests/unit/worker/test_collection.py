@@ -1,4 +1,4 @@
-"""A collection, however long it takes, silences neither signs of life nor repairs."""
+"""Signs of life and repairs go on during a collection, however long it takes."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,7 +18,7 @@ from worker.reconciler import Reconciler
 
 
 class HangingBlobs(LocalBlobs):
-    """A folder of which no listing ends before it is told to."""
+    """A folder whose listing hangs until `released` is set."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)

@@ -585,7 +585,7 @@ def test_a_device_that_breaks_is_held_against_its_batch_and_sends_everybody_else
 def test_a_device_that_breaks_is_not_asked_again_for_those_who_only_waited(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A broken device refuses everything: whoever asked it next would be blamed as well."""
+    """A broken device refuses everything: the next job must not spend an attempt as well."""
     broken = threading.Event()
     engine = Engine(lambda: base, broken=broken)
     real = denoise.start

@@ -1,4 +1,4 @@
-"""After a pause a process lets heartbeats speak before it takes jobs away."""
+"""After a pause a process waits one heartbeat before it takes jobs away."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ from worker.reconciler import Reconciler
 
 
 class Clocks:
-    """A machine's clocks, as the test wants them."""
+    """A machine's clocks, set by the test."""
 
     def __init__(self) -> None:
         self.monotonic, self.wall = 0.0, datetime.now(UTC)
