@@ -62,10 +62,10 @@ CHAOS_SEEDS ?= 1
 test-integration: setup servers ## The same promises on real PostgreSQL, Redis and S3, and under chaos
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m servers --chaos-seeds $(CHAOS_SEEDS)
 
-chaos: setup servers ## Chaos on seeds that nobody has seen: 6 on PostgreSQL, 3 on SQLite in one process
+chaos: setup servers ## Chaos on new random seeds: 6 on PostgreSQL, 3 on SQLite in one process
 	$(BIN)/python -m tests.chaos.campaign seeds
 
-lost-answers: setup servers ## Lose 10, 20 and 50 % of the answers to commits; count what is lost with them
+lost-answers: setup servers ## Lose 10, 20 and 50 % of the answers to commits; no result may be lost
 	$(BIN)/python -m tests.chaos.campaign lost-answers
 
 mutants: setup servers ## Break the product in each way that tests/mutants lists; a test must notice

@@ -10,7 +10,7 @@ class Limits(BaseModel):
         default=64 * 1024**2,
         ge=64 * 1024,
         le=1024**3,
-        description="Largest request body.",
+        description="Largest upload to POST /concepts, all its files together.",
         examples=["67108864"],
     )
     spool_dir: str = Field(
