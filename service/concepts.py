@@ -131,6 +131,10 @@ def create(
         request_sha256 = once.digest(
             ["concept", name, superclass, training, [[p.sha256, p.mask_sha256] for p in stored]]
         )
+    except BaseException:
+        transitions.remove_blobs(service, prefix=keys.pictures_prefix(concept_id))
+        raise
+    try:
         answer = once.answer_once(
             service, owner_id, idempotency=idempotency, request_sha256=request_sha256, act=act
         )

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
 from service import concepts, jobs, leases, reconciler
+from service.blobs import unavailable
+from service.blobs_local import LocalBlobs
 from service.errors import Conflict, Invalid, NotFound, TooManyRequests, Unavailable, problem
 from service.idempotency import Idempotency
 from service.tables import Concept, Job, Picture
@@ -349,6 +353,21 @@ def test_nothing_is_accepted_when_pictures_cannot_be_stored(
     assert caught.value.slug == "blobs-unavailable"
     assert folder not in caught.value.detail
     assert (count(service, Job), count(service, Concept)) == (0, 0)
+
+
+def test_pictures_of_an_upload_that_the_store_broke_off_do_not_stay(service: Service) -> None:
+    """They would count as left over, and many of them hold a collection back."""
+
+    class BrokenOff(LocalBlobs):
+        def put(self, key: str, data: bytes) -> None:
+            if "/2." in key:
+                raise unavailable()
+            super().put(key, data)
+
+    folder = Path(service.settings.blobs_url.removeprefix("file:"))
+    with pytest.raises(Unavailable):
+        create(replace(service, blobs=BrokenOff(folder)), pictures=uploaded(4))
+    assert not blob_keys(service)
 
 
 def test_a_job_is_accepted_although_the_doorbell_is_dead(
