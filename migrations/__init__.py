@@ -101,11 +101,6 @@ def state(database_url: str) -> State:
     return State.AHEAD_COMPATIBLE if compatible is State.AHEAD else compatible
 
 
-def is_current(database_url: str) -> bool:
-    """Whether the database has exactly the schema that this release expects."""
-    return state(database_url) is State.CURRENT
-
-
 def config(database_url: str, series: Series = BREAKING) -> Config:
     """Return Alembic's configuration of one series; there is no alembic.ini."""
     settings = Config()

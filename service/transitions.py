@@ -188,11 +188,6 @@ def _event(job: Job, *, now: datetime, old: JobStatus | None, reason: str) -> di
     }
 
 
-def _values(job: Job) -> dict[str, Any]:
-    """What a row that is not in the database yet has been given."""
-    return {name: value for name, value in vars(job).items() if name in Job.__table__.c}
-
-
 def request_cancel(
     session: Session, *, now: datetime, where: Sequence[ColumnElement[bool]]
 ) -> list[Job]:

@@ -102,7 +102,7 @@ def test_migrations_reach_the_tables_and_can_be_taken_back_one_by_one(empty: str
     migrations.upgrade(empty)
     assert set(inspect(engine).get_table_names()) == version_tables | set(Base.metadata.tables)
     engine.dispose()
-    assert migrations.is_current(empty)
+    assert migrations.state(empty) is migrations.State.CURRENT
 
 
 def test_going_back_a_release_keeps_every_image_and_event(empty: str, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_processes_that_migrate_at_once_migrate_once(postgres: Postgres) -> None
             )
         )
     assert [one.returncode for one in done] == [0, 0]
-    assert migrations.is_current(url)
+    assert migrations.state(url) is migrations.State.CURRENT
 
 
 def test_first_starts_at_once_agree(service: Service) -> None:

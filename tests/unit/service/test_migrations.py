@@ -41,12 +41,12 @@ def test_a_fresh_database_reaches_the_schema_of_the_tables(url: str) -> None:
 
 def test_every_migration_can_be_taken_back(url: str) -> None:
     migrations.upgrade(url)
-    assert migrations.is_current(url)
+    assert migrations.state(url) is migrations.State.CURRENT
     migrations.downgrade(url, "base")
     assert tables(url) == set()
-    assert not migrations.is_current(url)
+    assert migrations.state(url) is migrations.State.BEHIND
     migrations.upgrade(url)
-    assert migrations.is_current(url)
+    assert migrations.state(url) is migrations.State.CURRENT
 
 
 def test_migrating_twice_changes_nothing(url: str) -> None:
@@ -106,7 +106,7 @@ def test_servers_that_start_at_once_migrate_once(url: str) -> None:
     with ThreadPoolExecutor(2) as pool:
         codes = list(pool.map(lambda _: migrate_in_a_process(url), range(2)))
     assert codes == [0, 0]
-    assert migrations.is_current(url)
+    assert migrations.state(url) is migrations.State.CURRENT
 
 
 def migrate_in_a_process(url: str) -> int:
