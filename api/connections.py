@@ -71,8 +71,8 @@ class _Protocol(HttpToolsProtocol):
     idle: dict[_Protocol, None]  # of this server, the one that has waited longest first
     _head_timer: asyncio.TimerHandle | None = None
     _reader_timer: asyncio.TimerHandle | None = None
-    _head_bytes = 0  # of a head, or of what else is no body, such as trailers
-    _served: RequestResponseCycle | None = None  # `cycle` is the last that came
+    _head_bytes = 0  # of a head, or of trailers and the like; bodies are bounded elsewhere
+    _served: RequestResponseCycle | None = None  # `cycle` is the newest, which may still wait
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
