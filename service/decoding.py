@@ -60,6 +60,11 @@ class Decoded:
     uploaded_size: tuple[int, int]
 
 
+def longest_seconds(settings: Settings) -> float:
+    """Return how long the pictures of one upload may occupy a decoder."""
+    return _CLOCK_FACTOR * settings.decode_seconds
+
+
 @contextmanager
 def running(settings: Settings) -> Iterator["Decoder"]:
     """Run a decoder for the pictures of one upload; it ends with the block."""
@@ -100,7 +105,7 @@ class Decoder:
         assert process.stdin is not None and process.stdout is not None
         self._process = process
         self._in, self._out = process.stdin, process.stdout
-        self._left_s = _CLOCK_FACTOR * settings.decode_seconds
+        self._left_s = longest_seconds(settings)
         self._limits: dict[str, Any] | None = {
             "max_pixels": settings.max_picture_pixels,
             "min_side": settings.min_picture_side,

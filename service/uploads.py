@@ -103,7 +103,8 @@ def _decode_pictures(
 
 @contextmanager
 def _running(decoders: BoundedSemaphore, settings: Settings) -> Iterator[Decoder]:
-    if not decoders.acquire(timeout=settings.decode_seconds):
+    # As long as the upload before this one may take: refused now, all of it must be sent again.
+    if not decoders.acquire(timeout=decoding.longest_seconds(settings)):
         raise Unavailable(
             "decoders-busy", "Too many pictures are being decoded at this moment. Try again soon."
         )

@@ -202,6 +202,20 @@ def test_an_import_does_not_wait_for_the_decoders_of_uploads(
     assert time.monotonic() - begun_s < service.settings.decode_seconds / 2
 
 
+def test_an_upload_waits_for_the_decoder_as_long_as_the_one_before_it_may_take(
+    make_service: Make, make_client: Make
+) -> None:
+    """What has arrived is not refused while another upload decodes within its own time."""
+    service = make_service(decode_seconds=1)
+    held = 0
+    while service.decoders.acquire(blocking=False):
+        held += 1
+    others_end = threading.Timer(1.5, service.decoders.release, [held])
+    others_end.start()
+    assert upload(make_client(service), images=[png()]).status_code == 202
+    others_end.join()
+
+
 def test_pictures_are_stored_one_at_a_time(
     service: Service, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
