@@ -10,12 +10,13 @@ Images of another size, and a request that samples alone, stand in a line of the
 turns by start tags as well: a step raises its line's tag by the step's cost divided by the owners
 in its batch, and a new line begins at the tag that the last step began with. So all owners in the
 batches get the device at the same rate, whatever the sizes, and however many wait behind. An owner
-who waits in several lines counts as one in all of them together, so asking for several sizes gains
-nothing.
+who waits in several lines counts as one in all of them together, and the new line of an owner whose
+line has ended begins at the tag of that one. So asking for several sizes gains nothing, neither at
+once nor one after the other.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from perfusion_core.denoise import Trajectory
 from worker.tickets import LineKey, Place, Ticket
@@ -27,6 +28,8 @@ class Line:
     def __init__(self) -> None:
         self._ends: dict[tuple[LineKey, str], float] = {}  # of each owner's last image in a line
         self._tags: dict[LineKey, float] = {}  # what each line has had, for each owner served
+        self._served: dict[LineKey, set[str]] = {}  # the owners in each line's last batch
+        self._had: dict[str, float] = {}  # the tags of lines that ended, of the owners served last
         self._clock = 0.0  # the tag of the last step's line, before that step
 
     def join(
@@ -56,9 +59,14 @@ class Line:
         keys = dict.fromkeys(place.line for place in waiting)
         if not keys.keys() & self._tags.keys():
             # All images that wait came after the last step: start anew.
-            self._tags, self._clock = {}, 0.0
+            self._tags, self._served, self._had, self._clock = {}, {}, {}, 0.0
+        self._end(self._tags.keys() - keys.keys())
+        new = keys.keys() - self._tags.keys()
         # A line that was empty saves nothing up: what it had before now is forgotten.
         self._tags = {key: tag for key, tag in self._tags.items() if tag > self._clock}
+        for key in new:
+            owners = {place.ticket.owner for place in waiting if place.line == key}
+            self._tags[key] = min(self._had.get(owner, 0.0) for owner in owners)
         self._tags |= {key: max(self._tags.get(key, 0.0), self._clock) for key in keys}
         key = min(keys, key=self._tags.__getitem__)
         return _batch_of([place for place in waiting if place.line == key], room_for)
@@ -70,8 +78,16 @@ class Line:
         for place in waiting:
             lines.setdefault(place.ticket.owner, set()).add(place.line)
         self._clock = self._tags[key]
+        self._served[key] = {place.ticket.owner for place in batch}
         owners = sum(1 / len(lines[owner]) for owner in {place.ticket.owner for place in batch})
         self._tags[key] += sum(_cost(place.trajectory, 1) for place in batch) / owners
+
+    def _end(self, keys: Collection[LineKey]) -> None:
+        """Hold what lines had that ended against the owners whom they served last."""
+        for key in keys:
+            for owner in self._served.pop(key, ()):
+                self._had[owner] = max(self._had.get(owner, 0.0), self._tags[key])
+        self._had = {owner: tag for owner, tag in self._had.items() if tag > self._clock}
 
     def _join(self, key: LineKey, places: Sequence[Place], *, waiting: Sequence[Place]) -> None:
         clocks: dict[LineKey, float] = {}

@@ -1,5 +1,6 @@
 """The line before the device: fair between owners, and by age otherwise."""
 
+import itertools
 from types import SimpleNamespace
 
 import torch
@@ -225,6 +226,18 @@ def test_a_size_asked_for_a_step_at_a_time_gets_no_more_than_in_one_request() ->
         taken += crowd.step()
     # Four times the pixels: one step in five.
     assert 9 <= taken.count("often") <= 13
+
+
+def test_an_owner_who_asks_for_another_size_each_time_gets_no_more_than_an_owner_of_one() -> None:
+    crowd = Crowd(room=2)
+    crowd.arrive("busy", trajectory(steps=400, shape=(4, 16, 100)))
+    sizes = itertools.count(101)
+    taken: list[str] = []
+    for _ in range(60):
+        while len(crowd.places) < 3:
+            crowd.arrive("changing", trajectory(steps=1, shape=(4, 16, next(sizes))))
+        taken += crowd.step()
+    assert taken.count("busy") >= 20
 
 
 def test_a_request_that_samples_alone_shares_no_batch_and_gets_its_share() -> None:
