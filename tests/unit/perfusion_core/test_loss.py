@@ -23,7 +23,7 @@ Tiny = Callable[[str], BaseModel]
 
 
 def begin(base: BaseModel, config: TrainConfig = CONFIG) -> Training:
-    mask = Image.linear_gradient("L").resize((64, 64))
+    mask = Image.linear_gradient("L")
     picture = Image.radial_gradient("L").convert("RGB")
     return train(base, [picture], name="x", superclass="teddy", masks=[mask], config=config)
 
