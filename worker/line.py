@@ -62,8 +62,7 @@ class Line:
             self._tags, self._served, self._had, self._clock = {}, {}, {}, 0.0
         self._end(self._tags.keys() - keys.keys())
         new = keys.keys() - self._tags.keys()
-        # A line that was empty saves nothing up: what it had before now is forgotten.
-        self._tags = {key: tag for key, tag in self._tags.items() if tag > self._clock}
+        self._tags = {key: tag for key, tag in self._tags.items() if key in keys}
         for key in new:
             owners = {place.ticket.owner for place in waiting if place.line == key}
             self._tags[key] = min(self._had.get(owner, 0.0) for owner in owners)
