@@ -72,7 +72,7 @@ class MaskedLoss:
     def _squares(self, batch: Batch, part: slice, leaves: Sequence[Tensor]) -> Tensor:
         base, scheduler = self._base, self._scheduler
         latents, noise, t = batch.latents[part], batch.noise[part], batch.t[part]
-        packed, *pooled = [leaf.index_select(0, batch.prompt[part]) for leaf in leaves]
+        packed, *pooled = [_of_prompts(leaf, batch.prompt[part]) for leaf in leaves]
         prediction = base.unet(
             scheduler.add_noise(latents, noise, t).to(base.dtype),
             t,
@@ -111,3 +111,13 @@ class MaskedLoss:
             yield
         finally:
             unet.disable_gradient_checkpointing()
+
+
+def _of_prompts(encodings: Tensor, prompts: Tensor) -> Tensor:
+    """The rows of `encodings`, (U, ...), that `prompts`, (B,), name.
+
+    Where examples share a prompt, their gradients add up in a fixed order, so that the same
+    training gives the same concept. On a CPU `index_select` does that, on CUDA only indexing:
+    torch.use_deterministic_algorithms documents the other of each as nondeterministic.
+    """
+    return encodings[prompts] if encodings.is_cuda else encodings.index_select(0, prompts)
