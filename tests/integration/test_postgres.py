@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -33,7 +33,7 @@ from service import (
 )
 from service.blobs import DEPLOYMENT_KEY
 from service.db import Database
-from service.errors import Conflict, NotFound, Unavailable, problem
+from service.errors import NotFound, Unavailable
 from service.idempotency import Idempotency, answer_once
 from service.settings import Settings
 from service.tables import ApiKey, Base, BaseModel, Deployment, Job
@@ -434,30 +434,13 @@ def await_a_lock(service: Service) -> None:
 def test_a_failed_concept_that_is_deleted_and_replaced_at_once_costs_nobody_a_deadlock(
     service: Service,
 ) -> None:
-    register_base_model(service)
-    faults: list[Unavailable] = []
-
-    def act(use: Callable[[], object]) -> None:
-        try:
-            use()
-        except Unavailable as error:
-            faults.append(error)
-        except (Conflict, NotFound):
-            pass  # the other one came first
-
-    def create() -> None:
-        concepts.create(
-            service, OWNER, name="cat", superclass="cat", pictures=uploaded(), training={}
-        )
-
-    def delete() -> None:
-        concepts.delete(service, OWNER, ref="cat")
-
-    create()
-    for _ in range(40):
-        claimed = leases.claim_next(service, JobKind.TRAIN, worker_id="w")
-        if claimed is not None:
-            leases.fail(service, claimed, problem=problem("internal", "It failed."))
-        at_once([lambda: act(delete), lambda: act(create)])
-        act(create)
-    assert not faults
+    job_id = submit(service, "rex")
+    assert jobs.cancel(service, OWNER, job_id=job_id).status is JobStatus.CANCELLED
+    with ThreadPoolExecutor(1) as pool:
+        with service.database.write() as session:
+            # A deletion has locked the job, and locks the concept next.
+            session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
+            replacing = pool.submit(submit, service, "rex")
+            await_a_lock(service)
+            concept_rows.lock(session, concept_rows.find(session, OWNER, ref="rex"))
+        assert replacing.result() != job_id
