@@ -121,7 +121,7 @@ def test_a_cpu_wheel_is_taken_by_its_one_hash_and_nothing_of_cuda_with_it() -> N
     (torch,) = re.findall(r"^torch==.*$", text, re.MULTILINE)
     assert torch.endswith(f" --hash=sha256:{SHA256}")
     assert not [name for name in pins if re.match("nvidia-|cuda-|triton", name)]
-    # What torch needs beside CUDA stays.
+    # Requirements of torch other than CUDA stay.
     assert {"sympy", "networkx", "filelock", "jinja2"} <= set(pins)
 
 

@@ -1,5 +1,6 @@
-"""docs/operations.md, Upgrades and the way back: the previous release, its real processes, beside
-this one on one database, and after it.
+"""Run real processes of the previous release next to this one on one database, and after it.
+
+This is "Upgrades" and "The way back" of docs/operations.md.
 
 The previous release is the commit that the file `previous-release` names. Both serve a base model
 of a few thousand random weights.

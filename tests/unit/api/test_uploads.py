@@ -195,7 +195,7 @@ def test_an_import_does_not_wait_for_the_decoders_of_uploads(
     staging.register_base_model(service)
     data = staging.core_concept("rex", evaluation=staging.evaluation()).to_bytes()
     while service.decoders.acquire(blocking=False):
-        pass  # both are at work on somebody's pictures
+        pass  # both decoders are busy
     begun_s = time.monotonic()
     answer = client.post("/concepts/import", files={"file": ("c.safetensors", data)})
     assert answer.status_code == 201, answer.text
