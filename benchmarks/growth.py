@@ -24,7 +24,7 @@ from worker.engine import Engine
 
 _REQUESTS = (1, 2, 4, 8, 16)
 _CONCEPTS = (1, 2, 4, 8)
-_PLOT = Path(__file__).parents[1] / "docs" / "benchmark" / "growth.png"
+_PLOT = Path(__file__).parents[1] / "docs" / "benchmark" / "growth.webp"
 
 
 def main() -> None:
@@ -106,7 +106,7 @@ def _draw(
     axes[0].legend(frameon=False)
     for ax in axes:
         ax.set_ylim(0, 1.1 * ax.get_ylim()[1])
-    figure.savefig(file, dpi=90)
+    figure.savefig(file, dpi=90, pil_kwargs={"lossless": True, "method": 6})
 
 
 if __name__ == "__main__":

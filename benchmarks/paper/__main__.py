@@ -47,7 +47,7 @@ def main() -> None:
     if arguments.tune:
         tried = _compare(candidates(base), TUNED, evaluator, RESULTS / "tune", arguments.only)
         if not arguments.only:
-            report.write_tuning(tried, RESULTS / "tune", _DOCS / "steps.png")
+            report.write_tuning(tried, RESULTS / "tune", _DOCS / "steps.webp")
     elif arguments.short:
         _short(base, evaluator, RESULTS / "short")
     else:

@@ -68,15 +68,15 @@ def write(
         ("Compositions", composition_table(composed)),
     ):
         print(f"\n## {title}\n\n{table}", flush=True)
-    plot_plane(results, to / "plane.png")
+    plot_plane(results, to / "plane.webp")
     if any(name.startswith("perfusion, ") for name in results):
-        plot_ablations(results, to / "ablations.png")
-    write_subjects(results, folder, to / "subjects.png")
-    write_strengths(results, folder, to / "strengths.png")
-    write_attention(attention, folder, to / "attention.png")
+        plot_ablations(results, to / "ablations.webp")
+    write_subjects(results, folder, to / "subjects.webp")
+    write_strengths(results, folder, to / "strengths.webp")
+    write_attention(attention, folder, to / "attention.webp")
     for title, sets in composed.items():
         name = title.replace(", ", "-").replace(" ", "-")
-        write_composition(title, sets, folder, to / f"{name}.png")
+        write_composition(title, sets, folder, to / f"{name}.webp")
     told = {"similarity": results, "attention": attention, "compositions": composed}
     (to / "results.json").write_text(json.dumps(told, separators=(",", ":")) + "\n")
 
@@ -272,5 +272,5 @@ def _save(figure: Figure, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     if figure.get_layout_engine() is None:
         figure.tight_layout()
-    figure.savefig(file, metadata={"Software": None})
+    figure.savefig(file, pil_kwargs={"lossless": True, "method": 6})  # letters stay sharp
     plt.close(figure)

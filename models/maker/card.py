@@ -53,4 +53,4 @@ def make_card(recipe: Recipe, art_file: Path, *, prompts: int = 100, seeds: int 
     folder.mkdir(exist_ok=True)
     for seed in range(seeds):
         pictures = sample_prompts(base, shown, config, seed=seed)
-        save_grid(as_array(pictures), folder / f"seed-{seed}.png")
+        save_grid(as_array(pictures), folder / f"seed-{seed}.webp")

@@ -47,7 +47,7 @@ def look(model: Denoiser, vae: AutoencoderKL, recipe: Recipe, art_file: Path, *,
     steps = 2 if recipe.name == "dry-run" else 20
     pictures = sample(model, vae, list(prompts), recipe, steps=steps)
     pixels = (pictures * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    save_grid(pixels, folder / f"seen-{seen:08d}.png")
+    save_grid(pixels, folder / f"seen-{seen:08d}.webp")
     model.unet.train(), model.text.train()
 
 
@@ -131,4 +131,4 @@ def save_grid(pictures: npt.NDArray[np.uint8], path: Path, columns: int = 8) -> 
     for index, picture in enumerate(pictures):
         tile = Image.fromarray(picture).resize((128, 128), Image.Resampling.BICUBIC)
         grid.paste(tile, (index % columns * 132 + 2, index // columns * 132 + 2))
-    grid.save(path)
+    grid.save(path, quality=80, method=6)

@@ -48,7 +48,7 @@ def test_the_card_states_a_figure_of_every_kind(made: Recipe) -> None:
         "evaluator: same look nearer, held-out looks",
     ):
         assert name in figures
-    assert (made.cache / "sheets" / "seed-0.png").exists()
+    assert (made.cache / "sheets" / "seed-0.webp").exists()
 
 
 def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(

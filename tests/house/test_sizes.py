@@ -1,0 +1,48 @@
+"""The project stays small enough to travel: to a lent GPU, through a slow line, into a wheel."""
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_MOST_TRACKED_BYTES = 60 * 2**20
+_MOST_PICTURE_BYTES = 4_000_000
+_MOST_BASE_MODEL_BYTES = 51_000_000
+_PICTURES = {".png", ".webp", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
+
+
+def _tracked(*folders: str) -> list[Path]:
+    """Files that git tracks and that are there, in these folders or in all of them."""
+    told = subprocess.run(
+        ["git", "ls-files", "-z", "--", *folders], capture_output=True, text=True, check=True,
+        cwd=ROOT,
+    ).stdout  # fmt: skip
+    named = (ROOT / name for name in told.split("\0") if name)
+    return [file for file in named if file.exists()]
+
+
+def _bytes_of(files: list[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
+
+
+def test_all_tracked_files_together_are_at_most_60_mebibytes() -> None:
+    files = _tracked()
+    assert len(files) > 500
+    assert _bytes_of(files) <= _MOST_TRACKED_BYTES
+
+
+def test_pictures_of_the_documents_are_webp_and_at_most_4_megabytes_in_all() -> None:
+    pictures = [file for file in _tracked("docs", "models") if file.suffix.lower() in _PICTURES]
+    assert len(pictures) >= 10
+    assert [file.name for file in pictures if file.suffix != ".webp"] == []
+    assert all(file.read_bytes()[8:12] == b"WEBP" for file in pictures)
+    assert _bytes_of(pictures) <= _MOST_PICTURE_BYTES
+
+
+def test_the_base_model_takes_at_most_51_megabytes() -> None:
+    kept = {".safetensors", ".json"}  # weights, tokenizer, covariance and their configurations
+    files = [file for file in _tracked("models/base") if file.suffix in kept]
+    names = {str(file.relative_to(ROOT / "models/base")) for file in files}
+    needed = {"covariance.safetensors", "tokenizer/tokenizer.json"}
+    assert needed <= names
+    assert sum(name.endswith(".safetensors") for name in names) >= 4
+    assert _bytes_of(files) <= _MOST_BASE_MODEL_BYTES
