@@ -1,6 +1,6 @@
 """Stage art: bring the emoji art by npm, draw every look once, keep all in one file.
 
-The file (art.npz, a few megabytes) is all that later stages read, so that they need no network.
+The file (art.npz, 13 megabytes) is all that later stages read, so that they need no network.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from models.maker.catalogue import FLAT_SETS, HELD_OUT_SUBJECTS, SOLID_SET, SUBJECTS
+from models.maker.catalogue import (
+    FLAT_SETS,
+    FURTHER_NAMES,
+    HELD_OUT_SUBJECTS,
+    NUMBERED_SET,
+    SOLID_SET,
+    SUBJECTS,
+)
 
 # Pinned: another version draws other pictures, and the data would no longer repeat.
 PACKAGES = {
@@ -26,9 +33,10 @@ PACKAGES = {
     "@iconify-json/twemoji": "1.2.5",
     "@iconify-json/emojione": "1.2.3",
     "@iconify-json/fluent-emoji-flat": "1.2.6",
+    "@iconify-json/streamline-emojis": "1.2.4",
     "@lobehub/fluent-emoji-3d": "1.1.0",
 }
-SPRITE_PIXELS = 96
+SPRITE_PIXELS = 144
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class Art:
     """All looks and their pictures, RGBA, trimmed and centred in a square."""
 
     looks: tuple[Look, ...]
-    sprites: npt.NDArray[np.uint8]  # (looks, 96, 96, 4)
+    sprites: npt.NDArray[np.uint8]  # (looks, 144, 144, 4)
 
     def of(self, subject: str, held_out: bool = False) -> list[int]:
         """Indices of a subject's looks: the trained ones, or the held-out ones."""
@@ -101,21 +109,32 @@ def _pictures(modules: Path) -> list[tuple[str, str, str, Image.Image]]:
     code_points = _code_points(modules / "@iconify-json" / "twemoji" / "chars.json")
     solid = modules / "@lobehub" / "fluent-emoji-3d" / "assets"
     found: list[tuple[str, str, str, Image.Image]] = []
-    for subject, names in SUBJECTS.items():
+    for subject in SUBJECTS:
         for art_set, icons in sets.items():
             drawn: set[str] = set()
-            for name in names:
+            for name in _names_in(art_set, subject):
                 if name in icons and icons[name][0] not in drawn:
                     drawn.add(icons[name][0])
                     found.append((subject, art_set, name, _draw(icons[name][0], icons[name][1])))
         taken: set[Path] = set()
-        for name in names:
+        for name in _names_in(SOLID_SET, subject):
             for stem in code_points.get(name, ()):
                 file = solid / f"{stem}.webp"
                 if file.exists() and file not in taken:
                     taken.add(file)
                     found.append((subject, SOLID_SET, name, Image.open(file).convert("RGBA")))
     return found
+
+
+def _names_in(art_set: str, subject: str) -> list[str]:
+    """The names that a super-category may have in an art set."""
+    names = SUBJECTS[subject]
+    if art_set in (NUMBERED_SET, SOLID_SET):
+        names += FURTHER_NAMES.get(subject, ())
+    if art_set != NUMBERED_SET:
+        return list(dict.fromkeys(names))
+    stems = dict.fromkeys([subject, f"{subject}-face", *names])
+    return [name for stem in stems for name in (stem, *(f"{stem}-{k}" for k in (1, 2, 3)))]
 
 
 def _icons(path: Path) -> dict[str, tuple[str, tuple[float, float]]]:
@@ -147,13 +166,13 @@ def _draw(body: str, size: tuple[float, float]) -> Image.Image:
 
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'viewBox="0 0 {size[0]} {size[1]}" width="256" height="256">{body}</svg>'
+        f'viewBox="0 0 {size[0]} {size[1]}" width="320" height="320">{body}</svg>'
     )
     return Image.open(io.BytesIO(cairosvg.svg2png(svg.encode()))).convert("RGBA")
 
 
 def _squared(picture: Image.Image) -> npt.NDArray[np.uint8]:
-    """Trim to what is drawn, scale the longer side to 96, centre."""
+    """Trim to what is drawn, scale the longer side to SPRITE_PIXELS, centre."""
     box = picture.getchannel("A").point(lambda value: 255 if value > 16 else 0).getbbox()
     picture = picture.crop(box)
     scale = SPRITE_PIXELS / max(picture.size)
@@ -161,5 +180,6 @@ def _squared(picture: Image.Image) -> npt.NDArray[np.uint8]:
     # Premultiplied while resizing, or transparent pixels' colour bleeds into the rim.
     small = picture.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS)
     square = Image.new("RGBA", (SPRITE_PIXELS, SPRITE_PIXELS))
-    square.paste(small.convert("RGBA"), ((96 - width) // 2, (96 - height) // 2))
+    corner = ((SPRITE_PIXELS - width) // 2, (SPRITE_PIXELS - height) // 2)
+    square.paste(small.convert("RGBA"), corner)
     return np.asarray(square)

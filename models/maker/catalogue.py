@@ -81,8 +81,25 @@ WEARERS = frozenset(
 WORN = ("hat", "crown")
 
 # Art sets in iconify's packages; the three-dimensional set has one file per code point.
-FLAT_SETS = ("noto", "noto-v1", "fxemoji", "twemoji", "emojione", "fluent-emoji-flat")
+FLAT_SETS = (
+    "noto",
+    "noto-v1",
+    "fxemoji",
+    "twemoji",
+    "emojione",
+    "fluent-emoji-flat",
+    "streamline-emojis",
+)
 SOLID_SET = "fluent-emoji-3d"
+# One set numbers its variants: it calls a fox fox-face-1 and a cake birthday-cake-2.
+NUMBERED_SET = "streamline-emojis"
+# Names that are tried in the numbered and in the three-dimensional set alone.
+FURTHER_NAMES: dict[str, tuple[str, ...]] = {
+    "backpack": ("school-backpack",),
+    "train": ("bullet-train",),
+    "ball": ("soccer-ball",),
+    "apple": ("red-apple",),
+}
 
 # Whole looks that no training ever sees: the three-dimensional look of these subjects.
 HELD_OUT_SUBJECTS = (

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from models.maker.catalogue import COLOURS, PLACES, SUBJECTS
 from models.maker.checkpoints import Checkpoints
+from models.maker.places import SIDE
 from models.maker.recipe import Recipe
 from models.maker.scenes import Facts, draw_facts
 from models.maker.stream import Shard, Stream, draw_shard, tools
@@ -30,7 +31,7 @@ UNKNOWN = -100  # a fact that the scene does not tell; the loss ignores it
 class Classifier(nn.Module):
     """A small convolutional network with one head per question.
 
-    Which objects are there is asked of each cell of 8 x 8 pixels: 64 answers a picture teach far
+    Which objects are there is asked of each cell of 8 x 8 pixels: 256 answers a picture teach far
     sooner than one, and two objects do not compete.
     """
 
@@ -55,13 +56,13 @@ class Classifier(nn.Module):
         self.colour = nn.Linear(channels[-1], len(_COLOURS))
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        """Logits per question for (n, 3, 64, 64) in -1..1; subjects: shares of the picture."""
+        """Logits per question for (n, 3, 128, 128) in -1..1; subjects: shares of the picture."""
         maps = pictures
         for stage in self.stages:
             fine, maps = maps, stage(maps)
         # What a cell shows needs its surroundings too.
         around = functional.interpolate(maps, scale_factor=2.0)
-        cells = self.cells(torch.cat([fine, around], dim=1)).flatten(2)  # (n, subjects + 1, 64)
+        cells = self.cells(torch.cat([fine, around], dim=1)).flatten(2)  # (n, subjects + 1, 256)
         # The mean for what fills the picture, the maximum for what is somewhere.
         pooled = maps.mean((2, 3)) + maps.amax((2, 3))
         return {
@@ -149,9 +150,9 @@ def answers_of(facts: tuple[Facts, ...]) -> dict[str, Tensor]:
 
 
 def coverage(shard: Shard, art_file: Path) -> Tensor:
-    """(n, subjects + 1, 64): how much of each cell of 8 x 8 pixels is which object, or none."""
+    """(n, subjects + 1, 256): how much of each cell of 8 x 8 pixels is which object, or none."""
     painter, _ = tools(art_file)
-    cover = torch.zeros(len(shard.facts), len(_SUBJECTS) + 1, 64)
+    cover = torch.zeros(len(shard.facts), len(_SUBJECTS) + 1, (SIDE // 8) ** 2)
     for row, fact in enumerate(shard.facts):
         for number, thing in enumerate(fact.things):
             share = torch.from_numpy(painter.mask(fact, number).astype(np.float32) / 255)

@@ -28,7 +28,7 @@ class Denoiser:
         return [*self.unet.parameters(), *self.text.parameters()]
 
     def predict(self, noisy: Tensor, timesteps: Tensor, ids: Tensor) -> Tensor:
-        """The v that the caption suggests, (b, 4, 16, 16)."""
+        """The v that the caption suggests, (b, 8, 16, 16)."""
         told = self.text(ids).last_hidden_state  # (b, 32, width)
         prediction: Tensor = self.unet(noisy, timesteps, told).sample
         return prediction
@@ -54,8 +54,8 @@ def build_denoiser(recipe: UnetRecipe, warm_start: Path | None) -> Denoiser:
     levels = len(recipe.channels)
     unet = UNet2DConditionModel(
         sample_size=16,
-        in_channels=4,
-        out_channels=4,
+        in_channels=recipe.latent_channels,
+        out_channels=recipe.latent_channels,
         layers_per_block=recipe.layers,
         block_out_channels=recipe.channels,
         down_block_types=("CrossAttnDownBlock2D",) * levels,

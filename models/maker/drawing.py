@@ -1,4 +1,4 @@
-"""From facts to a picture of 64 x 64: background, shadow, objects, what they wear, style."""
+"""From facts to a picture of 128 x 128: background, shadow, objects, what they wear, style."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from PIL import Image, ImageFilter, ImageOps
 
 from models.maker.art import Art
 from models.maker.catalogue import PLACES
-from models.maker.colouring import Change, recolour
-from models.maker.places import draw_places
-from models.maker.scenes import Facts, Thing
+from models.maker.colouring import Change, draw_outline, recolour
+from models.maker.places import SIDE, draw_places
+from models.maker.scenes import UNITS, Facts, Thing
 
-SIDE = 64
+_PIXELS = SIDE / UNITS  # of a unit in which scenes are told
 _PLACE_INDEX = {place: index for index, place in enumerate(PLACES)}
 _FLOATING = frozenset({"space"})  # no ground, no shadow
 
@@ -24,12 +24,12 @@ class Painter:
         self.art = art
         self._sprites = [Image.fromarray(sprite).convert("RGBa") for sprite in art.sprites]
         self._places = draw_places(seed)
-        blot = Image.new("L", (96, 32))
-        blot.paste(110, (10, 8, 86, 24))
-        self._shadow = blot.filter(ImageFilter.GaussianBlur(6))
+        blot = Image.new("L", (192, 64))
+        blot.paste(110, (20, 16, 172, 48))
+        self._shadow = blot.filter(ImageFilter.GaussianBlur(12))
 
     def paint(self, facts: Facts) -> npt.NDArray[np.uint8]:
-        """(64, 64, 3)."""
+        """(128, 128, 3)."""
         picture = self._background(facts)
         if facts.place not in _FLOATING:
             for thing in facts.things:
@@ -41,7 +41,7 @@ class Painter:
         return np.asarray(picture)
 
     def mask(self, facts: Facts, number: int = 0) -> npt.NDArray[np.uint8]:
-        """Alpha of one object alone, (64, 64): its place in the picture."""
+        """Alpha of one object alone, (128, 128): its place in the picture."""
         canvas = Image.new("RGBA", (SIDE, SIDE))
         self._put(canvas, facts.things[number])
         return np.asarray(canvas.getchannel("A"))
@@ -53,9 +53,10 @@ class Painter:
         return ImageOps.mirror(picture) if facts.mirrored else picture
 
     def _cast_shadow(self, picture: Image.Image, thing: Thing) -> None:
-        width, height = max(4, round(thing.size * 1.05)), max(3, round(thing.size * 0.26))
+        x, y, size = (length * _PIXELS for length in (thing.x, thing.y, thing.size))
+        width, height = max(4, round(size * 1.05)), max(3, round(size * 0.26))
         blot = self._shadow.resize((width, height), Image.Resampling.BILINEAR)
-        corner = (round(thing.x - width / 2), round(thing.y + thing.size * 0.47 - height / 2))
+        corner = (round(x - width / 2), round(y + size * 0.47 - height / 2))
         picture.paste((20, 20, 30), corner, blot)
 
     def _put(self, picture: Image.Image, thing: Thing) -> None:
@@ -69,30 +70,30 @@ class Painter:
     def _paste(self, picture: Image.Image, thing: Thing, look: int, change: Change) -> None:
         sprite = self._sprites[look]
         if abs(thing.angle) > 1:
-            sprite = sprite.rotate(thing.angle, Image.Resampling.BILINEAR)
-        side = max(4, round(thing.size))
-        small = sprite.resize((side, side), Image.Resampling.BOX, reducing_gap=None)
-        small = small.convert("RGBA")
+            sprite = sprite.rotate(thing.angle, Image.Resampling.BICUBIC)
+        side = max(4, round(thing.size * _PIXELS))
+        small = sprite.resize((side, side), Image.Resampling.HAMMING).convert("RGBA")
         if thing.mirrored:
             small = ImageOps.mirror(small)
-        pixels = np.asarray(small)
         if change != Change():
-            coloured = Image.fromarray(recolour(pixels[..., :3], change))
-        else:
-            coloured = small.convert("RGB")
-        corner = (round(thing.x - side / 2), round(thing.y - side / 2))
-        picture.paste(coloured, corner, small.getchannel("A"))
+            pixels = np.asarray(small)
+            colours = recolour(pixels[..., :3], change)
+            small = Image.fromarray(np.dstack([colours, pixels[..., 3]]))
+        if change.outline:
+            small = draw_outline(small, change.outline)
+        corner = (round(thing.x * _PIXELS - side / 2), round(thing.y * _PIXELS - side / 2))
+        picture.paste(small.convert("RGB"), corner, small.getchannel("A"))
 
 
 def _styled(picture: Image.Image, style: str) -> Image.Image:
     if style == "sketch":
         gray = picture.convert("L")
-        blurred = np.asarray(gray.filter(ImageFilter.GaussianBlur(1.6)), np.float32)
-        lines = 255 - 3.2 * np.abs(np.asarray(gray, np.float32) - blurred)
+        blurred = np.asarray(gray.filter(ImageFilter.GaussianBlur(2.2)), np.float32)
+        lines = 255 - 4.0 * np.abs(np.asarray(gray, np.float32) - blurred)
         return Image.fromarray(np.clip(lines, 30, 250).astype(np.uint8)).convert("RGB")
     if style == "painting":
-        return ImageOps.posterize(picture.filter(ImageFilter.ModeFilter(5)), 4)
+        return ImageOps.posterize(picture.filter(ImageFilter.ModeFilter(7)), 4)
     if style == "pixel art":
-        small = picture.resize((20, 20), Image.Resampling.BOX)
+        small = picture.resize((32, 32), Image.Resampling.BOX)
         return small.resize((SIDE, SIDE), Image.Resampling.NEAREST)
     return ImageOps.autocontrast(picture.convert("L")).convert("RGB")

@@ -24,11 +24,10 @@ from transformers import (
 from models.maker.catalogue import PLACES, SUBJECTS
 from models.maker.checkpoints import Checkpoints
 from models.maker.groups import LOOKS, SCENES, Groups, draw_trained
-from models.maker.judging import figures
+from models.maker.judging import figures, shrink
 from models.maker.recipe import Recipe
 from models.maker.stream import Stream
 from models.maker.tokenizer import BOS, EOS, MAX_TOKENS, Encoder, make_tokenizer
-from models.maker.vae import to_tensor
 
 log = logging.getLogger("maker")
 IDENTITY_TEMPERATURE = 0.1
@@ -183,7 +182,7 @@ def _loss(
     model: CLIPModel, heads: Heads, groups: Groups, chosen: Tensor, device: str, *, width: float
 ) -> Tensor:
     rows = chosen.numpy()
-    pictures = _shaken(to_tensor(groups.pictures[rows].reshape(-1, 64, 64, 4), device), width)
+    pictures = _shaken(shrink(groups.pictures[rows], device), width)
     covered = functional.avg_pool2d(pictures[:, 3:] / 2 + 0.5, 8)
     covered = covered.flatten(1)[..., None]  # (b, 64, 1): how much of a patch is the object
     # The pooled token is the first end token and attention is causal: the rest is not needed.

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from models.maker.art import Art
 from models.maker.catalogue import PLACES, SUBJECTS
 from models.maker.colouring import Change, draw_change
+from models.maker.places import SIDE
 from models.maker.scenes import Facts, caption, draw_facts
 from models.maker.stream import tools
 
@@ -29,7 +30,7 @@ _SUBJECTS, _PLACES = list(SUBJECTS), list(PLACES)
 class Groups:
     """Arrays over (groups, looks, scenes); a wrong caption differs in subject or place."""
 
-    pictures: npt.NDArray[np.uint8]  # (g, 2, 2, 64, 64, 4): colours, and where the object is
+    pictures: npt.NDArray[np.uint8]  # (g, 2, 2, 128, 128, 4): colours, and where the object is
     ids: npt.NDArray[np.int16]  # (g, 2, 2, 32)
     wrong: npt.NDArray[np.int16]  # (g, 2, 2, 2, 32): other subject, other place
     identities: npt.NDArray[np.int32]  # (g, 2): equal for equal looks without a change
@@ -72,7 +73,7 @@ def draw_groups(
             wrong += [caption(_other_subject(rng, fact)), caption(_other_place(rng, fact))]
     shape = (count, LOOKS, SCENES)
     return Groups(
-        np.stack(pictures).reshape(*shape, 64, 64, 4),
+        np.stack(pictures).reshape(*shape, SIDE, SIDE, 4),
         encoder.encode(captions).reshape(*shape, 32),
         encoder.encode(wrong).reshape(*shape, 2, 32),
         np.array(identities, np.int32),

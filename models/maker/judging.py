@@ -13,9 +13,16 @@ from transformers import CLIPModel
 
 from models.maker.catalogue import SUBJECTS
 from models.maker.groups import draw_groups
+from models.maker.places import SIDE
 from models.maker.recipe import Recipe
 from models.maker.stream import tools
 from models.maker.vae import to_tensor
+
+
+def shrink(pictures: npt.NDArray[np.uint8], device: str) -> Tensor:
+    """(..., 128, 128, channels) bytes to the evaluator's size, (n, channels, 64, 64) in -1..1."""
+    flat = pictures.reshape(-1, *pictures.shape[-3:])
+    return functional.avg_pool2d(to_tensor(flat, device), SIDE // 64)
 
 
 @torch.no_grad()
@@ -28,10 +35,9 @@ def figures(model: CLIPModel, recipe: Recipe, art_file: Path, rounds: int = 8) -
             kind = "held-out looks" if held_out else "trained looks"
             seed = [recipe.seed + 9, 3, number, int(held_out)]
             groups = draw_groups(art_file, seed, 64, held_out=held_out, width=recipe.unet.widest)
-            pictures = groups.pictures[:, 0, ..., :3].reshape(-1, 64, 64, 3)
-            seen = _pictures(model, to_tensor(pictures, recipe.device)).reshape(64, 2, -1)
-            others = to_tensor(groups.pictures[:, 1, ..., :3].reshape(-1, 64, 64, 3), recipe.device)
-            other = _pictures(model, others).reshape(64, 2, -1)
+            one, two = (shrink(groups.pictures[:, look, ..., :3], recipe.device) for look in (0, 1))
+            seen = _pictures(model, one).reshape(64, 2, -1)
+            other = _pictures(model, two).reshape(64, 2, -1)
             ids = torch.from_numpy(groups.ids[:, 0, 0]).long().to(recipe.device)
             wrong = torch.from_numpy(groups.wrong[:, 0, 0]).long().to(recipe.device)
             # Look 0 in its places against look 1, whose first scene shares look 0's second place.

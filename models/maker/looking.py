@@ -28,7 +28,7 @@ PROMPTS = (
     "a photo of a penguin in the snow", "a photo of a house in the forest",
     "a green dinosaur in the desert", "a photo of a strawberry", "a purple balloon",
     "a photo of a boat in the sea", "a photo of a dog on the grass", "a photo of a rocket in space",
-    "a photo of a pumpkin at night", "a photo of a cup in a room", "a photo of a tiger",
+    "a photo of a pumpkin at night", "a photo of a tiger", "a cat, a dog and a tree",
     "a cat next to a dog", "a teddy next to a guitar", "a robot next to a tree on the beach",
     "a photo of a pig on the grass", "a photo of a burger on a blue background",
     "a penguin wearing a hat", "a photo of a train in the mountains",
@@ -105,7 +105,7 @@ def sample(
     guidance: float = 4.0,
     seed: int = 11,
 ) -> Tensor:
-    """One picture per prompt, (n, 3, 64, 64) in 0..1; deterministic DDIM."""
+    """One picture per prompt, (n, 3, 128, 128) in 0..1; deterministic DDIM."""
     _, encoder = tools(
         recipe.cache / "art.npz" if recipe.name != "dry-run" else recipe.cache.parent / "art.npz"
     )
@@ -113,7 +113,9 @@ def sample(
     schedule.set_timesteps(steps, device=recipe.device)
     ids = torch.from_numpy(encoder.encode([*prompts, *[""] * len(prompts)])).long()
     random = torch.Generator().manual_seed(seed)
-    noisy = torch.randn((len(prompts), 4, 16, 16), generator=random).to(recipe.device)
+    noisy = torch.randn((len(prompts), recipe.unet.latent_channels, 16, 16), generator=random).to(
+        recipe.device
+    )
     told = model.text(ids.to(recipe.device)).last_hidden_state
     for step in schedule.timesteps:
         both = torch.cat([noisy, noisy])
@@ -125,10 +127,10 @@ def sample(
 
 
 def save_grid(pictures: npt.NDArray[np.uint8], path: Path, columns: int = 8) -> None:
-    """(n, 64, 64, 3) side by side, twice their size, so that a person can judge them."""
+    """(n, 128, 128, 3) side by side, for a person to judge."""
     rows = -(-len(pictures) // columns)
     grid = Image.new("RGB", (columns * 132, rows * 132), (255, 255, 255))
     for index, picture in enumerate(pictures):
-        tile = Image.fromarray(picture).resize((128, 128), Image.Resampling.BICUBIC)
-        grid.paste(tile, (index % columns * 132 + 2, index // columns * 132 + 2))
+        corner = (index % columns * 132 + 2, index // columns * 132 + 2)
+        grid.paste(Image.fromarray(picture), corner)
     grid.save(path, quality=80, method=6)

@@ -12,7 +12,8 @@ DEFAULT_CACHE = Path.home() / ".cache" / "perfusion-maker"
 class VaeRecipe:
     """The autoencoder; `samples` is the whole schedule, decoder_samples what follows alone."""
 
-    channels: tuple[int, ...] = (16, 32, 64)
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    latent_channels: int = 8
     norm_groups: int = 4
     batch: int = 16
     samples: int = 64_000
@@ -26,6 +27,7 @@ class UnetRecipe:
     """The denoiser and the text encoder that is trained along."""
 
     channels: tuple[int, ...] = (64, 128, 192)
+    latent_channels: int = 8
     layers: int = 1
     heads: int = 4
     text_width: int = 128
@@ -102,7 +104,7 @@ def recipe_of(name: str, cache: Path, device: str, warm_start: Path | None) -> R
             checkpoint_seconds=120.0,
             look_every=1_048_576,
             vae=VaeRecipe(
-                channels=(32, 64, 96),
+                channels=(32, 64, 96, 128),
                 norm_groups=8,
                 batch=128,
                 samples=1_500_000,
@@ -122,7 +124,7 @@ def recipe_of(name: str, cache: Path, device: str, warm_start: Path | None) -> R
         shard_passes=1,
         checkpoint_seconds=2.0,
         look_every=64,
-        vae=VaeRecipe(channels=(8, 8, 16), batch=8, samples=32, decoder_samples=16),
+        vae=VaeRecipe(channels=(8, 8, 16, 16), batch=8, samples=32, decoder_samples=16),
         unet=UnetRecipe(channels=(16, 16, 32), batch=16, samples=128),
         evaluator=TowerRecipe(samples=64, batch=16),
         classifier=TowerRecipe(samples=64, batch=16),

@@ -6,9 +6,11 @@ one of them (another subject, another place) and keep all the rest.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from models.maker.art import Art
 from models.maker.catalogue import (
@@ -24,7 +26,10 @@ from models.maker.catalogue import (
 from models.maker.colouring import Change, draw_change
 from models.maker.places import VARIANTS
 
+UNITS = 64  # the side of a scene: places and sizes are told in this unit, whatever the pixels
+REGION_CELLS = 16  # cells of a scene's side, as many as the latents have
 RELATIONS = ("next to", "and", "beside")
+_BARE_TEMPLATE = TEMPLATES.index("{}")
 _SUBJECT_WORDS = tuple(SUBJECTS)
 _COLOUR_WORDS = tuple(COLOURS)
 _PLACE_WORDS = tuple(PLACES)
@@ -33,7 +38,7 @@ _VOWELS = "aeiou"
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: which look, how it is recoloured, where it stands (pixels of 64)."""
+    """One object: which look, how it is changed, where its centre is (units of 64)."""
 
     subject: str
     look: int
@@ -63,6 +68,7 @@ class Facts:
     style: str | None = None
     template: int = 0
     definite: bool = False
+    articles: bool = True
     adjective: str = ""
 
 
@@ -73,24 +79,39 @@ def draw_facts(
     width: float,
     subject: str | None = None,
     held_out: bool = False,
+    objects: int | None = None,
 ) -> Facts:
-    """Draw a scene; `width` 0 is centred and simple, 1 is every size, place and extra."""
+    """Draw a scene; `width` 0 is centred and simple, 1 is every size, place and extra.
+
+    `objects` asks for one, two or three of them; else most scenes show one. A scene of a given
+    subject shows one unless it is asked for more. A held-out look is the first object's.
+    """
     place = str(rng.choice(_PLACE_WORDS)) if rng.random() < 0.55 else None
     plain_word, plain = _plain(rng)
     style = str(rng.choice(STYLES)) if rng.random() < 0.12 * width else None
     first = _thing(rng, art, width=width, subject=subject, held_out=held_out)
     things: tuple[Thing, ...] = (first,)
     relation = ""
-    if rng.random() < 0.2 and first.worn is None and subject is None:
-        second = _thing(rng, art, width=width, subject=None, held_out=False)
-        things = _side_by_side(rng, first, second, width=width)
-        relation = str(rng.choice(RELATIONS, p=[0.7, 0.15, 0.15]))
+    if objects is None:
+        alone = rng.random() >= 0.28 or first.worn is not None or subject is not None
+        objects = 1 if alone else 3 if rng.random() < 0.25 else 2
+    if objects > 1:
+        others = [
+            _thing(rng, art, width=width, subject=None, held_out=False) for _ in range(objects - 1)
+        ]
+        things = _in_a_row(rng, [first, *others], width=width)
+        relation = "and" if objects > 2 else str(rng.choice(RELATIONS, p=[0.7, 0.15, 0.15]))
     if place is not None and any(withheld(thing.subject, place) for thing in things):
         place = None
     size = things[0].size
     adjective = ""
     if len(things) == 1 and rng.random() < 0.06:
         adjective = "small" if size < 36 else "large" if size > 50 else ""
+    template = int(rng.integers(len(TEMPLATES)))
+    # Prompts name concepts so: `<robot> next to <penguin>`.
+    articles = bool(rng.random() >= 1 / 3)
+    if not articles and rng.random() < 0.5:
+        template = _BARE_TEMPLATE
     return Facts(
         things=things,
         place=place,
@@ -101,17 +122,17 @@ def draw_facts(
         plain_word=plain_word,
         relation=relation,
         style=style,
-        template=int(rng.integers(len(TEMPLATES))),
+        template=template,
         definite=bool(rng.random() < 0.15),
+        articles=articles,
         adjective=adjective,
     )
 
 
 def caption(facts: Facts) -> str:
     """The words for a scene; uncaptioned colour changes stay unsaid."""
-    article = "the" if facts.definite else "a"
-    phrases = [_phrase(thing, article, facts.adjective) for thing in facts.things]
-    told = f" {facts.relation} ".join(phrases)
+    *before, last = (_phrase(thing, facts) for thing in facts.things)
+    told = f"{', '.join(before)} {facts.relation} {last}" if before else last
     if facts.style == "black and white photo":
         text = f"a black and white photo of {told}"
     elif facts.style is not None:
@@ -126,10 +147,25 @@ def caption(facts: Facts) -> str:
     return text
 
 
-def _phrase(thing: Thing, article: str, adjective: str) -> str:
-    words = [word for word in (adjective, thing.colour, thing.subject) if word]
-    start = "the" if article == "the" else _article(words[0])
-    told = " ".join([start, *words])
+def object_regions(facts: Facts) -> npt.NDArray[np.uint8]:
+    """1 in the cells where an object may be, what it wears included, else 0; (16, 16)."""
+    cell = UNITS // REGION_CELLS
+    centres = np.arange(REGION_CELLS) * cell + cell // 2
+    regions = np.zeros((REGION_CELLS, REGION_CELLS), np.uint8)
+    for thing in facts.things:
+        reach = thing.size / 2 + 1
+        top = thing.y - reach - (thing.size / 4 if thing.worn else 0)
+        columns = np.abs(centres - thing.x) <= reach
+        rows = (centres >= top) & (centres <= thing.y + reach)
+        regions[rows[:, None] & columns] = 1
+    return regions
+
+
+def _phrase(thing: Thing, facts: Facts) -> str:
+    words = [word for word in (facts.adjective, thing.colour, thing.subject) if word]
+    if facts.articles:
+        words.insert(0, "the" if facts.definite else _article(words[0]))
+    told = " ".join(words)
     return told if thing.worn is None else f"{told} wearing {_article(thing.worn)} {thing.worn}"
 
 
@@ -166,16 +202,16 @@ def _thing(
         )
         change = Change(tint=(red, green, blue), tint_strength=0.9)
     size = rng.uniform(42 - 16 * width, 50 + 6 * width)
-    reach = 3 + width * max(0.0, (64 - size) / 2 - 3)
+    reach = 3 + width * max(0.0, (UNITS - size) / 2 - 3)
     worn = None
-    if subject in WEARERS and rng.random() < 0.12 * width:
+    if subject in WEARERS and rng.random() < 0.2 * width:
         worn, size = str(rng.choice(WORN)), min(size, 42.0)
     return Thing(
         subject=subject,
         look=int(rng.choice(looks)),
         change=change,
         colour=colour,
-        x=float(32 + rng.uniform(-reach, reach)),
+        x=float(UNITS / 2 + rng.uniform(-reach, reach)),
         # Things stand rather low: the ground of a place is below the middle.
         y=float(34 + rng.uniform(-reach, reach) + (4 if worn else 0)),
         size=float(size),
@@ -186,13 +222,18 @@ def _thing(
     )
 
 
-def _side_by_side(
-    rng: np.random.Generator, left: Thing, right: Thing, *, width: float
-) -> tuple[Thing, Thing]:
+def _in_a_row(
+    rng: np.random.Generator, things: Sequence[Thing], *, width: float
+) -> tuple[Thing, ...]:
+    """Two or three things from left to right; none wears anything."""
+    pair = len(things) == 2
+    centres = (17.0, 47.0) if pair else (11.5, 32.0, 52.5)
+    smallest, largest = (28 - 3 * width, 32.5) if pair else (21 - width, 23.5)
+    height, sway = (36, 1.5) if pair else (38, 0.7)
     placed = []
-    for centre, thing in ((17, left), (47, right)):
-        size = float(rng.uniform(27 - 3 * width, 31))
-        x = centre + rng.uniform(-1.5, 1.5) * (1 + width)
-        y = 36 + rng.uniform(-2, 2) * (1 + 3 * width)
+    for centre, thing in zip(centres, things, strict=True):
+        size = float(rng.uniform(smallest, largest))
+        x = centre + rng.uniform(-sway, sway) * (1 + width)
+        y = height + rng.uniform(-2, 2) * (1 + 3 * width)
         placed.append(replace(thing, x=float(x), y=float(y), size=size, worn=None))
-    return placed[0], placed[1]
+    return tuple(placed)

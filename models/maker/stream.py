@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from models.maker.art import load_art
 from models.maker.drawing import Painter
-from models.maker.scenes import Facts, caption, draw_facts
+from models.maker.scenes import Facts, caption, draw_facts, object_regions
 from models.maker.tokenizer import Encoder, make_tokenizer
 
 
@@ -28,11 +28,15 @@ class Joinable(Protocol):
 
 @dataclass(frozen=True)
 class Shard:
-    """Pictures (n, 64, 64, 3), token ids (n, 32), and the facts they were made from."""
+    """Pictures (n, 128, 128, 3), token ids (n, 32), the facts they were made from, and regions.
+
+    Regions (n, 16, 16) are 1 in the cells where an object may be.
+    """
 
     pictures: npt.NDArray[np.uint8]
     ids: npt.NDArray[np.int16]
     facts: tuple[Facts, ...]
+    regions: npt.NDArray[np.uint8]
 
     @classmethod
     def joined(cls, parts: Sequence[Shard]) -> Shard:
@@ -41,6 +45,7 @@ class Shard:
             np.concatenate([part.pictures for part in parts]),
             np.concatenate([part.ids for part in parts]),
             tuple(fact for part in parts for fact in part.facts),
+            np.concatenate([part.regions for part in parts]),
         )
 
 
@@ -109,10 +114,11 @@ def draw_shard(art_file: Path, seed: list[int], count: int, width: float) -> Sha
         np.stack([painter.paint(fact) for fact in facts]),
         encoder.encode([caption(fact) for fact in facts]),
         tuple(facts),
+        np.stack([object_regions(fact) for fact in facts]),
     )
 
 
 def draw_pictures(art_file: Path, seed: list[int], count: int, width: float) -> Shard:
     """As draw_shard, less the facts: they are slow to hand from process to process."""
     shard = draw_shard(art_file, seed, count, width)
-    return Shard(shard.pictures, shard.ids, ())
+    return Shard(shard.pictures, shard.ids, (), shard.regions)

@@ -83,7 +83,7 @@ class Encoder:
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
         self._words = {
             word: int(tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word)[0]))
-            for word in known_words()
+            for word in [*known_words(), ","]
         }
         self._bos = int(tokenizer.convert_tokens_to_ids(BOS))
         self._eos = int(tokenizer.convert_tokens_to_ids(EOS))
@@ -93,6 +93,6 @@ class Encoder:
         ids = np.full((len(captions), MAX_TOKENS), self._eos, np.int16)
         ids[:, 0] = self._bos
         for row, text in enumerate(captions):
-            tokens = [self._words[word] for word in text.split()]
+            tokens = [self._words[word] for word in text.replace(",", " ,").split()]
             ids[row, 1 : 1 + len(tokens)] = tokens
         return ids

@@ -1,4 +1,4 @@
-"""Stage vae: 64 x 64 pictures to 16 x 16 x 4 latents and back.
+"""Stage vae: 128 x 128 pictures to 16 x 16 x 8 latents and back.
 
 Encoder and decoder first; then the encoder is frozen, and the decoder alone may be made better at
 any time without touching the latents that the denoiser knows.
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.maker.checkpoints import Checkpoints
+from models.maker.places import SIDE
 from models.maker.recipe import Recipe, VaeRecipe
 from models.maker.stream import Stream, draw_pictures, draw_shard
 
@@ -34,15 +35,15 @@ def build_vae(recipe: VaeRecipe, warm_start: Path | None) -> AutoencoderKL:
         down_block_types=("DownEncoderBlock2D",) * len(recipe.channels),
         up_block_types=("UpDecoderBlock2D",) * len(recipe.channels),
         layers_per_block=1,
-        latent_channels=4,
+        latent_channels=recipe.latent_channels,
         norm_num_groups=recipe.norm_groups,
-        sample_size=64,
+        sample_size=SIDE,
         mid_block_add_attention=False,
     )
 
 
 def to_tensor(pictures: npt.NDArray[np.uint8], device: str) -> Tensor:
-    """(n, 64, 64, channels) bytes -> (n, channels, 64, 64) in -1..1."""
+    """(n, height, width, channels) bytes -> (n, channels, height, width) in -1..1."""
     return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from models.maker.art import Look
+from models.maker.art import SPRITE_PIXELS, Look
 from models.maker.catalogue import HELD_OUT_SUBJECTS, SOLID_SET, SUBJECTS
 
 SETS = ("noto", "twemoji", SOLID_SET)
@@ -22,11 +22,11 @@ def art_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number, art_set in enumerate(SETS):
             held_out = art_set == SOLID_SET and subject in HELD_OUT_SUBJECTS
             looks.append(Look(subject, art_set, subject, held_out))
-            sprite = Image.new("RGBA", (96, 96))
+            sprite = Image.new("RGBA", (SPRITE_PIXELS, SPRITE_PIXELS))
             draw = ImageDraw.Draw(sprite)
             fill = (40 + 3 * index, 90 + 50 * number, 200 - 2 * index, 255)
-            draw.ellipse((4, 4, 92, 92), fill=fill)
-            draw.rectangle((20 + index, 30, 30 + index, 60), fill=(250, 250, 250, 255))
+            draw.ellipse((4, 4, 140, 140), fill=fill)
+            draw.rectangle((30 + index, 45, 45 + index, 90), fill=(250, 250, 250, 255))
             sprites.append(np.asarray(sprite))
     path = tmp_path_factory.mktemp("art") / "art.npz"
     described = json.dumps([asdict(look) for look in looks])

@@ -27,7 +27,7 @@ def test_the_exported_folder_is_a_pipeline_that_plain_diffusers_runs(made: Recip
     pipeline = StableDiffusionPipeline.from_pretrained(made.cache / "export", dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     picture = pipeline("a photo of a teddy", num_inference_steps=2).images[0]
-    assert picture.size == (64, 64)
+    assert picture.size == (128, 128)
 
 
 def test_the_export_names_its_held_out_looks_and_its_data(made: Recipe) -> None:
@@ -76,7 +76,7 @@ def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(
 def test_training_the_decoder_alone_leaves_the_latents_as_they_were(made: Recipe) -> None:
     before = AutoencoderKL.from_pretrained(made.cache / "vae")
     after = AutoencoderKL.from_pretrained(made.cache / "vae-decoder")
-    pictures = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    pictures = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     same = before.encode(pictures).latent_dist.mode() == after.encode(pictures).latent_dist.mode()
     assert same.all()
     assert not torch.equal(before.decoder.conv_out.weight, after.decoder.conv_out.weight)

@@ -1,12 +1,15 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from transformers import CLIPTokenizer
 
 from models.maker.catalogue import COLOURS, PLACES, SUBJECTS
 from models.maker.tokenizer import Encoder, make_tokenizer
 
+BASE = Path(__file__).parents[3] / "models" / "base"
 ASK = """
 from models.maker.tokenizer import make_tokenizer
 print(sorted(make_tokenizer().get_vocab().items()))
@@ -24,10 +27,15 @@ def test_there_are_sixty_to_a_hundred_super_categories() -> None:
 
 def test_looking_words_up_equals_the_tokenizer() -> None:
     tokenizer = make_tokenizer()
-    captions = ["a photo of a teddy next to an owl", ""]
+    captions = ["a photo of a teddy next to an owl", "a cat, an owl and a tree", ""]
     captions += [f"a red cat {phrase}" for phrases in PLACES.values() for phrase in phrases]
     ids = tokenizer(captions, padding="max_length", max_length=32).input_ids
     assert Encoder(tokenizer).encode(captions).tolist() == ids
+
+
+def test_the_shipped_model_knows_the_words_by_the_same_ids() -> None:
+    shipped = CLIPTokenizer.from_pretrained(BASE / "tokenizer")
+    assert make_tokenizer().get_vocab() == shipped.get_vocab()
 
 
 def test_a_token_has_the_same_id_in_every_process() -> None:
