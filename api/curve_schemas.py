@@ -24,6 +24,9 @@ class CurvePoint(Similarities):
     """What one strength gives."""
 
     strength: float
+    beta: Annotated[
+        float, Field(description="The same as a bias: `concepts` takes either, for these images.")
+    ]
     thumbnail_url: Annotated[str, Field(description="A small WebP image at this strength.")]
 
 
@@ -39,7 +42,10 @@ class Curve(_Outbound):
         float | None,
         Field(description="The training pictures among each other; null where there is only one."),
     ]
-    points: Annotated[list[CurvePoint], Field(description="By rising strength.")]
+    points: Annotated[
+        list[CurvePoint],
+        Field(description="By rising strength, which is falling beta: 0.9 to 0.3 in steps of 0.1."),
+    ]
     recommended_strength: Annotated[
         float, Field(description="Where gain over the superclass and kept text balance best.")
     ]

@@ -174,18 +174,19 @@ IMPORT_FORM: Final = multipart(
 )
 GENERATE_EXAMPLES: Final[dict[str, Example]] = {
     "two concepts": {
-        "summary": "Two concepts in one image, the second at strength 0.6",
+        "summary": "Two concepts in one image, the second more like its pictures",
         "value": {
-            "prompt": "a photo of <teddy> next to <rex:0.6> on the beach",
+            "prompt": "a photo of <teddy> next to <rex> on the beach",
+            "concepts": [{"name": "rex", "beta": 0.4}],
             "num_images": 2,
             "seed": 7,
         },
     },
     "by hand": {
-        "summary": "Explicit strengths and a sampler",
+        "summary": "Global locking, a bias and a sampler",
         "value": {
             "prompt": "a photo of <rex> at night",
-            "concepts": [{"name": "rex", "strength": 0.8}],
+            "concepts": [{"name": "rex", "beta": 0.7}],
             "locking": "global",
             "num_inference_steps": 25,
             "scheduler": "dpmpp_2m",

@@ -77,7 +77,11 @@ class ConceptUse(_Inbound):
     ] = None
     beta: Annotated[
         float | None,
-        Field(ge=-10, le=10, description="The gate's bias; not with `strength`."),
+        Field(
+            ge=-10,
+            le=10,
+            description="The gate's bias, from 0.9 (faint) to 0.3 (strong); not with `strength`.",
+        ),
     ] = None
     tau: Annotated[
         float | None,
@@ -91,8 +95,9 @@ class _Prompted(_Inbound):
         Field(
             min_length=1,
             max_length=MAX_PROMPT_LENGTH,
-            description="The scene; concepts by placeholder, `<name>` or `<name:0.6>`.",
-            examples=["a photo of <teddy> next to <rex:0.6>"],
+            description="The scene; concepts by placeholder, `<name>`, or `<name:0.9>` with a "
+            "strength.",
+            examples=["a photo of <teddy> next to <rex>"],
         ),
     ]
     concepts: Annotated[
@@ -100,7 +105,8 @@ class _Prompted(_Inbound):
         Field(
             max_length=MAX_CONCEPTS,
             strict=False,
-            description="Explicit values; they win over `prompt`.",
+            description="Explicit values; they win over `prompt`. Without any, local locking takes "
+            "a concept's recommended strength (else beta 0.7), global locking beta 0.5.",
         ),
     ] = ()
     attention_maps: Annotated[

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from perfusion_core.concept import Concept
-from perfusion_core.config import Locking
+from perfusion_core.config import Gates, Locking
+from perfusion_core.curve import recommended_strength
 from perfusion_core.errors import PromptError
 from perfusion_core.prompt import Prompt, parse
 from perfusion_core.rank_one import decompose
-from perfusion_core.strength import DEFAULT_TAU
+from perfusion_core.strength import DEFAULT_TAU, default_beta
 from perfusion_core.text import Encoding, Replacement
 from perfusion_core.tokens import Tokens, tokenise
 
@@ -44,11 +45,24 @@ TEMPLATES = (
 
 @dataclass(frozen=True)
 class ConceptUse:
-    """A concept with its gate: bias β and temperature τ (METHOD 6)."""
+    """A concept with its gate: bias β and temperature τ (METHOD 6).
+
+    Without a `beta` the gate is the usual one: what the concept's own curve recommends, or what
+    `strength.default_beta` says of the locking.
+    """
 
     concept: Concept
-    beta: float
+    beta: float | None = None
     tau: float = DEFAULT_TAU
+
+    def bias(self, locking: Locking) -> float:
+        """The bias β with this locking."""
+        if self.beta is not None:
+            return self.beta
+        curve = self.concept.curve
+        return default_beta(
+            locking, recommended_strength=recommended_strength(curve) if curve else None
+        )
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,7 @@ def condition(
     *,
     concepts: Mapping[str, ConceptUse] | None = None,
     locking: Locking = "local",
+    gates: Gates = "apart",
 ) -> Conditioning:
     """Compute the Keys and Values of `prompt`, whose placeholders name `concepts`.
 
@@ -91,24 +106,32 @@ def condition(
     unknown = [name for name in parsed.names if name not in concepts]
     if unknown:
         raise PromptError(f"The prompt names <{unknown[0]}>, but no such concept was given.")
-    targets = {name: target_of(base, use) for name, use in concepts.items()}
+    targets = {name: target_of(base, use, locking) for name, use in concepts.items()}
     tokens = tokens_of(base, [parsed], targets)
     encoding = encode(base, tokens, targets)
     keys_from: Tensor | None = None
     if locking == "global" and targets:
         keys_from = _written_out(base, tokens)[:, tokens[0][0].sources]
-    packed = keys_and_values(base, encoding.e, list(targets.values()), keys_from=keys_from)
+    packed = keys_and_values(
+        base, encoding.e, list(targets.values()), keys_from=keys_from, gates=gates
+    )
     pooled = None if encoding.pooled is None else encoding.pooled[0]
     return Conditioning(packed=packed[0].to(base.dtype), pooled=pooled)
 
 
 def keys_and_values(
-    base: "BaseModel", e: Tensor, targets: Sequence[Target], *, keys_from: Tensor | None = None
+    base: "BaseModel",
+    e: Tensor,
+    targets: Sequence[Target],
+    *,
+    keys_from: Tensor | None = None,
+    gates: Gates = "apart",
 ) -> Tensor:
     """The edit of every layer's Key and Value projection, packed: (B, N, d) -> (B, N, 2 Σ d_l).
 
     Keys: o*_K = W_K e_super, locked (METHOD 4); with `keys_from` (B, N, d) (global locking) they
-    are the plain projections of those encodings instead. Values: o*_V.
+    are the plain projections of those encodings instead. Values: o*_V. With `gates="published"`
+    the gates are equation (3)'s to the letter (docs/decisions/0007).
     """
     if not targets:
         return torch.cat([e.to(W) @ W.T for layer in base.layers for W in (layer.W_K, layer.W_V)],
@@ -120,7 +143,7 @@ def keys_and_values(
         # Filled there rather than copied to it: a copy would wait for the device.
         beta=torch.stack([torch.full((), target.beta, device=e.device) for target in targets]),
         tau=torch.stack([torch.full((), target.tau, device=e.device) for target in targets]),
-        apart=True,
+        apart=gates == "apart",
     )
     e_super = torch.stack([target.e_super for target in targets])  # (J, d)
     o_v = torch.stack([target.o_v for target in targets])  # (J, Σ d_l)
@@ -136,7 +159,7 @@ def keys_and_values(
     return torch.cat(parts, dim=-1)
 
 
-def target_of(base: "BaseModel", use: ConceptUse) -> Target:
+def target_of(base: "BaseModel", use: ConceptUse, locking: Locking = "local") -> Target:
     """A stored concept as tensors on the base model's device; checks that it fits the model."""
     concept = use.concept
     base.check(concept)
@@ -150,7 +173,7 @@ def target_of(base: "BaseModel", use: ConceptUse) -> Target:
         i_star=tensor(concept.i_star),
         e_super=superclass_encoding(base, concept.superclass),
         o_v=tensor(concept.o_v),
-        beta=use.beta,
+        beta=use.bias(locking),
         tau=use.tau,
     )
 

@@ -18,6 +18,7 @@ from perfusion_core.errors import BaseModelError
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 Locking = Literal["local", "global"]
+Gates = Literal["apart", "published"]
 SchedulerName = Literal["ddim", "dpmpp_2m", "euler", "unipc"]
 MAX_SEED = 2**32 - 1
 _SMALLEST_SIDE, _LARGEST_SIDE, _SIDE_STEP = 32, 2048, 8
@@ -126,6 +127,13 @@ class GenerateConfig:
             "global: every Key is computed from the prompt with superclasses in place."
         ),
     ] = "local"
+    gates: Annotated[
+        Gates,
+        Field(
+            description="apart: a word that belongs to one concept does not open another's gate; "
+            "published: the paper's equation to the letter."
+        ),
+    ] = "apart"
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

@@ -8,8 +8,14 @@ easy to win: copies of a picture win the one, the plain superclass wins the othe
 
 from dataclasses import dataclass
 
-STRENGTHS = (0.4, 0.6, 0.75, 0.88, 0.97)
-"""The strengths that a curve is made of, with local locking."""
+from perfusion_core.strength import STRENGTH_DIGITS, beta_from_strength, strength_from_beta
+
+BETAS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+"""The biases β that a curve is made of, with local locking: METHOD 6's range, and what lies on
+either side of it. The trade-off is spaced evenly in β."""
+
+STRENGTHS = tuple(round(strength_from_beta(beta), STRENGTH_DIGITS) for beta in BETAS)
+"""The same as strengths, as a curve's points hold them; images are drawn at exactly these."""
 
 NARROW = 0.02
 """Similarities nearer to each other than this are the same: a difference of one picture's noise."""
@@ -29,6 +35,11 @@ class Point:
 
     strength: float
     similarity: Similarity
+
+    @property
+    def beta(self) -> float:
+        """The bias β of this strength, at the default temperature."""
+        return beta_from_strength(self.strength)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,7 +115,13 @@ def start(base: "BaseModel", request: ImageRequest) -> list[Trajectory]:
     if config.guidance_scale > 1:
         prompts.insert(0, config.negative_prompt)
     conditionings = [
-        condition(base, prompt, concepts=request.concepts, locking=config.locking)
+        condition(
+            base,
+            prompt,
+            concepts=request.concepts,
+            locking=config.locking,
+            gates=config.gates,
+        )
         for prompt in prompts
     ]
     packed = torch.stack([one.packed for one in conditionings])

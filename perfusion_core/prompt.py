@@ -1,4 +1,4 @@
-"""Prompts with placeholders: `a photo of <teddy> next to <rex:0.6>`.
+"""Prompts with placeholders: `a photo of <teddy> next to <rex:0.9>`.
 
 A placeholder is a concept's name in angle brackets, and an optional strength behind a colon.
 Anything else in angle brackets is ordinary text, as a plain pipeline would read it.
@@ -88,6 +88,6 @@ def _strength(written: str | None, *, name: str) -> float | None:
     if not 0.0 < strength < 1.0:  # also refuses NaN
         raise PromptError(
             f"The strength of <{name}> must be a number between 0 and 1, both excluded, "
-            f"such as <{name}:0.6>."
+            f"such as <{name}:0.9>."
         )
     return strength

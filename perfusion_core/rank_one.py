@@ -24,8 +24,8 @@ MAX_COSINE = 0.9999
 
 BLENDING_COSINE = 0.5
 """Two concepts nearer than this in the metric of C may blend. At equal lengths the similarity of
-one concept's encoding to the other (equation (1)) is this cosine, and at the default strength (β
-about 0.70, τ = 0.15) each word then opens the other concept's gate to a fifth, and faster from
+one concept's encoding to the other (equation (1)) is this cosine, and at the default strength (β =
+0.7, τ = 0.15) each word then opens the other concept's gate to a fifth, and faster from
 there on; gates kept apart (`decompose`) prevent that as far as a prompt's encodings are those of
 training. Unrelated kinds of things lie below."""
 

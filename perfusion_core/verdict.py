@@ -39,14 +39,14 @@ def verdict(curve: Curve, *, superclass: str) -> Verdict:
     reasons = []
     if weak:
         reasons += [
-            f"At strength {best.strength:g} its images are nearer to a plain {superclass} than to "
+            f"{_at(best)} its images are nearer to a plain {superclass} than to "
             f"the pictures: {_figures(curve, best, superclass)}.",
             "Train it for more steps, or with more pictures that show it large and clearly.",
         ]
     if overfit:
         kept = text_kept(best.similarity.text, superclass=curve.superclass.text)
         reasons += [
-            f"At strength {best.strength:g} its images keep only {kept:.0%} of how well a plain "
+            f"{_at(best)} its images keep only {kept:.0%} of how well a plain "
             f"{superclass} follows the prompt: they repeat the pictures.",
             "Train it for fewer steps, or with pictures of different backgrounds, or with masks.",
         ]
@@ -65,14 +65,15 @@ def _is_overfit(curve: Curve, best: Point) -> bool:
 
 
 def _praise(curve: Curve, best: Point, superclass: str) -> str:
-    sentence = (
-        f"At strength {best.strength:g} its images look like the pictures: "
-        f"{_figures(curve, best, superclass)}"
-    )
+    sentence = f"{_at(best)} its images look like the pictures: {_figures(curve, best, superclass)}"
     if curve.superclass.text > NARROW:
         kept = text_kept(best.similarity.text, superclass=curve.superclass.text)
         sentence += f"; they follow the prompt {kept:.0%} as well as a plain {superclass}"
     return f"{sentence}."
+
+
+def _at(best: Point) -> str:
+    return f"At strength {best.strength:g} (β = {best.beta:.2f})"
 
 
 def _figures(curve: Curve, best: Point, superclass: str) -> str:

@@ -37,6 +37,7 @@ def get(service: Service, owner_id: str, *, ref: str) -> CurveView:
         points=tuple(
             CurvePointView(
                 strength=point.strength,
+                beta=point.beta,
                 image_similarity=point.similarity.image,
                 text_similarity=point.similarity.text,
                 thumbnail_url=f"/concepts/{concept_id}/curve/{k}",

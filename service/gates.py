@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from perfusion_core.strength import DEFAULT_STRENGTH, DEFAULT_TAU, beta_from_strength
+from perfusion_core.config import Locking
+from perfusion_core.strength import DEFAULT_TAU, beta_from_strength, default_beta
 from service.errors import invalid
 
 MAX_CONCEPTS = 16
@@ -31,10 +32,15 @@ class Gate:
     tau: float
 
 
-def gate_of_strength(strength: float | None) -> Gate:
-    """Return the gate of a strength; None is the default strength."""
-    chosen = DEFAULT_STRENGTH if strength is None else strength
-    return Gate(beta=beta_from_strength(chosen), tau=DEFAULT_TAU)
+def gate_of_strength(strength: float) -> Gate:
+    """Return the gate of a strength; it means the same with either locking."""
+    return Gate(beta=beta_from_strength(strength), tau=DEFAULT_TAU)
+
+
+def default_gate(locking: Locking, *, recommended_strength: float | None) -> Gate:
+    """Return the gate of a concept for which a request names no strength."""
+    beta = default_beta(locking, recommended_strength=recommended_strength)
+    return Gate(beta=beta, tau=DEFAULT_TAU)
 
 
 def explicit_gates(choices: Sequence[ConceptChoice]) -> list[Gate | None]:
@@ -60,7 +66,7 @@ def _gate(choice: ConceptChoice, *, pointer: str) -> Gate | None:
         if not 0 < strength < 1:
             raise invalid(
                 f"{pointer}/strength",
-                "A strength lies between 0 and 1, both excluded, for example 0.6.",
+                "A strength lies between 0 and 1, both excluded, for example 0.9.",
             )
         return gate_of_strength(strength)
     if not given:

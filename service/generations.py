@@ -13,12 +13,19 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, bindparam, or_, select, true
 
 from perfusion_core import prompt as prompts
-from perfusion_core.config import MAX_SEED, GenerateConfig
+from perfusion_core.config import MAX_SEED, GenerateConfig, Locking
 from perfusion_core.errors import PromptError
 from service import concept_rows, jobs, models_registry, options, storage, transitions, turns
 from service import idempotency as once
 from service.errors import Conflict, invalid
-from service.gates import MAX_CONCEPTS, ConceptChoice, Gate, explicit_gates, gate_of_strength
+from service.gates import (
+    MAX_CONCEPTS,
+    ConceptChoice,
+    Gate,
+    default_gate,
+    explicit_gates,
+    gate_of_strength,
+)
 from service.idempotency import Idempotency
 from service.ids import is_plausible, new_id
 from service.nearest import UnknownNames, unknown_placeholders
@@ -47,6 +54,7 @@ _KNOWN = select(
     Concept.status,
     Concept.sha256,
     Concept.blob_key,
+    Concept.judgement["recommended_strength"].as_float().label("recommended_strength"),
     Concept.base_model_fingerprint.label("own_fingerprint"),
     Concept.covariance_fingerprint.label("own_covariance_fingerprint"),
 ).select_from(_PLACE.outerjoin(_SERVED, true()).outerjoin(Concept, _NAMED))
@@ -61,6 +69,7 @@ class GenerateBody:
     negative_prompt: str | None = None
     concepts: Sequence[ConceptChoice] = ()
     locking: str | None = None
+    gates: str | None = None
     num_images: int | None = None
     seed: int | None = None
     num_inference_steps: int | None = None
@@ -109,7 +118,8 @@ def request(
         payload = {
             "prompt": prompt.text,
             "concepts": [
-                _use(concept, explicit.get(concept.id), prompt=prompt) for concept in concepts
+                _use(concept, explicit.get(concept.id), prompt=prompt, locking=config.locking)
+                for concept in concepts
             ],
             "config": {**given, "seed": seed},
             "seeds": [(seed + k) % (MAX_SEED + 1) for k in range(config.num_images)],
@@ -141,12 +151,12 @@ def request(
 
 
 def _identity(body: GenerateBody) -> dict[str, Any]:
-    # Without maps it is what it was before there were any, so that a key which the release before
-    # has kept still knows its request.
+    # Without the fields that are new it is what it was before there were any, so that a key which
+    # the release before has kept still knows its request.
     return {
         name: value
         for name, value in asdict(body).items()
-        if name != "attention_maps" or body.attention_maps
+        if value or name not in ("attention_maps", "gates")
     }
 
 
@@ -272,9 +282,17 @@ def _check_one_base_model(concepts: Sequence[_Known]) -> None:
             )
 
 
-def _use(concept: _Known, gate: Gate | None, *, prompt: prompts.Prompt) -> dict[str, Any]:
+def _use(
+    concept: _Known, gate: Gate | None, *, prompt: prompts.Prompt, locking: Locking
+) -> dict[str, Any]:
     if gate is None:
-        gate = gate_of_strength(prompt.strengths.get(concept.name))
+        written = prompt.strengths.get(concept.name)
+        recommended = concept.recommended_strength
+        gate = (
+            default_gate(locking, recommended_strength=recommended)
+            if written is None
+            else gate_of_strength(written)
+        )
     return {
         "id": concept.id,
         "name": concept.name,

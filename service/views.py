@@ -162,6 +162,7 @@ class CurvePointView:
     """What a concept's curve has at one strength."""
 
     strength: float
+    beta: float  # the same as a bias, at the default temperature
     image_similarity: float
     text_similarity: float
     thumbnail_url: str

@@ -16,17 +16,20 @@ from perfusion_core import denoise
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.conditioning import ConceptUse
+from perfusion_core.config import Locking
 from perfusion_core.curve import STRENGTHS, Curve, Point, Similarity, balance
 from perfusion_core.denoise import Batch, ImageRequest, Trajectory
 from perfusion_core.evaluation import Evaluation
 from perfusion_core.similarity import Evaluator
-from perfusion_core.strength import DEFAULT_STRENGTH, beta_from_strength
+from perfusion_core.strength import DEFAULT_BETA, beta_from_strength
 from perfusion_core.thumbnails import thumbnail
 from perfusion_core.trials import INFERENCE_STEPS, Trial
 from worker.device import TakeTurn
 from worker.errors import ImageDiverged
 
 _IMAGES_AT_ONCE = 4
+# The curve and what it recommends are for local locking, whatever the base model's own default is.
+_LOCKING: Locking = "local"
 
 
 class Judge:
@@ -79,7 +82,7 @@ class Judge:
 
     def score(self, concept: Concept, trials: Sequence[Trial]) -> float:
         """How good the concept is at the usual strength: its balance, see perfusion_core.curve."""
-        measured, _ = self._try(trials, concept, DEFAULT_STRENGTH)
+        measured, _ = self._try(trials, ConceptUse(concept, beta=DEFAULT_BETA[_LOCKING]))
         return balance(measured, superclass=self._plain(trials), ceiling=self.ceiling)
 
     def evaluate(self, concept: Concept, trials: Sequence[Trial]) -> Evaluation:
@@ -87,7 +90,8 @@ class Judge:
         superclass = self._plain(trials)
         points, thumbnails = [], []
         for strength in STRENGTHS:
-            measured, images = self._try(trials, concept, strength)
+            use = ConceptUse(concept, beta=beta_from_strength(strength))
+            measured, images = self._try(trials, use)
             points.append(Point(strength, measured))
             thumbnails.append(thumbnail(images[0]))
         curve = Curve(
@@ -107,13 +111,13 @@ class Judge:
         """The superclass alone, in the same scenes and seeds; tried once."""
         key = tuple(trials)
         if key not in self._superclasses:
-            self._superclasses[key], _ = self._try(trials, None, DEFAULT_STRENGTH)
+            self._superclasses[key], _ = self._try(trials, None)
         return self._superclasses[key]
 
     def _try(
-        self, trials: Sequence[Trial], concept: Concept | None, strength: float
+        self, trials: Sequence[Trial], use: ConceptUse | None
     ) -> tuple[Similarity, list[Image.Image]]:
-        requests = [self._request(trial, concept, strength) for trial in trials]
+        requests = [self._request(trial, use) for trial in trials]
         images: list[Image.Image] = []
         for first in range(0, len(requests), _IMAGES_AT_ONCE):
             images += self._draw(requests[first : first + _IMAGES_AT_ONCE])
@@ -126,22 +130,21 @@ class Judge:
         image = float((seen @ self._pictures.T).mean())
         return Similarity(image, text=float((seen * read).sum(-1).mean()))
 
-    def _request(self, trial: Trial, concept: Concept | None, strength: float) -> ImageRequest:
+    def _request(self, trial: Trial, use: ConceptUse | None) -> ImageRequest:
         config = self._base.defaults.generate_config(
             {
                 "num_images": 1,
                 "seed": trial.seed,
                 "num_inference_steps": INFERENCE_STEPS,
                 "scheduler": "dpmpp_2m",
-                "locking": "local",
+                "locking": _LOCKING,
             }
         )
-        if concept is None:
+        if use is None:
             return ImageRequest(prompt=trial.prompt.format(self._superclass), config=config)
-        use = ConceptUse(concept, beta=beta_from_strength(strength))
         return ImageRequest(
-            prompt=trial.prompt.format(concept.placeholder),
-            concepts={concept.name: use},
+            prompt=trial.prompt.format(use.concept.placeholder),
+            concepts={use.concept.name: use},
             config=config,
         )
 

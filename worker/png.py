@@ -71,7 +71,7 @@ def _about(
                 "name": name,
                 "superclass": use.concept.superclass,
                 "sha256": concept_hashes[name],
-                "beta": use.beta,
+                "beta": use.bias(request.config.locking),
                 "tau": use.tau,
             }
             for name, use in sorted(request.concepts.items())

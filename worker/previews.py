@@ -13,7 +13,6 @@ import structlog
 
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.denoise import ImageRequest
-from perfusion_core.strength import DEFAULT_STRENGTH, beta_from_strength
 from perfusion_core.training import Training
 from service import checkpoints
 from service.leases import ClaimedJob
@@ -87,7 +86,7 @@ class Previews:
                 "scheduler": "dpmpp_2m",
             }
         )
-        use = ConceptUse(training.concept(), beta=beta_from_strength(DEFAULT_STRENGTH))
+        use = ConceptUse(training.concept())  # nothing has measured it yet: at the usual strength
         ticket = self._parts.engine.submit(
             ImageRequest(
                 prompt=f"a photo of a <{training.name}>",

@@ -13,13 +13,15 @@ import typer
 
 from api.cli.commands import CommandError
 from api.cli.files import find_concepts, free_name, map_name, open_pictures
+from api.cli.gates import read_gates
 from api.cli.options import with_options
 from api.cli.progress import progress_bar
 from perfusion_core.config import GenerateConfig, TrainConfig
 from perfusion_core.prompt import parse
-from perfusion_core.strength import DEFAULT_STRENGTH, beta_from_strength
+from perfusion_core.strength import beta_from_strength
 from service import log, settings, texts
 from service.concept_files import judgement_of
+from service.gates import gate_of_strength
 
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
@@ -111,19 +113,38 @@ def train(
     if (judgement := judgement_of(concept)) is not None:
         typer.echo(
             f"{judgement['quality']}: {' '.join(judgement['reasons'])} "
-            f"Best at strength {judgement['recommended_strength']:g}."
+            f"Best at β = {beta_from_strength(judgement['recommended_strength']):.2f}, which "
+            f"`perfusion generate` takes by itself."
         )
 
 
 @with_options(GenerateConfig)
 def generate(
     prompt: Annotated[
-        str, typer.Argument(help="The scene, e.g. 'a photo of <rex> next to <teddy:0.6>'.")
+        str, typer.Argument(help="The scene, e.g. 'a photo of <rex> next to <teddy>'.")
     ],
     *,
     concepts: Annotated[
         list[Path] | None,
         typer.Option("--concept", help="A concept file. Default: NAME.safetensors of each <name>."),
+    ] = None,
+    betas: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--beta",
+            metavar="NAME=NUMBER",
+            help="Bias of a concept's gate, from 0.9 (faint) to 0.3 (strong), e.g. rex=0.6. "
+            "Default: what its file recommends, else 0.7; with global locking 0.5. It wins over a "
+            "strength in the prompt.",
+        ),
+    ] = None,
+    taus: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tau",
+            metavar="NAME=NUMBER",
+            help="Temperature of a concept's gate, beside its --beta. Default: 0.15.",
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the images.")] = Path(),
     attention_maps: Annotated[
@@ -135,6 +156,9 @@ def generate(
 ) -> None:
     """Make images from a prompt with concept files, without a server."""
     prompt = texts.check_prompt(prompt, pointer="/prompt")
+    parsed = parse(prompt)
+    gates = {name: gate_of_strength(strength) for name, strength in parsed.strengths.items()}
+    gates |= read_gates(betas or [], taus or [], names=parsed.names)
     used = find_concepts(prompt, concepts or [])
     out.mkdir(parents=True, exist_ok=True)
 
@@ -145,12 +169,15 @@ def generate(
     from worker.tickets import Sample
 
     base = _load(base_model, device)
-    strengths = parse(prompt).strengths
     uses = {}
     for name, file in used.items():
         base.check(file.concept)
-        strength = strengths.get(name, DEFAULT_STRENGTH)
-        uses[name] = ConceptUse(file.concept, beta=beta_from_strength(strength))
+        gate = gates.get(name)
+        uses[name] = (
+            ConceptUse(file.concept, beta=gate.beta, tau=gate.tau)
+            if gate
+            else ConceptUse(file.concept)
+        )
     config = base.defaults.generate_config(options)
     request = ImageRequest(
         prompt=prompt, concepts=uses, config=config, attention_maps=attention_maps

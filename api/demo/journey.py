@@ -5,7 +5,7 @@ All of it goes over REST, to a server of this release that the caller has starte
 
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,8 @@ from api.demo.client import Client, Part
 from api.demo.sheet import Row
 from api.demo.subjects import SUBJECTS, Photo, Subject, photograph
 
-STRENGTHS = (0.3, 0.6, 0.9)
+BETAS = {0.9: "faint", 0.7: "usual", 0.4: "strong"}
+"""The biases that the sheet shows, with a word for each."""
 SCENES = ("on the beach", "at night")
 SEED = 200
 _PAIRS = 4
@@ -77,14 +78,19 @@ class Journey:
 
     def _compare(self, subject: Subject, scene: str) -> Row:
         """One scene and one seed: the plain superclass, then the concept ever stronger."""
-        words = [(_one(subject), f"plain {subject.superclass}")]
-        words += [(f"<{subject.name}:{s}>", f"strength {s}") for s in STRENGTHS]
-        images = [
-            self._generate(f"a photo of {word} {scene}", f"{subject.name} {scene} {caption}")[0]
-            for word, caption in words
-        ]
-        title = f"a photo of <{subject.name}> {scene}, seed {SEED}"
-        return Row(title, images, [caption for _, caption in words])
+        plain = f"plain {subject.superclass}"
+        scene_of = f"a photo of {_one(subject)} {scene}"
+        images = self._generate(scene_of, f"{subject.name} {scene} {plain}")
+        captions = [plain]
+        prompt = f"a photo of <{subject.name}> {scene}"
+        for beta, word in BETAS.items():
+            images += self._generate(
+                prompt,
+                f"{subject.name} {scene} beta {beta}",
+                concepts=[{"name": subject.name, "beta": beta}],
+            )
+            captions.append(f"beta {beta}, {word}")
+        return Row(f"{prompt}, seed {SEED}", images, captions)
 
     def _together(self) -> Row:
         first, second = SUBJECTS
@@ -92,8 +98,12 @@ class Journey:
         images = self._generate(prompt, "together", num_images=_PAIRS)
         return Row(prompt, images, [f"seed {SEED + k}" for k in range(_PAIRS)])
 
-    def _generate(self, prompt: str, stem: str, num_images: int = 1) -> list[Image.Image]:
-        job = self.client.generate(prompt=prompt, seed=SEED, num_images=num_images)
+    def _generate(
+        self, prompt: str, stem: str, *, num_images: int = 1, concepts: Sequence[Any] = ()
+    ) -> list[Image.Image]:
+        job = self.client.generate(
+            prompt=prompt, concepts=concepts, seed=SEED, num_images=num_images
+        )
         job = self._finish(job, f"Generating: {prompt}")
         images: list[Image.Image] = []
         for made in job["images"]:

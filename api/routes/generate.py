@@ -42,7 +42,7 @@ async def generate(
         str | None, Header(description="`wait=N`: answer when the job ends, N seconds at most 60.")
     ] = None,
 ) -> JSONResponse:
-    """Concepts are named by placeholder; the number behind a colon is the strength.
+    """Concepts are named by placeholder; `concepts` says how strongly each of them speaks.
 
     The same request with the same seed gives the same pixels on the same machine and settings.
     """

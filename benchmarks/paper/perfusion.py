@@ -195,7 +195,7 @@ def changed(change: Change, keys: Tensor | None = None) -> AbstractContextManage
 
 def _with_keys(o_k: Tensor) -> Callable[..., Tensor]:
     def with_own_keys(
-        base: BaseModel, e: Tensor, targets: Sequence[Target], **options: Tensor | None
+        base: BaseModel, e: Tensor, targets: Sequence[Target], **options: Any
     ) -> Tensor:
         locked = keys_and_values(base, e, targets, **options)  # (B, N, 2 Σ d_l)
         if not targets:

@@ -157,6 +157,14 @@ def test_mistakes_are_told_before_anything_is_loaded(run: Run, tmp_path: Path) -
         ("generate", "a dog", "--concept", "missing.safetensors"): "missing",
         ("generate", "a <rex>", "--concept", "bad.png"): "concept file",
         ("generate", "a dog", "--seed", "-1"): "--seed",
+        ("generate", "a <rex>", "--beta", "rexx=0.6"): "<rexx>",
+        ("generate", "a <rex>", "--beta", "0.6"): "NAME=NUMBER",
+        ("generate", "a <rex>", "--beta", "rex=strong"): "NAME=NUMBER",
+        ("generate", "a <rex>", "--beta", "rex=nan"): "finite",
+        ("generate", "a <rex>", "--beta", "rex=11"): "between -10 and 10",
+        ("generate", "a <rex>", "--beta", "rex=0.6", "--tau", "rex=0"): "tau lies between",
+        ("generate", "a <rex>", "--beta", "rex=0.6", "--beta", "rex=0.7"): "twice",
+        ("generate", "a <rex>", "--tau", "rex=0.1"): "--beta rex=",
         ("prepare", "model", "--captions", "missing.txt"): "missing.txt",
     }
     for arguments, word in cases.items():

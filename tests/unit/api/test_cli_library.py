@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from perfusion_core.concept import Concept
+from perfusion_core.curve import recommended_strength
+from perfusion_core.strength import beta_from_strength
 from tests.unit.api.test_cli import Run, picture_file, refused, run
 from tests.unit.service import staging
 
@@ -24,7 +26,7 @@ def rex(run: Run, tmp_path: Path) -> Concept:
     )  # fmt: skip
     assert code == 0, err
     assert out.startswith("rex.safetensors: <rex>")
-    assert "Best at strength" in out.splitlines()[1]
+    assert "Best at β = " in out.splitlines()[1]
     return Concept.load(tmp_path / "rex.safetensors")
 
 
@@ -61,6 +63,25 @@ def test_a_concept_is_taught_and_used_without_a_server(
     rex.renamed("other").save(tmp_path / "other.safetensors")
     sentence = refused(run("generate", "a <rex>", "--concept", "other.safetensors", "--steps", "1"))
     assert "<other>" in sentence
+
+
+def test_a_gate_comes_from_the_options_the_prompt_the_file_or_the_locking(
+    run: Run, rex: Concept, tmp_path: Path
+) -> None:
+    assert rex.curve is not None
+    recommended = beta_from_strength(recommended_strength(rex.curve))
+    cases: dict[tuple[str, ...], tuple[float, float]] = {
+        ("a <rex>",): (recommended, 0.15),
+        ("a <rex>", "--locking", "global"): (0.5, 0.15),
+        ("a <rex:0.6>",): (beta_from_strength(0.6), 0.15),
+        ("a <rex>", "--beta", "rex=0.4"): (0.4, 0.15),
+        ("a <rex:0.6>", "--beta", "rex=0.45", "--tau", "rex=0.1"): (0.45, 0.1),
+    }
+    for arguments, (beta, tau) in cases.items():
+        code, out, err = run("generate", *arguments, "--steps", "1", "--seed", "3")
+        assert code == 0, err
+        used = json.loads(Image.open(tmp_path / out.strip()).info["perfusion"])["concepts"][0]
+        assert (used["beta"], used["tau"]) == (beta, tau), arguments
 
 
 def test_a_base_model_is_prepared_with_captions_of_ones_own(run: Run, tmp_path: Path) -> None:

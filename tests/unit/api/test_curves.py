@@ -3,6 +3,7 @@ import io
 from PIL import Image
 from starlette.testclient import TestClient
 
+from perfusion_core.strength import beta_from_strength
 from service.wiring import Service
 from tests.unit.api.checks import refusal
 from tests.unit.api.test_concept_import import send_file
@@ -20,6 +21,8 @@ def test_a_curve_shows_what_each_strength_gives_and_which_to_take(
     assert curve["superclass"] == {"image_similarity": 0.35, "text_similarity": 0.3}
     assert curve["ceiling"] == 0.75
     assert [point["strength"] for point in curve["points"]] == [0.2, 0.6, 0.9]
+    biases = [beta_from_strength(strength) for strength in (0.2, 0.6, 0.9)]
+    assert [point["beta"] for point in curve["points"]] == biases
     assert curve["recommended_strength"] == concept["recommended_strength"] == 0.6
     assert curve["verdict"] == concept["verdict"]
     assert curve["verdict"]["quality"] == "good"

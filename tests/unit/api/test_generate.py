@@ -65,6 +65,7 @@ def test_every_option_is_accepted(client: TestClient, teddy: str, service: Servi
         "negative_prompt": "blurry",
         "concepts": [{"name": teddy, "beta": 0.7, "tau": 0.2}],
         "locking": "global",
+        "gates": "published",
         "num_images": 2,
         "seed": 5,
         "num_inference_steps": 20,
@@ -77,7 +78,7 @@ def test_every_option_is_accepted(client: TestClient, teddy: str, service: Servi
     assert answer.status_code == 202, answer.text
     claimed = staging.claim(service, answer.json()["job"]["id"])
     config = claimed.payload["config"]
-    for option in ("locking", "num_inference_steps", "width", "height", "scheduler"):
+    for option in ("locking", "gates", "num_inference_steps", "width", "height", "scheduler"):
         assert config[option] == body[option]
     assert claimed.payload["seeds"] == [5, 6]
     assert claimed.payload["concepts"][0]["beta"] == 0.7
@@ -101,6 +102,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("num_inference_steps", 100_000, "/num_inference_steps"),
     ("scheduler", "magic", "/scheduler"),
     ("locking", "none", "/locking"),
+    ("gates", "open", "/gates"),
     ("prompt", "", "/prompt"),
     ("prompt", "   ", "/prompt"),
     ("prompt", 7, "/prompt"),

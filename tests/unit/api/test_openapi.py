@@ -48,7 +48,7 @@ SHAPES: dict[str, set[str]] = {
         "concept_id", "evaluator", "evaluator_fingerprint", "prompts", "superclass", "ceiling",
         "points", "recommended_strength", "verdict",
     },
-    "CurvePoint": {"strength", "image_similarity", "text_similarity", "thumbnail_url"},
+    "CurvePoint": {"strength", "beta", "image_similarity", "text_similarity", "thumbnail_url"},
     "Similarities": {"image_similarity", "text_similarity"},
     "Job": {
         "id", "kind", "status", "progress", "queue_position", "attempt", "concept_id", "images",

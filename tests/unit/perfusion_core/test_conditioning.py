@@ -18,10 +18,14 @@ from perfusion_core.conditioning import (
     target_of,
     tokens_of,
 )
+from perfusion_core.config import GenerateConfig, Locking
+from perfusion_core.curve import recommended_strength
+from perfusion_core.denoise import ImageRequest, start
 from perfusion_core.errors import ConceptFileError, ConceptsIndistinguishable, PromptError
 from perfusion_core.prompt import parse
-from perfusion_core.rank_one import decompose
+from perfusion_core.rank_one import decompose, gated_edit
 from perfusion_core.strength import DEFAULT_TAU, beta_from_strength
+from tests.unit.perfusion_core.test_evaluation import JUDGED
 
 
 def concept_like(base: BaseModel, superclass: str, name: str = "x", seed: int = 0) -> Concept:
@@ -156,6 +160,54 @@ def test_the_gates_of_two_of_a_kind_are_kept_apart(shipped: BaseModel) -> None:
         _, V = keys_values(shipped, found, number)
         assert torch.allclose(V, values(apart=True, number=number), atol=1e-5)
         assert not torch.allclose(V, values(apart=False, number=number), atol=0.05)
+
+
+def test_published_gates_are_equation_3_to_the_letter(shipped: BaseModel) -> None:
+    x = concept_like(shipped, "teddy", "x")
+    near = x.i_star + 0.5 * superclass_encoding(shipped, "dinosaur").numpy()
+    y = replace(concept_like(shipped, "teddy", "y", seed=1), i_star=near)
+    uses = {name: ConceptUse(one, 0.7) for name, one in (("x", x), ("y", y))}
+    prompt = "a <x> next to a <y>"
+    found = condition(shipped, prompt, concepts=uses, gates="published")
+    targets = {name: target_of(shipped, use) for name, use in uses.items()}
+    e = encode(shipped, tokens_of(shipped, [parse(prompt)], targets), targets).e[0].double()
+    i, o = (
+        torch.tensor(np.stack(rows), dtype=torch.float64)
+        for rows in ([x.i_star, y.i_star], [x.o_v, y.o_v])
+    )
+    started = start(
+        shipped,
+        ImageRequest(
+            prompt=prompt,
+            concepts=uses,
+            config=GenerateConfig(gates="published", guidance_scale=1, seed=1),
+        ),
+    )
+    assert torch.equal(started[0].packed[-1], found.packed)
+    C = shipped.covariance.C.double()
+    beta, tau = (torch.full((2,), value, dtype=torch.float64) for value in (0.7, DEFAULT_TAU))
+    for number, layer in enumerate(shipped.layers):
+        _, V = keys_values(shipped, found, number)
+        exact = gated_edit(e, layer.W_V.double(), i, o=o[:, layer.own], C=C, beta=beta, tau=tau)
+        assert torch.allclose(V.double(), exact, atol=1e-4)
+
+
+@pytest.mark.parametrize(("locking", "beta"), [("local", 0.7), ("global", 0.5)])
+def test_a_use_without_a_bias_takes_the_one_of_its_locking(
+    shipped: BaseModel, locking: Locking, beta: float
+) -> None:
+    x = concept_like(shipped, "teddy")
+    usual = condition(shipped, "a <x>", concepts={"x": ConceptUse(x)}, locking=locking)
+    given = condition(shipped, "a <x>", concepts={"x": ConceptUse(x, beta)}, locking=locking)
+    assert torch.equal(usual.packed, given.packed)
+
+
+def test_a_use_without_a_bias_takes_what_the_concepts_own_curve_recommends() -> None:
+    assert JUDGED.curve is not None
+    recommended = recommended_strength(JUDGED.curve)
+    assert ConceptUse(JUDGED).bias("local") == beta_from_strength(recommended) != 0.7
+    assert ConceptUse(JUDGED).bias("global") == 0.5
+    assert ConceptUse(JUDGED, 0.6).bias("local") == ConceptUse(JUDGED, 0.6).bias("global") == 0.6
 
 
 def test_gates_stay_shut_in_the_empty_prompt_of_guidance(shipped: BaseModel) -> None:

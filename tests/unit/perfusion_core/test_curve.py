@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfusion_core.curve import (
+    BETAS,
+    STRENGTHS,
     Curve,
     Point,
     Similarity,
@@ -14,6 +16,7 @@ from perfusion_core.curve import (
     recommended_strength,
     text_kept,
 )
+from perfusion_core.strength import beta_from_strength
 from perfusion_core.verdict import Verdict, verdict
 
 cosines = st.floats(-1, 1)
@@ -48,6 +51,22 @@ def curves() -> st.SearchStrategy[Curve]:
         similarities,
         ceilings,
     )
+
+
+def test_a_curve_has_the_seven_biases_of_the_method_by_rising_strength() -> None:
+    assert BETAS == (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+    assert STRENGTHS == (0.6608, 0.7914, 0.8808, 0.9350, 0.9656, 0.9820, 0.9907)
+    assert list(STRENGTHS) == sorted(STRENGTHS)
+
+
+@pytest.mark.parametrize(("beta", "strength"), list(zip(BETAS, STRENGTHS, strict=True)))
+def test_a_point_holds_four_digits_of_strength_and_its_bias_comes_back(
+    beta: float, strength: float
+) -> None:
+    point = Point(strength, Similarity(0.5, 0.5))
+    assert point.strength == round(point.strength, 4)
+    assert point.beta == beta_from_strength(point.strength)
+    assert point.beta == pytest.approx(beta, abs=0.005)
 
 
 @given(similarities, similarities, ceilings)

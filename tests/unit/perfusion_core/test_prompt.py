@@ -6,7 +6,12 @@ from hypothesis import strategies as st
 
 from perfusion_core.errors import PromptError
 from perfusion_core.prompt import parse
-from perfusion_core.strength import beta_from_strength, strength_from_beta
+from perfusion_core.strength import (
+    DEFAULT_BETA,
+    beta_from_strength,
+    default_beta,
+    strength_from_beta,
+)
 
 
 def test_a_placeholder_is_found_with_and_without_a_strength() -> None:
@@ -58,3 +63,10 @@ def test_strength_is_the_gate_at_the_concepts_own_encoding() -> None:
 def test_no_bias_gives_a_strength_of_zero_or_one(strength: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         beta_from_strength(strength)
+
+
+def test_without_a_number_local_locking_takes_what_is_recommended_and_global_never() -> None:
+    assert default_beta("local", recommended_strength=0.982) == beta_from_strength(0.982)
+    assert default_beta("local", recommended_strength=None) == DEFAULT_BETA["local"] == 0.7
+    for recommended in (None, 0.982):
+        assert default_beta("global", recommended_strength=recommended) == 0.5

@@ -211,8 +211,8 @@ def test_pairs_that_may_blend_are_those_above_the_threshold_and_not_opposite_one
 
 def test_at_the_blending_threshold_the_other_gate_opens_to_a_fifth() -> None:
     """The reason that the constant's docstring gives."""
-    from perfusion_core.strength import DEFAULT_STRENGTH, DEFAULT_TAU, beta_from_strength
+    from perfusion_core.strength import DEFAULT_BETA, DEFAULT_TAU
 
-    beta = beta_from_strength(DEFAULT_STRENGTH)
+    beta = DEFAULT_BETA["local"]
     gate = torch.sigmoid(torch.tensor((BLENDING_COSINE - beta) / DEFAULT_TAU))
     assert 0.15 < float(gate) < 0.25

@@ -51,7 +51,7 @@ def test_the_usual_trainings_are_looked_at_and_tried_in_more_than_one_scene() ->
         assert len({trial.prompt for trial in looks(config).trials}) >= 4
         trials = curve_trials(config, steps=config.max_train_steps)
         assert len({trial.prompt for trial in trials}) == 3
-        assert len({trial.seed for trial in trials}) == len(trials) >= 5
+        assert len({trial.seed for trial in trials}) == len(trials) >= 4
 
 
 @pytest.mark.parametrize("options", [{"early_stopping": False}, {"max_train_steps": 3}])

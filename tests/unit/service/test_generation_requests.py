@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from perfusion_core.strength import DEFAULT_STRENGTH, DEFAULT_TAU, beta_from_strength
+from perfusion_core.strength import DEFAULT_TAU, beta_from_strength
 from service import concepts, generations, jobs
 from service import nearest as near
 from service.errors import Conflict, Invalid, TooManyRequests
@@ -22,6 +22,7 @@ from tests.unit.service.staging import (
     STRANGER,
     RecordedDoorbell,
     claim,
+    core_concept,
     ready,
     register_base_model,
     submit,
@@ -65,7 +66,7 @@ def test_a_request_is_queued_with_everything_that_a_retry_needs(
         "name": "teddy",
         "sha256": concept.sha256,
         "blob_key": f"jobs/{concept.job_id}/1/concept.safetensors",
-        "beta": beta_from_strength(DEFAULT_STRENGTH),
+        "beta": beta_from_strength(concept.recommended_strength or 0),
         "tau": DEFAULT_TAU,
     }
     assert (rex["name"], rex["beta"]) == ("rex", beta_from_strength(0.6))
@@ -93,6 +94,59 @@ def test_one_concept_twice_is_one_concept(service: Service) -> None:
     ready(service)
     payload = request(service, "<teddy> looks at <teddy:0.5>, another <teddy>")
     assert [use["beta"] for use in payload["concepts"]] == [1.0]
+
+
+def test_without_a_number_a_concept_takes_the_strength_that_its_row_recommends(
+    service: Service,
+) -> None:
+    ready(service)
+    recommended = concepts.get(service, OWNER, ref="teddy").recommended_strength
+    assert recommended == 0.6
+    untouched = request(service, "a <teddy>")["concepts"][0]
+    written = request(service, f"a <teddy:{recommended}>")["concepts"][0]
+    assert untouched == written
+    assert untouched["beta"] == beta_from_strength(0.6)
+
+
+def test_global_locking_takes_its_own_bias_and_not_the_recommended_strength(
+    service: Service,
+) -> None:
+    ready(service)
+    register_base_model(service, info={"defaults": {"generate": {"locking": "global"}}})
+    assert request(service, "a <teddy>")["concepts"][0]["beta"] == 0.5
+    assert request(service, "a <teddy>", locking="global")["concepts"][0]["beta"] == 0.5
+    local = request(service, "a <teddy>", locking="local")["concepts"][0]
+    assert local["beta"] == beta_from_strength(0.6)
+
+
+def test_a_concept_that_nobody_judged_takes_the_usual_bias_of_the_locking(
+    service: Service,
+) -> None:
+    register_base_model(service)
+    concepts.import_file(service, OWNER, data=core_concept().to_bytes())
+    assert request(service, "a <teddy>")["concepts"][0]["beta"] == 0.7
+    assert request(service, "a <teddy>", locking="global")["concepts"][0]["beta"] == 0.5
+
+
+@pytest.mark.parametrize("locking", ["local", "global"])
+@pytest.mark.parametrize(
+    ("strength", "beta"),
+    # As every release before computed them: an old request draws what it drew.
+    [(0.05, 1.441666), (0.3, 1.127095), (0.6, 0.939180), (0.88, 0.701135), (0.97, 0.478585)],
+)
+def test_a_strength_means_the_same_gate_as_ever_with_either_locking(
+    service: Service, strength: float, beta: float, locking: str
+) -> None:
+    ready(service)
+    written = request(service, f"a <teddy:{strength}>", locking=locking)["concepts"][0]
+    chosen = request(
+        service,
+        "a <teddy>",
+        locking=locking,
+        **choose(ConceptChoice(name="teddy", strength=strength)),
+    )["concepts"][0]
+    assert (written["beta"], written["tau"]) == (chosen["beta"], chosen["tau"])
+    assert (written["beta"], written["tau"]) == (pytest.approx(beta, abs=1e-6), 0.15)
 
 
 def test_an_explicit_value_wins_over_the_prompts(service: Service) -> None:

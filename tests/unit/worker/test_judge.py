@@ -94,6 +94,7 @@ def test_figures_are_the_mean_cosines_that_the_method_names(
     assert found.curve.ceiling == pytest.approx(np.mean(pairs), abs=1e-5)
     assert [point.strength for point in found.curve.points] == list(STRENGTHS)
     assert found.curve.prompts == ("a photo of a {} on the beach",)
+    assert len(found.thumbnails) == len(STRENGTHS)
     # An image's embedding times the reference is its image similarity.
     image = torch.from_numpy(found.reference) @ evaluator.embed_images([drawing()])[0]
     assert float(image) == pytest.approx(

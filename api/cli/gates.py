@@ -1,0 +1,52 @@
+"""The gates of a command line: `--beta rex=0.6 --tau rex=0.1`, held to the server's own rules."""
+
+from collections.abc import Mapping, Sequence
+
+from api.cli.commands import CommandError
+from service.errors import Invalid
+from service.gates import ConceptChoice, Gate, explicit_gates
+
+
+def read_gates(
+    betas: Sequence[str], taus: Sequence[str], *, names: Sequence[str]
+) -> dict[str, Gate]:
+    """Return the gates that `--beta` and `--tau` ask for, by the names of the prompt's concepts.
+
+    Raises CommandError with a sentence for what is no NAME=NUMBER, names no concept of the prompt,
+    comes twice, lies out of bounds, or is a tau without a beta.
+    """
+    beta_of = _numbers("--beta", betas, names=names)
+    tau_of = _numbers("--tau", taus, names=names)
+    if alone := next((name for name in tau_of if name not in beta_of), None):
+        raise CommandError(f"--tau {alone} needs a bias beside it: add --beta {alone}=0.6.")
+    gates = {}
+    for name, beta in beta_of.items():
+        choice = ConceptChoice(name=name, beta=beta, tau=tau_of.get(name))
+        try:
+            (gate,) = explicit_gates([choice])
+        except Invalid as error:
+            raise CommandError(f"<{name}>: {error.errors[0].detail}") from None
+        assert gate is not None  # a choice with a beta has one
+        gates[name] = gate
+    return gates
+
+
+def _numbers(option: str, written: Sequence[str], *, names: Sequence[str]) -> Mapping[str, float]:
+    numbers: dict[str, float] = {}
+    for text in written:
+        name, equals, value = text.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise CommandError(f"{option} takes NAME=NUMBER, such as rex=0.6; this is {text!r}.")
+        name = name.strip().removeprefix("<").removesuffix(">")
+        if name not in names:
+            raise CommandError(
+                f"{option} names <{name}>, which the prompt does not: write it into the prompt."
+            )
+        if name in numbers:
+            raise CommandError(f"{option} {name} is given twice. Keep one.")
+        numbers[name] = number
+    return numbers
