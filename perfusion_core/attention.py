@@ -27,6 +27,9 @@ from torch.nn import functional as F
 
 from perfusion_core.errors import BaseModelError
 
+_PASSAGE = ("down_blocks", "mid_block", "up_blocks")
+"""The parts of a U-Net that hold cross-attention, in the order in which they run."""
+
 Observer = Callable[[Tensor, Tensor], None]
 """Takes the Queries (B, h, P, c) and Keys (B, h, N, c) of each layer in its turn."""
 
@@ -54,13 +57,16 @@ class Layer:
 
 
 def cross_attention_layers(unet: Any) -> tuple[Layer, ...]:
-    """The cross-attention layers of a diffusers U-Net, in the order of its modules.
+    """The cross-attention layers of a diffusers U-Net, in the order in which it runs them.
 
-    Raises BaseModelError where there is none, or where a projection is no plain linear map.
+    A concept's o* follows this order, so it must not depend on how the modules are registered:
+    diffusers registers the middle last. Raises BaseModelError where there is none, or where a
+    projection is no plain linear map.
     """
     found = [(name, m) for name, m in unet.named_modules() if name.endswith(".attn2")]
     if not found:
         raise BaseModelError("This U-Net has no cross-attention layers, so no text can steer it.")
+    found.sort(key=lambda layer: _place_in_passage(layer[0]))  # stable: a part keeps its order
     for name, module in found:
         for projection in (module.to_k, module.to_v):
             if type(projection) is not torch.nn.Linear or projection.bias is not None:
@@ -73,6 +79,13 @@ def cross_attention_layers(unet: Any) -> tuple[Layer, ...]:
         Layer(name, W_K=m.to_k.weight, W_V=m.to_v.weight, offset=offset)
         for (name, m), offset in zip(found, offsets, strict=False)
     )
+
+
+def _place_in_passage(name: str) -> int:
+    part = name.split(".")[0]
+    if part not in _PASSAGE:
+        raise BaseModelError(f"{name} lies in no part of a U-Net that is known to run in order.")
+    return _PASSAGE.index(part)
 
 
 def packed_width(layers: tuple[Layer, ...]) -> int:

@@ -1,6 +1,5 @@
 """A frozen text-to-image model, ready for concepts: any SD 1.x, SD 2.x or SDXL pipeline."""
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from perfusion_core.attention import Layer, attach, cross_attention_layers, packed_width
+from perfusion_core.attention import attach, cross_attention_layers, packed_width
 from perfusion_core.captions import captions
 from perfusion_core.concept import Concept, has_direction
 from perfusion_core.config import BaseModelDefaults, read_defaults
 from perfusion_core.covariance import CAPTION_COUNT, Covariance, estimate
 from perfusion_core.errors import BaseModelError, ConceptFileError
+from perfusion_core.fingerprint import fingerprint_of_base_model
 from perfusion_core.hub import refuse_adapters, split_revision
 from perfusion_core.rank_one import Metric
 from perfusion_core.text import TextEncoders
@@ -43,7 +43,7 @@ class BaseModel:
         for module in (pipeline.unet, pipeline.vae, *encoders):
             module.requires_grad_(False).eval()
         self.unet: Any = pipeline.unet
-        self.fingerprint = _fingerprint(encoders, cross_attention_layers(self.unet))
+        self.fingerprint = fingerprint_of_base_model(encoders, cross_attention_layers(self.unet))
         self.unet = self.unet.to(device)
         if dtype != torch.float32:
             self.unet = self.unet.to(dtype)
@@ -257,25 +257,6 @@ def _family(pipeline: Any) -> str:
     if getattr(pipeline, "text_encoder_2", None) is not None:
         return "sdxl"
     return "sd2" if pipeline.unet.config.cross_attention_dim == 1024 else "sd1"
-
-
-def _fingerprint(encoders: Iterable[Any], layers: Iterable[Layer]) -> str:
-    """A hash of what a concept depends on: the text encoders, and every W_K and W_V.
-
-    Weights are hashed in float16, so that a model's float16 and float32 releases agree.
-    """
-    digest = hashlib.sha256()
-    for encoder in encoders:
-        for name, tensor in sorted(encoder.named_parameters()):
-            digest.update(name.encode() + _float16_bytes(tensor))
-    for layer in layers:
-        digest.update(layer.name.encode() + _float16_bytes(layer.W_K) + _float16_bytes(layer.W_V))
-    return digest.hexdigest()[:32]
-
-
-def _float16_bytes(tensor: Tensor) -> bytes:
-    array: bytes = tensor.detach().to("cpu", torch.float16).contiguous().numpy().tobytes()
-    return array
 
 
 def _device(name: str) -> torch.device:

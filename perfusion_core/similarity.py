@@ -5,7 +5,6 @@ similarity the mean cosine between images and the prompt with the superclass in 
 place (METHOD 7). Either alone is easy to win: read them together.
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch.nn.functional import normalize
 
 from perfusion_core.errors import BaseModelError
 from perfusion_core.evaluation import EvaluatorRef
+from perfusion_core.fingerprint import fingerprint_of_module
 from perfusion_core.hub import find_folder
 from perfusion_core.images import opaque
 
@@ -45,7 +45,7 @@ class Evaluator:
         folder = Path(name_or_path)
         self.ref = EvaluatorRef(
             name=folder.resolve().name if folder.is_dir() else where,
-            fingerprint=_fingerprint(self._model),
+            fingerprint=fingerprint_of_module(self._model),
         )
 
     @torch.no_grad()
@@ -69,15 +69,6 @@ class Evaluator:
     ) -> float:
         """Mean cosine between every image and every training picture."""
         return float((self.embed_images(images) @ self.embed_images(pictures).T).mean())
-
-
-def _fingerprint(model: Any) -> str:
-    """A hash of all weights, in float16, so that releases of both precisions agree."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.named_parameters()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().to("cpu", torch.float16).contiguous().numpy().tobytes())
-    return digest.hexdigest()[:32]
 
 
 def _unit(out: Any) -> Tensor:

@@ -13,6 +13,8 @@ from playwright.sync_api import Browser, BrowserContext, sync_playwright
 from running import START_SECONDS, Photo, Visit, Visits, serving
 
 from api.demo.subjects import SUBJECTS, photograph
+from service.settings import SHIPPED_BASE_MODEL
+from tests.integration.tiny_base import write_tiny_base
 
 _JOB_SECONDS = 90
 _BROWSERS = ("chromium", "google-chrome", "chromium-browser", "google-chrome-stable")
@@ -46,8 +48,15 @@ def mask() -> Photo:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the embedded default, ready to work, with nothing in it."""
-    with serving(tmp_path_factory.mktemp("server")) as url:
+    """The address of the embedded default, ready to work, with nothing in it.
+
+    Its base model draws noise: the page shows that as it shows anything else, and quickly.
+    """
+    settings = {
+        "PERFUSION_BASE_MODEL": str(write_tiny_base(tmp_path_factory.mktemp("models") / "tiny")),
+        "PERFUSION_EVALUATOR": str(SHIPPED_BASE_MODEL.with_name("evaluator")),
+    }
+    with serving(tmp_path_factory.mktemp("server"), **settings) as url:
         deadline = time.monotonic() + START_SECONDS
         while not _is_ready(url):
             if time.monotonic() > deadline:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ FINAL = {"succeeded", "failed", "cancelled"}
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[Server]:
     """A running server; a test that ends it starts it again."""
-    server = Server(tmp_path_factory.mktemp("server"), checkpoint_seconds=0.3)
+    settings = {"base_model": tiny_base, "checkpoint_seconds": 0.3}
+    server = Server(tmp_path_factory.mktemp("server"), **settings)
     server.start()
     yield server
     server.close()
@@ -29,7 +31,7 @@ def assert_ended_once(server: Server, job_id: str, end: str) -> None:
 
 
 def test_a_training_survives_kill_9_and_goes_on_from_its_saved_state(server: Server) -> None:
-    job_id = server.post_training(photos(), name="rex", max_train_steps=40, train_batch_size=2)
+    job_id = server.post_training(photos(), name="rex", max_train_steps=600, train_batch_size=2)
     server.wait_until(lambda: server.saved_step(job_id) >= 4)
     server.kill()
     saved = server.saved_step(job_id)
@@ -51,7 +53,7 @@ def resumed(server: Server) -> str:
 
 
 def test_generations_survive_kill_9_whether_they_ran_or_waited(server: Server) -> None:
-    request = {"num_inference_steps": 12, "num_images": 1}
+    request = {"num_inference_steps": 200, "num_images": 1}
     job_ids = [server.post_generation(f"a photo of {n} dogs", seed=n, **request) for n in range(10)]
     server.wait_until(lambda: any(server.job(job_id)["progress"]["step"] for job_id in job_ids))
     server.kill()

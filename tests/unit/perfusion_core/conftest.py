@@ -100,3 +100,9 @@ def tiny() -> Callable[[str], BaseModel]:
         return made[family]
 
     return make
+
+
+@pytest.fixture
+def base(tiny: Callable[[str], BaseModel]) -> BaseModel:
+    """A base model of random weights, for what holds on any: quick, and it draws noise."""
+    return tiny("sd1")

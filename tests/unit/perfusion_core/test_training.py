@@ -34,10 +34,10 @@ def begin(base: BaseModel, config: TrainConfig = SHORT, state: bytes | None = No
     return train(base, [picture()], name="x", superclass="teddy", config=config, state=state)
 
 
-def test_values_and_embedding_learn_and_everything_else_stays(shipped: BaseModel) -> None:
-    before = {n: p.clone() for n, p in shipped.unet.named_parameters()}
-    table = shipped.text.tables[0].clone()
-    training = begin(shipped)
+def test_values_and_embedding_learn_and_everything_else_stays(base: BaseModel) -> None:
+    before = {n: p.clone() for n, p in base.unet.named_parameters()}
+    table = base.text.tables[0].clone()
+    training = begin(base)
     start_o_v = training.o_v.detach().clone()
     start_embedding = training.embeddings[0].detach().clone()
     e_super = training.e_super.clone()
@@ -48,27 +48,27 @@ def test_values_and_embedding_learn_and_everything_else_stays(shipped: BaseModel
     assert torch.equal(training.e_super, e_super)  # the locked Key's input
     assert not training.i_star.requires_grad
     assert all(p.grad is None and torch.equal(p, before[n])
-               for n, p in shipped.unet.named_parameters())  # fmt: skip
-    assert torch.equal(shipped.text.tables[0], table) and shipped.text.tables[0].grad is None
+               for n, p in base.unet.named_parameters())  # fmt: skip
+    assert torch.equal(base.text.tables[0], table) and base.text.tables[0].grad is None
 
 
-def test_it_starts_from_the_superclass(shipped: BaseModel) -> None:
-    concept = begin(shipped).concept()
-    e_super = superclass_encoding(shipped, "teddy")
-    o_v = torch.cat([layer.W_V @ e_super for layer in shipped.layers])
+def test_it_starts_from_the_superclass(base: BaseModel) -> None:
+    concept = begin(base).concept()
+    e_super = superclass_encoding(base, "teddy")
+    o_v = torch.cat([layer.W_V @ e_super for layer in base.layers])
     assert np.allclose(concept.o_v, o_v.numpy()) and np.allclose(concept.i_star, e_super.numpy())
 
 
 @pytest.mark.parametrize("decay", [0.99, 0.5])
 def test_i_star_is_the_moving_average_of_the_concepts_encoding(
-    shipped: BaseModel, decay: float
+    base: BaseModel, decay: float
 ) -> None:
-    training = begin(shipped, replace(SHORT, train_batch_size=5, ema_decay=decay))
+    training = begin(base, replace(SHORT, train_batch_size=5, ema_decay=decay))
     expected = training.i_star
     for step in range(3):
         batch = training._batches.of(step)
         embeddings = {"x": training._target()}
-        e = encode(shipped, batch.tokens, embeddings).e.detach()
+        e = encode(base, batch.tokens, embeddings).e.detach()
         own = [e[k, batch.tokens[0][k].places[0][0]] for k in batch.prompt.tolist()]
         expected = decay * expected + (1 - decay) * torch.stack(own).mean(0)
         next(training)
@@ -78,24 +78,24 @@ def test_i_star_is_the_moving_average_of_the_concepts_encoding(
 
 @pytest.mark.parametrize("interrupted_after", [0, 1, 4])
 def test_a_resumed_training_ends_as_one_never_interrupted(
-    shipped: BaseModel, interrupted_after: int
+    base: BaseModel, interrupted_after: int
 ) -> None:
-    whole = begin(shipped)
+    whole = begin(base)
     list(whole)
-    first = begin(shipped)
+    first = begin(base)
     for _ in range(interrupted_after):
         next(first)
-    second = begin(shipped, state=first.state())
+    second = begin(base, state=first.state())
     assert second.step == interrupted_after
     assert [step.step for step in second] == list(range(interrupted_after + 1, 7))
     assert second.concept().to_bytes() == whole.concept().to_bytes()
 
 
 def test_each_picture_is_a_piece_of_work_of_its_own_and_the_concept_is_the_same(
-    shipped: BaseModel, monkeypatch: pytest.MonkeyPatch
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pieces: list[int] = []  # pictures that each encodes
-    encode = shipped.vae.encode
+    encode = base.vae.encode
 
     def counted(pixels: Tensor) -> Any:
         pieces[-1] += len(pixels)
@@ -106,9 +106,9 @@ def test_each_picture_is_a_piece_of_work_of_its_own_and_the_concept_is_the_same(
         return act()
 
     pictures = [picture(), picture("red"), picture("green")]
-    whole = train(shipped, pictures, name="x", superclass="teddy", config=SHORT)
-    monkeypatch.setattr(shipped.vae, "encode", counted)
-    pieced = train(shipped, pictures, name="x", superclass="teddy", config=SHORT, run=run)
+    whole = train(base, pictures, name="x", superclass="teddy", config=SHORT)
+    monkeypatch.setattr(base.vae, "encode", counted)
+    pieced = train(base, pictures, name="x", superclass="teddy", config=SHORT, run=run)
     assert [each for each in pieces if each] == [2, 2, 2]  # each with its mirror image
     for training in (whole, pieced):
         for _ in training:
@@ -116,9 +116,9 @@ def test_each_picture_is_a_piece_of_work_of_its_own_and_the_concept_is_the_same(
     assert whole.concept().to_bytes() == pieced.concept().to_bytes()
 
 
-def test_the_seed_decides_the_concept(shipped: BaseModel) -> None:
+def test_the_seed_decides_the_concept(base: BaseModel) -> None:
     def trained(seed: int) -> bytes:
-        training = begin(shipped, replace(SHORT, max_train_steps=2, seed=seed))
+        training = begin(base, replace(SHORT, max_train_steps=2, seed=seed))
         list(training)
         return training.concept().to_bytes()
 
@@ -145,19 +145,19 @@ def test_with_several_threads_the_same_training_still_gives_the_same_bytes(
         torch.set_num_threads(usual)
 
 
-def test_a_state_of_another_training_is_refused(shipped: BaseModel) -> None:
-    state = begin(shipped).state()
+def test_a_state_of_another_training_is_refused(base: BaseModel) -> None:
+    state = begin(base).state()
     with pytest.raises(TrainingStateError, match="start the training anew"):
-        begin(shipped, replace(SHORT, learning_rate=0.5), state=state)
+        begin(base, replace(SHORT, learning_rate=0.5), state=state)
     with pytest.raises(TrainingStateError, match="start the training anew"):
-        train(shipped, [picture("red")], name="x", superclass="teddy", config=SHORT, state=state)
+        train(base, [picture("red")], name="x", superclass="teddy", config=SHORT, state=state)
     for damaged in (b"", state[:50], state[:-10], b"\x80\x04pickle"):
         with pytest.raises(TrainingStateError, match="damaged"):
-            begin(shipped, state=damaged)
+            begin(base, state=damaged)
 
 
 def test_a_training_resumes_on_another_device_whose_segmenter_finds_nearly_the_same(
-    shipped: BaseModel,
+    base: BaseModel,
 ) -> None:
     def finds(level: int) -> Callable[[Image.Image, str], Image.Image]:
         mask = Image.new("L", (64, 64), 20)
@@ -167,7 +167,7 @@ def test_a_training_resumes_on_another_device_whose_segmenter_finds_nearly_the_s
     def training(level: int | None, state: bytes | None = None) -> Training:
         segmenter = None if level is None else finds(level)
         named = {"name": "x", "superclass": "teddy", "config": SHORT}
-        return train(shipped, [picture()], segmenter=segmenter, state=state, **named)  # type: ignore[arg-type]
+        return train(base, [picture()], segmenter=segmenter, state=state, **named)  # type: ignore[arg-type]
 
     begun = training(200)
     next(begun)
@@ -178,38 +178,38 @@ def test_a_training_resumes_on_another_device_whose_segmenter_finds_nearly_the_s
 
 
 def test_a_device_without_memory_is_no_damage_of_the_state(
-    shipped: BaseModel, monkeypatch: pytest.MonkeyPatch
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = begin(shipped).state()
+    state = begin(base).state()
 
     def full(_: bytes) -> dict[str, Tensor]:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(training_state, "load", full)
     with pytest.raises(torch.OutOfMemoryError):
-        begin(shipped, state=state)
+        begin(base, state=state)
 
 
-def test_divergence_ends_in_a_named_error(shipped: BaseModel) -> None:
+def test_divergence_ends_in_a_named_error(base: BaseModel) -> None:
     with pytest.raises(TrainingDiverged, match=r"grew without bound.*learning_rate below"):
-        training = begin(shipped)
+        training = begin(base)
         training.o_v.data *= 1e4
         next(training)
     with pytest.raises(TrainingDiverged, match="step 1: its loss"):
-        training = begin(shipped)
+        training = begin(base)
         training.o_v.data[0] = float("nan")
         next(training)
 
 
-def test_without_pictures_there_is_nothing_to_teach(shipped: BaseModel) -> None:
+def test_without_pictures_there_is_nothing_to_teach(base: BaseModel) -> None:
     with pytest.raises(PictureError, match="at least one picture"):
-        train(shipped, [], name="x", superclass="teddy")
+        train(base, [], name="x", superclass="teddy")
 
 
-def test_the_record_names_options_and_the_source_of_masks(shipped: BaseModel) -> None:
-    concept = begin(shipped).concept()
-    assert concept.mask_source == "uniform" and concept.training["resolution"] == 64
-    assert concept.training.items() >= (asdict(SHORT) | {"resolution": 64, "steps": 0}).items()
+def test_the_record_names_options_and_the_source_of_masks(base: BaseModel) -> None:
+    concept = begin(base).concept()
+    assert concept.mask_source == "uniform" and concept.training["resolution"] == 16
+    assert concept.training.items() >= (asdict(SHORT) | {"resolution": 16, "steps": 0}).items()
 
 
 def lopsided(colour: str) -> Image.Image:
@@ -228,37 +228,35 @@ def with_lopsided_mask(base: BaseModel) -> Training:
 
 
 def test_a_mirrored_picture_has_a_mirrored_mask_and_each_example_its_own(
-    shipped: BaseModel,
+    base: BaseModel,
 ) -> None:
-    training = with_lopsided_mask(shipped)
+    training = with_lopsided_mask(base)
     examples, batch = training._examples, training._batches.of(0)
     assert len(examples.masks) == len(examples.latents) == 4
     assert torch.equal(examples.masks[2:], examples.masks[:2].flip(-1))
     assert not torch.equal(examples.masks[0], examples.masks[2])
     mirrored = [ImageOps.mirror(lopsided(colour)) for colour in ("purple", "red")]
-    plain = train(
-        shipped, mirrored, name="x", superclass="teddy", config=replace(SHORT, flip=False)
-    )
+    plain = train(base, mirrored, name="x", superclass="teddy", config=replace(SHORT, flip=False))
     assert torch.allclose(examples.latents[2:], plain._examples.latents, atol=1e-4)
     for latents, mask in zip(batch.latents, batch.masks, strict=True):
         (k,) = [k for k in range(4) if torch.equal(latents, examples.latents[k])]
         assert torch.equal(mask, examples.masks[k])
 
 
-def test_the_loss_is_the_mean_square_of_the_masked_error(shipped: BaseModel) -> None:
+def test_the_loss_is_the_mean_square_of_the_masked_error(base: BaseModel) -> None:
     """METHOD 5: mean(|| M ⊙ (target − prediction) ||²), of an untrained concept's first step."""
-    training = with_lopsided_mask(shipped)
+    training = with_lopsided_mask(base)
     batch = training._batches.of(0)
     target = training._target()
-    e = encode(shipped, batch.tokens, {"x": target}).e
+    e = encode(base, batch.tokens, {"x": target}).e
     own = e.detach()[torch.arange(len(e)), batch.places][batch.prompt]
     i_star = 0.99 * training.i_star + 0.01 * own.mean(0)
-    packed = keys_and_values(shipped, e, [replace(target, i_star=i_star)])[batch.prompt]
-    scheduler = make_scheduler(shipped, "ddim")
+    packed = keys_and_values(base, e, [replace(target, i_star=i_star)])[batch.prompt]
+    scheduler = make_scheduler(base, "ddim")
     kept = scheduler.alphas_cumprod[batch.t][:, None, None, None]
     noisy = kept.sqrt() * batch.latents + (1 - kept).sqrt() * batch.noise
     with torch.no_grad():
-        prediction = shipped.unet(noisy, batch.t, encoder_hidden_states=packed).sample
+        prediction = base.unet(noisy, batch.t, encoder_hidden_states=packed).sample
     wanted = wanted_prediction(scheduler, batch.latents, batch.noise, batch.t)
     squares = (batch.masks * (wanted - prediction)) ** 2
     assert next(training).loss == pytest.approx(float(squares.mean()), rel=1e-4)

@@ -1,4 +1,4 @@
-"""Real parts for the worker's tests: SQLite, local blobs, the shipped base model."""
+"""Real parts for the worker's tests: SQLite, local blobs, a base model of random weights."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,20 +13,25 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.training import train
 from service import wiring
-from service.settings import Settings
+from service.settings import SHIPPED_BASE_MODEL, Settings
 from service.wiring import Service
-from tests.unit.worker.staging import drawing, workers
+from tests.unit.worker.staging import drawing, noise_model, workers
 from worker.parts import Parts
 
-BASE_MODEL = Path(__file__).parents[3] / "models" / "base"
 # Two threads on two busy cores spend their time waiting for each other.
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    """The shipped base model, loaded once."""
-    return BaseModel.load(BASE_MODEL, device="cpu", covariance_dir=tmp_path_factory.mktemp("C"))
+def base() -> BaseModel:
+    """A base model that draws noise: what a worker does with it is the same, and quick."""
+    return noise_model()
+
+
+@pytest.fixture(scope="session")
+def shipped() -> BaseModel:
+    """The base model that the project ships, for what must be seen in an image."""
+    return BaseModel.load(SHIPPED_BASE_MODEL, device="cpu")
 
 
 @pytest.fixture(scope="session")

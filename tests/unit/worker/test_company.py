@@ -17,17 +17,11 @@ from perfusion_core.conditioning import ConceptUse
 from perfusion_core.config import GenerateConfig
 from perfusion_core.denoise import ImageRequest
 from tests.unit.perfusion_core.test_conditioning import concept_like
-from tests.unit.worker.staging import noise_model
 from worker.engine import Engine
 from worker.tickets import Ticket
 
 TICKS = 8
 PROMPTS = ("a photo of a <x>", "<y> on the beach", "a <x> beside <y>", "a house", "")
-
-
-@pytest.fixture(scope="module")
-def noise() -> BaseModel:
-    return noise_model()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,11 +123,11 @@ def grey_levels_apart(one: Image.Image, other: Image.Image) -> int:
 )
 @given(arrivals=st.lists(ARRIVALS, min_size=1, max_size=6))
 def test_an_image_is_the_same_in_any_company(
-    noise: BaseModel, exact: bool, tolerance: int, arrivals: list[Arrival]
+    base: BaseModel, exact: bool, tolerance: int, arrivals: list[Arrival]
 ) -> None:
-    images = Company(noise, arrivals, exact).play()
+    images = Company(base, arrivals, exact).play()
     for number, mine in images.items():
-        expected = alone(noise, arrivals[number], exact=exact)
+        expected = alone(base, arrivals[number], exact=exact)
         if arrivals[number].given_up_at is None:
             assert len(mine) == len(expected)
         for one, other in zip(mine, expected, strict=False):

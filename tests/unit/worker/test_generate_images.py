@@ -134,7 +134,7 @@ def test_maps_come_beside_an_image_that_is_the_same_file_without_them(
     service: Service, parts: Parts, concept: Concept
 ) -> None:
     add_concept(service, concept)
-    prompt, size = "a <rex> on the beach", {"width": 96, "height": 64}
+    prompt, size = "a <rex> on the beach", {"width": 32}
     plain = generated(service, parts, prompt, **size)
     job_id = accept_generation(service, prompt, attention_maps=True, **size)
     Runner(parts).run(JobKind.GENERATE)
@@ -154,7 +154,7 @@ def test_maps_come_beside_an_image_that_is_the_same_file_without_them(
     for one in image.attention_maps:
         assert 0 <= one.coverage <= 1
     for data in drawn:
-        assert opened(data).size == (96, 64) and opened(data).info == {}
+        assert opened(data).size == (32, 16) and opened(data).info == {}
 
 
 def test_an_overlay_is_bounded_and_lightest_where_the_word_acted() -> None:

@@ -21,17 +21,11 @@ from tests.unit.worker.staging import (
     accept_training,
     in_thread,
     look_at,
-    noise_model,
     workers,
 )
 from worker.judge import Judge
 from worker.parts import Parts
 from worker.runner import Runner
-
-
-@pytest.fixture(scope="module")
-def base() -> BaseModel:
-    return noise_model()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from perfusion_core.concept import Concept
 from perfusion_core.training import Training, train
 from perfusion_core.trials import looks
 from service.wiring import Service
-from tests.unit.worker.staging import drawing, noise_model, workers
+from tests.unit.worker.staging import drawing, workers
 from worker.errors import Draining
 from worker.looking import Looking
 from worker.parts import Parts
@@ -17,11 +17,6 @@ from worker.parts import Parts
 PICTURES = [drawing(), drawing(96)]
 # With so large a batch few steps pay for five looks.
 OPTIONS = {"max_train_steps": 16, "train_batch_size": 32}
-
-
-@pytest.fixture(scope="module")
-def base() -> BaseModel:
-    return noise_model()
 
 
 @pytest.fixture

@@ -107,13 +107,13 @@ def test_a_hang_spends_an_attempt_of_the_job_that_hangs_and_of_no_neighbour(
     real = denoise.step
 
     def hang(base: BaseModel, batch: Batch) -> None:
-        if batch.trajectories[0].latent_shape[-1] == 96 // base.vae_factor:
+        if batch.trajectories[0].latent_shape[-1] == 32 // base.vae_factor:
             stuck.set()
             over.wait(60)
         real(base, batch)
 
     monkeypatch.setattr(denoise, "step", hang)
-    culprit = accept_generation(service, width=96)
+    culprit = accept_generation(service, width=32)
     runner = Runner(parts)
     threads = [in_thread(runner.run, JobKind.GENERATE)]
     assert stuck.wait(60)

@@ -1,0 +1,56 @@
+"""The identity of weights, whatever a library calls them.
+
+A fingerprint must outlive a library's upgrade: the same weights under other parameter names, or
+registered in another order, are the same model. So names are hashed nowhere.
+
+Within one text encoder (or evaluator) the tensors are sorted by shape and content. Any changed
+weight changes the fingerprint; two whole tensors of one shape that change places do not. No
+checkpoint differs from another in this alone, and to tell them apart takes the names.
+Where a place has a meaning that needs no name, it counts: the encoders keep the pipeline's order,
+the cross-attention layers the order in which the U-Net runs them, as a concept's o* does, and
+within a layer W_K comes before W_V.
+
+Weights are hashed in float16, so that a model's float16 and float32 releases agree.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, float16
+
+from perfusion_core.attention import Layer
+
+_DIGITS = 32
+
+_Identity = tuple[list[int], str]
+"""A tensor's shape and the SHA-256 of its float16 bytes."""
+
+
+def fingerprint_of_base_model(encoders: Iterable[Any], layers: Iterable[Layer]) -> str:
+    """A hash of what a concept depends on: the text encoders, and every W_K and W_V."""
+    return _digest(
+        {
+            "text_encoders": [_sorted_identities(encoder) for encoder in encoders],
+            "cross_attention": [[_identity(layer.W_K), _identity(layer.W_V)] for layer in layers],
+        }
+    )
+
+
+def fingerprint_of_module(module: Any) -> str:
+    """A hash of all weights of one module, such as an evaluator."""
+    return _digest(_sorted_identities(module))
+
+
+def _sorted_identities(module: Any) -> list[_Identity]:
+    return sorted(_identity(parameter) for parameter in module.parameters())
+
+
+def _identity(tensor: Tensor) -> _Identity:
+    data = tensor.detach().to("cpu", float16).contiguous().numpy().tobytes()
+    return list(tensor.shape), hashlib.sha256(data).hexdigest()
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:_DIGITS]
