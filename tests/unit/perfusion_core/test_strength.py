@@ -67,7 +67,8 @@ def test_similarity_to_the_photos_rises_with_strength(
     )
     seen = [evaluator.image_similarity(images, PICTURES) for images in (low, middle, high)]
     assert seen[0] < seen[1] < seen[2]
-    assert colour_overlap(low, PICTURES) < colour_overlap(high, PICTURES)
+    if locking == "local":
+        assert colour_overlap(low, PICTURES) < colour_overlap(high, PICTURES)
 
 
 def test_the_concept_is_nearer_to_its_photos_than_its_superclass_is(

@@ -13,7 +13,7 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.training import train
 from service import wiring
-from service.settings import SHIPPED_BASE_MODEL, Settings
+from service.settings import Settings
 from service.wiring import Service
 from tests.unit.worker.staging import drawing, noise_model, workers
 from worker.parts import Parts
@@ -26,12 +26,6 @@ torch.set_num_threads(1)
 def base() -> BaseModel:
     """A base model that draws noise: what a worker does with it is the same, and quick."""
     return noise_model()
-
-
-@pytest.fixture(scope="session")
-def shipped() -> BaseModel:
-    """The base model that the project ships, for what must be seen in an image."""
-    return BaseModel.load(SHIPPED_BASE_MODEL, device="cpu")
 
 
 @pytest.fixture(scope="session")
