@@ -1,1 +1,1 @@
-"""The paper's figures on the shipped base model, beside the methods that people use today."""
+"""The paper's figures on a base model, beside the methods that people use today."""

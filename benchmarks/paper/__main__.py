@@ -1,21 +1,24 @@
-"""The paper's comparison on the shipped base model.
+"""The paper's comparison on a base model.
 
     python -m benchmarks.paper            # everything; hours on 2 cores
-    python -m benchmarks.paper --short    # 2 subjects, 4 methods, 4 prompts, 1 seed; 6 minutes
+    python -m benchmarks.paper --short    # 2 subjects, 5 methods, 3 prompts, 1 seed
     python -m benchmarks.paper --tune     # what options were chosen among, on other subjects
 
 Each method learns each held-out subject and draws the held-out prompts at every setting of its
-dial; then attention, compositions, tables and plots. What is done is kept under
-benchmarks/paper/results, so a run that was stopped goes on, and several may run side by side with
-`--only METHOD ...`, which takes some methods and makes no report.
+dial; then attention, compositions, tables and plots. The shipped base model is taken, or any
+Stable Diffusion 1.x or 2.x folder by `--base-model`, at its own size. What is done is kept in a
+folder of the base model and the evaluator below benchmarks/paper/results, so a run that was
+stopped goes on, and several may run side by side with `--only METHOD ...`, which takes some
+methods and makes no report.
 """
 
 import argparse
+import hashlib
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from benchmarks.paper import report
 from benchmarks.paper.attention import attention
@@ -28,11 +31,41 @@ from benchmarks.paper.subjects import PAIRS, REPORTED, SIMILAR, TRIPLES, TUNED, 
 from perfusion_core import BaseModel
 from perfusion_core.similarity import Evaluator
 
-RESULTS = Path(__file__).parent / "results"
+_RESULTS = Path(__file__).parent / "results"
+_EVALUATOR = BASE_FOLDER.parent / "evaluator"
 _DOCS = Path(__file__).parents[2] / "docs/benchmark"
+_SHORT_METHODS = 5
 
 
-def main() -> None:
+@dataclass(frozen=True)
+class Run:
+    """What is compared, who judges it, and where what is done is kept."""
+
+    base: BaseModel
+    source: Path  # the base model's folder
+    evaluator: Evaluator
+    folder: Path
+
+    def compare(
+        self,
+        methods: Iterable[Method],
+        subjects: Sequence[Subject],
+        only: Sequence[str] | None = None,
+        **counts: int,
+    ) -> report.Results:
+        """Measure each method, or only those that are named; print each as it is done."""
+        side = self.base.default_resolution
+        results = {}
+        for method in methods:
+            if not only or method.name in only:
+                results[method.name] = compare(
+                    method, subjects, self.evaluator, self.folder, side=side, **counts
+                )
+                print(report.similarity_table({method.name: results[method.name]}), flush=True)
+        return results
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Do what is missing, then tell what was found."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -40,26 +73,50 @@ def main() -> None:
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--only", nargs="*", metavar="METHOD")
-    arguments = parser.parse_args()
+    parser.add_argument("--base-model", type=Path, default=BASE_FOLDER, metavar="FOLDER")
+    parser.add_argument("--evaluator", default=_EVALUATOR, metavar="FOLDER_OR_NAME")
+    parser.add_argument("--results", type=Path, default=_RESULTS, metavar="FOLDER")
+    asked = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    base = BaseModel.load(BASE_FOLDER)
-    evaluator = Evaluator(BASE_FOLDER.parent / "evaluator")
-    if arguments.tune:
-        tried = _compare(candidates(base), TUNED, evaluator, RESULTS / "tune", arguments.only)
-        if not arguments.only:
-            report.write_tuning(tried, RESULTS / "tune", _DOCS / "steps.webp")
-    elif arguments.short:
-        _short(base, evaluator, RESULTS / "short")
+    base = BaseModel.load(asked.base_model)
+    if base.family == "sdxl":
+        parser.error("The baselines train one text encoder: name an SD 1.x or 2.x folder.")
+    evaluator = Evaluator(asked.evaluator)
+    name = "tune" if asked.tune else "short" if asked.short else "full"
+    folder = asked.results / kept_name(base, evaluator) / name
+    run = Run(base, asked.base_model, evaluator, folder)
+    # The documents are about the shipped base model.
+    docs = _DOCS if asked.base_model.resolve() == BASE_FOLDER else folder / "report"
+    if asked.tune:
+        _tune(run, asked.only, docs)
+    elif asked.short:
+        _short(run)
     else:
-        _full(base, evaluator, RESULTS / "full", arguments.only)
+        _full(run, asked.only, docs)
 
 
-def _full(base: BaseModel, evaluator: Evaluator, folder: Path, only: Sequence[str] | None) -> None:
-    results = _compare(compared(base), REPORTED, evaluator, folder, only)
-    results |= _compare(ablations(base, folder), REPORTED[:5], evaluator, folder, only)
+def kept_name(base: BaseModel, evaluator: Evaluator) -> str:
+    """The folder of what depends on this base model, its covariance and defaults, and its judge."""
+    told = (
+        base.fingerprint, base.covariance_fingerprint, base.defaults, evaluator.ref.fingerprint,
+    )  # fmt: skip
+    return f"{base.name}-{hashlib.sha256(repr(told).encode()).hexdigest()[:12]}"
+
+
+def _tune(run: Run, only: Sequence[str] | None, docs: Path) -> None:
+    tried = run.compare(candidates(run.base, run.source), TUNED, only)
+    if not only:
+        report.write_tuning(tried, run.folder, docs / "steps.webp")
+
+
+def _full(run: Run, only: Sequence[str] | None, docs: Path) -> None:
+    results = {
+        **run.compare(compared(run.base, run.source, run.folder), REPORTED, only),
+        **run.compare(ablations(run.base), REPORTED[:5], only),
+    }
     if only:
         return
-    gallery = Gallery(base, evaluator, folder)
+    gallery = Gallery(run.base, run.evaluator, run.folder)
     sets: list[tuple[str, Sequence[Sequence[Subject]], Change]] = [
         ("two concepts", PAIRS, ""),
         ("three concepts", TRIPLES, ""),
@@ -71,34 +128,19 @@ def _full(base: BaseModel, evaluator: Evaluator, folder: Path, only: Sequence[st
         title: compose(gallery, title, subjects, REPORTED, change=change)
         for title, subjects, change in sets
     }
-    report.write(results, attention(base, REPORTED, folder), composed, folder, _DOCS)
+    found = attention(run.base, REPORTED, run.folder)
+    report.write(results, found, composed, run.folder, docs)
 
 
-def _short(base: BaseModel, evaluator: Evaluator, folder: Path) -> None:
+def _short(run: Run) -> None:
     subjects = REPORTED[:2]
-    methods = islice(compared(base), 4)
-    results = _compare(methods, subjects, evaluator, folder, prompt_count=4, seed_count=1)
-    gallery = Gallery(base, evaluator, folder)
+    methods = islice(compared(run.base, run.source, run.folder), _SHORT_METHODS)
+    results = run.compare(methods, subjects, prompt_count=3, seed_count=1)
+    gallery = Gallery(run.base, run.evaluator, run.folder)
     title = "two concepts"
     composed = {title: compose(gallery, title, [subjects], REPORTED[:3], seed_count=2)}
-    found = attention(base, subjects, folder, seed_count=1)
-    report.write(results, found, composed, folder, folder / "report")
-
-
-def _compare(
-    methods: Iterable[Method],
-    subjects: Sequence[Subject],
-    evaluator: Evaluator,
-    folder: Path,
-    only: Sequence[str] | None = None,
-    **counts: int,
-) -> dict[str, list[dict[str, Any]]]:
-    results = {}
-    for method in methods:
-        if not only or method.name in only:
-            results[method.name] = compare(method, subjects, evaluator, folder, **counts)
-            print(report.similarity_table({method.name: results[method.name]}), flush=True)
-    return results
+    found = attention(run.base, subjects, run.folder, seed_count=1)
+    report.write(results, found, composed, run.folder, run.folder / "report")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from PIL import Image
 from safetensors.numpy import load_file
 from torch import Tensor
 
-from benchmarks.paper.compare import SEEDS, contact_sheet, kept_in, write_whole
-from benchmarks.paper.perfusion import USUAL_STRENGTH, use_of
+from benchmarks.paper import contact
+from benchmarks.paper.compare import SEEDS, kept_in, write_whole
+from benchmarks.paper.perfusion import USUAL_BETA
 from benchmarks.paper.subjects import Subject
 from perfusion_core import BaseModel, Concept, ConceptUse
 from perfusion_core.attention_maps import WordMap
@@ -55,7 +56,7 @@ def attention(
             other = replace(concept, embeddings=(word["embedding"],))
             told, sheet = _measure(base, subject, concept, other, SEEDS[:seed_count])
             file.parent.mkdir(parents=True, exist_ok=True)
-            contact_sheet(sheet).save(file.with_suffix(".png"))
+            contact.write(sheet, file.with_suffix(".png"))
             write_whole(file, {"subject": subject.name, **told})
         found.append(json.loads(file.read_text()))
     return found
@@ -75,11 +76,11 @@ def _measure(
         if method == "superclass":
             images, maps = _draw(base, subject.phrase, subject.superclass, seeds, {})
         elif method == "perfusion":
-            use = use_of(concept, USUAL_STRENGTH)
+            use = {"x": ConceptUse(concept, USUAL_BETA)}
             images, maps = _draw(base, "a <x>", "<x>", seeds, use)
         else:
             with plain:
-                use = use_of(word, USUAL_STRENGTH)
+                use = {"x": ConceptUse(word, USUAL_BETA)}
                 images, maps = _draw(base, "a <x>", "<x>", seeds, use)
         told[method] = {
             "coverage": float(np.mean([one.coverage for one in maps])),

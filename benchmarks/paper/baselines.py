@@ -18,16 +18,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.paper.method import BASE_FOLDER, noise_of
+from benchmarks.paper.method import images_at_once, noise_of
 from benchmarks.paper.subjects import Photo, Subject
 from perfusion_core import BaseModel
 from perfusion_core.conditioning import TEMPLATES
 from perfusion_core.denoise import make_scheduler
+from perfusion_core.diffusion import wanted_prediction
 from perfusion_core.images import to_pixels
 
 TOKEN = "<x>"
 _CLASS_IMAGES = 24  # generated images of the superclass that keep it what it was
-_BATCH = 20  # images that share a step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,7 @@ class Baseline:
     """One method: what is learned, and whether its word stands beside the superclass's."""
 
     base: BaseModel
+    source: Path  # the base model's folder, from which diffusers loads it
     name: str
     options: Options
     unfreeze: Callable[[Any, Options], list[Tensor]]
@@ -64,7 +65,7 @@ class Baseline:
     ) -> Iterator["LearnedPipeline"]:
         """Train a copy of the base model's pipeline."""
         torch.manual_seed(seed)
-        pipeline = _pipeline(self.base)
+        pipeline = _pipeline(self.base, self.source)
         learner = _Learner(self, pipeline, subject, photos, seed)
         for number in range(1, max(self.schedule) + 1):
             learner.step()
@@ -87,13 +88,15 @@ class LearnedPipeline:
         if hasattr(pipeline.unet, "peft_config"):
             pipeline.unet.set_adapters(["default"], [dial])
         side = pipeline.unet.config.sample_size
+        shape = (pipeline.unet.config.in_channels, side, side)
         images: list[Image.Image] = []
-        for begin in range(0, len(prompts), _BATCH):
-            batch = slice(begin, begin + _BATCH)
+        at_once = images_at_once(self._base)
+        for begin in range(0, len(prompts), at_once):
+            batch = slice(begin, begin + at_once)
             pipeline.scheduler = make_scheduler(self._base, defaults.scheduler)
             images += pipeline(
                 [prompt.format(f"a {self._learner.word}") for prompt in prompts[batch]],
-                latents=noise_of(seeds[batch], (4, side, side)),
+                latents=noise_of(seeds[batch], shape).to(self._base.device),
                 num_inference_steps=defaults.num_inference_steps,
                 guidance_scale=defaults.guidance_scale,
             ).images
@@ -103,34 +106,34 @@ class LearnedPipeline:
 
     def keep(self, file: Path) -> None:
         """The word's embedding."""
-        save_file({"embedding": self._learner.table[-1].detach().clone()}, file)
+        save_file({"embedding": self._learner.table[-1].detach().cpu().clone()}, file)
 
 
-def textual_inversion(base: BaseModel, options: Options) -> Baseline:
+def textual_inversion(base: BaseModel, source: Path, options: Options) -> Baseline:
     """Only the word's embedding is learned (Gal et al. 2022)."""
-    return Baseline(base, "textual inversion", options, lambda _p, _o: [], False)
+    return Baseline(base, source, "textual inversion", options, lambda _p, _o: [], False)
 
 
-def dreambooth(base: BaseModel, options: Options) -> Baseline:
+def dreambooth(base: BaseModel, source: Path, options: Options) -> Baseline:
     """All of the U-Net, with prior preservation (Ruiz et al. 2023)."""
 
     def unfreeze(pipeline: Any, _options: Options) -> list[Tensor]:
         return _unfrozen(pipeline.unet.parameters())
 
-    return Baseline(base, "dreambooth", options, unfreeze, True)
+    return Baseline(base, source, "dreambooth", options, unfreeze, True)
 
 
-def custom_diffusion(base: BaseModel, options: Options) -> Baseline:
+def custom_diffusion(base: BaseModel, source: Path, options: Options) -> Baseline:
     """Cross-attention Keys, Values and the word, with a prior (Kumari et al. 2023)."""
 
     def unfreeze(pipeline: Any, _options: Options) -> list[Tensor]:
         named = pipeline.unet.named_parameters()
         return _unfrozen(w for n, w in named if ".attn2.to_k." in n or ".attn2.to_v." in n)
 
-    return Baseline(base, "custom diffusion", options, unfreeze, True)
+    return Baseline(base, source, "custom diffusion", options, unfreeze, True)
 
 
-def lora(base: BaseModel, options: Options) -> Baseline:
+def lora(base: BaseModel, source: Path, options: Options) -> Baseline:
     """Low-rank additions to the attention's projections (Hu et al. 2021), by peft."""
 
     def unfreeze(pipeline: Any, options: Options) -> list[Tensor]:
@@ -139,7 +142,7 @@ def lora(base: BaseModel, options: Options) -> Baseline:
         pipeline.unet.add_adapter(config)
         return [one for one in pipeline.unet.parameters() if one.requires_grad]
 
-    return Baseline(base, "lora", options, unfreeze, True)
+    return Baseline(base, source, "lora", options, unfreeze, True)
 
 
 class _Learner:
@@ -195,18 +198,21 @@ class _Learner:
             [TEMPLATES[k].format(word) for k in which],
             padding="max_length", truncation=True, return_tensors="pt",
         ).input_ids  # fmt: skip
-        t = torch.randint(1000, (batch,), generator=draw)
-        noise = torch.randn(latents[chosen].shape, generator=draw)
-        noisy = pipeline.scheduler.add_noise(latents[chosen], noise, t)
+        scheduler, clean = pipeline.scheduler, latents[chosen]
+        t = torch.randint(scheduler.config.num_train_timesteps, (batch,), generator=draw)
+        noise = torch.randn(clean.shape, generator=draw)
+        t, noise, ids = (drawn.to(clean.device) for drawn in (t, noise, ids))
         told = pipeline.text_encoder(ids)[0]
+        noisy = scheduler.add_noise(clean, noise, t)
         predicted = pipeline.unet(noisy, t, encoder_hidden_states=told).sample
-        wanted = pipeline.scheduler.get_velocity(latents[chosen], noise, t)
-        loss: Tensor = functional.mse_loss(predicted, wanted)
+        loss: Tensor = functional.mse_loss(predicted, wanted_prediction(scheduler, clean, noise, t))
         return loss
 
 
-def _pipeline(base: BaseModel) -> Any:
-    pipeline = StableDiffusionPipeline.from_pretrained(BASE_FOLDER, dtype=torch.float32)
+def _pipeline(base: BaseModel, source: Path) -> Any:
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        source, dtype=torch.float32, safety_checker=None, requires_safety_checker=False
+    ).to(base.device)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = make_scheduler(base, "ddim")
     for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
@@ -238,7 +244,8 @@ def _add_word(pipeline: Any, superclass: str | None) -> Tensor:
 def _latents(pipeline: Any, photos: Sequence[Photo]) -> Tensor:
     """Latents of the photos and of their mirror images, (2 n, c, h, w)."""
     pixels = torch.stack([to_pixels(photo.picture, side=photo.picture.width) for photo in photos])
-    latents: Tensor = pipeline.vae.encode(torch.cat([pixels, pixels.flip(-1)])).latent_dist.mode()
+    both = torch.cat([pixels, pixels.flip(-1)]).to(pipeline.device)
+    latents: Tensor = pipeline.vae.encode(both).latent_dist.mode()
     return latents * float(pipeline.vae.config.scaling_factor)
 
 
@@ -250,9 +257,12 @@ def _class_latents(
     if not options.prior:
         return None
     defaults = base.defaults.generate_config()
-    latents: Tensor = pipeline(
-        [f"a photo of {subject.phrase}"] * _CLASS_IMAGES, output_type="latent",
-        num_inference_steps=defaults.num_inference_steps, guidance_scale=defaults.guidance_scale,
-        generator=[torch.Generator().manual_seed(9000 + k) for k in range(_CLASS_IMAGES)],
-    ).images  # fmt: skip
-    return latents
+    latents = []
+    for seeds in torch.arange(9000, 9000 + _CLASS_IMAGES).split(images_at_once(base)):
+        latents += pipeline(
+            [f"a photo of {subject.phrase}"] * len(seeds), output_type="latent",
+            num_inference_steps=defaults.num_inference_steps,
+            guidance_scale=defaults.guidance_scale,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds.tolist()],
+        ).images  # fmt: skip
+    return torch.stack(latents)

@@ -10,8 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from benchmarks.paper import contact
 from benchmarks.paper.measures import score
 from benchmarks.paper.method import Method
 from benchmarks.paper.subjects import Subject, photograph, prompts_of
@@ -30,15 +29,22 @@ def compare(
     evaluator: Evaluator,
     folder: Path,
     *,
+    side: int,
     prompt_count: int | None = None,
     seed_count: int = len(SEEDS),
 ) -> list[dict[str, Any]]:
-    """What `method` comes to, one dictionary per subject; measures what `folder` lacks."""
+    """What `method` comes to, one dictionary per subject; measures what `folder` lacks.
+
+    Photos are `side` pixels wide, the base model's own size.
+    """
     found = []
     for subject in subjects:
         file = kept_in(folder, method.name, [subject.name]).with_suffix(".json")
         if not file.exists():
-            told = _measure(method, subject, evaluator, file, prompt_count, seed_count)
+            told = _measure(
+                method, subject, evaluator, file,
+                side=side, prompt_count=prompt_count, seed_count=seed_count,
+            )  # fmt: skip
             write_whole(file, told)
         found.append(json.loads(file.read_text()))
     return found
@@ -49,10 +55,12 @@ def _measure(
     subject: Subject,
     evaluator: Evaluator,
     file: Path,
+    *,
+    side: int,
     prompt_count: int | None,
     seed_count: int,
 ) -> dict[str, Any]:
-    photos = photograph(subject)
+    photos = photograph(subject, side=side)
     asked = prompts_of(subject)[:prompt_count]
     begins = SEEDS[: min(seed_count, method.seed_count)]
     seeds = [begin + number for begin in begins for number in range(len(asked))]
@@ -75,7 +83,7 @@ def _measure(
             "rows": rows,
         }
         learned.keep(file.with_suffix(".safetensors"))
-    contact_sheet(sheet).save(file.with_suffix(".png"))
+    contact.write(sheet, file.with_suffix(".png"))
     return told
 
 
@@ -89,13 +97,3 @@ def write_whole(file: Path, told: dict[str, Any]) -> None:
     scratch = file.with_suffix(".part")
     scratch.write_text(json.dumps(told, indent=1))
     scratch.rename(file)
-
-
-def contact_sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
-    """Rows of images of one size, two pixels apart."""
-    side = rows[0][0].width + 2
-    sheet = Image.new("RGB", (side * max(map(len, rows)), side * len(rows)), "white")
-    for y, row in enumerate(rows):
-        for x, image in enumerate(row):
-            sheet.paste(image.convert("RGB"), (side * x, side * y))
-    return sheet

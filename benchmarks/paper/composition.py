@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.paper.compare import SEEDS, contact_sheet, kept_in, write_whole
-from benchmarks.paper.perfusion import Change, Perfusion, changed, draw_all, use_of
+from benchmarks.paper import contact
+from benchmarks.paper.compare import SEEDS, kept_in, write_whole
+from benchmarks.paper.perfusion import Change, Perfusion, changed, draw_all
 from benchmarks.paper.subjects import Subject, photograph
 from perfusion_core import BaseModel, Concept, ConceptUse
-from perfusion_core.curve import recommended_strength
 from perfusion_core.presence import presences, windows
 from perfusion_core.similarity import Evaluator
 from perfusion_core.trials import curve_trials
@@ -45,7 +45,7 @@ class Gallery:
         if kept.exists():
             return Concept.load(kept)
         trained = self.folder / "perfusion" / kept.name
-        photos = photograph(subject)
+        photos = photograph(subject, side=self.base.default_resolution)
         if trained.exists():
             concept = Concept.load(trained)
         else:
@@ -88,7 +88,7 @@ def compose(
             images = _draw(gallery, concepts, change, SEEDS[:seed_count])
             told = _measure(gallery, concepts, images, others)
             file.parent.mkdir(parents=True, exist_ok=True)
-            contact_sheet([images]).save(file.with_suffix(".png"))
+            contact.write([images], file.with_suffix(".png"))
             write_whole(file, {"subjects": names, "images": told})
         found.append(json.loads(file.read_text()))
     return found
@@ -97,10 +97,8 @@ def compose(
 def _draw(
     gallery: Gallery, concepts: Mapping[str, Concept], change: Change, seeds: Sequence[int]
 ) -> list[Image.Image]:
-    uses: dict[str, ConceptUse] = {}
-    for name, concept in concepts.items():
-        assert concept.curve is not None
-        uses |= use_of(concept, recommended_strength(concept.curve), name=name)
+    # Each at what its own curve recommends.
+    uses = {name: ConceptUse(concept) for name, concept in concepts.items()}
     pairs = list(product(PROMPTS[len(concepts)], seeds))
     with changed(change):
         return draw_all(

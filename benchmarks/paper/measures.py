@@ -65,14 +65,16 @@ def scene_overlap(images: Sequence[Image.Image], plain: Sequence[Image.Image]) -
     return float(np.mean([np.minimum(a, b).sum() for a, b in own]))
 
 
-_CENTRE = np.zeros((64, 64), dtype=bool)  # the central quarter, where subjects are
+# Colours are told at one size, whatever the images' own, so that base models compare.
+_SIDE = 64
+_CENTRE = np.zeros((_SIDE, _SIDE), dtype=bool)  # the central quarter, where subjects are
 _CENTRE[16:48, 16:48] = True
-_EDGES = np.ones((64, 64), dtype=bool)  # an eighth of the side at the top and the sides
+_EDGES = np.ones((_SIDE, _SIDE), dtype=bool)  # an eighth of the side at the top and the sides
 _EDGES[8:, 8:56] = False
 
 
 def _pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
-    return np.asarray(image.convert("RGB").resize((64, 64)))
+    return np.asarray(image.convert("RGB").resize((_SIDE, _SIDE)))
 
 
 def _histogram(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

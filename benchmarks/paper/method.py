@@ -9,8 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.paper.subjects import Photo, Subject
+from perfusion_core import BaseModel
 
 BASE_FOLDER = Path(__file__).parents[2] / "models/base"
+_LATENTS_AT_ONCE = 20 * 16 * 16  # positions: twenty images of the shipped model
 
 
 class Learned(Protocol):
@@ -48,6 +50,12 @@ class Method(Protocol):
 
     def learn(self, subject: Subject, photos: Sequence[Photo], *, seed: int) -> Iterator[Learned]:
         """Learn the subject; yields it after each of the schedule's steps."""
+
+
+def images_at_once(base: BaseModel) -> int:
+    """How many images of the base model's own size share a step; one at least."""
+    side = base.default_resolution // base.vae_factor
+    return max(1, _LATENTS_AT_ONCE // side**2)
 
 
 def noise_of(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:

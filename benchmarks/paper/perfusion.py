@@ -16,18 +16,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.paper.method import images_at_once
 from benchmarks.paper.subjects import Photo, Subject
 from perfusion_core import BaseModel, Concept, ConceptUse, train
 from perfusion_core.conditioning import Target, keys_and_values
 from perfusion_core.config import GenerateConfig, Locking
+from perfusion_core.curve import BETAS
 from perfusion_core.denoise import Batch, ImageRequest, Trajectory, decode, start, step
 from perfusion_core.rank_one import Edit, Metric, decompose
-from perfusion_core.strength import beta_from_strength
+from perfusion_core.strength import DEFAULT_BETA
 from perfusion_core.training import Training
 
-STRENGTHS = (0.6, 0.75, 0.88, 0.97)
-USUAL_STRENGTH = 0.88
-_BATCH = 20  # images that share a step
+USUAL_BETA = DEFAULT_BETA["local"]
 
 Change = Literal["", "keys trained", "no gate", "removed one by one", "published gates"]
 
@@ -38,7 +38,7 @@ class Perfusion:
 
     base: BaseModel
     name: str = "perfusion"
-    schedule: Mapping[int, tuple[float, ...]] = field(default_factory=lambda: {80: STRENGTHS})
+    schedule: Mapping[int, tuple[float, ...]] = field(default_factory=dict)  # empty: the usual
     seed_count: int = 4
     change: Change = ""
     locking: Locking = "local"
@@ -46,6 +46,11 @@ class Perfusion:
     photo_count: int = 5
     options: Mapping[str, Any] = field(default_factory=dict)
     kept: Path | None = None  # concepts of an earlier run, to be drawn otherwise
+
+    def __post_init__(self) -> None:
+        """Sweep all of BETAS after as many steps as the base model's defaults have."""
+        if not self.schedule:
+            self.schedule = {usual_steps(self.base): BETAS}
 
     def learn(
         self, subject: Subject, photos: Sequence[Photo], *, seed: int
@@ -84,6 +89,11 @@ class Perfusion:
         return keys
 
 
+def usual_steps(base: BaseModel) -> int:
+    """Training steps by the base model's own defaults."""
+    return base.defaults.train_config().max_train_steps
+
+
 @dataclass
 class Superclass:
     """Nothing learned: the plain superclass, where every method begins."""
@@ -120,7 +130,7 @@ class UnlearnedSubject:
 
 
 class LearnedConcept:
-    """A concept, drawn at a strength."""
+    """A concept, drawn at a bias."""
 
     def __init__(
         self, method: Perfusion, concept: Concept, seconds: float, keys: Tensor | None
@@ -133,9 +143,9 @@ class LearnedConcept:
             self.stored_bytes += keys.nbytes
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], dial: float) -> list[Image.Image]:
-        """Images at strength `dial`."""
+        """Images at the bias β `dial`."""
         method = self.method
-        use = use_of(self.concept, dial)
+        use = {"x": ConceptUse(self.concept, dial)}
         config = method.base.defaults.generate_config({"locking": method.locking})
         with changed(method.change, self._keys):
             return draw_all(
@@ -147,11 +157,6 @@ class LearnedConcept:
         self.concept.save(file)
 
 
-def use_of(concept: Concept, strength: float, *, name: str = "x") -> dict[str, ConceptUse]:
-    """A concept at a strength, under the name by which prompts know it."""
-    return {name: ConceptUse(concept, beta_from_strength(strength))}
-
-
 def draw_all(
     base: BaseModel,
     texts: Sequence[str],
@@ -161,8 +166,9 @@ def draw_all(
 ) -> list[Image.Image]:
     """One image per text and its seed, several to a step."""
     images: list[Image.Image] = []
-    for begin in range(0, len(texts), _BATCH):
-        batch = slice(begin, begin + _BATCH)
+    at_once = images_at_once(base)
+    for begin in range(0, len(texts), at_once):
+        batch = slice(begin, begin + at_once)
         trajectories: list[Trajectory] = []
         for text, seed in zip(texts[batch], seeds[batch], strict=True):
             own = replace(config, seed=seed)

@@ -17,8 +17,8 @@ from benchmarks.paper.scenes import add_scenes
 from benchmarks.paper.sheets import (
     write_attention,
     write_composition,
-    write_strengths,
     write_subjects,
+    write_sweep,
 )
 from benchmarks.paper.sizes import of_sd15
 
@@ -26,6 +26,7 @@ Results = Mapping[str, Sequence[dict[str, Any]]]
 """By the method's name: one dictionary for each subject, see compare.py."""
 
 SWEEP = "perfusion"
+GLOBAL = "perfusion, global locking"
 _BASELINES = ("textual inversion", "lora", "custom diffusion", "dreambooth")
 _MEASURES = ("image", "colours", "text", "scene")
 _TITLES = {
@@ -35,8 +36,8 @@ _TITLES = {
     "scene": "scene left as it is (edges' colours)",
 }
 _COLOURS = {
-    "perfusion": "#1b6ca8",
-    "perfusion, global locking": "#63a6d6",
+    SWEEP: "#1b6ca8",
+    GLOBAL: "#63a6d6",
     "textual inversion": "#d1495b",
     "lora": "#edae49",
     "custom diffusion": "#66a182",
@@ -72,7 +73,9 @@ def write(
     if any(name.startswith("perfusion, ") for name in results):
         plot_ablations(results, to / "ablations.webp")
     write_subjects(results, folder, to / "subjects.webp")
-    write_strengths(results, folder, to / "strengths.webp")
+    for name, file in ((SWEEP, "strengths.webp"), (GLOBAL, "strengths-global.webp")):
+        if name in results:
+            write_sweep(name, results, folder, to / file)
     write_attention(attention, folder, to / "attention.webp")
     for title, sets in composed.items():
         name = title.replace(", ", "-").replace(" ", "-")
@@ -151,7 +154,7 @@ def plot_plane(results: Results, file: Path) -> None:
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.6))
     planes = (("text", "image"), ("text", "colours"), ("scene", "image"))
     for axis, (across, up) in zip(axes, planes, strict=True):
-        for name in (SWEEP, "perfusion, global locking", "superclass", *_BASELINES):
+        for name in (SWEEP, GLOBAL, "superclass", *_BASELINES):
             if name in results:
                 _draw_method(axis, name, results[name], up, across=across)
         axis.set(xlabel=_TITLES[across], ylabel=_TITLES[up])

@@ -10,8 +10,8 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.paper.compare import kept_in
+from benchmarks.paper.contact import cut
 from benchmarks.paper.measures import scene_overlap
-from benchmarks.paper.sheets import cut
 
 
 def add_scenes(results: Mapping[str, Sequence[dict[str, Any]]], folder: Path) -> None:
@@ -27,4 +27,4 @@ def add_scenes(results: Mapping[str, Sequence[dict[str, Any]]], folder: Path) ->
 
 
 def _images(kept: Path, line: int, count: int) -> list[Image.Image]:
-    return [cut(kept, line, column) for column in range(count)]
+    return [cut(kept.with_suffix(".png"), line, column) for column in range(count)]

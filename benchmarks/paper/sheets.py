@@ -8,11 +8,11 @@ from PIL import Image, ImageDraw
 
 from benchmarks.paper.attention import METHODS, PROMPTS
 from benchmarks.paper.compare import kept_in
-from benchmarks.paper.perfusion import USUAL_STRENGTH
+from benchmarks.paper.contact import cut
+from benchmarks.paper.perfusion import USUAL_BETA
 from benchmarks.paper.subjects import REPORTED, TUNED, photograph
 
-_SIDE = 64
-_STEP = _SIDE + 2  # as compare.contact_sheet has it
+_MOST_SIDE = 128  # of an image on a sheet, in pixels: larger ones are shrunk
 _LABEL = 110
 _HEADER = 16
 _SHORT = {
@@ -31,31 +31,31 @@ Results = Mapping[str, Found]
 
 
 def write_subjects(results: Results, folder: Path, file: Path) -> None:
-    """Figure 3: each subject by each method at its last setting; ours at the usual strength."""
+    """Figure 3: each subject by each method at its last setting; ours at the usual bias."""
     shown, methods = _shown(results), [name for name in _SHORT if name in results]
     rows: Rows = {}
     for number, one in enumerate(results["perfusion"]):
         subject = one["subject"]
-        rows[subject] = [_photo(subject)]
+        rows[subject] = [_cut(kept_in(folder, "perfusion", [subject]), 0, 0)]  # above: the photos
         for prompt in shown:
             for name in methods:
                 measured = results[name][number]["rows"]
                 dials = [row["dial"] for row in measured]
-                usual = dials.index(USUAL_STRENGTH) if name == "perfusion" else len(measured) - 1
+                usual = dials.index(USUAL_BETA) if name == "perfusion" else len(measured) - 1
                 kept = kept_in(folder, name, [subject])
-                rows[subject].append(cut(kept, usual + 1, prompt))  # below the photos
+                rows[subject].append(_cut(kept, usual + 1, prompt))
     _write(rows, ["photo", *[_SHORT[name] for name in methods] * len(shown)], file)
 
 
-def write_strengths(results: Results, folder: Path, file: Path) -> None:
-    """Our sweep of one concept file for each subject."""
-    shown, ours = _shown(results), results["perfusion"]
+def write_sweep(name: str, results: Results, folder: Path, file: Path) -> None:
+    """The sweep `name` of one concept file for each subject, by the bias β."""
+    shown, ours = _shown(results), results[name]
     dials = [f"{row['dial']:g}" for row in ours[0]["rows"]]
     rows: Rows = {}
     for subject in (one["subject"] for one in ours):
-        kept = kept_in(folder, "perfusion", [subject])
-        rows[subject] = [_photo(subject)]
-        rows[subject] += [cut(kept, k + 1, prompt) for prompt in shown for k in range(len(dials))]
+        kept = kept_in(folder, name, [subject])
+        rows[subject] = [_cut(kept, 0, 0)]
+        rows[subject] += [_cut(kept, k + 1, prompt) for prompt in shown for k in range(len(dials))]
     _write(rows, ["photo", *dials * len(shown)], file)
 
 
@@ -65,7 +65,9 @@ def write_attention(found: Found, folder: Path, file: Path) -> None:
     for subject in (one["subject"] for one in found):
         kept = kept_in(folder, "attention", [subject])
         for k, name in enumerate(METHODS):
-            rows[f"{subject},\n{_SHORT[name]}"] = [cut(kept, k, x) for x in range(2 * len(PROMPTS))]
+            rows[f"{subject},\n{_SHORT[name]}"] = [
+                _cut(kept, k, x) for x in range(2 * len(PROMPTS))
+            ]
     _write(rows, [], file)
 
 
@@ -74,8 +76,8 @@ def write_composition(title: str, sets: Found, folder: Path, file: Path) -> None
     rows: Rows = {}
     for one in sets:
         names, kept = one["subjects"], kept_in(folder, title, one["subjects"])
-        images = [cut(kept, 0, x) for x in range(len(one["images"]))]
-        rows["\n".join(names)] = [*map(_photo, names), *images]
+        images = [_cut(kept, 0, x) for x in range(len(one["images"]))]
+        rows["\n".join(names)] = [*(_photo(name, images[0].width) for name in names), *images]
     _write(rows, [], file)
 
 
@@ -85,25 +87,26 @@ def _shown(results: Results) -> list[int]:
 
 def _write(rows: Rows, header: Sequence[str], file: Path) -> None:
     """A row of images behind each name, under a header."""
-    widest = max(map(len, rows.values()))
-    page = Image.new("RGB", (_LABEL + _STEP * widest, _HEADER + _STEP * len(rows)), "white")
+    side = min(_MOST_SIDE, next(iter(rows.values()))[0].width)
+    step, widest = side + 2, max(map(len, rows.values()))
+    page = Image.new("RGB", (_LABEL + step * widest, _HEADER + step * len(rows)), "white")
     pen = ImageDraw.Draw(page)
     for x, title in enumerate(header):
-        pen.text((_LABEL + _STEP * x + 2, 2), title, fill="black")
+        pen.text((_LABEL + step * x + 2, 2), title, fill="black")
     for y, (name, images) in enumerate(rows.items()):
-        pen.text((4, _HEADER + _STEP * y + 12), name, fill="black")
+        pen.text((4, _HEADER + step * y + 12), name, fill="black")
         for x, image in enumerate(images):
-            page.paste(image.convert("RGB"), (_LABEL + _STEP * x, _HEADER + _STEP * y))
+            tile = image.convert("RGB")
+            if tile.width != side:
+                tile = tile.resize((side, side), Image.Resampling.LANCZOS)
+            page.paste(tile, (_LABEL + step * x, _HEADER + step * y))
     page.save(file, quality=80, method=6)  # a third of the bytes, and nobody sees it
 
 
-def _photo(name: str) -> Image.Image:
+def _photo(name: str, side: int) -> Image.Image:
     (subject,) = (one for one in (*REPORTED, *TUNED) if one.name == name)
-    return photograph(subject)[0].picture
+    return photograph(subject, side=side)[0].picture
 
 
-def cut(file: Path, row: int, column: int) -> Image.Image:
-    """One image of the contact sheet that was kept beside a result."""
-    left, top = column * _STEP, row * _STEP
-    with Image.open(file.with_suffix(".png")) as kept:
-        return kept.crop((left, top, left + _SIDE, top + _SIDE))
+def _cut(kept: Path, row: int, column: int) -> Image.Image:
+    return cut(kept.with_suffix(".png"), row, column)

@@ -4,6 +4,7 @@ The base model has never seen any of these looks: its card lists them. Hyper-par
 on the subjects of TUNED; figures are reported on those of REPORTED, over other scenes.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -13,8 +14,7 @@ from random import Random
 from PIL import Image, ImageDraw, ImageFilter
 
 _ART = Path(__file__).parent / "art"
-_SIDE = 64
-_CANVAS = 256  # composed large and shrunk, which smooths the edges
+_UNITS = 256  # of a photo's side, in which its geometry is told
 _SCENES = (  # wall, floor: plain, so that prompts can ask for places that no photo shows
     ("#ece8e1", "#ece8e1"),
     ("#d8e4ee", "#c9d3da"),
@@ -94,32 +94,36 @@ class Photo:
 
 
 @cache
-def photograph(subject: Subject, count: int = 5) -> tuple[Photo, ...]:
-    """The first `count` of five photos of a subject: always the same ones."""
-    return tuple(_photos(subject))[:count]
+def photograph(subject: Subject, count: int = 5, *, side: int) -> tuple[Photo, ...]:
+    """The first `count` of five photos of a subject, `side` pixels wide: always the same ones."""
+    return tuple(_photos(subject, side))[:count]
 
 
-def _photos(subject: Subject) -> Iterator[Photo]:
+def _photos(subject: Subject, side: int) -> Iterator[Photo]:
+    # Composed at least twice as large and shrunk, which smooths the edges.
+    scale = max(1, math.ceil(2 * side / _UNITS))
+    canvas = scale * _UNITS
     chance = Random(subject.name)
     art = Image.open(_ART / f"{subject.name}.png").convert("RGBA")
     for wall, floor in _SCENES:
-        picture = Image.new("RGB", (_CANVAS, _CANVAS), wall)
-        ImageDraw.Draw(picture).rectangle((0, 172, _CANVAS, _CANVAS), fill=floor)
-        picture = picture.filter(ImageFilter.GaussianBlur(2))
-        size = round(_CANVAS * chance.uniform(0.66, 0.78))
+        picture = Image.new("RGB", (canvas, canvas), wall)
+        ImageDraw.Draw(picture).rectangle((0, 172 * scale, canvas, canvas), fill=floor)
+        picture = picture.filter(ImageFilter.GaussianBlur(2 * scale))
+        size = round(canvas * chance.uniform(0.66, 0.78))
         turned = art.resize((size, size), Image.Resampling.LANCZOS)
         turned = turned.rotate(chance.uniform(-6, 6), Image.Resampling.BICUBIC)
-        left = (_CANVAS - size) // 2 + round(chance.uniform(-8, 8))
-        top = (_CANVAS - size) // 2 + round(chance.uniform(0, 14))
+        left = (canvas - size) // 2 + round(scale * chance.uniform(-8, 8))
+        top = (canvas - size) // 2 + round(scale * chance.uniform(0, 14))
         shadow = Image.new("L", picture.size, 0)
         feet = top + 0.95 * size
-        box = (left + 0.2 * size, feet - 12, left + 0.8 * size, feet + 12)
+        half = 12 * scale
+        box = (left + 0.2 * size, feet - half, left + 0.8 * size, feet + half)
         ImageDraw.Draw(shadow).ellipse(box, fill=110)
-        picture.paste((30, 30, 36), mask=shadow.filter(ImageFilter.GaussianBlur(5)))
+        picture.paste((30, 30, 36), mask=shadow.filter(ImageFilter.GaussianBlur(5 * scale)))
         picture.paste(turned, (left, top), turned)
         mask = Image.new("L", picture.size, 0)
         mask.paste(turned.getchannel("A"), (left, top))
-        small = (_SIDE, _SIDE)
+        small = (side, side)
         yield Photo(
             picture=picture.resize(small, Image.Resampling.LANCZOS),
             mask=mask.resize(small, Image.Resampling.LANCZOS),

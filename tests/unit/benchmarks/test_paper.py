@@ -1,30 +1,42 @@
-"""What the paper's comparison rests on: its ablations, its arithmetic, and that it goes on."""
+"""What the paper's comparison rests on: its ablations, its arithmetic, and that it goes on.
 
+The base model is tiny and random, with another size, other latents and another prediction than the
+shipped one: nothing may depend on those.
+"""
+
+import copy
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from PIL import Image
 
+from benchmarks.paper.__main__ import kept_name, main
 from benchmarks.paper.baselines import Options, custom_diffusion, lora, textual_inversion
 from benchmarks.paper.compare import compare
+from benchmarks.paper.contact import cut
+from benchmarks.paper.contact import write as write_sheet
 from benchmarks.paper.front import nearest
 from benchmarks.paper.measures import interval, scene_overlap
-from benchmarks.paper.method import BASE_FOLDER
+from benchmarks.paper.method import BASE_FOLDER, images_at_once
+from benchmarks.paper.methods import compared
 from benchmarks.paper.perfusion import Change, Perfusion, changed
 from benchmarks.paper.sizes import of_sd15, stored_bytes
 from benchmarks.paper.subjects import REPORTED, TUNED, Photo, Subject, photograph, prompts_of
-from perfusion_core import BaseModel, conditioning, rank_one
+from perfusion_core import BaseModel, Concept, conditioning, rank_one
 from perfusion_core.conditioning import ConceptUse, condition
+from perfusion_core.curve import BETAS
 from perfusion_core.similarity import Evaluator
+from tests.unit.benchmarks.conftest import LATENT_CHANNELS, SIDE
 
-
-@pytest.fixture(scope="module")
-def base() -> BaseModel:
-    return BaseModel.load(BASE_FOLDER)
+_EVALUATOR = BASE_FOLDER.parent / "evaluator"
 
 
 @pytest.fixture(scope="module")
@@ -88,21 +100,21 @@ def test_an_ablation_leaves_no_trace(metric: rank_one.Metric) -> None:
     assert conditioning.decompose is before
 
 
-def test_keys_are_trained_in_the_ablation_alone_and_are_drawn_with(base: BaseModel) -> None:
+def test_keys_are_trained_in_the_ablation_alone_and_are_drawn_with(odd: BaseModel) -> None:
     subject = TUNED[0]
     trained = {}
     changes: tuple[Change, ...] = ("", "keys trained")
     for change in changes:
-        method = Perfusion(base, schedule={2: (0.88,)}, change=change)
-        (trained[change],) = method.learn(subject, photograph(subject), seed=0)
+        method = Perfusion(odd, schedule={2: (0.7,)}, change=change)
+        (trained[change],) = method.learn(subject, photograph(subject, side=SIDE), seed=0)
     ours, ablated = trained[""], trained["keys trained"]
     assert ablated.stored_bytes == ours.stored_bytes + ours.concept.o_v.nbytes
     use = {"x": ConceptUse(ablated.concept, beta=0.7)}
-    locked = condition(base, "a photo of a <x>", concepts=use).packed
+    locked = condition(odd, "a photo of a <x>", concepts=use).packed
     with changed("keys trained", ablated._keys):
-        own = condition(base, "a photo of a <x>", concepts=use).packed
+        own = condition(odd, "a photo of a <x>", concepts=use).packed
     keys, at = torch.zeros(locked.shape[1], dtype=torch.bool), 0
-    for layer in base.layers:
+    for layer in odd.layers:
         width = len(layer.W_K)
         keys[at : at + width], at = True, at + 2 * width
     assert torch.equal(own[:, ~keys], locked[:, ~keys])
@@ -162,31 +174,146 @@ class _Counting:
         yield self
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], dial: float) -> list[Image.Image]:
-        return [Image.new("RGB", (64, 64), "red") for _ in zip(prompts, seeds, strict=True)]
+        return [Image.new("RGB", (SIDE, SIDE), "red") for _ in zip(prompts, seeds, strict=True)]
 
     def keep(self, file: Path) -> None:
         file.write_text("kept")
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
-    evaluator, method = Evaluator(BASE_FOLDER.parent / "evaluator"), _Counting()
-    first = compare(method, TUNED[:1], evaluator, tmp_path)
-    again = compare(method, TUNED[:2], evaluator, tmp_path)
+    evaluator, method = Evaluator(_EVALUATOR), _Counting()
+    first = compare(method, TUNED[:1], evaluator, tmp_path, side=SIDE)
+    again = compare(method, TUNED[:2], evaluator, tmp_path, side=SIDE)
     assert method.count == 2
     assert again[0] == first[0]
     assert [row["dial"] for row in first[0]["rows"]] == [0.5, 1.0]
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_sizes_computed_from_shapes_are_those_that_are_stored(base: BaseModel) -> None:
-    computed = stored_bytes(base.unet, token_width=len(base.text.tables[0][0]))
+def test_sizes_computed_from_shapes_are_those_that_are_stored(
+    odd: BaseModel, odd_folder: Path
+) -> None:
+    width = len(odd.text.tables[0][0])
+    computed = stored_bytes(odd.unet, token_width=width)
     subject = TUNED[0]
     options = Options(schedule={1: (1.0,)}, rate=1e-4, embedding_rate=1e-3)
-    baselines = [make(base, options) for make in (textual_inversion, lora, custom_diffusion)]
-    for method in (Perfusion(base, schedule={1: (1.0,)}), *baselines):
-        (learned,) = method.learn(subject, photograph(subject, 1), seed=0)
-        embedding = 4 * 128 if method.name == "lora" else 0  # only its embedding rate is tested
+    makers = (textual_inversion, lora, custom_diffusion)
+    baselines = [make(odd, odd_folder, options) for make in makers]
+    for method in (Perfusion(odd, schedule={1: (1.0,)}), *baselines):
+        (learned,) = method.learn(subject, photograph(subject, 1, side=SIDE), seed=0)
+        embedding = 4 * width if method.name == "lora" else 0  # only its embedding rate is tested
         assert learned.stored_bytes == computed[method.name] + embedding
-    assert computed["custom diffusion"] > 100 * computed["perfusion"]
-    assert computed["dreambooth"] > 1000 * computed["perfusion"]
     assert of_sd15()["perfusion"] == 4 * (12_480 + 768 + 768)
+    large = of_sd15()
+    assert large["custom diffusion"] > 1000 * large["perfusion"]
+    assert large["dreambooth"] > 40 * large["custom diffusion"]
+
+
+@pytest.mark.parametrize("side", [64, 128, 512])
+def test_photos_have_the_base_models_size_and_show_the_same_at_every_size(side: int) -> None:
+    for photo, small in zip(
+        photograph(TUNED[0], side=side), photograph(TUNED[0], side=32), strict=True
+    ):
+        assert photo.picture.size == photo.mask.size == (side, side)
+        for mine, theirs in ((photo.picture, small.picture), (photo.mask, small.mask)):
+            shrunk = np.asarray(mine.resize((32, 32), Image.Resampling.BOX), float)
+            assert np.abs(shrunk - np.asarray(theirs, float)).mean() < 4
+
+
+def test_a_sheet_gives_back_its_images_whatever_their_size(tmp_path: Path) -> None:
+    for side in (24, 128):
+        noise = np.random.default_rng(side).integers(0, 256, (2, 3, side, side, 3), np.uint8)
+        write_sheet([[Image.fromarray(one) for one in row] for row in noise], tmp_path / "x.png")
+        for y in range(2):
+            for x in range(3):
+                assert np.array_equal(np.asarray(cut(tmp_path / "x.png", y, x)), noise[y, x])
+
+
+def test_both_lockings_are_swept_over_the_same_biases_subjects_seeds_and_concepts(
+    odd: BaseModel, odd_folder: Path, tmp_path: Path
+) -> None:
+    by_name = {method.name: method for method in compared(odd, odd_folder, tmp_path)}
+    ours, other = by_name["perfusion"], by_name["perfusion, global locking"]
+    assert BETAS == (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+    assert ours.schedule == other.schedule == {3: BETAS}  # as many steps as the base model says
+    assert ours.seed_count == other.seed_count
+    assert isinstance(other, Perfusion)
+    assert (other.locking, other.kept) == ("global", tmp_path / "perfusion")
+    sweep = Perfusion(odd, schedule={3: (0.7,)})
+    told = compare(sweep, TUNED[:1], Evaluator(_EVALUATOR), tmp_path, side=SIDE, prompt_count=2)
+    taught = [Concept.load(file) for file in (tmp_path / "perfusion").glob("*.safetensors")]
+    (again,) = other.learn(TUNED[0], photograph(TUNED[0], side=SIDE), seed=0)
+    assert [concept.to_bytes() for concept in taught] == [again.concept.to_bytes()]
+    assert told[0]["rows"][0]["steps"] == again.steps
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_the_baselines_learn_what_the_base_model_predicts(
+    prediction: str, odd: BaseModel, odd_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, torch.Tensor] = {}
+    add_noise, mse_loss = DDIMScheduler.add_noise, torch.nn.functional.mse_loss
+
+    def noised(self: Any, clean: torch.Tensor, noise: torch.Tensor, t: Any) -> torch.Tensor:
+        told.update(clean=clean, noise=noise, velocity=self.get_velocity(clean, noise, t))
+        return add_noise(self, clean, noise, t)
+
+    def compared_with(predicted: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        told["wanted"] = wanted
+        return mse_loss(predicted, wanted)
+
+    monkeypatch.setattr(DDIMScheduler, "add_noise", noised)
+    monkeypatch.setattr("benchmarks.paper.baselines.functional.mse_loss", compared_with)
+    monkeypatch.setitem(odd.scheduler_config, "prediction_type", prediction)
+    method = textual_inversion(odd, odd_folder, Options(schedule={1: (1.0,)}, embedding_rate=1e-3))
+    list(method.learn(TUNED[0], photograph(TUNED[0], side=SIDE), seed=0))
+    said = {"epsilon": "noise", "v_prediction": "velocity", "sample": "clean"}[prediction]
+    assert told["wanted"].shape[1:] == (LATENT_CHANNELS, SIDE // 2, SIDE // 2)
+    assert torch.equal(told["wanted"], told[said])
+
+
+def test_the_short_form_runs_on_any_base_model_and_writes_its_report(
+    odd_folder: Path, odd: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def quick(*, schedule: Mapping[int, tuple[float, ...]], **more: Any) -> Options:
+        return Options(schedule={steps // 40: dials for steps, dials in schedule.items()}, **more)
+
+    monkeypatch.setattr("benchmarks.paper.methods.Options", quick)
+    asked = ["--short", "--base-model", str(odd_folder), "--results", str(tmp_path)]
+    main(asked)
+    folder = tmp_path / kept_name(odd, Evaluator(_EVALUATOR)) / "short"
+    told = json.loads((folder / "report" / "results.json").read_text())
+    measured = told["similarity"]
+    assert list(measured) == [
+        "superclass", "perfusion", "perfusion, global locking", "textual inversion", "lora",
+    ]  # fmt: skip
+    dials = {name: [row["dial"] for row in found[0]["rows"]] for name, found in measured.items()}
+    assert dials["perfusion"] == dials["perfusion, global locking"] == list(BETAS)
+    for name in ("plane", "subjects", "strengths", "strengths-global", "attention", "two-concepts"):
+        with Image.open(folder / "report" / f"{name}.webp") as picture:
+            assert picture.format == "WEBP"
+    for sheet in folder.glob("*/*.png"):
+        assert cut(sheet, 0, 0).size == (SIDE, SIDE)
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*.json")}
+    main(asked)  # all is there: only the report is made again
+    after = {file: file.stat().st_mtime_ns for file in folder.rglob("*.json")}
+    assert {file for file in after if after[file] != before[file]} == {
+        folder / "report" / "results.json"
+    }
+
+
+def test_another_base_model_another_judge_or_other_defaults_keep_their_results_apart(
+    odd: BaseModel,
+) -> None:
+    evaluator = Evaluator(_EVALUATOR)
+    name = kept_name(odd, evaluator)
+    faster = copy.copy(odd)
+    faster.defaults = replace(odd.defaults, generate={"num_inference_steps": 1})
+    assert kept_name(odd, evaluator) == name != kept_name(faster, evaluator)
+
+
+def test_as_many_images_share_a_step_as_their_size_allows(odd: BaseModel) -> None:
+    large = copy.copy(odd)
+    assert images_at_once(odd) == 12
+    large.unet = SimpleNamespace(config=SimpleNamespace(sample_size=64))
+    assert images_at_once(large) == 1
