@@ -14,8 +14,8 @@ from peft import LoraConfig
 from torch import Tensor
 from torch.nn import functional
 
-from perfusion_core.conditioning import TEMPLATES
 from perfusion_core.diffusion import wanted_prediction
+from perfusion_core.templates import TEMPLATES
 
 _WORD = "<learned>"
 _RANK = 4

@@ -59,7 +59,7 @@ class BaseModel:
         self.layers = cross_attention_layers(self.unet)
         attach(self.unet, self.layers)
         self.defaults = BaseModelDefaults()
-        self.superclass_encodings: dict[str, Tensor] = {}
+        self.superclass_encodings: dict[tuple[str, tuple[str, ...]], Tensor] = {}
         self._covariance: Covariance | None = None
 
     @classmethod
@@ -203,6 +203,7 @@ class BaseModel:
         if (
             len(concept.o_v) * 2 != self.packed_width
             or len(concept.i_star) != self.encoding_width
+            or (concept.e_super is not None and len(concept.e_super) != self.encoding_width)
             or tuple(len(vector) for vector in concept.embeddings) != widths
         ):
             raise ConceptFileError(

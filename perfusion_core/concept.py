@@ -4,14 +4,16 @@
 | --- | --- | --- |
 | `o_v` | Σ d_l | target outputs o*_V, one vector per cross-attention layer, in the U-Net's order |
 | `i_star` | d | target input i* |
+| `e_super` | d | the superclass's encoding, from which the locked Keys are made; since format 2 |
 | `embedding`, `embedding_2` | width of each text encoder | the placeholder's word embedding |
 
 It may also hold what an evaluator found out about it, its operating curve among others: see
 evaluation.py.
 
-Keys are locked, so they need no room: o*_K is `W_K e_super`, and e_super is a pure function of
-the base model and the superclass, computed once per base model (see conditioning). The file is
-bound to its base model and covariance by their fingerprints. This module imports no torch.
+Keys are locked, so a layer's o*_K needs no room: it is `W_K e_super`. A file of format 1 holds no
+e_super: it is computed from the prompts that every concept of format 1 was trained with (see
+templates.py). A concept keeps its format whenever it is written again. The file is bound to its
+base model and covariance by their fingerprints. This module imports no torch.
 """
 
 import json
@@ -35,7 +37,9 @@ from perfusion_core.errors import ConceptFileError, FingerprintMismatch
 from perfusion_core.evaluation import Evaluation
 from perfusion_core.prompt import NAME_PATTERN
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
+"""What a training writes: the concept holds its e_super."""
+_FORMAT_1 = "1"
 MAX_CONCEPT_BYTES = 2 * 1024 * 1024
 """Larger than any concept of a supported family (SDXL in float32: about 0.35 MB)."""
 MAX_TRAINING_BYTES = 16 * 1024
@@ -66,6 +70,7 @@ class Concept:
     i_star: Vector  # (d,)
     embeddings: tuple[Vector, ...]  # one per text encoder
     mask_source: str
+    e_super: Vector | None = None  # (d,); None in a concept of format 1
     training: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Evaluation | None = None  # None where no evaluator was at hand
 
@@ -73,6 +78,11 @@ class Concept:
     def placeholder(self) -> str:
         """How a prompt names the concept."""
         return f"<{self.name}>"
+
+    @property
+    def format_version(self) -> str:
+        """The version of the file that it came from, and of each that it is written to."""
+        return _FORMAT_1 if self.e_super is None else FORMAT_VERSION
 
     @property
     def curve(self) -> Curve | None:
@@ -104,6 +114,8 @@ class Concept:
         """The concept file's bytes; the same concept always gives the same bytes."""
         tensors = {"o_v": self.o_v, "i_star": self.i_star}
         tensors |= dict(zip(_EMBEDDINGS, self.embeddings, strict=False))
+        if self.e_super is not None:
+            tensors["e_super"] = self.e_super
         stored = {name: np.ascontiguousarray(array, dtype) for name, array in tensors.items()}
         metadata = self._metadata()
         if self.evaluation is not None:
@@ -147,11 +159,16 @@ class Concept:
             raise ConceptFileError(_damaged("its tensors cannot be read")) from error
         count = 2 if metadata.get("perfusion.family") == "sdxl" else 1
         expected = {"o_v", "i_star", *_EMBEDDINGS[:count]}
+        if metadata["perfusion.format_version"] != _FORMAT_1:
+            expected.add("e_super")
         if set(tensors) - evaluations.TENSORS != expected:
             raise ConceptFileError(_damaged(f"it should hold exactly {sorted(expected)}"))
         vectors = {name: _vector(name, tensors[name]) for name in expected}
         if not has_direction(vectors["i_star"]):
             raise ConceptFileError(_damaged("i_star is zero"))
+        e_super = vectors.get("e_super")
+        if e_super is not None and e_super.size != vectors["i_star"].size:
+            raise ConceptFileError(_damaged("e_super and i_star are not of one length"))
         try:
             evaluation = evaluations.read(metadata, tensors)
         except (ValueError, RecursionError) as error:
@@ -177,6 +194,7 @@ class Concept:
                 training=training,
                 o_v=vectors["o_v"],
                 i_star=vectors["i_star"],
+                e_super=e_super,
                 embeddings=tuple(vectors[name] for name in _EMBEDDINGS[:count]),
                 evaluation=evaluation,
             )
@@ -195,7 +213,7 @@ class Concept:
             "modelspec.title": self.name,
             "modelspec.trigger_phrase": self.placeholder,
             "modelspec.resolution": "{0}x{0}".format(self.training.get("resolution", "unknown")),
-            "perfusion.format_version": FORMAT_VERSION,
+            "perfusion.format_version": self.format_version,
             "perfusion.name": self.name,
             "perfusion.superclass": self.superclass,
             "perfusion.family": self.family,
@@ -238,10 +256,11 @@ def _read_metadata(data: bytes) -> dict[str, str]:
         raise ConceptFileError(
             "This safetensors file holds no Perfusion concept: its metadata does not name one."
         ) from error
-    if version != FORMAT_VERSION:
+    if version not in (_FORMAT_1, FORMAT_VERSION):
         raise ConceptFileError(
             f"This concept file has the format version {str(version)[:20]!r}, and this release "
-            f"reads version {FORMAT_VERSION}: use the release that wrote it, or train again."
+            f"reads the versions {_FORMAT_1} and {FORMAT_VERSION}: use the release that wrote it, "
+            "or train again."
         )
     return {str(key): str(value) for key, value in metadata.items()}
 

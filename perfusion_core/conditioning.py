@@ -18,29 +18,12 @@ from perfusion_core.errors import PromptError
 from perfusion_core.prompt import Prompt, parse
 from perfusion_core.rank_one import decompose
 from perfusion_core.strength import DEFAULT_TAU, default_beta
+from perfusion_core.templates import FORMAT_1_TEMPLATES, TEMPLATES
 from perfusion_core.text import Encoding, Replacement
 from perfusion_core.tokens import Tokens, tokenise
 
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
-
-TEMPLATES = (
-    "a photo of a {}",
-    "a good photo of a {}",
-    "a photo of the {}",
-    "a good photo of the {}",
-    "a photo of one {}",
-    "a picture of a {}",
-    "a picture of the {}",
-    "an image of a {}",
-    "a {}",
-    "the {}",
-    "a {} in a photo",
-    "a photo of a small {}",
-    "a photo of a large {}",
-    "a photo of my {}",
-)
-"""The neutral prompts of training (METHOD 5), and of e_super, the superclass's encoding."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +95,8 @@ def condition(
     keys_from: Tensor | None = None
     if locking == "global" and targets:
         keys_from = _written_out(base, tokens)[:, tokens[0][0].sources]
+        for place, name in _beyond_the_written(tokens[0][0]):
+            keys_from[0, place] = targets[name].e_super
     packed = keys_and_values(
         base, encoding.e, list(targets.values()), keys_from=keys_from, gates=gates
     )
@@ -171,7 +156,11 @@ def target_of(base: "BaseModel", use: ConceptUse, locking: Locking = "local") ->
         superclass=concept.superclass,
         embeddings=tuple(tensor(vector) for vector in concept.embeddings),
         i_star=tensor(concept.i_star),
-        e_super=superclass_encoding(base, concept.superclass),
+        e_super=(
+            superclass_encoding(base, concept.superclass, templates=FORMAT_1_TEMPLATES)
+            if concept.e_super is None
+            else tensor(concept.e_super)
+        ),
         o_v=tensor(concept.o_v),
         beta=use.bias(locking),
         tau=use.tau,
@@ -179,25 +168,39 @@ def target_of(base: "BaseModel", use: ConceptUse, locking: Locking = "local") ->
 
 
 @torch.no_grad()
-def superclass_encoding(base: "BaseModel", superclass: str) -> Tensor:
+def superclass_encoding(
+    base: "BaseModel", superclass: str, *, templates: tuple[str, ...] = TEMPLATES
+) -> Tensor:
     """e_super (d,): the encoding of the superclass, averaged over the training prompts.
 
     Where a superclass is several tokens, the encoding of its last token is taken: it is the one
-    that has read the whole phrase. Computed once per base model and superclass.
+    that has read the whole phrase. Computed once per base model, superclass and templates.
     """
-    known = base.superclass_encodings.get(superclass)
+    known = base.superclass_encodings.get((superclass, templates))
     if known is None:
-        prompts = [parse(template.format("<x>")) for template in TEMPLATES]
-        tokens = [
-            [tokenise(tokenizer, prompt, superclasses={"x": superclass}) for prompt in prompts]
-            for tokenizer in base.tokenizers
-        ]
+        tokens = _in_templates(base, superclass, templates)
         e = _written_out(base, tokens)  # (T, N, d)
         # sources maps a placeholder to the last token of the superclass written in its place
         places = [row.sources[row.places[0][0]] for row in tokens[0]]
         known = torch.stack([e[k, place] for k, place in enumerate(places)]).mean(0)
-        base.superclass_encodings[superclass] = known
+        base.superclass_encodings[superclass, templates] = known
     return known
+
+
+@torch.no_grad()
+def placeholder_encoding(
+    base: "BaseModel", superclass: str, embeddings: tuple[Tensor, ...]
+) -> Tensor:
+    """The encoding (d,) of a placeholder with these word embeddings, one per text encoder.
+
+    It is averaged over the training prompts, as e_super is. With the embedding of a superclass of
+    one token it equals e_super; of several tokens the placeholder holds the last one alone.
+    """
+    tokens = _in_templates(base, superclass, TEMPLATES)
+    places = [row.places[0][0] for row in tokens[0]]
+    replacements = [Replacement(k, place, embeddings) for k, place in enumerate(places)]
+    e = base.text.encode([[row.ids for row in rows] for rows in tokens], replacements).e
+    return torch.stack([e[k, place] for k, place in enumerate(places)]).mean(0)
 
 
 def tokens_of(
@@ -226,3 +229,23 @@ def encode(
 def _written_out(base: "BaseModel", tokens: Sequence[Sequence[Tokens]]) -> Tensor:
     """Encodings (B, N, d) of tokenised prompts with their superclasses written out."""
     return base.text.encode([[row.written for row in rows] for rows in tokens]).e
+
+
+def _in_templates(
+    base: "BaseModel", superclass: str, templates: tuple[str, ...]
+) -> list[list[Tokens]]:
+    """The templates with the placeholder <x> of a superclass, indexed [text encoder][template]."""
+    prompts = [parse(template.format("<x>")) for template in templates]
+    return [
+        [tokenise(tokenizer, prompt, superclasses={"x": superclass}) for prompt in prompts]
+        for tokenizer in base.tokenizers
+    ]
+
+
+def _beyond_the_written(tokens: Tokens) -> list[tuple[int, str]]:
+    """The places, with names, of concepts that the prompt with superclasses written out cuts off.
+
+    It is longer, where a superclass is several tokens. Its last position holds an end token.
+    """
+    last = len(tokens.written) - 1
+    return [(place, name) for place, name in tokens.places if tokens.sources[place] == last]

@@ -21,7 +21,13 @@ from perfusion_core import training_state
 from perfusion_core.batches import Batch, Batches
 from perfusion_core.best_state import BestState
 from perfusion_core.concept import Concept
-from perfusion_core.conditioning import Target, encode, keys_and_values, superclass_encoding
+from perfusion_core.conditioning import (
+    Target,
+    encode,
+    keys_and_values,
+    placeholder_encoding,
+    superclass_encoding,
+)
 from perfusion_core.config import TrainConfig
 from perfusion_core.denoise import make_scheduler
 from perfusion_core.errors import PictureError, TrainingDiverged
@@ -29,6 +35,7 @@ from perfusion_core.examples import Examples, Run, at_once, encode_pictures
 from perfusion_core.loss import MaskedLoss
 from perfusion_core.masks import FindObject, MaskSource, choose_masks
 from perfusion_core.rank_one import decompose
+from perfusion_core.templates import TEMPLATES
 from perfusion_core.tokens import superclass_ids
 
 if TYPE_CHECKING:
@@ -104,7 +111,7 @@ class Training(Iterator[Step]):
         config: TrainConfig,
         mask_source: MaskSource,
     ) -> None:
-        """Start from the superclass: its Values, its word embedding, its encoding."""
+        """Start from the superclass: its Values, its word embedding, and what that encodes to."""
         self.base, self.name, self.superclass = base, name, superclass
         self.config, self.mask_source = config, mask_source
         self.step = 0
@@ -118,7 +125,6 @@ class Training(Iterator[Step]):
             side=config.resolution or base.default_resolution,
         )
         self.e_super = superclass_encoding(base, superclass)  # (d,)
-        self.i_star = self.e_super.clone()  # (d,)
         with torch.no_grad():
             start = torch.cat([layer.W_V.float() @ self.e_super for layer in base.layers])
         self.o_v = start.clone().requires_grad_()  # (Σ d_l,)
@@ -127,6 +133,9 @@ class Training(Iterator[Step]):
             table[superclass_ids(tokenizer, superclass)[-1]].detach().clone().requires_grad_()
             for tokenizer, table in zip(base.tokenizers, base.text.tables, strict=True)
         )
+        # Not e_super, which has read the whole superclass: a gate that starts there is half shut
+        # for a placeholder that holds the last of several tokens alone.
+        self.i_star = placeholder_encoding(base, superclass, self.embeddings)  # (d,)
         self._optimizer = torch.optim.AdamW(
             [
                 {"params": [self.o_v], "lr": config.learning_rate},
@@ -218,6 +227,7 @@ class Training(Iterator[Step]):
             covariance_fingerprint=base.covariance_fingerprint,
             o_v=vectors["o_v"],
             i_star=vectors["i_star"],
+            e_super=self.e_super.cpu().numpy().copy(),
             embeddings=tuple(vectors[f"embedding{k}"] for k in range(len(self.embeddings))),
             mask_source=self.mask_source,
             training=config | found,
@@ -271,6 +281,7 @@ class Training(Iterator[Step]):
             self.superclass,
             asdict(self.config),
             self._examples.digest,
+            TEMPLATES,
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

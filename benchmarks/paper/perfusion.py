@@ -137,7 +137,9 @@ class LearnedConcept:
     ) -> None:
         self.method, self.concept, self.seconds, self._keys = method, concept, seconds, keys
         self.steps = int(concept.training["steps"])
-        vectors = (concept.o_v, concept.i_star, *concept.embeddings)
+        vectors = [concept.o_v, concept.i_star, *concept.embeddings]
+        if concept.e_super is not None:
+            vectors.append(concept.e_super)
         self.stored_bytes = sum(vector.nbytes for vector in vectors)
         if keys is not None:
             self.stored_bytes += keys.nbytes

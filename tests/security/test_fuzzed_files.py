@@ -48,7 +48,9 @@ def seeds() -> list[bytes]:
 
 SEEDS = seeds()
 CONCEPTS = [
-    staging.core_concept(evaluation=found).to_bytes() for found in (None, staging.evaluation())
+    staging.core_concept(evaluation=found, **of_format_1).to_bytes()
+    for found in (None, staging.evaluation())
+    for of_format_1 in ({}, {"e_super": None})
 ]
 
 

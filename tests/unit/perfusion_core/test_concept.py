@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,10 +31,13 @@ SD15 = Concept(
     covariance_fingerprint="1" * 32,
     o_v=vector(12_480),
     i_star=vector(768),
+    e_super=vector(768),
     embeddings=(vector(768),),
     mask_source="alpha",
     training={"max_train_steps": 400, "learning_rate": 0.03, "resolution": 512},
 )
+
+OF_FORMAT_1 = replace(SD15, e_super=None)
 
 
 def metadata(data: bytes) -> dict[str, str]:
@@ -46,14 +50,49 @@ def test_a_concept_is_read_as_it_was_written(tmp_path: Path) -> None:
     SD15.save(tmp_path / "c.safetensors")
     read = Concept.load(tmp_path / "c.safetensors")
     assert np.array_equal(read.o_v, SD15.o_v) and np.array_equal(read.i_star, SD15.i_star)
+    assert read.e_super is not None and np.array_equal(read.e_super, vectors(SD15)["e_super"])
     assert np.array_equal(read.embeddings[0], SD15.embeddings[0])
     assert read.training == SD15.training and read.superclass == "teddy bear"
     assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
 
 
-def test_a_concept_of_stable_diffusion_1_5_fits_the_papers_size() -> None:
-    assert len(SD15.to_bytes()) <= 100_000
-    assert len(SD15.to_bytes("float16")) <= 30_000
+def vectors(concept: Concept) -> dict[str, np.ndarray]:
+    return dict(load(concept.to_bytes()))
+
+
+def test_a_file_of_format_1_is_read_and_has_no_encoding_of_its_superclass(tmp_path: Path) -> None:
+    assert metadata(OF_FORMAT_1.to_bytes())["perfusion.format_version"] == "1"
+    assert set(vectors(OF_FORMAT_1)) == {"o_v", "i_star", "embedding"}
+    OF_FORMAT_1.save(tmp_path / "c.safetensors")
+    read = Concept.load(tmp_path / "c.safetensors")
+    assert read.e_super is None and np.array_equal(read.i_star, SD15.i_star)
+
+
+PASSED_ON: dict[str, Callable[[Concept], Concept]] = {
+    "read": lambda concept: concept,
+    "renamed": lambda concept: concept.renamed("other"),
+    "halved": lambda concept: Concept.from_bytes(concept.to_bytes("float16")),
+}
+
+
+@pytest.mark.parametrize("passed_on", PASSED_ON)
+@pytest.mark.parametrize(("concept", "version"), [(SD15, "2"), (OF_FORMAT_1, "1")])
+def test_a_concept_keeps_its_format_through_whatever_hands(
+    concept: Concept, version: str, passed_on: str
+) -> None:
+    read = PASSED_ON[passed_on](Concept.from_bytes(concept.to_bytes()))
+    assert read.format_version == version
+    assert metadata(read.to_bytes())["perfusion.format_version"] == version
+    assert set(vectors(read)) == set(vectors(concept))
+
+
+def test_a_file_of_a_later_format_is_refused_with_the_versions_that_are_read() -> None:
+    data = save(vectors(SD15), metadata=metadata(SD15.to_bytes()) | VERSION_3)
+    with pytest.raises(ConceptFileError, match=r"version '3'.* versions 1 and 2: use the release"):
+        Concept.from_bytes(data)
+
+
+VERSION_3 = {"perfusion.format_version": "3"}
 
 
 def test_the_same_concept_gives_the_same_bytes() -> None:
@@ -92,6 +131,14 @@ BAD = {
     "infinite": with_tensors(i_star=np.full(768, np.inf, np.float32)),
     "a matrix": with_tensors(o_v=np.zeros((4, 4), np.float32)),
     "whole numbers": with_tensors(o_v=np.zeros(8, np.int64)),
+    "no encoding of the superclass": save(vectors(OF_FORMAT_1), metadata=metadata(SD15.to_bytes())),
+    "an encoding of the superclass in format 1": save(
+        vectors(SD15), metadata=metadata(OF_FORMAT_1.to_bytes())
+    ),
+    "an encoding of the superclass of another width": with_tensors(e_super=vector(767)),
+    "an encoding of the superclass that is not finite": with_tensors(
+        e_super=np.full(768, np.inf, np.float32)
+    ),
     "an empty vector": with_tensors(o_v=np.zeros(0, np.float32)),
     "one tensor too many": with_tensors(extra=vector(2)),
     "a target input of zeros": with_tensors(i_star=np.zeros(768, np.float32)),
@@ -127,7 +174,7 @@ def test_a_changed_byte_is_refused_or_harmless(position: int, value: int) -> Non
         concept = Concept.from_bytes(bytes(data))
     except ConceptFileError:
         return
-    assert all(np.isfinite(v).all() for v in (concept.o_v, concept.i_star))
+    assert all(np.isfinite(v).all() for v in vectors(concept).values())
 
 
 def test_a_concept_of_another_base_model_is_refused_with_both_fingerprints() -> None:

@@ -1,5 +1,6 @@
 """Keys and Values of prompts with concepts."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +26,7 @@ from perfusion_core.errors import ConceptFileError, ConceptsIndistinguishable, P
 from perfusion_core.prompt import parse
 from perfusion_core.rank_one import decompose, gated_edit
 from perfusion_core.strength import DEFAULT_TAU, beta_from_strength
+from perfusion_core.templates import TEMPLATES
 from tests.unit.perfusion_core.test_evaluation import JUDGED
 
 
@@ -40,6 +42,7 @@ def concept_like(base: BaseModel, superclass: str, name: str = "x", seed: int = 
         covariance_fingerprint=base.covariance_fingerprint,
         o_v=np.random.default_rng(seed).standard_normal(base.packed_width // 2, np.float32),
         i_star=superclass_encoding(base, superclass).numpy(),
+        e_super=superclass_encoding(base, superclass).numpy(),
         embeddings=(base.text.tables[0][word].detach().numpy(),),
         mask_source="uniform",
     )
@@ -117,6 +120,77 @@ def test_global_locking_takes_every_key_from_the_superclass_prompt(shipped: Base
         # BOS a red | small, absent from the prompt with the placeholder | teddy next to a car …
         assert torch.equal(K[:3], K_plain[:3]) and torch.equal(K[3:31], K_plain[4:32])
         assert torch.equal(V, V_local)
+
+
+def test_the_locked_keys_are_made_of_the_concepts_own_encoding_of_its_superclass(
+    tiny: Callable[[str], BaseModel],
+) -> None:
+    """Never of one computed anew: a change of the training prompts must not change a concept."""
+    base = tiny("sd1")
+    e_super = np.random.default_rng(2).standard_normal(base.encoding_width).astype(np.float32)
+    x = replace(concept_like(base, "teddy"), e_super=e_super)
+    use = ConceptUse(x, beta=-50.0)  # the gate is open, whatever the similarity is
+    targets = {"x": target_of(base, use)}
+    e = encode(base, tokens_of(base, [parse("a <x>")], targets), targets).e[0, 2]
+    use = replace(use, concept=replace(x, i_star=e.numpy()))
+    found = condition(base, "a <x>", concepts={"x": use})
+    for number, layer in enumerate(base.layers):
+        K, _ = keys_values(base, found, number)
+        assert torch.allclose(K[2], layer.W_K @ torch.tensor(e_super), atol=1e-5)
+
+
+ARTICLES = ("a", "the")
+OF_FORMAT_1 = [
+    *(f"a photo of {article} teddy" for article in ARTICLES),
+    *(f"a good photo of {article} teddy" for article in ARTICLES),
+    *(f"a picture of {article} teddy" for article in ARTICLES),
+    *(f"{article} teddy" for article in ARTICLES),
+    *(f"a photo of {which} teddy" for which in ("one", "my", "a small", "a large")),
+    "an image of a teddy",
+    "a teddy in a photo",
+]
+
+
+def test_a_concept_of_format_1_takes_the_prompts_that_it_was_trained_with(
+    tiny: Callable[[str], BaseModel],
+) -> None:
+    base = tiny("sd1")
+    tokenizer = base.tokenizers[0]
+    (word,) = tokenizer("teddy", add_special_tokens=False).input_ids
+    rows = [tokenizer(text, padding="max_length", max_length=32).input_ids for text in OF_FORMAT_1]
+    e = base.text.encode([rows]).e
+    expected = torch.stack([row[ids.index(word)] for row, ids in zip(e, rows, strict=True)]).mean(0)
+    target = target_of(base, ConceptUse(replace(concept_like(base, "teddy"), e_super=None), 0.7))
+    assert len(OF_FORMAT_1) == 14
+    assert torch.allclose(target.e_super, expected, atol=1e-6)
+    assert not torch.allclose(superclass_encoding(base, "teddy"), expected, atol=1e-4)
+
+
+def test_no_training_prompt_says_a_size_that_a_picture_may_contradict() -> None:
+    words = {word for template in TEMPLATES for word in template.split()}
+    assert "photo" in words
+    assert not words & {"small", "large", "big", "little", "tiny", "huge"}
+
+
+@pytest.mark.parametrize(("words", "reached"), [(26, True), (27, False)])
+def test_with_global_locking_a_concept_that_the_written_prompt_does_not_reach_keeps_its_key(
+    tiny: Callable[[str], BaseModel], words: int, reached: bool
+) -> None:
+    """Written out, a superclass of several tokens moves what follows it, here past the end."""
+    base = tiny("sd1")
+    e_super = np.random.default_rng(2).standard_normal(base.encoding_width).astype(np.float32)
+    x = concept_like(base, "small red teddy", "x")
+    y = replace(concept_like(base, "car", "y"), e_super=e_super, i_star=x.i_star[::-1].copy())
+    uses = {concept.name: ConceptUse(concept, 0.5) for concept in (x, y)}
+    found = condition(base, "a " * words + "<x> <y>", concepts=uses, locking="global")
+    plain = condition(base, "a " * words + "small red teddy car")
+    own = words + 2  # where <y> is: begin, words, <x>
+    for number, layer in enumerate(base.layers):
+        K, _ = keys_values(base, found, number)
+        K_plain, _ = keys_values(base, plain, number)
+        written = K_plain[own + 2] if reached else layer.W_K @ torch.tensor(e_super)
+        assert torch.equal(K[own - 1], K_plain[own + 1])
+        assert torch.allclose(K[own], written, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -240,3 +314,5 @@ def test_a_concept_with_vectors_of_another_size_is_refused(shipped: BaseModel) -
     x = concept_like(shipped, "teddy")
     with pytest.raises(ConceptFileError, match="other sizes"):
         target_of(shipped, ConceptUse(replace(x, o_v=x.o_v[:-1]), 0.7))
+    with pytest.raises(ConceptFileError, match="other sizes"):
+        target_of(shipped, ConceptUse(replace(x, e_super=x.i_star[:-1]), 0.7))

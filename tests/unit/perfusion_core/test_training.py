@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from perfusion_core import training as training_module
 from perfusion_core import training_state
 from perfusion_core.base_model import BaseModel
 from perfusion_core.conditioning import encode, keys_and_values, superclass_encoding
@@ -18,6 +19,8 @@ from perfusion_core.denoise import make_scheduler
 from perfusion_core.diffusion import wanted_prediction
 from perfusion_core.errors import PictureError, TrainingDiverged, TrainingStateError
 from perfusion_core.masks import Segmenter, choose_masks, to_soft_mask
+from perfusion_core.templates import FORMAT_1_TEMPLATES, TEMPLATES
+from perfusion_core.tokens import superclass_ids
 from perfusion_core.training import Training, train
 
 T = TypeVar("T")
@@ -57,6 +60,52 @@ def test_it_starts_from_the_superclass(base: BaseModel) -> None:
     e_super = superclass_encoding(base, "teddy")
     o_v = torch.cat([layer.W_V @ e_super for layer in base.layers])
     assert np.allclose(concept.o_v, o_v.numpy()) and np.allclose(concept.i_star, e_super.numpy())
+    assert np.array_equal(concept.e_super, e_super.numpy())
+
+
+def test_the_gate_starts_as_open_for_a_superclass_of_several_tokens_as_for_one(
+    tiny: Callable[[str], BaseModel],
+) -> None:
+    """i* starts at what the placeholder encodes to, not at what the whole superclass does."""
+    base, config = tiny("sd1"), replace(SHORT, train_batch_size=32)
+
+    def first_gate(superclass: str) -> float:
+        training = train(base, [picture()], name="x", superclass=superclass, config=config)
+        assert torch.equal(training.i_star, training.e_super) is (superclass == "cat")
+        return next(training).gate
+
+    assert len(superclass_ids(base.tokenizers[0], "black cat")) == 2
+    assert first_gate("black cat") == pytest.approx(first_gate("cat"), abs=1e-3)
+
+
+def test_a_new_concept_holds_the_encoding_of_its_superclass_in_the_training_prompts(
+    tiny: Callable[[str], BaseModel],
+) -> None:
+    base = tiny("sd1")
+    tokenizer = base.tokenizers[0]
+    rows = [
+        tokenizer(t.format("black cat"), padding="max_length", max_length=32).input_ids
+        for t in TEMPLATES
+    ]
+    _, last = superclass_ids(tokenizer, "black cat")
+    e = base.text.encode([rows]).e
+    mean = torch.stack([row[ids.index(last)] for row, ids in zip(e, rows, strict=True)]).mean(0)
+    training = train(base, [picture()], name="x", superclass="black cat", config=SHORT)
+    list(training)
+    concept = training.concept()
+    assert concept.format_version == "2" and concept.e_super is not None
+    assert np.allclose(concept.e_super, mean.numpy(), atol=1e-6)
+
+
+def test_a_training_begun_with_other_prompts_is_another_training(
+    tiny: Callable[[str], BaseModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny("sd1")
+    monkeypatch.setattr(training_module, "TEMPLATES", FORMAT_1_TEMPLATES)
+    state = begin(base).state()
+    monkeypatch.undo()
+    with pytest.raises(TrainingStateError, match="start the training anew"):
+        begin(base, state=state)
 
 
 @pytest.mark.parametrize("decay", [0.99, 0.5])

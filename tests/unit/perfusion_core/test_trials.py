@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfusion_core.conditioning import TEMPLATES
 from perfusion_core.config import TrainConfig
 from perfusion_core.curve import STRENGTHS
+from perfusion_core.templates import TEMPLATES
 from perfusion_core.trials import INFERENCE_STEPS, curve_trials, looks
 
 configs = st.builds(

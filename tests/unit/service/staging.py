@@ -135,6 +135,7 @@ def core_concept(name: str = "teddy", **changes: object) -> CoreConcept:
         "covariance_fingerprint": "cov-1",
         "o_v": np.linspace(0, 1, 64, dtype=np.float32),
         "i_star": np.linspace(1, 2, 16, dtype=np.float32),
+        "e_super": np.linspace(3, 4, 16, dtype=np.float32),
         "embeddings": (np.linspace(2, 3, 16, dtype=np.float32),),
         "mask_source": "uniform",
         "training": {"max_train_steps": 5},

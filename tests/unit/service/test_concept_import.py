@@ -3,6 +3,7 @@
 import json
 import pickle
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -181,6 +182,30 @@ def test_an_import_keeps_the_curve_and_what_it_says(service: Service) -> None:
     exported = concepts.read_file(service, OWNER, ref="other").data
     again = concepts.import_file(service, STRANGER, data=exported)
     assert again.verdict == view.verdict
+
+
+@pytest.mark.parametrize(("changes", "version"), [({}, "2"), ({"e_super": None}, "1")])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_an_import_keeps_the_format_of_the_file(
+    service: Service, changes: dict[str, Any], version: str, dtype: Any
+) -> None:
+    data = core_concept(**changes).to_bytes(dtype)
+    concepts.import_file(service, OWNER, data=data)
+    assert concepts.read_file(service, OWNER, ref="teddy").data == data
+    judged = core_concept("judged", evaluation=evaluation(), **changes).to_bytes(dtype)
+    concepts.import_file(service, OWNER, data=judged, name="other")
+    for name in ("teddy", "other"):
+        exported = concepts.read_file(service, OWNER, ref=name).data
+        assert CoreConcept.from_bytes(exported).format_version == version
+
+
+def test_a_file_whose_superclass_has_an_encoding_of_another_width_is_refused(
+    service: Service,
+) -> None:
+    data = core_concept(e_super=np.ones(15, np.float32)).to_bytes()
+    with pytest.raises(Invalid, match="e_super and i_star are not of one length") as caught:
+        concepts.import_file(service, OWNER, data=data)
+    assert caught.value.errors[0].pointer == "/file"
 
 
 def test_a_half_file_with_a_curve_stays_half_as_long(service: Service) -> None:
