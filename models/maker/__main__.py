@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from models.maker.art import make_art
-from models.maker.recipe import DEFAULT_CACHE, Recipe, recipe_of
+from models.maker.recipe import DEFAULT_CACHE, Recipe, recipe_of, rescheduled
 
 STAGES = ("art", "vae", "evaluator", "unet", "classifier", "decoder", "export", "sampling", "card")
 
@@ -25,6 +25,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processes", type=int, help="that train the denoiser, one thread each")
+    parser.add_argument("--samples", type=int, help="where the denoiser's training ends")
+    parser.add_argument("--decay-from", type=int, help="where its rate begins to fall")
     parser.add_argument("--warm-start", type=Path, help="an earlier pipeline folder to go on from")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -35,6 +38,12 @@ def main() -> None:
     name = "dry-run" if arguments.dry_run else arguments.recipe
     cache = arguments.cache / "dry-run" if arguments.dry_run else arguments.cache
     recipe = recipe_of(name, cache, arguments.device, arguments.warm_start)
+    recipe = rescheduled(
+        recipe,
+        processes=arguments.processes,
+        samples=arguments.samples,
+        decay_from=arguments.decay_from,
+    )
     recipe.cache.mkdir(parents=True, exist_ok=True)
     art_file = make_art(arguments.cache)
     for stage in STAGES if arguments.stage == "all" else (arguments.stage,):

@@ -32,7 +32,7 @@ class Checkpoints:
         """The last whole checkpoint, if there is one."""
         if not self._path.exists():
             return None
-        state: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=False)
+        state: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
         log.info("%s: resumed at %s samples", self._path.stem, state["seen"])
         return state
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -27,11 +28,56 @@ class Denoiser:
         """All weights, in a fixed order."""
         return [*self.unet.parameters(), *self.text.parameters()]
 
-    def predict(self, noisy: Tensor, timesteps: Tensor, ids: Tensor) -> Tensor:
-        """The v that the caption suggests, (b, 8, 16, 16)."""
+    def predict(
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        ids: Tensor,
+        *,
+        padding_forgotten: Tensor | None = None,
+    ) -> Tensor:
+        """The v that the caption suggests, (b, 8, 16, 16).
+
+        Where `padding_forgotten` (b, 1) is true, what follows the first end token is encoded as in
+        the empty prompt: as in a frozen CLIP, a word's meaning then has to come from the word.
+        """
         told = self.text(ids).last_hidden_state  # (b, 32, width)
+        if padding_forgotten is not None:
+            empty = self.empty_ids()
+            padding = (ids == empty[:, -1:]).int().cumsum(1) > 1  # (b, 32)
+            blank = self.text(empty).last_hidden_state  # (1, 32, width)
+            told = torch.where((padding & padding_forgotten)[..., None], blank, told)
         prediction: Tensor = self.unet(noisy, timesteps, told).sample
         return prediction
+
+    def empty_ids(self) -> Tensor:
+        """The token ids of the empty prompt, (1, 32)."""
+        config = self.text.config
+        ids = torch.full((1, MAX_TOKENS), config.eos_token_id, device=self.text.device)
+        ids[:, 0] = config.bos_token_id
+        return ids
+
+
+class TwoProductAttention:
+    """Attention as two products, for a CPU: the fused kernel's way back is slow in bfloat16."""
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        **_: object,
+    ) -> Tensor:
+        """(b, places, width), attending to itself or to (b, tokens, text width)."""
+        source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query, key, value = (
+            projected.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            for projected in (attn.to_q(hidden_states), attn.to_k(source), attn.to_v(source))
+        )  # (b, heads, places or tokens, width of a head)
+        share = torch.softmax(attn.scale * query @ key.transpose(-1, -2), dim=-1)
+        project, dropout = attn.to_out
+        attended: Tensor = dropout(project((share @ value).transpose(1, 2).flatten(2)))
+        return attended
 
 
 def make_schedule() -> DDIMScheduler:

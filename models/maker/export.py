@@ -31,7 +31,7 @@ def export(recipe: Recipe, art_file: Path) -> Path:
     better = recipe.cache / "vae-decoder"
     vae = AutoencoderKL.from_pretrained(better if better.exists() else recipe.cache / "vae")
     model = build_denoiser(recipe.unet, None)
-    state = torch.load(recipe.cache / "unet.ckpt", map_location="cpu", weights_only=False)
+    state = torch.load(recipe.cache / "unet.ckpt", map_location="cpu", weights_only=True)
     with torch.no_grad():
         for weight, mean in zip(model.parameters(), state["average"], strict=True):
             weight.copy_(mean)

@@ -18,6 +18,7 @@ from models.maker.denoiser import Denoiser, make_schedule
 from models.maker.recipe import Recipe
 from models.maker.scenes import Facts, caption, draw_facts
 from models.maker.stream import tools
+from models.maker.tokenizer import Encoder, make_tokenizer
 from models.maker.vae import to_tensor
 
 log = logging.getLogger("maker")
@@ -106,9 +107,7 @@ def sample(
     seed: int = 11,
 ) -> Tensor:
     """One picture per prompt, (n, 3, 128, 128) in 0..1; deterministic DDIM."""
-    _, encoder = tools(
-        recipe.cache / "art.npz" if recipe.name != "dry-run" else recipe.cache.parent / "art.npz"
-    )
+    encoder = Encoder(make_tokenizer())
     schedule = make_schedule()
     schedule.set_timesteps(steps, device=recipe.device)
     ids = torch.from_numpy(encoder.encode([*prompts, *[""] * len(prompts)])).long()

@@ -166,7 +166,10 @@ def _phrase(thing: Thing, facts: Facts) -> str:
     if facts.articles:
         words.insert(0, "the" if facts.definite else _article(words[0]))
     told = " ".join(words)
-    return told if thing.worn is None else f"{told} wearing {_article(thing.worn)} {thing.worn}"
+    if thing.worn is None:
+        return told
+    worn = f"{_article(thing.worn)} {thing.worn}" if facts.articles else thing.worn
+    return f"{told} wearing {worn}"
 
 
 def _article(word: str) -> str:

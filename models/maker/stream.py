@@ -56,14 +56,22 @@ Draw = Callable[[Path, list[int], int, float], Drawn]  # art, seed, count, width
 class Stream(Generic[Drawn]):
     """Draws shards in line, or in other processes while the one before is in use.
 
-    Parts have a fixed size and a seed of their own, so the result is the same either way.
+    Parts have a fixed size and a seed of their own, so the result is the same either way. The shard
+    after next is `stride` further: a process of several that share the stream skips the others'.
     """
 
     def __init__(
-        self, draw: Draw[Drawn], art_file: Path, *, seed: int, size: int, workers: int
+        self,
+        draw: Draw[Drawn],
+        art_file: Path,
+        *,
+        seed: int,
+        size: int,
+        workers: int,
+        stride: int = 1,
     ) -> None:
         self._draw, self._art_file, self._seed = draw, art_file, seed
-        self._size, self._part = size, min(size, 256)
+        self._size, self._part, self._stride = size, min(size, 256), stride
         # Spawned, not forked: the parent may hold a GPU and threads.
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(workers, context) if workers else None
@@ -74,7 +82,7 @@ class Stream(Generic[Drawn]):
         if self._pool is None:
             parts = [self._draw(*task) for task in self._tasks(index, width_of(index))]
         else:
-            for wanted in (index, index + 1):
+            for wanted in (index, index + self._stride):
                 if wanted not in self._ahead:
                     tasks = self._tasks(wanted, width_of(wanted))
                     self._ahead[wanted] = [self._pool.submit(self._draw, *task) for task in tasks]

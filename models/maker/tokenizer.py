@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -27,7 +28,7 @@ def known_words() -> list[str]:
 
 def make_tokenizer() -> CLIPTokenizer:
     """Learn the merges from the word list alone, until each word is whole."""
-    words = known_words()
+    words = tuple(known_words())
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = _learn_merges(words)
     # Bytes first, alone and at a word's end, as CLIP orders them: any text has tokens.
@@ -50,7 +51,8 @@ def make_tokenizer() -> CLIPTokenizer:
     return tokenizer
 
 
-def _learn_merges(words: list[str]) -> list[tuple[str, str]]:
+@cache
+def _learn_merges(words: tuple[str, ...]) -> list[tuple[str, str]]:
     """Join the most frequent neighbours until every word is whole; ties go by the alphabet.
 
     Not the tokenizers library's trainer: it breaks ties by a hash that differs from run to run,

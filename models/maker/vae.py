@@ -1,7 +1,7 @@
 """Stage vae: 128 x 128 pictures to 16 x 16 x 8 latents and back.
 
-Encoder and decoder first; then the encoder is frozen, and the decoder alone may be made better at
-any time without touching the latents that the denoiser knows.
+Encoder and decoder first, on crops and then on whole scenes; then the encoder is frozen, and the
+decoder alone may be made better at any time without touching the latents that the denoiser knows.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from torch.nn import functional
 
 from models.maker.checkpoints import Checkpoints
 from models.maker.places import SIDE
+from models.maker.precision import autocast
 from models.maker.recipe import Recipe, VaeRecipe
 from models.maker.stream import Stream, draw_pictures, draw_shard
 
 log = logging.getLogger("maker")
+CROP = 64  # pixels of a side
 
 
 def build_vae(recipe: VaeRecipe, warm_start: Path | None) -> AutoencoderKL:
@@ -47,6 +49,17 @@ def to_tensor(pictures: npt.NDArray[np.uint8], device: str) -> Tensor:
     return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+@torch.no_grad()
+def encode_all(vae: AutoencoderKL, pictures: npt.NDArray[np.uint8], device: str) -> Tensor:
+    """(n, height, width, 3) bytes to latents before scaling, in float32."""
+    parts = []
+    for start in range(0, len(pictures), 64):
+        batch = to_tensor(pictures[start : start + 64], device)
+        with autocast(device):
+            parts.append(vae.encode(batch).latent_dist.mode().float())
+    return torch.cat(parts)
+
+
 def train_vae(recipe: Recipe, art_file: Path, *, decoder_only: bool = False) -> Path:
     """Train to the end of the schedule; returns the folder with the finished autoencoder."""
     stage = "vae-decoder" if decoder_only else "vae"
@@ -58,7 +71,7 @@ def train_vae(recipe: Recipe, art_file: Path, *, decoder_only: bool = False) -> 
         AutoencoderKL.from_pretrained(source)
         if source is not None
         else build_vae(own, recipe.warm_start)
-    ).to(recipe.device)
+    ).to(recipe.device, memory_format=torch.channels_last)
     if decoder_only:
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
@@ -89,6 +102,8 @@ def train_vae(recipe: Recipe, art_file: Path, *, decoder_only: bool = False) -> 
         assert pictures is not None
         start = seen % recipe.shard_scenes
         batch = to_tensor(pictures[start : start + own.batch], recipe.device)
+        if seen < own.crops * total:
+            batch = crop(batch, recipe.seed * 1_000_003 + seen)
         for group in optimizer.param_groups:
             group["lr"] = _rate(own.rate, seen / total)
         torch.manual_seed(recipe.seed * 1_000_003 + seen)  # the posterior's noise
@@ -110,27 +125,37 @@ def train_vae(recipe: Recipe, art_file: Path, *, decoder_only: bool = False) -> 
     return folder
 
 
+def crop(pictures: Tensor, seed: int) -> Tensor:
+    """A quarter of each picture, (n, 3, 64, 64), all from one place that the seed decides."""
+    steps = (SIDE - CROP) // 8 + 1
+    top, left = (8 * int(step) for step in np.random.default_rng(seed).integers(0, steps, 2))
+    return pictures[..., top : top + CROP, left : left + CROP]
+
+
 @torch.no_grad()
 def measure_psnr(vae: AutoencoderKL, recipe: Recipe, art_file: Path) -> float:
     """Mean PSNR over scenes that no training draws."""
     count = 8 if recipe.name == "dry-run" else 128
     shard = draw_shard(art_file, [recipe.seed + 9, 0], count, 1.0)
-    originals = to_tensor(shard.pictures, recipe.device)
-    decoded = vae.decode(vae.encode(originals).latent_dist.mode()).sample.clamp(-1, 1)
-    errors = ((decoded - originals) / 2).pow(2).mean((1, 2, 3))
-    return float((-10 * errors.log10()).mean())
+    errors = []
+    for start in range(0, count, 32):
+        originals = to_tensor(shard.pictures[start : start + 32], recipe.device)
+        decoded = vae.decode(vae.encode(originals).latent_dist.mode()).sample.clamp(-1, 1)
+        errors.append(((decoded - originals) / 2).pow(2).mean((1, 2, 3)))
+    return float((-10 * torch.cat(errors).log10()).mean())
 
 
 def _loss(vae: AutoencoderKL, batch: Tensor, kl_weight: float) -> Tensor:
-    posterior = vae.encode(batch).latent_dist
-    decoded = vae.decode(posterior.sample()).sample
+    with autocast(batch.device.type):
+        posterior = vae.encode(batch.contiguous(memory_format=torch.channels_last)).latent_dist
+        decoded = vae.decode(posterior.sample()).sample.float()
     error = decoded - batch
     edges = (error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()) / 2
     total: Tensor = (
         error.abs().mean()
         + 5 * functional.mse_loss(decoded, batch)
         + 0.5 * edges
-        + kl_weight * posterior.kl().mean()
+        + kl_weight * posterior.kl().float().mean()
     )
     return total
 
@@ -147,6 +172,5 @@ def _scale(vae: AutoencoderKL, recipe: Recipe, art_file: Path, *, keep: bool) ->
     """One over the latents' deviation, so that the denoiser sees unit variance."""
     if keep:
         return float(vae.config.scaling_factor)
-    shard = draw_shard(art_file, [recipe.seed + 9, 1], 256, 1.0)
-    latents = vae.encode(to_tensor(shard.pictures, recipe.device)).latent_dist.mode()
-    return 1.0 / float(latents.std())
+    shard = draw_shard(art_file, [recipe.seed + 9, 1], min(256, recipe.shard_scenes), 1.0)
+    return 1.0 / float(encode_all(vae, shard.pictures, recipe.device).std())

@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 
 from models.maker.__main__ import STAGES, run_stage
 from models.maker.checkpoints import Checkpoints
-from models.maker.recipe import Recipe, recipe_of
+from models.maker.recipe import Recipe, recipe_of, rescheduled
 
 
 @pytest.fixture(scope="module")
@@ -51,26 +51,52 @@ def test_the_card_states_a_figure_of_every_kind(made: Recipe) -> None:
     assert (made.cache / "sheets" / "seed-0.webp").exists()
 
 
+def _beside(made: Recipe, cache: Path, art_file: Path) -> Recipe:
+    """The same recipe with a denoiser of its own and the autoencoder that was made."""
+    (cache / "vae").symlink_to(made.cache / "vae")
+    return replace(made, cache=cache)
+
+
+def _denoiser(recipe: Recipe) -> dict[str, torch.Tensor]:
+    state = torch.load(recipe.cache / "unet.ckpt", weights_only=True)
+    assert state["seen"] == recipe.unet.samples
+    average = {f"average {k}": kept for k, kept in enumerate(state["average"])}
+    return {**state["unet"], **state["text"], **average}
+
+
+def _equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(
     art_file: Path, made: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights = []
-    (tmp_path / "art.npz").symlink_to(art_file)
-    for folder, interrupted in (("whole", False), ("halves", True)):
-        cache = tmp_path / folder
-        cache.mkdir()
-        (cache / "vae").symlink_to(made.cache / "vae")
-        recipe = replace(made, cache=cache, unet=replace(made.unet, samples=64))
-        if interrupted:
-            with monkeypatch.context() as patched:
-                patched.setattr(Checkpoints, "due", lambda self: self._stop() or True)
-                with pytest.raises(SystemExit):
-                    run_stage("unet", recipe, art_file)
-        run_stage("unet", recipe, art_file)
-        state = torch.load(cache / "unet.ckpt", weights_only=False)
-        assert state["seen"] == 64
-        weights.append(state["unet"])
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    recipe = _beside(made, tmp_path, art_file)
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "due", lambda self: self._stop() or True)
+        with pytest.raises(SystemExit):
+            run_stage("unet", recipe, art_file)
+    run_stage("unet", recipe, art_file)
+    assert _equal(_denoiser(recipe), _denoiser(made))
+
+
+def test_a_training_goes_on_past_the_end_that_it_had_as_if_it_had_none(
+    art_file: Path, made: Recipe, tmp_path: Path
+) -> None:
+    recipe = _beside(made, tmp_path, art_file)
+    ending = rescheduled(recipe, processes=None, samples=48, decay_from=48)
+    run_stage("unet", ending, art_file)
+    run_stage("unet", recipe, art_file)
+    assert _equal(_denoiser(recipe), _denoiser(made))
+
+
+def test_two_processes_train_one_denoiser(art_file: Path, made: Recipe, tmp_path: Path) -> None:
+    recipe = _beside(made, tmp_path, art_file)
+    recipe = rescheduled(recipe, processes=2, samples=64, decay_from=64)
+    run_stage("unet", recipe, art_file)
+    trained = _denoiser(recipe)  # two steps of twice 16 samples
+    assert all(weight.isfinite().all() for weight in trained.values())
+    assert not _equal(trained, _denoiser(made))
 
 
 def test_training_the_decoder_alone_leaves_the_latents_as_they_were(made: Recipe) -> None:
