@@ -1,23 +1,27 @@
 """What this software reaches on one GPU: every figure in one call of at most nine minutes.
 
     python -m benchmarks.gpu [--out FOLDER] [--minutes 9]   # needs a CUDA GPU, and no download
+    python -m benchmarks.gpu --shape shipped                # the shipped base model's shape instead
     python -m benchmarks.gpu --dry-run                      # every stage at a toy's size, anywhere
 
-The base model is random, in Stable Diffusion 1.5's shape. Stages run in order of weight; each
-writes its figures to gpu.json at once, so that a run that is cut short keeps what it has. A stage
-for which no time is left is skipped, one that fails is named with its error; the others go on.
+The base model is random, in Stable Diffusion 1.5's shape where none is named. Stages run in order
+of weight; each writes its figures to gpu.json at once, so that a run that is cut short keeps what
+it has. A stage for which no time is left is skipped, one that fails is named with its error; the
+others go on.
 """
 
 import argparse
 import json
 import time
 from pathlib import Path
+from typing import get_args
 
 import torch
 from PIL import Image
 
 from benchmarks.gpu_report import table
 from benchmarks.gpu_stages import DRY, STAGES, Bench, Figures, Size, load
+from benchmarks.shapes import Shape
 
 
 def run(size: Size, *, device: torch.device, out: Path, until: float) -> Figures:
@@ -51,6 +55,7 @@ def main() -> None:
     """Measure, write gpu.json, print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dry-run", action="store_true", help="every stage at a toy's size")
+    parser.add_argument("--shape", choices=get_args(Shape), default=Size().shape)
     parser.add_argument("--out", type=Path, default=Path())
     parser.add_argument("--minutes", type=float, default=9.0)
     arguments = parser.parse_args()
@@ -59,7 +64,7 @@ def main() -> None:
         parser.error("no CUDA GPU is here; --dry-run goes through every stage without one")
     arguments.out.mkdir(parents=True, exist_ok=True)
     device = torch.device("cpu" if arguments.dry_run else "cuda")
-    size = DRY if arguments.dry_run else Size()
+    size = DRY if arguments.dry_run else Size(shape=arguments.shape)
     print(table(run(size, device=device, out=arguments.out, until=until)))
 
 

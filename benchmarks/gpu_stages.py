@@ -48,8 +48,9 @@ class Size:
 
 
 DRY = Size(
-    shape="tiny", others=("tiny",), matrix=64, captions=200, steps=3, batch=2, timed_steps=1,
-    rival_batch=1, rounds=1, image_steps=2, images=(1, 2), requests=2, compile_modes=(),
+    shape="tiny", others=("tiny", "shipped"), matrix=64, captions=200, steps=3, batch=2,
+    timed_steps=1, rival_batch=1, rounds=1, image_steps=2, images=(1, 2), requests=2,
+    compile_modes=(),
 )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """What base models need, counted on their shapes alone: operations, weights, kept activations.
 
-    python -m benchmarks.needs [sd15] [sd21] [sdxl]
+    python -m benchmarks.needs [sd15] [sd21] [sdxl] [shipped]
 
 Nothing is computed: tensors have shapes and no data, so this runs on any machine and says what a
 GPU must do and hold at least. An allocator's waste, what operations hold while they run, and the
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -22,9 +21,6 @@ from benchmarks import shapes
 from benchmarks.measure import flops, kept_bytes
 from benchmarks.shapes import Shape
 from perfusion_core.attention import attach, cross_attention_layers, packed_width
-
-_TOKENS = 77
-_VAE_FACTOR = 8
 
 
 @dataclass(frozen=True)
@@ -44,17 +40,17 @@ def needs(shape: Shape) -> Needs:
     with torch.device("meta"):
         pipeline = shapes.pipeline(shape)
     with FakeTensorMode(), _half_precision():
-        unet = UNet2DConditionModel(**shapes.UNETS[shape]).requires_grad_(False)
+        unet = shapes.unet(shape).requires_grad_(False)
         layers = cross_attention_layers(unet)
         attach(unet, layers)
-        packed = torch.zeros(1, _TOKENS, packed_width(layers))
+        packed = torch.zeros(1, pipeline.tokenizer.model_max_length, packed_width(layers))
         learned = packed.clone().requires_grad_()
         with kept_bytes(unet.parameters()) as kept:
             prediction = _predict(unet, learned)
         backward = flops(lambda: prediction.sum().backward())
         others = [pipeline.vae, pipeline.text_encoder, getattr(pipeline, "text_encoder_2", None)]
         return Needs(
-            side=int(unet.config.sample_size) * _VAE_FACTOR,
+            side=int(unet.config.sample_size) * pipeline.vae_scale_factor,
             unet_bytes=_bytes(unet),
             other_bytes=sum(_bytes(one) for one in others if one is not None),
             kept_bytes=sum(kept),
@@ -105,11 +101,11 @@ def main() -> None:
     for shape in arguments.shapes:
         one = needs(shape)
         print(
-            f"{shape} at {one.side} px: U-Net {one.unet_bytes / 1e9:.2f} GB in half precision, "
-            f"text and VAE {one.other_bytes / 1e9:.2f} GB in float32; training keeps "
-            f"{one.kept_bytes / 1e9:.2f} GB and takes {one.training_flops / 1e12:.2f} TFLOP for "
+            f"{shape} at {one.side} px: U-Net {one.unet_bytes / 1e9:.3g} GB in half precision, "
+            f"text and VAE {one.other_bytes / 1e9:.3g} GB in float32; training keeps "
+            f"{one.kept_bytes / 1e9:.3g} GB and takes {one.training_flops / 1e12:.3g} TFLOP for "
             f"each picture of a batch; a denoising step takes "
-            f"{one.denoising_flops / 1e12:.3f} TFLOP for each row",
+            f"{one.denoising_flops / 1e12:.3g} TFLOP for each row",
             flush=True,
         )
 

@@ -1,4 +1,4 @@
-"""Random pipelines in the shapes of the public base models: made on the spot, nothing downloaded.
+"""Random pipelines in the shapes of base models, public and shipped: made here, not downloaded.
 
 Time and memory depend on shapes alone, so these stand for the models whose weights are not at hand.
 Their images are noise.
@@ -22,9 +22,9 @@ from transformers import (
     CLIPTokenizer,
 )
 
-Shape = Literal["sd15", "sd21", "sdxl", "tiny"]
+Shape = Literal["sd15", "sd21", "sdxl", "shipped", "tiny"]
 
-_TOKENIZER = Path(__file__).parents[1] / "models" / "base" / "tokenizer"
+_SHIPPED = Path(__file__).parents[1] / "models" / "base"
 _TOKENS = 77
 
 UNETS: Mapping[Shape, Mapping[str, Any]] = {
@@ -49,7 +49,7 @@ UNETS: Mapping[Shape, Mapping[str, Any]] = {
         "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
     },
 }  # fmt: skip
-"""Arguments of each U-Net."""
+"""Arguments of each U-Net; that of `shipped` is configured by its own folder."""
 
 # Width, layers, heads of each text encoder.
 _TEXT: Mapping[Shape, tuple[tuple[int, int, int], ...]] = {
@@ -61,11 +61,20 @@ _TEXT: Mapping[Shape, tuple[tuple[int, int, int], ...]] = {
 _VAE = (128, 256, 512, 512)
 
 
+def unet(shape: Shape) -> Any:
+    """A random U-Net, on torch's present default device."""
+    if shape == "shipped":
+        return UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(_SHIPPED / "unet"))
+    return UNet2DConditionModel(**UNETS[shape])
+
+
 def pipeline(shape: Shape) -> Any:
     """A random float32 pipeline of the right classes, on torch's present default device."""
+    if shape == "shipped":
+        return _quiet(_shipped())
     encoders = [_text_encoder(*size, projected=k == 1) for k, size in enumerate(_TEXT[shape])]
     parts: dict[str, Any] = {
-        "unet": UNet2DConditionModel(**UNETS[shape]),
+        "unet": unet(shape),
         "vae": _vae((8, 16, 16, 16) if shape == "tiny" else _VAE),
         "tokenizer": _tokenizer(),
         "text_encoder": encoders[0],
@@ -82,8 +91,24 @@ def pipeline(shape: Shape) -> Any:
         made = StableDiffusionPipeline(
             **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
         )
+    return _quiet(made)
+
+
+def _quiet(made: Any) -> Any:
     made.set_progress_bar_config(disable=True)
     return made
+
+
+def _shipped() -> Any:
+    """The shipped base model's shapes, as its folder tells them, with random weights."""
+    return StableDiffusionPipeline(
+        unet=unet("shipped"),
+        vae=AutoencoderKL.from_config(AutoencoderKL.load_config(_SHIPPED / "vae")),
+        tokenizer=CLIPTokenizer.from_pretrained(_SHIPPED / "tokenizer"),
+        text_encoder=CLIPTextModel(CLIPTextConfig.from_pretrained(_SHIPPED / "text_encoder")),
+        scheduler=DDIMScheduler.from_pretrained(_SHIPPED, subfolder="scheduler"),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
 
 
 def _vae(channels: tuple[int, ...]) -> AutoencoderKL:
@@ -96,7 +121,7 @@ def _vae(channels: tuple[int, ...]) -> AutoencoderKL:
 
 
 def _tokenizer() -> CLIPTokenizer:
-    return CLIPTokenizer.from_pretrained(_TOKENIZER, model_max_length=_TOKENS)
+    return CLIPTokenizer.from_pretrained(_SHIPPED / "tokenizer", model_max_length=_TOKENS)
 
 
 def _text_encoder(width: int, layers: int, heads: int, *, projected: bool) -> Any:

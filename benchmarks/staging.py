@@ -29,12 +29,15 @@ _PROJECTIONS = ["to_q", "to_k", "to_v", "to_out.0"]
 def untrained(base: BaseModel, superclass: str) -> Concept:
     """A concept before its first step: another name, the superclass's encoding and Values."""
     config = TrainConfig(max_train_steps=1, train_batch_size=1)
-    return train(base, [picture()], name=superclass, superclass=superclass, config=config).concept()
+    return train(
+        base, [picture(base)], name=superclass, superclass=superclass, config=config
+    ).concept()
 
 
-def picture() -> Image.Image:
-    """A picture of noise."""
-    noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)
+def picture(base: BaseModel) -> Image.Image:
+    """A picture of noise, of the base model's own size."""
+    side = base.default_resolution
+    noise = np.random.default_rng(1).integers(0, 255, (side, side, 3), np.uint8)
     return Image.fromarray(noise)
 
 

@@ -51,7 +51,7 @@ def main() -> None:
 
 def _print_training_step(base: BaseModel, clock: Callable[[], float]) -> None:
     long = replace(base.defaults.train_config(), max_train_steps=10_000)
-    training = train(base, [picture()], name="x", superclass="teddy", config=long)
+    training = train(base, [picture(base)], name="x", superclass="teddy", config=long)
     took = [seconds(lambda: next(training), clock=clock) for _ in range(_WARM_UP + _STEPS)]
     batch = training.config.train_batch_size
     print(f"training step, batch {batch}: {1000 * statistics.median(took[_WARM_UP:]):.1f} ms")

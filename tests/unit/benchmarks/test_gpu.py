@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from benchmarks import shapes
@@ -15,8 +16,10 @@ from benchmarks.gpu_report import table
 from benchmarks.gpu_stages import DRY, STAGES, Bench, Figures, Size
 from benchmarks.measure import flops, kept_bytes, peak_bytes, ratio, traffic_bytes
 from benchmarks.needs import needs
+from benchmarks.staging import SHIPPED
 
 CPU = torch.device("cpu")
+_UNET = "unet/diffusion_pytorch_model.safetensors"
 
 
 def test_a_dry_run_goes_through_every_stage_and_its_table_names_each(tmp_path: Path) -> None:
@@ -29,6 +32,24 @@ def test_a_dry_run_goes_through_every_stage_and_its_table_names_each(tmp_path: P
     assert [name for name in stages if f"{name}: " not in told] == ["compiled"]
     assert figures["concurrency"]["requests"] == DRY.requests
     assert figures["options"]["tflop_a_step"] > 0
+    assert figures["others"]["shipped"]["side"] == 128
+
+
+@pytest.mark.parametrize("folder", ["unet", "vae", "text_encoder"])
+def test_the_shipped_shape_is_that_of_the_shipped_weights(folder: str) -> None:
+    with torch.device("meta"):
+        made = getattr(shapes.pipeline("shipped"), folder)
+    (file,) = (SHIPPED / folder).glob("*.safetensors")
+    there = {name: tuple(weight.shape) for name, weight in load_file(file).items()}
+    own = {name: tuple(weight.shape) for name, weight in made.state_dict().items()}
+    assert {name: own.get(name) for name in there} == there
+    assert {name for name in own if not name.endswith("position_ids")} == set(there)
+
+
+def test_the_shipped_models_needs_are_counted_at_its_own_size() -> None:
+    counted = needs("shipped")
+    assert counted.side == 128
+    assert counted.unet_bytes == pytest.approx((SHIPPED / _UNET).stat().st_size, rel=0.01)
 
 
 def test_a_stage_without_time_is_skipped_and_one_that_fails_is_named(
