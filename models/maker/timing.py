@@ -31,7 +31,7 @@ class Timing:
     @property
     def conditions(self) -> str:
         """As the card writes them."""
-        return f"{self.steps} guided steps, {self.threads} threads, {self.dtype}, {self.machine}"
+        return f"{self.steps} guided steps, {self.threads} thread(s), {self.dtype}, {self.machine}"
 
 
 def time_one_image(base: BaseModel, *, steps: int = 25, threads: int = 2, runs: int = 5) -> Timing:

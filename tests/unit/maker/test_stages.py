@@ -8,7 +8,10 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 
 from models.maker.__main__ import STAGES, run_stage
 from models.maker.checkpoints import Checkpoints
+from models.maker.questions import load_base
 from models.maker.recipe import Recipe, recipe_of, rescheduled
+from models.maker.timing import time_one_image
+from perfusion_core.config import BaseModelDefaults
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,26 @@ def test_the_card_states_a_figure_of_every_kind(made: Recipe) -> None:
     ):
         assert name in figures
     assert (made.cache / "sheets" / "seed-0.webp").exists()
+
+
+def test_one_image_is_timed_through_the_engine_and_the_threads_are_left_as_they_were(
+    made: Recipe,
+) -> None:
+    base, before = load_base(made), torch.get_num_threads()
+    rows: list[int] = []
+    base.unet.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    timing = time_one_image(base, steps=3, threads=1, runs=2)
+    assert rows == [2] * 3 * 3  # with guidance two rows a step; the first run does not count
+    assert 0 < timing.seconds < 60
+    assert timing.conditions.startswith("3 guided steps, 1 thread(s), float32, ")
+    assert torch.get_num_threads() == before
+
+
+def test_a_model_without_guidance_is_not_timed_as_guided(made: Recipe) -> None:
+    base = load_base(made)
+    base.defaults = BaseModelDefaults(generate={"guidance_scale": 1.0})
+    with pytest.raises(ValueError, match="guides nothing"):
+        time_one_image(base)
 
 
 def _beside(made: Recipe, cache: Path, art_file: Path) -> Recipe:
