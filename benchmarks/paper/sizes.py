@@ -16,8 +16,8 @@ def stored_bytes(unet: Any, *, token_width: int, rank: int = 4) -> dict[str, int
     own = {n: m for n, m in attention.items() if n.endswith((".attn2.to_k", ".attn2.to_v"))}
     values = [module for name, module in own.items() if name.endswith(".to_v")]
     counts = {
-        # o*_V of every layer, i*, and the word's embedding
-        "perfusion": sum(m.out_features for m in values) + values[0].in_features + token_width,
+        # o*_V of every layer, i*, e_super, and the word's embedding
+        "perfusion": sum(m.out_features for m in values) + 2 * values[0].in_features + token_width,
         "textual inversion": token_width,
         "lora": sum(rank * (m.in_features + m.out_features) for m in attention.values()),
         "custom diffusion": sum(m.weight.numel() for m in own.values()) + token_width,

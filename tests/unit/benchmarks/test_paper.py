@@ -203,7 +203,7 @@ def test_sizes_computed_from_shapes_are_those_that_are_stored(
         (learned,) = method.learn(subject, photograph(subject, 1, side=SIDE), seed=0)
         embedding = 4 * width if method.name == "lora" else 0  # only its embedding rate is tested
         assert learned.stored_bytes == computed[method.name] + embedding
-    assert of_sd15()["perfusion"] == 4 * (12_480 + 768 + 768)
+    assert of_sd15()["perfusion"] == 4 * (12_480 + 3 * 768)
     large = of_sd15()
     assert large["custom diffusion"] > 1000 * large["perfusion"]
     assert large["dreambooth"] > 40 * large["custom diffusion"]
