@@ -1,15 +1,14 @@
-// A concept's operating curve beside its slider: an image at each strength, and the one to take.
+// A concept's operating curve beside its dial: an image at each point, and the one to take.
 
 import { conceptCurve, curveThumbnail } from "./api.js";
 import { el } from "./dom.js";
+import { figures, inWords, isSame } from "./gate.js";
 
-// A slider moves in hundredths.
-const SAME = 0.005;
 const curves = new Map();
 
 /**
- * `{element, show(strength)}`: a strip of buttons that call `pick(strength)`. Hidden where the
- * concept has no curve, and until it is there.
+ * `{element, show(beta)}`: a strip of buttons that call `pick(beta)`. Hidden where the concept has
+ * no curve, and until it is there. Points of an earlier release may lie beyond the dial.
  */
 export function curveStrip(concept, pick) {
   const buttons = [];
@@ -17,13 +16,13 @@ export function curveStrip(concept, pick) {
   const element = el("div", {
     class: "curve",
     role: "group",
-    "aria-label": `Images of ${concept.placeholder} at five strengths`,
+    "aria-label": `Images of ${concept.placeholder} by strength`,
     hidden: true,
   });
-  const show = (strength) => {
-    current = strength;
+  const show = (beta) => {
+    current = beta;
     for (const { button, point } of buttons) {
-      button.setAttribute("aria-pressed", String(Math.abs(point.strength - strength) < SAME));
+      button.setAttribute("aria-pressed", String(isSame(point.beta, beta)));
     }
   };
   if (concept.recommended_strength !== null && concept.recommended_strength !== undefined) draw();
@@ -34,7 +33,7 @@ export function curveStrip(concept, pick) {
     if (!curve) return;
     for (const [k, point] of curve.points.entries()) {
       const best = point.strength === curve.recommended_strength;
-      const button = pointButton(point, { best, curve, onclick: () => pick(point.strength) });
+      const button = pointButton(point, { best, curve, onclick: () => pick(point.beta) });
       buttons.push({ button, point });
       fill(button, concept, k);
     }
@@ -67,7 +66,7 @@ const percent = (share) => Math.round(100 * Math.min(1, Math.max(0, share)));
 function pointButton(point, { best, curve, onclick }) {
   const { looks, follows } = shares(point, curve);
   const words = [
-    `Strength ${point.strength}${best ? ", recommended" : ""}`,
+    `${figures(point)}, ${inWords(point.beta)}${best ? ", recommended" : ""}`,
     `${looks} % of the way to your photos`,
     `follows the prompt ${follows} % as well as the plain kind`,
   ];
@@ -78,12 +77,12 @@ function pointButton(point, { best, curve, onclick }) {
       class: "curve-point",
       "aria-label": `${words.join("; ")}.`,
       "aria-pressed": "false",
-      title: words.slice(1).join("; "),
+      title: words.join("; "),
       dataset: best ? { best: "yes" } : {},
       onclick,
     },
     el("span", { class: "curve-image" }),
-    el("span", { class: "curve-strength" }, String(point.strength)),
+    el("span", { class: "curve-strength" }, point.beta.toFixed(2)),
     bar("looks", looks),
     bar("follows", follows),
     best ? el("span", { class: "curve-best" }, "best") : null,

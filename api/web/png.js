@@ -36,18 +36,13 @@ function addInternational(found, data) {
   found[latin1.decode(data.subarray(0, keyword))] = utf8.decode(data.subarray(translated + 1));
 }
 
-/** The request that made this image, from its `perfusion` chunk; null where it has none. */
+/** The request that made this image, its gates exact, from its `perfusion` chunk; or null. */
 export async function requestIn(blob) {
   try {
     const { perfusion } = textChunks(await blob.arrayBuffer());
     const { request, concepts } = JSON.parse(perfusion);
-    return { ...request, concepts: concepts.map(strengthOf) };
+    return { ...request, concepts: concepts.map(({ name, beta, tau }) => ({ name, beta, tau })) };
   } catch {
     return null;
   }
-}
-
-// The image tells each gate's bias and temperature; the strength is the gate at the concept itself.
-function strengthOf({ name, beta, tau }) {
-  return { name, strength: Number((1 / (1 + Math.exp((beta - 1) / tau))).toFixed(2)) };
 }

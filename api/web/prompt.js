@@ -1,4 +1,4 @@
-// The prompt's grammar, as the server reads it: `<name>` or `<name:0.6>`, all else is text.
+// The prompt's grammar, as the server reads it: `<name>` or `<name:0.9>`, all else is text.
 
 const PLACEHOLDER = /<([a-z0-9][a-z0-9-]{0,62})(?::([^<>]*))?>/g;
 

@@ -3,7 +3,7 @@
 import { byId, reveal } from "./dom.js";
 import { addToPrompt, setPrompt } from "./prompt-box.js";
 import { useSettings } from "./settings.js";
-import { setStrengths } from "./strengths.js";
+import { setGates } from "./strengths.js";
 
 /** Go to the prompt and add a concept to it. */
 export function insertConcept(name) {
@@ -11,11 +11,11 @@ export function insertConcept(name) {
   addToPrompt(`<${name}>`);
 }
 
-/** Fill the form from the request of an earlier image, and keep its seed. */
+/** Fill the form from the request of an earlier image, and keep its seed and its gates. */
 export function reuse(request, seed) {
   setPrompt(request.prompt ?? "");
-  setStrengths(request.concepts ?? []);
   useSettings(request, seed);
+  setGates(request.concepts ?? []);
   reveal(byId("create"));
   byId("prompt").focus({ preventScroll: true });
 }

@@ -44,6 +44,7 @@ export function applyBaseModel(resolution) {
       control.value = defaultOf("generate", option) ?? "";
     }
   }
+  byId("locking").dispatchEvent(new Event("change"));
   byId("width").placeholder = resolution?.width ?? "automatic";
   byId("height").placeholder = resolution?.height ?? "automatic";
 }

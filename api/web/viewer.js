@@ -2,6 +2,7 @@
 
 import { showWords } from "./attention.js";
 import { byId, el, say } from "./dom.js";
+import { figures } from "./gate.js";
 import { imageActions } from "./image-actions.js";
 import { imageOf } from "./image-cache.js";
 import { requestIn } from "./png.js";
@@ -53,7 +54,7 @@ async function show(n) {
     ["Image", `${n + 1} of ${images.length}`],
     ["Seed", image.seed],
     ["Size in pixels", `${image.width} × ${image.height}`],
-    ...(request.concepts ?? []).filter(({ strength }) => strength).map(({ name, strength }) => [`<${name}>`, strength]),
+    ...(request.concepts ?? []).map(({ name, ...gate }) => [`<${name}>`, figures(gate)]),
     ...(image.presence ?? []).map(({ name, present }) => [`<${name}> in the image`, present ? "yes" : "not found"]),
     ...Object.entries(FACTS).map(([field, label]) => [label, inWords(request[field])]),
   ].filter(([, value]) => value !== undefined && value !== null && value !== "");
