@@ -37,6 +37,7 @@ export function curveStrip(concept, pick) {
       buttons.push({ button, point });
       fill(button, concept, k);
     }
+    element.style.setProperty("--columns", String(columnsOf(curve.points.length)));
     element.setAttribute("aria-label", `Images of ${concept.placeholder} at ${curve.points.length} strengths`);
     element.append(
       ...buttons.map(({ button }) => button),
@@ -60,6 +61,9 @@ export function shares(point, { superclass, ceiling }) {
   const follows = superclass.text_similarity > 0 ? point.text_similarity / superclass.text_similarity : 1;
   return { looks: percent(looks), follows: percent(follows) };
 }
+
+// Two even rows where one would make the images too small.
+const columnsOf = (count) => (count > 5 ? Math.ceil(count / 2) : count);
 
 const percent = (share) => Math.round(100 * Math.min(1, Math.max(0, share)));
 

@@ -100,9 +100,9 @@ function row(name) {
     output.replaceChildren(el("strong", {}, figures(gate)), ` ${words}`);
     strip.show(gate.beta);
   };
-  const label = el("label", { for: id }, el("code", {}, `<${name}>`));
+  const head = el("div", { class: "head" }, el("label", { for: id }, el("code", {}, `<${name}>`)), output);
   const ends = el("p", { class: "ends", "aria-hidden": "true" }, el("span", {}, "the prompt"), el("span", {}, "your photos"));
-  const item = el("li", { class: "strength" }, face(concept, "small"), label, output, slider, ends, strip.element);
+  const item = el("li", { class: "strength" }, face(concept, "small"), head, slider, ends, strip.element);
   return { item, show };
 }
 

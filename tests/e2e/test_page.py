@@ -1,11 +1,17 @@
 """The page, used as a person uses it: real server, real browser, nothing pretended."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import httpx2 as httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 from running import Photo, Visits, serving
+
+from perfusion_core.concept import Concept
+from perfusion_core.strength import beta_from_strength, strength_from_beta
 
 _JOB_MS = 90_000
 _SHORT_TRAINING = {"max_train_steps": "12", "train_batch_size": "2"}
@@ -41,6 +47,21 @@ def generate(page: Page, *, steps: int, images: int = 1) -> Locator:
     return shown
 
 
+def dial(page: Page, name: str) -> Locator:
+    """The slider of a concept; its value is −β, so that it grows with the strength."""
+    return page.get_by_role("slider", name=f"<{name}>")
+
+
+def asked_for(page: Page) -> list[dict[str, Any]]:
+    """Press Generate; the `concepts` of the request that the page sends."""
+    with page.expect_request("**/generate") as sent:
+        page.get_by_role("button", name="Generate", exact=True).click()
+    # What was asked for is not what is looked at here.
+    body = sent.value.post_data_json
+    assert isinstance(body, dict)
+    return list(body["concepts"])
+
+
 def natural_width(image: Locator) -> int:
     expect(image).to_have_js_property("complete", True)
     return int(image.evaluate("image => image.naturalWidth"))
@@ -71,7 +92,7 @@ def test_photos_become_a_concept_and_the_concept_an_image(
     expect(page.locator("#prompt")).to_have_value("a photo of <my-robot> ")
     page.keyboard.type("on the beach")
     page.locator("#seed").fill("41")
-    page.get_by_role("slider", name="<my-robot>").fill("0.6")
+    dial(page, "my-robot").fill("-0.6")
     images = generate(page, steps=4, images=2)
     assert natural_width(images.first) > 0
     assert natural_width(images.last) > 0
@@ -89,7 +110,7 @@ def test_photos_become_a_concept_and_the_concept_an_image(
     page.get_by_role("button", name="Use these settings, image 2").click()
     expect(page.locator("#prompt")).to_have_value("a photo of <my-robot> on the beach")
     expect(page.locator("#seed")).to_have_value("42")
-    expect(page.get_by_role("slider", name="<my-robot>")).to_have_value("0.6")
+    expect(dial(page, "my-robot")).to_have_value("-0.6")
 
     assert visit.complaints == []
     assert visit.strangers == set(), "the page asks nobody but its own server"
@@ -185,15 +206,81 @@ def test_placeholders_complete_from_the_keyboard(server: str, taught: str, visit
     expect(prompt).to_have_value(f"a photo of <{taught}>")
     expect(prompt).to_be_focused()
 
-    # The concept brings its slider, which answers to the keyboard too, and to the prompt.
-    slider = page.get_by_role("slider", name=f"<{taught}>")
-    expect(slider).to_have_value("0.88")
+    # The concept brings its dial, which answers to the keyboard too.
+    slider = dial(page, taught)
+    page.get_by_text("More settings").click()
+    page.get_by_label("Locking").select_option("global")
+    expect(slider).to_have_value("-0.5")
     slider.press("ArrowLeft")
-    expect(slider).to_have_value("0.87")
-    prompt.fill(f"a photo of <{taught}:0.3>")
-    expect(slider).to_have_value("0.3")
+    expect(slider).to_have_value("-0.51")
+    expect(slider).to_have_attribute("aria-valuetext", "β 0.51, strong")
     slider.press("ArrowRight")
-    expect(prompt).to_have_value(f"a photo of <{taught}:0.31>")
+    slider.press("ArrowUp")
+    expect(slider).to_have_value("-0.49")
+    slider.press("End")
+    expect(slider).to_have_attribute("aria-valuetext", "β 0.30, very strong")
+
+
+def test_a_dial_that_nobody_moved_sends_nothing_and_rests_at_what_is_recommended(
+    server: str, taught: str, visits: Visits
+) -> None:
+    page = visits().open(server)
+    concept = page.evaluate(f"fetch('concepts/{taught}').then((answer) => answer.json())")
+    page.get_by_role("combobox", name="Prompt").fill(f"<{taught}> on red")
+    recommended = round(beta_from_strength(concept["recommended_strength"]), 2)
+    slider = dial(page, taught)
+    expect(slider).to_have_value(f"{-recommended:g}")
+    expect(slider).to_have_attribute("aria-valuetext", re.compile("recommended$"))
+    assert asked_for(page) == []
+    slider.fill("-0.45")
+    assert asked_for(page) == [{"name": taught, "beta": 0.45}]
+
+
+def test_a_number_in_the_prompt_moves_the_dial_and_stays_until_the_dial_moves(
+    server: str, taught: str, visits: Visits
+) -> None:
+    page = visits().open(server)
+    prompt, slider = page.get_by_role("combobox", name="Prompt"), dial(page, taught)
+    prompt.fill(f"a photo of <{taught}:0.88>")
+    expect(slider).to_have_value("-0.7")
+    assert asked_for(page) == []
+    # Fainter than the dial goes: it rests at its end, and the number is left alone.
+    prompt.fill(f"a photo of <{taught}:0.6>")
+    expect(slider).to_have_value("-0.9")
+    expect(slider).to_have_attribute("aria-valuetext", "β 0.94, fainter than the dial")
+    slider.press("ArrowLeft")
+    expect(prompt).to_have_value(f"a photo of <{taught}:0.6>")
+    assert asked_for(page) == []
+    slider.press("ArrowRight")
+    expect(slider).to_have_value("-0.89")
+    strength = round(strength_from_beta(0.89), 4)
+    expect(prompt).to_have_value(f"a photo of <{taught}:{strength}>")
+    assert asked_for(page) == [{"name": taught, "beta": 0.89}]
+    # What is typed last counts.
+    prompt.fill(f"a photo of <{taught}:0.97>")
+    expect(slider).to_have_value("-0.48")
+    assert asked_for(page) == []
+
+
+def test_the_settings_of_an_image_keep_its_gate_exactly(
+    server: str, taught: str, visits: Visits
+) -> None:
+    gate = {"beta": 0.43219, "tau": 0.11}
+    body = {
+        "prompt": f"<{taught}:0.6> on red",
+        "concepts": [{"name": taught, **gate}],
+        "num_inference_steps": 1,
+    }
+    answer = httpx.post(f"{server}/generate", json=body, headers={"Prefer": "wait=60"}, timeout=90)
+    assert answer.status_code == httpx.codes.OK, answer.text
+    page = visits().open(server)
+    page.get_by_role("button", name="Use these settings, image 1").click()
+    expect(dial(page, taught)).to_have_value("-0.43")
+    expect(page.locator("#strength-list")).to_contain_text("β 0.43, τ 0.11")
+    expect(page.locator("#prompt")).to_have_value(f"<{taught}:0.6> on red")
+    assert asked_for(page) == [{"name": taught, **gate}]
+    dial(page, taught).press("ArrowRight")
+    assert asked_for(page) == [{"name": taught, "beta": 0.42}]
 
 
 def test_the_enlarged_image_shows_where_each_word_acted(server: str, visits: Visits) -> None:
@@ -227,17 +314,49 @@ def test_the_curve_under_a_slider_shows_every_strength_and_the_best_one(
     expect(verdict).to_contain_text(concept["verdict"]["reasons"][0])
     page.get_by_role("combobox", name="Prompt").fill(f"<{taught}:0.5> on the beach")
     points = page.get_by_role("group", name=f"Images of <{taught}>").get_by_role("button")
-    expect(points).to_have_count(5)
+    expect(points).to_have_count(7)
     assert natural_width(points.first.locator("img")) > 0
 
-    best = page.get_by_role("button", name=re.compile(r"^Strength [\d.]+, recommended;"))
+    best = page.get_by_role("button", name=re.compile(r"^β [\d.]+, [\w ]+, recommended;"))
     expect(best).to_have_attribute("aria-pressed", "false")
     best.focus()
     page.keyboard.press("Enter")
-    strength = str(concept["recommended_strength"])
-    expect(page.get_by_role("slider", name=f"<{taught}>")).to_have_value(strength)
+    strength = concept["recommended_strength"]
+    expect(dial(page, taught)).to_have_value(f"{-round(beta_from_strength(strength), 2):g}")
     expect(best).to_have_attribute("aria-pressed", "true")
-    expect(page.locator("#prompt")).to_have_value(f"<{taught}:{strength}> on the beach")
+    expect(page.locator("#prompt")).to_have_value(f"<{taught}:{strength:g}> on the beach")
+
+
+def test_every_point_of_an_old_files_curve_can_be_chosen_also_beyond_the_dial(
+    server: str, taught: str, visits: Visits
+) -> None:
+    concept = Concept.from_bytes(httpx.get(f"{server}/concepts/{taught}/file").content)
+    found = concept.evaluation
+    assert found is not None and found.curve is not None
+    strengths = (0.4, 0.6, 0.75, 0.88, 0.97)
+    kept = zip(strengths, found.curve.points, strict=False)
+    curve = replace(found.curve, points=tuple(replace(p, strength=s) for s, p in kept))
+    old = replace(concept, evaluation=replace(found, curve=curve, thumbnails=found.thumbnails[:5]))
+    answer = httpx.post(
+        f"{server}/concepts/import",
+        data={"name": "old-owl"},
+        files={"file": ("old.safetensors", old.to_bytes())},
+        timeout=30,
+    )
+    assert answer.status_code == httpx.codes.CREATED, answer.text
+
+    page = visits().open(server)
+    page.get_by_role("combobox", name="Prompt").fill("<old-owl> on red")
+    points = page.get_by_role("group", name="Images of <old-owl>").get_by_role("button")
+    expect(points).to_have_count(5)
+    for k, strength in enumerate(strengths):
+        beta = beta_from_strength(strength)
+        points.nth(k).click()
+        expect(points.nth(k)).to_have_attribute("aria-pressed", "true")
+        expect(points.nth(k)).to_contain_text(f"{beta:.2f}")
+        (sent,) = asked_for(page)
+        assert sent == {"name": "old-owl", "beta": pytest.approx(beta, abs=1e-12)}
+        expect(dial(page, "old-owl")).to_have_value(f"{-min(0.9, round(beta, 2)):g}")
 
 
 def test_an_unknown_placeholder_is_refused_beside_the_prompt(

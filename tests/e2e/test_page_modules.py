@@ -10,9 +10,10 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 import api
-from perfusion_core.curve import image_gain, text_kept
+from perfusion_core.curve import BETAS, STRENGTHS, image_gain, text_kept
 from perfusion_core.errors import PromptError
 from perfusion_core.prompt import parse
+from perfusion_core.strength import DEFAULT_BETA, DEFAULT_TAU, beta_from_strength
 
 _WEB = Path(api.__file__).parent / "web"
 _MAX_LINES = 200
@@ -66,6 +67,19 @@ def test_the_page_and_the_server_refuse_the_same_strengths(page: Page, strength:
     with pytest.raises(PromptError):
         parse(prompt)
     assert call(page, "prompt", "return Number.isNaN(m.mentions(a)[0].strength)", prompt)
+
+
+@pytest.mark.parametrize("strength", [0.05, 0.4, *STRENGTHS, 0.9999])
+def test_the_page_knows_the_same_gates_as_the_server(page: Page, strength: float) -> None:
+    code = "const b = m.betaOf(a); return [b, m.strengthOf(b), m.defaultBeta('local', a)]"
+    beta, again, recommended = call(page, "gate", code, strength)
+    assert beta == recommended == pytest.approx(beta_from_strength(strength), abs=1e-12)
+    assert again == strength
+    code = "return ['local', 'global'].map((locking) => m.defaultBeta(locking, null))"
+    assert call(page, "gate", code) == [DEFAULT_BETA["local"], DEFAULT_BETA["global"]]
+    code = "return [m.FAINTEST, m.STRONGEST, m.TAU, m.defaultBeta('global', a)]"
+    told = call(page, "gate", code, strength)
+    assert told == [BETAS[0], BETAS[-1], DEFAULT_TAU, DEFAULT_BETA["global"]]
 
 
 @pytest.mark.parametrize(
