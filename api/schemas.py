@@ -202,6 +202,10 @@ class Concept(_Outbound):
     placeholder: Annotated[str, Field(examples=["<rex>"])]
     superclass: str
     status: ConceptStatus
+    usable: Annotated[bool, Field(description="Whether a prompt can use it now.")]
+    reason: Annotated[
+        str | None, Field(description="Why not, and what to do; null where it is usable.")
+    ]
     base_model: BaseModelRef | None
     covariance_fingerprint: str | None
     bytes: int | None

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Select, Text, case, cast, func, or_, select
-from sqlalchemy.orm import Session, defer, with_expression
+from sqlalchemy.orm import Session, defer, object_session, with_expression
 
 from perfusion_core.concept import MAX_TRAINING_BYTES
 from service import blobs as keys
-from service import transitions
+from service import models_registry, transitions
 from service.errors import Conflict, NotFound
 from service.ids import is_plausible
 from service.tables import Concept, Job
@@ -143,6 +143,7 @@ def _view(concept: Concept, *, training: dict[str, Any]) -> ConceptView:
         base_model = BaseModelRef(
             name=concept.base_model_name or "", fingerprint=concept.base_model_fingerprint
         )
+    reason = _why_not(concept)
     judgement = concept.judgement
     verdict = None
     if judgement is not None:
@@ -153,6 +154,8 @@ def _view(concept: Concept, *, training: dict[str, Any]) -> ConceptView:
         placeholder=f"<{concept.name}>",
         superclass=concept.superclass,
         status=concept.status,
+        usable=reason is None,
+        reason=reason,
         base_model=base_model,
         covariance_fingerprint=concept.covariance_fingerprint,
         bytes=concept.size_bytes,
@@ -165,3 +168,26 @@ def _view(concept: Concept, *, training: dict[str, Any]) -> ConceptView:
         verdict=verdict,
         recommended_strength=judgement["recommended_strength"] if judgement else None,
     )
+
+
+def _why_not(concept: Concept) -> str | None:
+    """Return why a prompt cannot use a concept now, and what to do; None where it can."""
+    if concept.status is not ConceptStatus.READY:
+        return f"The concept {concept.name} {_ADVICE[concept.status]}."
+    session = object_session(concept)
+    served = None if session is None else models_registry.served(session)
+    if served is None:  # no worker has told of a base model yet
+        return None
+    if concept.base_model_fingerprint != served.fingerprint:
+        return (
+            f"{concept.name} was taught on the base model {concept.base_model_name} "
+            f"({concept.base_model_fingerprint}), and another one is served here "
+            f"({served.fingerprint}). Train it again here, or serve that one."
+        )
+    if concept.covariance_fingerprint != served.covariance_fingerprint:
+        return (
+            f"{concept.name} was taught with another covariance of this base model "
+            f"({concept.covariance_fingerprint}) than the one that is served here "
+            f"({served.covariance_fingerprint}). Train it again here, or serve that one."
+        )
+    return None

@@ -13,6 +13,8 @@ from service.wiring import Service
 
 # The base model registered last; for statements that need more at once, too.
 CURRENT = select(*BaseModel.__table__.c).order_by(BaseModel.seen_at.desc()).limit(1)
+_SERVED = CURRENT.with_only_columns(BaseModel.fingerprint, BaseModel.covariance_fingerprint)
+_KEPT = "service.models_registry.served"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,23 @@ def current_base_model(service: Service) -> BaseModelView | None:
     with service.database.read() as session:
         row = session.execute(CURRENT).mappings().first()
     return None if row is None else BaseModelView(**row)
+
+
+@dataclass(frozen=True)
+class Served:
+    """The fingerprints that a concept must have to be used here."""
+
+    fingerprint: str
+    covariance_fingerprint: str
+
+
+def served(session: Session) -> Served | None:
+    """Return the current base model's fingerprints, read once a session; None before a worker."""
+    if _KEPT not in session.info:
+        row = session.execute(_SERVED).first()
+        session.info[_KEPT] = None if row is None else Served(*row)
+    kept: Served | None = session.info[_KEPT]
+    return kept
 
 
 def defaults(model: BaseModelView | None, *, of: str) -> dict[str, Any]:

@@ -136,6 +136,8 @@ class ConceptView:
     placeholder: str
     superclass: str
     status: ConceptStatus
+    usable: bool  # by a prompt, now
+    reason: str | None  # a sentence, why not; None where it is usable
     base_model: BaseModelRef | None  # None until the training has begun on one
     covariance_fingerprint: str | None
     bytes: int | None

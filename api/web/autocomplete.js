@@ -7,7 +7,7 @@ import { allConcepts, conceptList } from "./concept-list.js";
 import { face } from "./face.js";
 import { byId, el } from "./dom.js";
 import { completionAt, completionEnd } from "./prompt.js";
-import { count, statusWord } from "./words.js";
+import { count, stateWord } from "./words.js";
 
 const MAX_OPTIONS = 8;
 
@@ -128,5 +128,5 @@ function matching(query) {
     .slice(0, MAX_OPTIONS);
 }
 
-const describe = ({ superclass, status }) =>
-  status === "ready" ? superclass : `${superclass} · ${statusWord(status)}`;
+const describe = (concept) =>
+  concept.usable ? concept.superclass : `${concept.superclass} · ${stateWord(concept)}`;

@@ -9,7 +9,7 @@ import { face } from "./face.js";
 import { showAlert } from "./field-errors.js";
 import { problemText } from "./job-progress.js";
 import { insertConcept } from "./reuse.js";
-import { fileSize, qualityWord, statusWord } from "./words.js";
+import { fileSize, qualityWord, stateWord } from "./words.js";
 
 const MASKS = {
   upload: "your own masks",
@@ -50,18 +50,17 @@ function draw() {
 }
 
 function card(concept) {
-  const { name, placeholder, superclass, status, bytes } = concept;
+  const { name, placeholder, superclass, status, usable, bytes } = concept;
   const actions = el("div", { class: "card-actions" });
+  if (usable) actions.append(button("Use", `Use ${placeholder} in a prompt`, () => insertConcept(name)));
   if (status === "ready") {
-    actions.append(
-      button("Use", `Use ${placeholder} in a prompt`, () => insertConcept(name)),
-      button("Download", `Download the file of ${placeholder}`, () => download(concept)),
-    );
+    actions.append(button("Download", `Download the file of ${placeholder}`, () => download(concept)));
   }
   actions.append(button("Delete", `Delete ${placeholder}`, () => remove(concept), "quiet"));
   const facts = [superclass, bytes ? fileSize(bytes) : null].filter(Boolean).join(" · ");
   const reason = el("p", { class: "error", hidden: true });
   if (status === "failed") tellReason(concept, reason);
+  else if (status === "ready" && !usable) say(reason, concept.reason);
   return el(
     "li",
     { class: "concept", dataset: { name } },
@@ -71,7 +70,7 @@ function card(concept) {
       { class: "concept-body" },
       el("p", { class: "concept-name" }, el("code", {}, placeholder)),
       el("p", { class: "hint" }, facts),
-      status === "ready" ? null : el("span", { class: "pill", dataset: { status } }, statusWord(status)),
+      usable ? null : el("span", { class: "pill", dataset: { status } }, stateWord(concept)),
       concept.verdict ? verdictOf(concept.verdict) : null,
       MASKS[concept.mask_source] ? el("p", { class: "hint" }, MASKS[concept.mask_source]) : null,
       reason,

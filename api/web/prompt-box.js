@@ -48,7 +48,7 @@ function draw() {
   const parts = [];
   let position = 0;
   for (const { name, strength, start, end } of mentions(text)) {
-    const usable = findConcept(name)?.status === "ready" && !Number.isNaN(strength);
+    const usable = findConcept(name)?.usable && !Number.isNaN(strength);
     parts.push(text.slice(position, start));
     parts.push(el("mark", { class: usable ? "" : "unknown" }, text.slice(start, end)));
     position = end;

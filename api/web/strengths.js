@@ -79,7 +79,7 @@ function gateOf(concept) {
 function row(name) {
   const concept = findConcept(name);
   const id = `strength-${name}`;
-  if (!concept || concept.status !== "ready") return unusable(name, concept);
+  if (!concept?.usable) return unusable(name, concept);
   const output = el("output", { for: id });
   // A range grows to the right and with every key that means more, and β falls: so its value is −β.
   const slider = el("input", {
@@ -106,8 +106,11 @@ function row(name) {
   return { item, show };
 }
 
+const whyNot = ({ status, reason }) =>
+  status === "ready" ? `is not usable here. ${reason}` : `is not ready: ${statusWord(status)}`;
+
 function unusable(name, concept) {
-  const why = concept ? `is not ready: ${statusWord(concept.status)}` : "is not a concept of yours";
+  const why = concept ? whyNot(concept) : "is not a concept of yours";
   const item = el("li", { class: "strength bad" }, el("code", {}, `<${name}>`), el("span", {}, why));
   return { item, show() {} };
 }

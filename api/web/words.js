@@ -16,6 +16,10 @@ export const qualityWord = (quality) => QUALITY[quality] ?? quality;
 
 export const statusWord = (status) => STATUS[status] ?? status;
 
+/** What keeps a concept from being used; one of another base model is ready, but not here. */
+export const stateWord = ({ status, usable }) =>
+  status === "ready" && !usable ? "not usable here" : statusWord(status);
+
 export const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
 
 /** 24312 -> "24 KB" (decimal, as the file sizes of the contract). */

@@ -3,20 +3,17 @@
 import io
 import os
 import shutil
-import time
 from collections.abc import Iterator
 
-import httpx2 as httpx
 import pytest
 from PIL.Image import Image
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
-from running import START_SECONDS, Photo, Visit, Visits, serving
+from running import Photo, Visit, Visits, await_ready, serving, teach
 
 from api.demo.subjects import SUBJECTS, photograph
 from service.settings import SHIPPED_BASE_MODEL
 from tests.integration.tiny_base import write_tiny_base
 
-_JOB_SECONDS = 90
 _BROWSERS = ("chromium", "google-chrome", "chromium-browser", "google-chrome-stable")
 _FLAGS = (
     "--headless",
@@ -57,34 +54,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "PERFUSION_EVALUATOR": str(SHIPPED_BASE_MODEL.with_name("evaluator")),
     }
     with serving(tmp_path_factory.mktemp("server"), **settings) as url:
-        deadline = time.monotonic() + START_SECONDS
-        while not _is_ready(url):
-            if time.monotonic() > deadline:
-                pytest.fail(f"The server was not ready within {START_SECONDS} s.")
-            time.sleep(0.2)
+        await_ready(url)
         yield url
 
 
 @pytest.fixture(scope="session")
 def taught(server: str, photos: list[Photo]) -> str:
     """The name of a concept that is ready, taught over REST."""
-    answer = httpx.post(
-        f"{server}/concepts",
-        data={
-            "name": "tin-owl",
-            "superclass": "robot",
-            "training": '{"max_train_steps": 4, "train_batch_size": 2}',
-        },
-        files=[("images", (photo.name, photo.data, photo.media_type)) for photo in photos],
-        timeout=60,
-    )
-    assert answer.status_code == httpx.codes.ACCEPTED, answer.text
-    job = f"{server}/jobs/{answer.json()['job']['id']}"
-    deadline = time.monotonic() + _JOB_SECONDS
-    while (status := httpx.get(job, timeout=10).json()["status"]) in ("queued", "running"):
-        assert time.monotonic() < deadline, "the training took too long"
-        time.sleep(0.2)
-    assert status == "succeeded"
+    teach(server, photos, name="tin-owl")
     return "tin-owl"
 
 
@@ -130,10 +107,3 @@ def _file(name: str, picture: Image) -> Photo:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return Photo(name=name, data=buffer.getvalue())
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", timeout=10).status_code == httpx.codes.OK
-    except httpx.TransportError:
-        return False

@@ -5,15 +5,17 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2 as httpx
 from playwright.sync_api import BrowserContext, ConsoleMessage, FilePayload, Page, expect
 
 _REPOSITORY = Path(__file__).parents[2]
 START_SECONDS = 150
+_JOB_SECONDS = 90
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,43 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
             return found[1]
         time.sleep(0.1)
     raise RuntimeError(f"The server did not start:\n{log.read_text('utf-8', 'replace')[-4000:]}")
+
+
+def await_ready(url: str) -> None:
+    """Wait until the server at this address can work."""
+    deadline = time.monotonic() + START_SECONDS
+    while not _is_ready(url):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"The server was not ready within {START_SECONDS} s.")
+        time.sleep(0.2)
+
+
+def teach(url: str, photos: Sequence[Photo], *, name: str) -> None:
+    """Teach a concept over REST, in a few steps, and wait for it."""
+    answer = httpx.post(
+        f"{url}/concepts",
+        data={
+            "name": name,
+            "superclass": "robot",
+            "training": '{"max_train_steps": 4, "train_batch_size": 2}',
+        },
+        files=[("images", (photo.name, photo.data, photo.media_type)) for photo in photos],
+        timeout=60,
+    )
+    assert answer.status_code == httpx.codes.ACCEPTED, answer.text
+    job = f"{url}/jobs/{answer.json()['job']['id']}"
+    deadline = time.monotonic() + _JOB_SECONDS
+    while (status := httpx.get(job, timeout=10).json()["status"]) in ("queued", "running"):
+        assert time.monotonic() < deadline, "the training took too long"
+        time.sleep(0.2)
+    assert status == "succeeded"
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=10).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
 
 
 class Visit:

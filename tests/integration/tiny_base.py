@@ -7,9 +7,9 @@ from perfusion_core.captions import captions
 from tests.unit.perfusion_core.conftest import tiny_pipeline
 
 
-def write_tiny_base(folder: Path) -> Path:
+def write_tiny_base(folder: Path, *, seed: int = 7) -> Path:
     """Write a base model for PERFUSION_BASE_MODEL, with its covariance, and return its folder."""
-    pipeline = tiny_pipeline("sd1")
+    pipeline = tiny_pipeline("sd1", seed=seed)
     pipeline.save_pretrained(folder)
     base = BaseModel.from_pipeline(pipeline, name=folder.name, device="cpu")
     base.estimate_covariance(captions(300, known=base.knows_word))

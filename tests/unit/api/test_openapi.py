@@ -39,7 +39,7 @@ CONTRACT = {
 }
 SHAPES: dict[str, set[str]] = {
     "Concept": {
-        "id", "name", "placeholder", "superclass", "status", "base_model",
+        "id", "name", "placeholder", "superclass", "status", "usable", "reason", "base_model",
         "covariance_fingerprint", "bytes", "sha256", "mask_source", "training", "created_at",
         "ready_at", "job_id", "verdict", "recommended_strength",
     },

@@ -53,9 +53,9 @@ def unet(width: int, **more: Any) -> UNet2DConditionModel:
     )  # fmt: skip
 
 
-def tiny_pipeline(family: str, *, prediction_type: str = "epsilon") -> Any:
+def tiny_pipeline(family: str, *, prediction_type: str = "epsilon", seed: int = 7) -> Any:
     """A random pipeline of `family`: right classes and wiring, a few thousand weights."""
-    torch.manual_seed(7)
+    torch.manual_seed(seed)
     parts: dict[str, Any] = {
         "vae": AutoencoderKL(
             block_out_channels=(4, 8), norm_num_groups=2, layers_per_block=1,

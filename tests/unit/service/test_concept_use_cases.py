@@ -400,6 +400,8 @@ def test_a_concept_as_json_has_exactly_the_fields_of_the_contract(service: Servi
         "placeholder",
         "superclass",
         "status",
+        "usable",
+        "reason",
         "base_model",
         "covariance_fingerprint",
         "bytes",
