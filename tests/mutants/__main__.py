@@ -32,6 +32,9 @@ def main(words: Sequence[str]) -> int:
         for mutant in load()
         if not words or any(word in f"{mutant.name} {mutant.file}" for word in words)
     ]
+    if not mutants:
+        print("No mutant's name or file holds one of these words.")
+        return 2
     with tempfile.TemporaryDirectory() as name:
         copies = [_copy(Path(name) / str(n)) for n in range(_AT_ONCE)]
         if not _pass_without_mutants(copies[0], mutants):

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tests.mutants.__main__ import main
 from tests.mutants.entries import ROOT, Mutant, load
 
 MUTANTS = load()
@@ -21,3 +22,8 @@ def test_a_mutant_applies_to_one_place_and_names_a_test_that_is_there(mutant: Mu
     source = (ROOT / file).read_text()
     assert re.search(rf"^def {re.escape(name.partition('[')[0])}\(", source, re.MULTILINE)
     assert mutant.servers == ("pytest.mark.servers" in source)
+
+
+def test_words_that_no_mutant_has_run_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 2
+    assert "No mutant" in capsys.readouterr().out
