@@ -105,7 +105,7 @@ def upgrade(tmp_path: Path, servers: Servers, old_code: Path, tiny_base: Path) -
     upgrade.close()
 
 
-def test_old_and_new_serve_one_database_during_an_upgrade_and_after_the_way_back(
+def test_the_workers_change_while_apis_of_both_releases_serve_one_database_there_and_back(
     upgrade: Upgrade,
 ) -> None:
     old, new = upgrade.old, upgrade.new
@@ -114,6 +114,7 @@ def test_old_and_new_serve_one_database_during_an_upgrade_and_after_the_way_back
     old.start()
     ended(old.api, teach(old.api, "taught-before"))
     ended(old.api, draw(old.api, "<taught-before>"))
+    made_by_old = everything(old.api)
 
     # This release migrates while a job of the previous one runs.
     running = teach(old.api, "taught-across", steps=60)
@@ -121,42 +122,33 @@ def test_old_and_new_serve_one_database_during_an_upgrade_and_after_the_way_back
     succeed(new.deployment.python("-m", "api", "migrate"))
     ended(old.api, running, draw(old.api, "<taught-before>"))
 
-    # Old worker, old and new API; the old API after a restart.
-    new.api.start()
-    old.api.process.terminate()
-    old.api.start()
-    ended(new.api, teach(new.api, "by-old-worker"), draw(new.api, "<taught-across>"))
-    ended(old.api, draw(old.api, "<taught-across>"))
-
-    # New worker alone, which goes on with what the old one gave back.
+    # The old worker stops, and gives back what it does not finish. The old API goes on, also after
+    # a restart, beside the new one; the new worker does the jobs of both.
     given_back = teach(old.api, "given-back", steps=250)
     wait_until(lambda: old.api.job(given_back)["progress"]["step"] > 5)
     assert old.worker.terminate() == 0
+    new.api.start()
+    old.api.process.terminate()
+    old.api.start()
     new.start_worker()
-    ended(old.api, given_back, teach(old.api, "by-new-worker"), draw(old.api, "<by-old-worker>"))
-    assert '"training.resumed"' in new.worker.log
+    ended(old.api, given_back, teach(old.api, "by-old-api"), teach(new.api, "by-new-api"))
+    assert '"training.state_refused"' in new.worker.log  # another base model's
     assert f"/jobs/{given_back}/preview" in everything(new.api)
-
-    # Both workers, the old one started on the new schema; jobs of either end, until both had some.
-    old.start_worker()
-    both: list[str] = []
-    while workers_of(upgrade, both) != {old.worker.pid, new.worker.pid}:
-        assert len(both) < 100, "one of the workers gets no jobs"
-        more = [draw(api, "<by-new-worker>", steps=8) for api in (old.api, new.api) * 4]
-        ended(new.api, *more)
-        both += more
-    ended(new.api, teach(new.api, "side-by-side"))
+    for api in (old.api, new.api):
+        ended(api, draw(api, "<by-old-api>"), draw(api, "<by-new-api>"), draw(api, "<given-back>"))
+        refused(api, "<taught-before>")
+    assert everything(new.api, only=made_by_old) == made_by_old
     assert_each_job_ended_once(upgrade)
 
-    # Back: the previous release alone serves everything, and its collector leaves it alone.
+    # Back: the previous release alone, on its own concepts, and its collector leaves the rest.
     before = everything(new.api)
-    old.worker.freeze()  # so that the new one begins the training
     waiting = teach(new.api, "given-back-again", steps=250)
     wait_until(lambda: new.api.job(waiting)["progress"]["step"] > 5)
-    old.worker.thaw()
     new.stop()
     succeed(old.deployment.python("-m", "api", "migrate"))
-    ended(old.api, waiting, draw(old.api, "<by-new-worker>"))
+    old.start_worker()
+    ended(old.api, waiting, draw(old.api, "<taught-across>"), draw(old.api, "<given-back-again>"))
+    refused(old.api, "<by-new-api>")
     collected = succeed(old.deployment.python("-c", COLLECT_EVERYTHING))
     assert re.fullmatch(r"\d+\n", collected.splitlines(True)[-1])
     assert_every_named_blob_is_there(upgrade)
@@ -166,8 +158,33 @@ def test_old_and_new_serve_one_database_during_an_upgrade_and_after_the_way_back
     old.stop()
     new.start()
     assert everything(new.api, only=before) == before
-    ended(new.api, draw(new.api, "<by-new-worker>"), draw(new.api, "<given-back-again>"))
+    ended(new.api, draw(new.api, "<by-new-api>"), draw(new.api, "<given-back>"))
+    refused(new.api, "<given-back-again>")
     assert_each_job_ended_once(upgrade)
+
+
+def test_an_old_worker_that_meets_a_file_of_format_2_fails_the_job_and_draws_nothing(
+    upgrade: Upgrade,
+) -> None:
+    old, new = upgrade.old, upgrade.new
+    succeed(new.deployment.python("-m", "api", "migrate"))
+    new.start()
+    ended(new.api, teach(new.api, "of-the-new"))
+    ended(new.api, draw(new.api, "<of-the-new>"))
+    assert new.worker.terminate() == 0
+    waiting = draw(new.api, "<of-the-new>")
+    old.start_worker()  # left in place, or started by mistake
+    job = new.api.wait_for(waiting)
+    assert job["status"] == "failed" and job["images"] == []
+    assert "has the format version '2'" in job["error"]["detail"]
+    assert "this release reads version 1:" in job["error"]["detail"]
+    with upgrade.service.database.read() as session:
+        assert session.scalars(select(Image).where(Image.job_id == waiting)).all() == []
+
+    # The job was the old worker's to lose; the concept is not.
+    assert old.worker.terminate() == 0
+    new.start_worker()
+    ended(new.api, draw(new.api, "<of-the-new>"))
 
 
 def succeed(done: Any) -> str:
@@ -195,6 +212,13 @@ def ended(api: Api, *job_ids: str) -> bool:
     return True
 
 
+def refused(api: Api, prompt: str) -> None:
+    """Ask with a concept of the other release's base model: refused, and nothing is queued."""
+    answer = api.http.post("/generate", json={"prompt": prompt})
+    assert answer.status_code == 409, answer.text
+    assert answer.json()["type"] == "/problems/base-model-mismatch"
+
+
 def everything(api: Api, *, only: dict[str, str] | None = None) -> dict[str, str]:
     """Hashes of all concepts' files, images, attention maps and previews, by where they are."""
     if only is not None:
@@ -218,17 +242,6 @@ def _hash(api: Api, path: str) -> str:
     answer = api.http.get(path)
     assert answer.status_code == 200, f"{path}: {answer.text}"
     return hashlib.sha256(answer.content).hexdigest()
-
-
-def workers_of(upgrade: Upgrade, job_ids: list[str]) -> set[int]:
-    """The process ids of the workers that ran these jobs."""
-    with upgrade.service.database.read() as session:
-        ids = session.scalars(
-            select(JobEvent.worker_id).where(
-                JobEvent.job_id.in_(job_ids), JobEvent.to_status == "running"
-            )
-        )
-        return {int(str(worker_id).rsplit("-", 2)[1]) for worker_id in ids}
 
 
 def assert_each_job_ended_once(upgrade: Upgrade) -> None:
@@ -274,11 +287,13 @@ def test_a_data_folder_goes_to_the_previous_release_and_back_with_all_that_is_in
         with _serving(old) as api:
             assert everything(api, only=made_by_new) == made_by_new
             ended(api, teach(api, "of-the-old"))
-            ended(api, draw(api, "<of-the-new>"), draw(api, "<of-the-old>"))
+            ended(api, draw(api, "<of-the-old>"))
+            refused(api, "<of-the-new>")
             made_by_both = everything(api)
         with _serving(new) as api:
             assert everything(api, only=made_by_both) == made_by_both
-            ended(api, draw(api, "<of-the-old>"))
+            ended(api, draw(api, "<of-the-new>"))
+            refused(api, "<of-the-old>")
     finally:
         new.close()
         old.close()
