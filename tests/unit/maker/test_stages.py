@@ -11,7 +11,7 @@ from models.maker.checkpoints import Checkpoints
 from models.maker.questions import load_base
 from models.maker.recipe import Recipe, recipe_of, rescheduled
 from models.maker.timing import time_one_image
-from perfusion_core.config import BaseModelDefaults
+from perfusion_core.config import BaseModelDefaults, read_defaults
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,11 @@ def test_the_export_names_its_held_out_looks_and_its_data(made: Recipe) -> None:
     described = json.loads((made.cache / "export" / "data.json").read_text())
     assert "teddy/fluent-emoji-3d/teddy" in described["held_out_looks"]
     assert len(described["subjects"]) == 64
+
+
+def test_the_export_has_the_shipped_models_defaults(made: Recipe) -> None:
+    shipped = Path(__file__).parents[3] / "models" / "base"
+    assert read_defaults(made.cache / "export") == read_defaults(shipped)
 
 
 def test_the_card_states_a_figure_of_every_kind(made: Recipe) -> None:
