@@ -22,7 +22,7 @@ from api.limits import Limiter
 from api.links import Links
 from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext
-from api.routes import base_model, concepts, curves, generate, health, images, jobs
+from api.routes import base_model, concepts, curves, generate, health, images, jobs, trainings
 from service import auth
 from service.wiring import Service
 from worker.reconciler import Reconciler
@@ -117,7 +117,7 @@ def create_app(
         )
     app.add_middleware(RequestContext, metrics=metrics)
     # Each request tries them in this order.
-    for routes in (generate, jobs, images, concepts, curves, base_model, health):
+    for routes in (generate, jobs, images, concepts, trainings, curves, base_model, health):
         app.include_router(routes.router)
     _add_pages(app)
     return app

@@ -67,6 +67,23 @@ else:
     )
 
 
+class TrainAgainRequest(TrainingOptions):
+    """Training options for another training, and whether its file replaces the one before.
+
+    What is left out takes the base model's own default.
+    """
+
+    replace: Annotated[
+        Literal["if-better", "always"],
+        Field(
+            description="`if-better`: the new file replaces the old one where that is of another "
+            "base model, where its verdict is better (`good` above the others), or where verdicts "
+            "are equal and the balance at its recommended strength is higher; without an evaluator "
+            "it always does."
+        ),
+    ] = "if-better"
+
+
 class ConceptUse(_Inbound):
     """How one concept enters an image; its values win over the prompt's."""
 
@@ -215,6 +232,12 @@ class Concept(_Outbound):
     created_at: datetime
     ready_at: datetime | None
     job_id: str | None
+    revision: Annotated[
+        int, Field(description="Counts the files: 1 is the first; a revert counts too.")
+    ] = 1
+    has_file_before: Annotated[
+        bool, Field(description="Whether `POST /concepts/{ref}/revert` has a file to go back to.")
+    ] = False
     verdict: Annotated[
         Verdict | None, Field(description="By its operating curve; null where it has none.")
     ] = None

@@ -15,11 +15,12 @@ from service import image_rows
 from service.tables import Concept, Image, Job, Picture
 from service.views import TERMINAL, JobStatus
 
-_JOBS = select(Job.id, Job.status, Job.concept_id, Job.preview_attempt, Concept.blob_key).outerjoin(
+_OF_CONCEPT = (Concept.blob_key, Concept.previous_blob_key)
+_JOBS = select(Job.id, Job.status, Job.concept_id, Job.preview_attempt, *_OF_CONCEPT).outerjoin(
     Concept, Concept.id == Job.concept_id
 )
 _IMAGES = select(Image.blob_key, Image.attention_maps)
-_NAMING = (Image.blob_key, Concept.blob_key, Picture.blob_key, Picture.mask_key)
+_NAMING = (Image.blob_key, *_OF_CONCEPT, Picture.blob_key, Picture.mask_key)
 
 
 def unnamed(session: Session, blob_keys: Collection[str]) -> set[str]:
@@ -42,21 +43,24 @@ def _found_by_owner(session: Session, blob_keys: Collection[str]) -> Iterator[st
                 unfinished.add(("jobs", job.id))
             elif job.status is JobStatus.SUCCEEDED and job.concept_id is not None:
                 yield from keys.preview_keys(job.id, job.preview_attempt)
-            if job.blob_key is not None:
-                yield job.blob_key
+            yield from _named(job.blob_key, job.previous_blob_key)
         yield from (key for key, owner in owners.items() if owner in unfinished)
         yield from image_rows.blob_keys_of(
             session.execute(_IMAGES.where(Image.job_id.in_(job_ids)))
         )
     if concept_ids:
-        of_concepts = select(Concept.blob_key).where(Concept.id.in_(concept_ids))
-        yield from (key for key in session.scalars(of_concepts) if key is not None)
+        of_concepts = select(*_OF_CONCEPT).where(Concept.id.in_(concept_ids))
+        for pair in session.execute(of_concepts):
+            yield from _named(*pair)
         of_pictures = select(Picture.blob_key, Picture.mask_key)
         for pair in session.execute(of_pictures.where(Picture.concept_id.in_(concept_ids))):
-            yield from (key for key in pair if key is not None)
+            yield from _named(*pair)
+
+
+def _named(*blob_keys: str | None) -> Iterator[str]:
+    yield from (key for key in blob_keys if key is not None)
 
 
 def _found_anywhere(session: Session, blob_keys: Collection[str]) -> Iterator[str]:
     for column in _NAMING:
-        found = session.scalars(select(column).where(column.in_(blob_keys)))
-        yield from (key for key in found if key is not None)
+        yield from _named(*session.scalars(select(column).where(column.in_(blob_keys))))

@@ -63,6 +63,22 @@ class NewImage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How a concept file stands beside another one: its verdict, and what it is worth in numbers.
+
+    `balance` is that of the recommended strength, 0 to 1, see perfusion_core.curve.
+    """
+
+    quality: str
+    balance: float
+
+    @property
+    def is_good(self) -> bool:
+        """`good` stands above all other verdicts, and those stand equal."""
+        return self.quality == "good"
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainedConcept:
     """A trained concept whose file lies under `blob_key` already."""
 
@@ -74,4 +90,5 @@ class TrainedConcept:
     covariance_fingerprint: str
     mask_source: str
     training: dict[str, Any]  # the options that were in force, and what the training found
-    judgement: dict[str, Any] | None = None  # of concept_curves.judgement_of
+    judgement: dict[str, Any] | None = None  # of concept_files.judgement_of
+    standing: Standing | None = None  # of concept_files.standing_of

@@ -8,11 +8,12 @@ from PIL import Image
 
 from perfusion_core.concept import MAX_CONCEPT_BYTES
 from perfusion_core.concept import Concept as CoreConcept
-from perfusion_core.curve import recommended_strength
+from perfusion_core.curve import balance, recommended, recommended_strength
 from perfusion_core.errors import ConceptFileError
 from perfusion_core.thumbnails import thumbnail
 from perfusion_core.verdict import verdict
 from service import uploads
+from service.claims import Standing
 from service.errors import Conflict, ServiceError, TooLarge, Unavailable, invalid
 from service.texts import check_superclass, is_storable
 from service.views import BaseModelView
@@ -91,6 +92,18 @@ def judgement_of(core: CoreConcept) -> dict[str, Any] | None:
         "reasons": list(judged.reasons),
         "recommended_strength": recommended_strength(curve),
     }
+
+
+def standing_of(core: CoreConcept) -> Standing | None:
+    """Return how a concept stands beside another one; None where it has no curve."""
+    curve = core.curve
+    if curve is None:
+        return None
+    best = recommended(curve)
+    return Standing(
+        quality=verdict(curve, superclass=core.superclass).quality,
+        balance=balance(best.similarity, superclass=curve.superclass, ceiling=curve.ceiling),
+    )
 
 
 def _with_own_thumbnails(service: Service, core: CoreConcept) -> CoreConcept:

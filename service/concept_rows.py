@@ -6,6 +6,7 @@ owner creates or imports a concept of the same name: that replaces it.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Select, Text, case, cast, func, or_, select
@@ -17,7 +18,14 @@ from service import models_registry, transitions
 from service.errors import Conflict, NotFound
 from service.ids import is_plausible
 from service.tables import Concept, Job
-from service.views import BaseModelRef, ConceptStatus, ConceptView, VerdictView
+from service.views import (
+    TERMINAL,
+    BaseModelRef,
+    ConceptStatus,
+    ConceptView,
+    JobKind,
+    VerdictView,
+)
 from service.wiring import Service
 
 # Stored JSON has spaces that a file's has not.
@@ -58,6 +66,26 @@ def lock(session: Session, concept: Concept) -> Concept:
     return locked
 
 
+def check_not_in_training(session: Session, concept: Concept) -> None:
+    """Raise Conflict where a training of a concept, whose row is locked, waits or runs."""
+    unfinished = session.scalar(
+        select(Job.id)
+        .where(
+            Job.owner_id == concept.owner_id,
+            Job.status.not_in(TERMINAL),
+            Job.kind == JobKind.TRAIN,
+            Job.concept_id == concept.id,
+        )
+        .limit(1)
+    )
+    if unfinished is not None:
+        raise Conflict(
+            "concept-in-training",
+            f"The concept {concept.name} is being trained now. Wait until its job has ended, or "
+            "cancel the job first.",
+        )
+
+
 def listed(statement: Select[Concept]) -> Select[Concept]:
     """Return the statement of a list; it does not load training options that are too long.
 
@@ -66,11 +94,13 @@ def listed(statement: Select[Concept]) -> Select[Concept]:
     size = func.length(cast(Concept.training, Text))
     bounded = case((size <= _MOST_LISTED, Concept.training))
     return statement.options(
-        defer(Concept.training), with_expression(Concept.listed_training, bounded)
+        defer(Concept.training),
+        defer(Concept.previous),
+        with_expression(Concept.listed_training, bounded),
     )
 
 
-def free_name(session: Session, owner_id: str, *, name: str) -> list[Concept]:
+def free_name(session: Session, owner_id: str, *, name: str) -> list["Removed"]:
     """Make sure that no concept has this name; return the ones removed for it.
 
     The caller removes their files after the commit.
@@ -91,31 +121,50 @@ def free_name(session: Session, owner_id: str, *, name: str) -> list[Concept]:
             f"You have a concept named {name} already (it is {concept.status.value}). "
             "Choose another name, or delete that concept first.",
         )
+    return [remove(session, concept)]
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A concept whose row is gone, and its trainings."""
+
+    concept: Concept
+    job_ids: tuple[str, ...]
+
+
+def remove(session: Session, concept: Concept) -> Removed:
+    """Remove a concept's row, which is locked; the caller removes its files after the commit."""
+    job_ids = session.scalars(
+        select(Job.id).where(Job.owner_id == concept.owner_id, Job.concept_id == concept.id)
+    ).all()
     session.delete(concept)
     session.flush()
-    return [concept]
+    return Removed(concept, tuple(job_ids))
 
 
-def remove_files(service: Service, concepts: Iterable[Concept]) -> None:
+def remove_files(service: Service, removed: Iterable[Removed]) -> None:
     """Remove the pictures, training states and files of concepts whose rows are gone."""
-    for concept in concepts:
-        transitions.remove_blobs(service, prefix=keys.pictures_prefix(concept.id))
-        if concept.job_id is not None:
-            transitions.remove_blobs(service, prefix=keys.job_prefix(concept.job_id))
-        if concept.blob_key is not None:
-            transitions.remove_blobs(service, key=concept.blob_key)
+    for one in removed:
+        transitions.remove_blobs(service, prefix=keys.pictures_prefix(one.concept.id))
+        for job_id in one.job_ids:
+            transitions.remove_blobs(service, prefix=keys.job_prefix(job_id))
+        for key in (one.concept.blob_key, one.concept.previous_blob_key):
+            if key is not None:
+                transitions.remove_blobs(service, key=key)
 
 
-def current_hashes(service: Service, concept_ids: Iterable[str]) -> dict[str, str | None]:
-    """Return the hash of the file that each of these concepts names now; deleted ones are left out.
+def named_hashes(service: Service, concept_ids: Iterable[str]) -> dict[str, set[str]]:
+    """Return the hashes of the files that each of these concepts names; deleted ones are left out.
 
-    A worker asks at a job's start: what it keeps in memory may have been deleted since.
+    A worker asks at a job's start: what it keeps in memory may have been deleted since. The file
+    before counts, because a request was accepted with the file that its concept had then.
     """
+    before = Concept.previous["sha256"].as_string()
     with service.database.read() as session:
         rows = session.execute(
-            select(Concept.id, Concept.sha256).where(Concept.id.in_(list(concept_ids)))
+            select(Concept.id, Concept.sha256, before).where(Concept.id.in_(list(concept_ids)))
         )
-        return {row.id: row.sha256 for row in rows}
+        return {row[0]: {sha256 for sha256 in row[1:] if sha256 is not None} for row in rows}
 
 
 def not_ready(name: str, status: ConceptStatus) -> Conflict:
@@ -165,6 +214,8 @@ def _view(concept: Concept, *, training: dict[str, Any]) -> ConceptView:
         created_at=concept.created_at,
         ready_at=concept.ready_at,
         job_id=concept.job_id,
+        revision=concept.revision,
+        has_file_before=concept.previous_blob_key is not None,
         verdict=verdict,
         recommended_strength=judgement["recommended_strength"] if judgement else None,
     )

@@ -2,24 +2,20 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
-from perfusion_core.config import TrainConfig
 from service import blobs as keys
 from service import (
     concept_files,
-    jobs,
     models_registry,
-    options,
     picture_rows,
     storage,
+    trainings,
     transitions,
-    turns,
 )
 from service import concept_rows as rows
 from service import idempotency as once
@@ -33,13 +29,13 @@ from service.tables import Concept, Job
 from service.texts import check_name, check_superclass
 from service.uploads import MAX_PICTURES, UploadedPicture
 from service.views import (
+    TERMINAL,
     Answer,
     ConceptFile,
     ConceptStatus,
     ConceptView,
     JobKind,
     Page,
-    to_json,
 )
 from service.wiring import Service
 
@@ -57,24 +53,12 @@ def create(
     """Accept pictures and queue the training of a concept; the answer is {"concept", "job"}.
 
     Each picture is stored before the next one is decoded, so that memory holds one at a time.
-
-    The job's payload is `{"name", "superclass", "pictures": [{"blob_key", "mask_key", "width",
-    "height", "has_alpha"}], "training"}`. Its `training` holds what was asked for over the
-    registered base model's defaults; the worker puts its own model's defaults under that.
     """
     check_name(name)
     superclass = check_superclass(superclass)
-    base_model = models_registry.current_base_model(service)
-    defaults = options.known_defaults(TrainConfig, models_registry.defaults(base_model, of="train"))
-    config = options.check(
-        TrainConfig,
-        training,
-        defaults=defaults,
-        resolution=models_registry.resolution(base_model),
-        pointer="/training",
-    )
+    planned = trainings.plan(service, training, pointer="/training")
     concept_id, job_id = new_id("concept"), new_id("job")
-    replaced: list[Concept] = []
+    replaced: list[rows.Removed] = []
     stored: list[StoredPicture] = []
     no_room = storage.full(service, owner_id)
 
@@ -89,39 +73,25 @@ def create(
             name=name,
             superclass=superclass,
             status=ConceptStatus.TRAINING,
-            base_model_name=base_model.name if base_model else None,
-            base_model_fingerprint=base_model.fingerprint if base_model else None,
-            covariance_fingerprint=base_model.covariance_fingerprint if base_model else None,
-            training=asdict(config),
             created_at=now,
             job_id=job_id,
         )
+        planned.note(concept)
         session.add(concept)
         session.flush()
         kept = [picture_rows.new_row(concept_id, n, one) for n, one in enumerate(stored)]
         session.add_all(kept)
         session.flush()
-        job = transitions.new_job(
+        return trainings.queue(
+            connection,
             service,
-            owner_id,
+            concept=concept,
+            pictures=kept,
             job_id=job_id,
-            kind=JobKind.TRAIN,
-            payload={
-                "name": name,
-                "superclass": superclass,
-                "pictures": [picture_rows.payload(row) for row in kept],
-                "training": {**defaults, **training},
-            },
-            total_steps=config.max_train_steps,
-            concept_id=concept_id,
+            plan=planned,
+            replace=None,
             now=now,
         )
-        most_waiting = service.settings.max_queued_jobs_per_owner
-        place = turns.place(connection, owner_id, kind=JobKind.TRAIN, most_waiting=most_waiting)
-        position = transitions.enqueue(connection, service, job=job, place=place)
-        job_view = jobs.accepted(job, queue_position=position)
-        view = to_json({"concept": rows.view(concept), "job": job_view})
-        return view, f"/jobs/{job_id}"
 
     try:
         for picture in pictures:
@@ -184,7 +154,7 @@ def list_page(
 
 
 def delete(service: Service, owner_id: str, *, ref: str) -> None:
-    """Delete a concept: row, pictures, file. Its training, if it still runs, is cancelled.
+    """Delete a concept: row, pictures, files. Its training, if it still runs, is cancelled.
 
     Images that it helped to generate stay; a generation that still waits for it will fail.
     """
@@ -196,9 +166,21 @@ def delete(service: Service, owner_id: str, *, ref: str) -> None:
         # Locked after its job, as the end of a training does. That training may have ended just
         # before its cancellation and named a file; another request may have deleted the concept.
         concept = rows.lock(session, concept)
-        session.delete(concept)
+        accepted_meanwhile = session.scalars(
+            select(Job.id).where(
+                Job.concept_id == concept.id,
+                Job.status.not_in(TERMINAL),
+                Job.cancel_requested_at.is_(None),
+            )
+        ).all()
+        removed = rows.remove(session, concept)
+    if accepted_meanwhile:
+        with service.database.write() as session:
+            now = service.database.now(session)
+            where = (Job.id.in_(accepted_meanwhile),)
+            ended += transitions.request_cancel(session, now=now, where=where)
     transitions.clear_after(service, ended)
-    rows.remove_files(service, [concept])
+    rows.remove_files(service, [removed])
 
 
 def read_file(service: Service, owner_id: str, *, ref: str) -> ConceptFile:
@@ -237,7 +219,7 @@ def import_file(
     concept_id = new_id("concept")
     blob_key = keys.imported_concept_key(concept_id)
     stored = concept_files.write_anew(service, core, size_bytes=len(data))
-    replaced: list[Concept] = []
+    replaced: list[rows.Removed] = []
 
     def act(connection: Connection, now: datetime) -> ConceptView:
         session = Session(connection, expire_on_commit=False)

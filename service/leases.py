@@ -21,11 +21,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
-from service import image_rows, transitions
+from service import concept_versions, image_rows, transitions
 from service.claiming import claim, claim_next, claimed_with, new_token
 from service.claims import ClaimedJob, Lease, NewAttentionMap, NewImage, TrainedConcept
-from service.tables import Concept, Job
-from service.views import TERMINAL, ConceptStatus, JobStatus, ProgressView
+from service.tables import Job
+from service.views import TERMINAL, JobStatus, ProgressView
 from service.wiring import Service
 
 __all__ = [
@@ -94,29 +94,19 @@ def warn(service: Service, claimed: ClaimedJob, *, warnings: Sequence[dict[str, 
 
 
 def finish_training(service: Service, claimed: ClaimedJob, *, trained: TrainedConcept) -> bool:
-    """End a training: in one transaction the job has succeeded and its concept is ready."""
+    """End a training: in one transaction the job has succeeded and its concept is ready.
+
+    A concept that was ready before has either the new file or its own, see concept_versions.py.
+    """
+    before = concept_versions.standing(service, claimed.concept_id)
+    dropped: list[str] = []
 
     def store(session: Session, job: Job) -> None:
-        session.execute(
-            update(Concept)
-            .where(Concept.id == job.concept_id, Concept.status == ConceptStatus.TRAINING)
-            .values(
-                status=ConceptStatus.READY,
-                blob_key=trained.blob_key,
-                sha256=trained.sha256,
-                size_bytes=trained.size_bytes,
-                base_model_name=trained.base_model_name,
-                base_model_fingerprint=trained.base_model_fingerprint,
-                covariance_fingerprint=trained.covariance_fingerprint,
-                mask_source=trained.mask_source,
-                training=trained.training,
-                judgement=trained.judgement,
-                ready_at=job.finished_at,
-            )
-        )
+        dropped[:] = concept_versions.take(session, job, trained=trained, before=before)
 
     job = _succeed(service, claimed, store=store)
     if job is not None:
+        concept_versions.clear(service, dropped)
         transitions.settle_training(service, job)
     return job is not None
 

@@ -29,6 +29,7 @@ _NOTHING_LEFT = (
     Job.concept_id.is_(None),
     ~exists().where(Image.job_id == Job.id),
     ~exists().where(Concept.job_id == Job.id),
+    ~exists().where(Concept.previous_job_id == Job.id),
 )
 
 

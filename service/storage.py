@@ -25,6 +25,8 @@ _OWNER = bindparam("owner", type_=String)
 # Images are found by their jobs, which have an index of owners.
 _STORED = (
     select(func.sum(Concept.size_bytes)).where(Concept.owner_id == _OWNER),
+    # Of the files before.
+    select(func.sum(Concept.previous["size_bytes"].as_integer())).where(Concept.owner_id == _OWNER),
     select(func.sum(Picture.size_bytes)).join(Concept).where(Concept.owner_id == _OWNER),
     select(func.sum(Image.size_bytes)).join(Job).where(Job.owner_id == _OWNER),
 )

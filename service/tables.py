@@ -154,6 +154,12 @@ class Concept(Base):
     job_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
     # {"quality", "reasons", "recommended_strength"}, of the curve in its file; see concept_curves.
     judgement: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    # Counts the files: 1 is the first one, see concept_versions.py.
+    revision: Mapped[int] = mapped_column(Integer, server_default="1", default=1)
+    # The file before, the training that made it, and what else this row said of it.
+    previous_blob_key: Mapped[str | None] = mapped_column(String(200))
+    previous_job_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
+    previous: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class Picture(Base):

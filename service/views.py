@@ -147,6 +147,8 @@ class ConceptView:
     created_at: datetime
     ready_at: datetime | None
     job_id: str | None  # None for an imported concept
+    revision: int  # 1 is the first file; counts what replaced it, and reverts
+    has_file_before: bool  # what `revert` goes back to
     verdict: VerdictView | None  # None where no evaluator has judged it
     recommended_strength: float | None
 

@@ -71,17 +71,21 @@ def _warn(
 
 
 def _check_concepts(parts: Parts, payload: dict[str, Any]) -> None:
-    """Raise FileGone if a concept was deleted meanwhile; the cache may still hold it."""
+    """Raise FileGone if a concept's file went meanwhile; the cache may still hold it.
+
+    A concept that was trained again since keeps the file that the request was accepted with, as
+    the one before. Only a second replacement removes it.
+    """
     listed = payload["concepts"]
     if not listed:
         return
-    current = concept_rows.current_hashes(parts.service, [one["id"] for one in listed])
-    gone = [one["name"] for one in listed if current.get(one["id"]) != one["sha256"]]
+    named = concept_rows.named_hashes(parts.service, [one["id"] for one in listed])
+    gone = [one["name"] for one in listed if one["sha256"] not in named.get(one["id"], ())]
     if gone:
         names = ", ".join(f"<{name}>" for name in gone)
         raise FileGone(
-            f"A concept of this prompt was deleted before its turn came: {names}. "
-            "Ask again without it."
+            f"A concept of this prompt was deleted, or trained again twice, before its turn came: "
+            f"{names}. Ask again, or without it."
         )
 
 

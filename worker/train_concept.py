@@ -132,6 +132,7 @@ def _read_pictures(
 
 def _store(parts: Parts, claimed: ClaimedJob, base: BaseModel, concept: Concept) -> TrainedConcept:
     data = concept.to_bytes()
+    written = Concept.from_bytes(data)  # where numbers are rounded: the API reads the same
     blob_key = f"{blobs.attempt_prefix(claimed.id, claimed.attempt)}concept.safetensors"
     parts.service.blobs.put_new(blob_key, data)
     return TrainedConcept(
@@ -143,6 +144,6 @@ def _store(parts: Parts, claimed: ClaimedJob, base: BaseModel, concept: Concept)
         covariance_fingerprint=base.covariance_fingerprint,
         mask_source=concept.mask_source,
         training=dict(concept.training),
-        # Of what was written, where numbers are rounded: the API reads the same.
-        judgement=concept_files.judgement_of(Concept.from_bytes(data)),
+        judgement=concept_files.judgement_of(written),
+        standing=concept_files.standing_of(written),
     )

@@ -75,7 +75,7 @@ def test_the_laws_of_jobs_hold_on_postgres_as_on_sqlite(postgres: Postgres) -> N
     """The same test files that `make test` runs on SQLite, Hypothesis' machine among them."""
     laws = ("lease_machine", "leases", "reconcile", "turns", "lost_answers", "concept_use_cases")
     laws += ("auth_keys", "registry_and_workers", "deployment", "collector", "retention")
-    laws += ("checkpoints", "storage", "concept_import", "generation_requests")
+    laws += ("checkpoints", "storage", "concept_import", "generation_requests", "trainings")
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),

@@ -29,6 +29,8 @@ NEEDED: dict[tuple[str, str], set[Scope]] = {
     ("POST", "/concepts"): {Scope.TRAIN},
     ("POST", "/concepts/import"): {Scope.TRAIN},
     ("DELETE", "/concepts/{ref}"): {Scope.TRAIN},
+    ("POST", "/concepts/{ref}/train"): {Scope.TRAIN},
+    ("POST", "/concepts/{ref}/revert"): {Scope.TRAIN},
     ("POST", "/generate"): {Scope.GENERATE},
     ("POST", "/jobs/{id}/cancel"): {Scope.GENERATE, Scope.TRAIN},
 }

@@ -22,6 +22,8 @@ CONTRACT = {
     ("get", "/concepts"): {200, 401, 403, 422, 429, 503},
     ("get", "/concepts/{ref}"): {200, 401, 403, 404, 429, 503},
     ("delete", "/concepts/{ref}"): {204, 401, 403, 404, 429, 503},
+    ("post", "/concepts/{ref}/train"): {202, 400, 401, 403, 404, 409, 422, 429, 503, 507},
+    ("post", "/concepts/{ref}/revert"): {200, 401, 403, 404, 409, 422, 429, 503},
     ("get", "/concepts/{ref}/file"): {200, 304, 401, 403, 404, 409, 429, 503},
     ("get", "/concepts/{ref}/curve"): {200, 401, 403, 404, 409, 429, 503},
     ("get", "/concepts/{ref}/curve/{k}"): {200, 304, 401, 403, 404, 409, 422, 429, 503},
@@ -41,7 +43,7 @@ SHAPES: dict[str, set[str]] = {
     "Concept": {
         "id", "name", "placeholder", "superclass", "status", "usable", "reason", "base_model",
         "covariance_fingerprint", "bytes", "sha256", "mask_source", "training", "created_at",
-        "ready_at", "job_id", "verdict", "recommended_strength",
+        "ready_at", "job_id", "revision", "has_file_before", "verdict", "recommended_strength",
     },
     "Verdict": {"quality", "reasons"},
     "Curve": {

@@ -185,9 +185,12 @@ def claim(service: Service, job_id: str, worker_id: str = "worker-1") -> Claimed
     return claimed
 
 
-def trained(service: Service, claimed: ClaimedJob) -> TrainedConcept:
+def trained(
+    service: Service, claimed: ClaimedJob, *, judged: bool = True, **curve: object
+) -> TrainedConcept:
     """Put a concept file where a worker would, and return what a worker would say about it."""
-    core = core_concept(claimed.payload["name"], evaluation=evaluation())
+    evaluated = evaluation(**curve) if judged else None
+    core = core_concept(claimed.payload["name"], evaluation=evaluated)
     data = core.to_bytes()
     key = f"jobs/{claimed.id}/{claimed.attempt}/concept.safetensors"
     service.blobs.put(key, data)
@@ -201,6 +204,7 @@ def trained(service: Service, claimed: ClaimedJob) -> TrainedConcept:
         mask_source="uniform",
         training={"max_train_steps": 5},
         judgement=concept_files.judgement_of(core),
+        standing=concept_files.standing_of(core),
     )
 
 

@@ -411,6 +411,8 @@ def test_a_concept_as_json_has_exactly_the_fields_of_the_contract(service: Servi
         "created_at",
         "ready_at",
         "job_id",
+        "revision",
+        "has_file_before",
         "verdict",
         "recommended_strength",
     ]

@@ -1,0 +1,80 @@
+"""Train a concept again, and go back to the file before."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+
+from api import schemas
+from api.dependencies import OptionalIdempotency, ServiceDep, StateDep, Trainer, with_blobs
+from api.guarded import GuardedRoute
+from api.openapi import ACCEPTED_HEADERS, headers, refusals
+from service import concept_versions, trainings
+from service.views import Answer
+
+router = APIRouter(tags=["concepts"], route_class=GuardedRoute)
+_REPLAYED = headers(Idempotency_Replayed="`true` where this is the first answer again.")
+
+
+@router.post(
+    "/concepts/{ref}/train",
+    status_code=202,
+    summary="Train a concept again",
+    response_model=schemas.ConceptAccepted,
+    responses={
+        202: {"description": "Accepted.", "headers": ACCEPTED_HEADERS},
+        **refusals(400, 404, 408, 409, 413, 415, 507),
+    },
+)
+async def train_again(
+    service: ServiceDep,
+    caller: Trainer,
+    idempotency: OptionalIdempotency,
+    ref: schemas.ConceptRef,
+    body: Annotated[schemas.TrainAgainRequest, Body()] = schemas.TrainAgainRequest(),  # noqa: B008
+) -> JSONResponse:
+    """On the pictures that it has. A ready concept serves its file until the new one replaces it.
+
+    What is left out takes the base model's own default, not the training's before. 409 while the
+    concept is in training, and for an imported one, which has no pictures here.
+    """
+    given = body.model_dump(exclude_unset=True)
+    given.pop("replace", None)
+    answer = await run_in_threadpool(
+        trainings.train_again,
+        service,
+        caller,
+        ref=ref,
+        training=given,
+        replace=body.replace,
+        idempotency=idempotency,
+    )
+    return _answered(answer, status_code=202)
+
+
+@router.post(
+    "/concepts/{ref}/revert",
+    summary="Go back to the file before",
+    response_model=schemas.Concept,
+    responses={
+        200: {"description": "The two files have changed places.", "headers": _REPLAYED},
+        **refusals(404, 409),
+    },
+)
+async def revert(
+    state: StateDep, caller: Trainer, idempotency: OptionalIdempotency, ref: schemas.ConceptRef
+) -> JSONResponse:
+    """Again it returns. 409 where there is no file before, and while the concept is in training."""
+    answer = await with_blobs(
+        state,
+        lambda: concept_versions.revert(state["service"], caller, ref=ref, idempotency=idempotency),
+    )
+    return _answered(answer, status_code=200)
+
+
+def _answered(answer: Answer, *, status_code: int) -> JSONResponse:
+    answer_headers = {"Location": answer.location} if status_code == 202 else {}
+    if answer.replayed:
+        answer_headers["Idempotency-Replayed"] = "true"
+    return JSONResponse(answer.body, status_code=status_code, headers=answer_headers)
