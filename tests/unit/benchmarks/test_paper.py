@@ -26,7 +26,7 @@ from benchmarks.paper.contact import write as write_sheet
 from benchmarks.paper.front import nearest
 from benchmarks.paper.measures import interval, scene_overlap
 from benchmarks.paper.method import BASE_FOLDER, images_at_once
-from benchmarks.paper.methods import compared
+from benchmarks.paper.methods import ablations, compared
 from benchmarks.paper.perfusion import Change, Perfusion, changed
 from benchmarks.paper.sizes import of_sd15, stored_bytes
 from benchmarks.paper.subjects import REPORTED, TUNED, Photo, Subject, photograph, prompts_of
@@ -272,13 +272,35 @@ def test_the_baselines_learn_what_the_base_model_predicts(
     assert torch.equal(told["wanted"], told[said])
 
 
+def _quick(*, schedule: Mapping[int, tuple[float, ...]], **more: Any) -> Options:
+    """Options of a fortieth of the steps."""
+    return Options(schedule={steps // 40: dials for steps, dials in schedule.items()}, **more)
+
+
+def test_every_method_and_ablation_learns_and_draws_at_the_base_models_size(
+    odd: BaseModel, odd_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.paper.methods.Options", _quick)
+    subject = TUNED[0]
+    photos = photograph(subject, side=SIDE)
+    drawn: dict[str, list[Image.Image]] = {}
+    for method in (*compared(odd, odd_folder, tmp_path), *ablations(odd)):
+        for learned in method.learn(subject, photos, seed=0):
+            for dial in method.schedule[learned.steps]:
+                images = learned.draw(["a photo of {}", "{} at night"], [1, 2], dial)
+                assert [image.size for image in images] == [(SIDE, SIDE)] * 2
+                drawn[method.name] = images
+            file = tmp_path / method.name / f"{subject.name}.safetensors"
+            file.parent.mkdir(exist_ok=True)
+            learned.keep(file)
+    assert {"dreambooth", "custom diffusion", "perfusion, no gate"} < set(drawn)
+    assert len({images[0].tobytes() for images in drawn.values()}) == len(drawn)
+
+
 def test_the_short_form_runs_on_any_base_model_and_writes_its_report(
     odd_folder: Path, odd: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def quick(*, schedule: Mapping[int, tuple[float, ...]], **more: Any) -> Options:
-        return Options(schedule={steps // 40: dials for steps, dials in schedule.items()}, **more)
-
-    monkeypatch.setattr("benchmarks.paper.methods.Options", quick)
+    monkeypatch.setattr("benchmarks.paper.methods.Options", _quick)
     asked = ["--short", "--base-model", str(odd_folder), "--results", str(tmp_path)]
     main(asked)
     folder = tmp_path / kept_name(odd, Evaluator(_EVALUATOR)) / "short"
