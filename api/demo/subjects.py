@@ -53,8 +53,11 @@ def _sprite(subject: Subject) -> Image.Image:
 def _photo(sprite: Image.Image, scene: tuple[Colour, Colour], chance: random.Random) -> Photo:
     picture = _background(scene)
     size = round(_CANVAS * chance.uniform(0.68, 0.78))
-    turned = sprite.rotate(chance.uniform(-7, 7), Image.Resampling.BICUBIC)
-    turned = turned.resize((size, size), Image.Resampling.LANCZOS)
+    angle = chance.uniform(-7, 7)
+    turned = sprite.resize((size, size), Image.Resampling.LANCZOS)
+    # With room for what turns out of its square, such as an antenna.
+    turned = turned.rotate(angle, Image.Resampling.BICUBIC, expand=True)
+    overhang = (turned.width - size) // 2
     left = (_CANVAS - size) // 2 + round(chance.uniform(-0.04, 0.04) * _CANVAS)
     top = (_CANVAS - size) // 2 + round(chance.uniform(-0.02, 0.05) * _CANVAS)
 
@@ -64,9 +67,10 @@ def _photo(sprite: Image.Image, scene: tuple[Colour, Colour], chance: random.Ran
     ImageDraw.Draw(shadow).ellipse(box, fill=110)
     picture.paste((30, 30, 36), mask=shadow.filter(ImageFilter.GaussianBlur(9)))
 
-    picture.paste(turned, (left, top), turned)
+    at = (left - overhang, top - overhang)
+    picture.paste(turned, at, turned)
     mask = Image.new("L", picture.size, 0)
-    mask.paste(turned.getchannel("A"), (left, top))
+    mask.paste(turned.getchannel("A"), at)
     small = (SIDE_PIXELS, SIDE_PIXELS)
     return Photo(
         picture=picture.resize(small, Image.Resampling.LANCZOS),

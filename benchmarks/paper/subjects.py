@@ -111,7 +111,9 @@ def _photos(subject: Subject, side: int) -> Iterator[Photo]:
         picture = picture.filter(ImageFilter.GaussianBlur(2 * scale))
         size = round(canvas * chance.uniform(0.66, 0.78))
         turned = art.resize((size, size), Image.Resampling.LANCZOS)
-        turned = turned.rotate(chance.uniform(-6, 6), Image.Resampling.BICUBIC)
+        # With room for what turns out of its square, such as an ear.
+        turned = turned.rotate(chance.uniform(-6, 6), Image.Resampling.BICUBIC, expand=True)
+        overhang = (turned.width - size) // 2
         left = (canvas - size) // 2 + round(scale * chance.uniform(-8, 8))
         top = (canvas - size) // 2 + round(scale * chance.uniform(0, 14))
         shadow = Image.new("L", picture.size, 0)
@@ -120,9 +122,10 @@ def _photos(subject: Subject, side: int) -> Iterator[Photo]:
         box = (left + 0.2 * size, feet - half, left + 0.8 * size, feet + half)
         ImageDraw.Draw(shadow).ellipse(box, fill=110)
         picture.paste((30, 30, 36), mask=shadow.filter(ImageFilter.GaussianBlur(5 * scale)))
-        picture.paste(turned, (left, top), turned)
+        at = (left - overhang, top - overhang)
+        picture.paste(turned, at, turned)
         mask = Image.new("L", picture.size, 0)
-        mask.paste(turned.getchannel("A"), (left, top))
+        mask.paste(turned.getchannel("A"), at)
         small = (side, side)
         yield Photo(
             picture=picture.resize(small, Image.Resampling.LANCZOS),
