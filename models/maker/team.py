@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection, parent_process
 from multiprocessing.context import SpawnProcess
@@ -22,6 +24,7 @@ from torch import Tensor, nn
 from torch import multiprocessing as torch_multiprocessing
 
 log = logging.getLogger("maker")
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ def train_together(
 ) -> None:
     """Call train(*arguments, team) here and in `processes` - 1 others; `numbers` of a gradient.
 
-    Where this process ends, by a request to stop or by an error, the others end too.
+    Where this process ends, by a request to stop or by an error, the others end too. A request to
+    stop that reaches the others, as one to a whole group of processes does, changes nothing.
 
     Raises:
         ChildProcessError: one of the others ended with an error.
@@ -90,20 +94,34 @@ def train_together(
     ]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    for other in others:
-        other.start()
+    with _stops_ignored():  # and so in the processes that start meanwhile
+        for other in others:
+            other.start()
     threading.Thread(target=_watch, args=(others, barrier), daemon=True).start()
     try:
         train(*arguments, Team(0, shared))
     except BrokenBarrierError as error:
+        codes = [other.exitcode for other in others if other.exitcode]
         raise ChildProcessError(
-            "A process that trained along ended; its error is above."
+            f"A process that trained along ended with {codes}; its error is above."
         ) from error
+    except BaseException:
+        barrier.abort()  # a request to stop is an exception, too
+        raise
     finally:
-        barrier.abort()
         for other in others:
             other.join()
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def _stops_ignored() -> Iterator[None]:
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _hang(weights: Sequence[nn.Parameter], numbers: Tensor) -> None:

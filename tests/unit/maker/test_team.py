@@ -1,3 +1,5 @@
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,8 @@ def _train(folder: Path, failing: int | None, stopping: int | None, team: Team) 
             raise RuntimeError("out of memory")
         if team.rank == 0 and step == stopping:
             raise SystemExit(0)
+        if team.rank != 0 and step == 2:  # as a stop of the whole group of processes does
+            os.kill(os.getpid(), signal.SIGTERM)
         team.open(weights)
         number = 10 * step + team.rank
         loss = sum(
@@ -38,7 +42,7 @@ def _run(
     train_together(_train, arguments, processes=processes, numbers=5 + 2 * 3 * 4 * 4)
 
 
-def test_every_process_steps_along_the_mean_of_all_gradients(tmp_path: Path) -> None:
+def test_every_process_steps_along_the_mean_and_only_the_first_heeds_a_stop(tmp_path: Path) -> None:
     _run(tmp_path, processes=2)
     first, *others = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     for number, grad in enumerate(first):
@@ -54,7 +58,7 @@ def test_one_process_alone_steps_along_its_own_gradient(tmp_path: Path) -> None:
 
 
 def test_a_process_that_fails_ends_the_training_of_all(tmp_path: Path) -> None:
-    with pytest.raises(ChildProcessError, match="error is above"):
+    with pytest.raises(ChildProcessError, match=r"with \[1\]; its error is above"):
         _run(tmp_path, processes=2, failing=1)
 
 
