@@ -120,7 +120,7 @@ class Server:
             assert self._process is not None
             assert self._process.poll() is None, f"the server died:\n{self.log[-4000:]}"
             assert time.monotonic() < give_up_at, f"waited in vain:\n{self.log[-4000:]}"
-            time.sleep(0.05)
+            time.sleep(0.12)  # more often, and a slow machine meets the limit of requests
 
     def saved_step(self, job_id: str) -> int:
         """The step of the newest training state that lies in the blobs; 0 for none."""

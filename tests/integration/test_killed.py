@@ -31,7 +31,7 @@ def assert_ended_once(server: Server, job_id: str, end: str) -> None:
 
 
 def test_a_training_survives_kill_9_and_goes_on_from_its_saved_state(server: Server) -> None:
-    job_id = server.post_training(photos(), name="rex", max_train_steps=600, train_batch_size=2)
+    job_id = server.post_training(photos(), name="rex", max_train_steps=150, train_batch_size=2)
     server.wait_until(lambda: server.saved_step(job_id) >= 4)
     server.kill()
     saved = server.saved_step(job_id)
