@@ -43,6 +43,7 @@ def export(recipe: Recipe, art_file: Path) -> Path:
         requires_safety_checker=False,
     )
     pipeline.to(dtype=torch.float16)
+    vae.register_to_config(_name_or_path="")  # a folder of this machine, which nobody else has
     pipeline.save_pretrained(folder, safe_serialization=True)
     (folder / DEFAULTS_FILE).write_text(_DEFAULTS.read_text())
     (folder / "data.json").write_text(json.dumps(_described(recipe, art_file, state), indent=1))
@@ -60,6 +61,7 @@ def _described(recipe: Recipe, art_file: Path, state: dict[str, int]) -> dict[st
         "recipe": recipe.name,
         "samples": state["seen"],
         "warm_start": recipe.warm_start is not None,
+        "looks": len(art.looks),
         "subjects": list(SUBJECTS),
         "colours": list(COLOURS),
         "places": {place: list(phrases) for place, phrases in PLACES.items()},

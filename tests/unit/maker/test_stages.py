@@ -39,6 +39,12 @@ def test_the_export_names_its_held_out_looks_and_its_data(made: Recipe) -> None:
     assert len(described["subjects"]) == 64
 
 
+def test_the_export_names_no_folder_of_the_machine_that_made_it(made: Recipe) -> None:
+    files = sorted((made.cache / "export").rglob("*.json"))
+    assert len(files) >= 8
+    assert [file.name for file in files if str(made.cache.parent) in file.read_text()] == []
+
+
 def test_the_export_has_the_shipped_models_defaults(made: Recipe) -> None:
     shipped = Path(__file__).parents[3] / "models" / "base"
     assert read_defaults(made.cache / "export") == read_defaults(shipped)
