@@ -87,6 +87,8 @@ export const ready = () => send("readyz");
 export const listConcepts = (cursor) => json(`concepts?${query({ limit: 100, cursor })}`);
 export const getConcept = (ref) => json(`concepts/${segment(ref)}`);
 export const createConcept = (form) => submit("concepts", { body: form });
+export const trainAgain = (id) => submit(`concepts/${segment(id)}/train`, {});
+export const revertConcept = (id) => submit(`concepts/${segment(id)}/revert`, {});
 export const deleteConcept = (id) => send(`concepts/${segment(id)}`, { method: "DELETE" });
 export const conceptFile = async (id) => (await send(`concepts/${segment(id)}/file`)).blob();
 export const conceptCurve = (id) => json(`concepts/${segment(id)}/curve`);

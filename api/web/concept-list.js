@@ -22,5 +22,8 @@ export async function refreshConcepts() {
     cursor = page.next_cursor;
   } while (cursor);
   concepts = found;
-  conceptList.dispatchEvent(new Event("changed"));
+  tellChanged();
 }
+
+/** Have what is drawn of concepts drawn anew. */
+export const tellChanged = () => conceptList.dispatchEvent(new Event("changed"));

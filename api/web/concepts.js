@@ -1,14 +1,15 @@
-// The gallery of concepts: look, use, download, delete, import.
+// The gallery of concepts: look, use, teach again, go back, download, delete, import.
 
 import { conceptFile, deleteConcept, getJob, importConcept } from "./api.js";
+import { attempt, button, secondChances } from "./concept-actions.js";
 import { allConcepts, conceptList, refreshConcepts } from "./concept-list.js";
 import { confirmed } from "./confirm.js";
 import { byId, el, say } from "./dom.js";
 import { saveBlob } from "./download.js";
 import { face } from "./face.js";
-import { showAlert } from "./field-errors.js";
 import { problemText } from "./job-progress.js";
 import { insertConcept } from "./reuse.js";
+import { isInTraining } from "./trainings.js";
 import { fileSize, qualityWord, stateWord } from "./words.js";
 
 const MASKS = {
@@ -38,7 +39,7 @@ function draw() {
   }
   // A card is drawn again only when its concept changed: its picture must not flicker.
   const items = concepts.map((concept) => {
-    const look = JSON.stringify(concept);
+    const look = JSON.stringify([concept, isInTraining(concept.id)]);
     const known = cards.get(concept.id);
     if (known?.look === look) return known.item;
     const item = card(concept);
@@ -50,12 +51,14 @@ function draw() {
 }
 
 function card(concept) {
-  const { name, placeholder, superclass, status, usable, bytes } = concept;
+  const { id, name, placeholder, superclass, status, usable, bytes } = concept;
   const actions = el("div", { class: "card-actions" });
   if (usable) actions.append(button("Use", `Use ${placeholder} in a prompt`, () => insertConcept(name)));
   if (status === "ready") {
     actions.append(button("Download", `Download the file of ${placeholder}`, () => download(concept)));
   }
+  const again = status === "ready" && isInTraining(id);
+  if (!again) actions.append(...secondChances(concept));
   actions.append(button("Delete", `Delete ${placeholder}`, () => remove(concept), "quiet"));
   const facts = [superclass, bytes ? fileSize(bytes) : null].filter(Boolean).join(" · ");
   const reason = el("p", { class: "error", hidden: true });
@@ -71,6 +74,7 @@ function card(concept) {
       el("p", { class: "concept-name" }, el("code", {}, placeholder)),
       el("p", { class: "hint" }, facts),
       usable ? null : el("span", { class: "pill", dataset: { status } }, stateWord(concept)),
+      again ? el("span", { class: "pill", dataset: { status: "training" } }, "training again") : null,
       concept.verdict ? verdictOf(concept.verdict) : null,
       MASKS[concept.mask_source] ? el("p", { class: "hint" }, MASKS[concept.mask_source]) : null,
       reason,
@@ -94,16 +98,12 @@ async function tellReason({ job_id: jobId }, place) {
   say(place, job ? problemText(job) : "");
 }
 
-function button(text, label, onclick, style = "") {
-  return el("button", { type: "button", class: `small ${style}`, "aria-label": label, onclick }, text);
-}
-
 async function download({ id, name }) {
   await attempt(async () => saveBlob(await conceptFile(id), `${name}.safetensors`));
 }
 
 async function remove({ id, name, placeholder, status }) {
-  const training = status === "training" ? "Its training stops. " : "";
+  const training = status === "training" || isInTraining(id) ? "Its training stops. " : "";
   const sure = await confirmed({
     title: `Delete ${placeholder}?`,
     text: `${training}Its photos and its file go for good. Images already made stay.`,
@@ -126,14 +126,4 @@ async function importFile(file) {
     await refreshConcepts();
     byId("concepts-status").textContent = `${concept.name} was imported.`;
   });
-}
-
-async function attempt(action) {
-  const alert = byId("concepts-alert");
-  say(alert, "");
-  try {
-    await action();
-  } catch (error) {
-    showAlert(alert, error);
-  }
 }

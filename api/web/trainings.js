@@ -1,6 +1,6 @@
 // The trainings under way: progress, a preview picture, and what to do when one is ready.
 
-import { refreshConcepts } from "./concept-list.js";
+import { refreshConcepts, tellChanged } from "./concept-list.js";
 import { byId, el } from "./dom.js";
 import { hasEnded } from "./events.js";
 import { face } from "./face.js";
@@ -13,6 +13,10 @@ import { statusWord } from "./words.js";
 const PREVIEWS = 16;
 const PREVIEW_EVERY_MS = 2000;
 const shown = new Map();
+const underWay = new Map();
+
+/** Whether a training of this concept is waiting or running, as far as this page knows. */
+export const isInTraining = (conceptId) => [...underWay.values()].includes(conceptId);
 
 /**
  * Follow a training in the list under the form; returns its element. `photo` is looked at until
@@ -25,6 +29,8 @@ export function addTraining(job, concept, photo = null) {
   if (photo) image.src = URL.createObjectURL(photo);
   const state = el("span", { class: "pill" });
   const after = el("div", { class: "row", hidden: true });
+  const warnings = el("ul", { class: "warnings", "aria-live": "polite" });
+  underWay.set(job.id, job.concept_id);
   const refreshPreview = previewRefresher(image, job.id, placeholder);
 
   const { element } = jobProgress(job, {
@@ -39,20 +45,24 @@ export function addTraining(job, concept, photo = null) {
   const item = el(
     "li",
     { class: "card training" },
-    el("div", { class: "preview" }, face({ name: concept?.name ?? "?" }), image),
+    el("div", { class: "preview" }, face(concept ?? { name: "?" }), image),
     el(
       "div",
       { class: "stack tight" },
       el("p", { class: "training-head" }, el("strong", {}, placeholder), " ", concept?.superclass ?? "", " ", state),
       element,
+      warnings,
       after,
     ),
   );
   shown.set(job.id, item);
   byId("trainings").prepend(item);
+  tellChanged();
   return item;
 
   function end(now) {
+    underWay.delete(job.id);
+    warnings.replaceChildren(...(now.warnings ?? []).map(({ detail }) => el("li", {}, detail)));
     const use = el(
       "button",
       { type: "button", class: "primary", onclick: () => insertConcept(concept.name) },
