@@ -1,11 +1,12 @@
-"""python -m models.maker STAGE: art, vae, evaluator, unet, classifier, decoder, export, sampling,
-card, all.
+"""python -m models.maker STAGE: art, vae, unet, decoder, export, returned, evaluator, classifier,
+sampling, card, all.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,7 +14,19 @@ import torch
 from models.maker.art import make_art
 from models.maker.recipe import DEFAULT_CACHE, Recipe, recipe_of, rescheduled
 
-STAGES = ("art", "vae", "evaluator", "unet", "classifier", "decoder", "export", "sampling", "card")
+# The judges come after the base model: they learn from what it gives back, too.
+STAGES = (
+    "art",
+    "vae",
+    "unet",
+    "decoder",
+    "export",
+    "returned",
+    "evaluator",
+    "classifier",
+    "sampling",
+    "card",
+)
 
 
 def main() -> None:
@@ -29,6 +42,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, help="where the denoiser's training ends")
     parser.add_argument("--decay-from", type=int, help="where its rate begins to fall")
     parser.add_argument("--warm-start", type=Path, help="an earlier pipeline folder to go on from")
+    parser.add_argument("--warm-evaluator", type=Path, help="an earlier evaluator to go on from")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -44,6 +58,7 @@ def main() -> None:
         samples=arguments.samples,
         decay_from=arguments.decay_from,
     )
+    recipe = replace(recipe, warm_evaluator=arguments.warm_evaluator)
     recipe.cache.mkdir(parents=True, exist_ok=True)
     art_file = make_art(arguments.cache)
     for stage in STAGES if arguments.stage == "all" else (arguments.stage,):
@@ -61,6 +76,10 @@ def run_stage(stage: str, recipe: Recipe, art_file: Path) -> None:
         from models.maker.vae import train_vae
 
         train_vae(recipe, art_file, decoder_only=True)
+    elif stage == "returned":
+        from models.maker.returned import make_returned
+
+        make_returned(recipe, art_file)
     elif stage == "evaluator":
         from models.maker.evaluator import train_evaluator
 

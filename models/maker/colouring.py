@@ -12,6 +12,7 @@ Floats = npt.NDArray[np.float32]
 _GRAY = np.array([0.299, 0.587, 0.114], np.float32)
 _INK = np.array([24, 20, 26], np.float32)
 OUTLINED = 0.12  # share of the objects that are drawn with a pen
+OUTLINES = (0.012, 0.035)  # how wide its line is, as a share of the object's size
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def draw_change(rng: np.random.Generator) -> Change:
     With a third changed, what has one colour by nature (a tiger) came out in patches. Apart from
     that some get an outline, so that looks drawn with a pen are within the model's reach.
     """
-    outline = float(rng.uniform(0.012, 0.035)) if rng.random() < OUTLINED else 0.0
+    outline = float(rng.uniform(*OUTLINES)) if rng.random() < OUTLINED else 0.0
     return replace(_draw_colours(rng), outline=outline)
 
 

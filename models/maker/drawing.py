@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter, ImageOps
 
 from models.maker.art import Art
-from models.maker.catalogue import PLACES
+from models.maker.catalogue import PLACES, SUBJECTS
 from models.maker.colouring import Change, draw_outline, recolour
 from models.maker.places import SIDE, draw_places
 from models.maker.scenes import UNITS, Facts, Thing
 
 _PIXELS = SIDE / UNITS  # of a unit in which scenes are told
 _PLACE_INDEX = {place: index for index, place in enumerate(PLACES)}
+_SUBJECT_INDEX = {subject: index for index, subject in enumerate(SUBJECTS)}
 _FLOATING = frozenset({"space"})  # no ground, no shadow
 
 
@@ -46,6 +49,18 @@ class Painter:
         self._put(canvas, facts.things[number])
         return np.asarray(canvas.getchannel("A"))
 
+    def shown(self, facts: Facts) -> npt.NDArray[np.uint8]:
+        """Which super-category each pixel shows, (128, 128); the number of them all for none."""
+        shown = np.full((SIDE, SIDE), len(SUBJECTS), np.uint8)
+        for thing in facts.things:
+            parts = [replace(thing, worn=None)]
+            if thing.worn is not None:
+                parts.append(_worn_by(thing))
+            for part in parts:
+                alone = self.mask(replace(facts, things=(part,)))
+                shown[alone > 100] = _SUBJECT_INDEX[part.subject]
+        return shown
+
     def _background(self, facts: Facts) -> Image.Image:
         if facts.place is None:
             return Image.new("RGB", (SIDE, SIDE), facts.plain)
@@ -61,11 +76,9 @@ class Painter:
 
     def _put(self, picture: Image.Image, thing: Thing) -> None:
         self._paste(picture, thing, thing.look, thing.change)
-        if thing.worn is None:
-            return
-        head_y = thing.y - thing.size * 0.47
-        worn = Thing(thing.worn, thing.worn_look, Change(), None, thing.x, head_y, thing.size * 0.5)
-        self._paste(picture, worn, worn.look, worn.change)
+        if thing.worn is not None:
+            worn = _worn_by(thing)
+            self._paste(picture, worn, worn.look, worn.change)
 
     def _paste(self, picture: Image.Image, thing: Thing, look: int, change: Change) -> None:
         sprite = self._sprites[look]
@@ -83,6 +96,14 @@ class Painter:
             small = draw_outline(small, change.outline)
         corner = (round(thing.x * _PIXELS - side / 2), round(thing.y * _PIXELS - side / 2))
         picture.paste(small.convert("RGB"), corner, small.getchannel("A"))
+
+
+def _worn_by(thing: Thing) -> Thing:
+    """What a thing wears, on its head, as a thing of its own."""
+    if thing.worn is None:
+        raise ValueError(f"the {thing.subject} wears nothing")
+    head = thing.y - thing.size * 0.47
+    return Thing(thing.worn, thing.worn_look, Change(), None, thing.x, head, thing.size * 0.5)
 
 
 def _styled(picture: Image.Image, style: str) -> Image.Image:

@@ -3,12 +3,16 @@
 A group holds two looks of one super-category, each in two scenes of different places; one scene
 of the first look shares its place with a scene of the second. So neither the background nor the
 category tells the looks apart: only their own colours and parts do. Two looks, not more: a batch
-then holds many super-categories, without which naming them is hardly learnt.
+then holds many super-categories, without which naming them is hardly learnt. In some scenes
+another object stands beside the look.
+
+Returned groups have the same form. The first scene of each look there is one that the base model
+gave back, so that a look is known again in what the model draws.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,20 +21,24 @@ import numpy.typing as npt
 
 from models.maker.art import Art
 from models.maker.catalogue import PLACES, SUBJECTS
-from models.maker.colouring import Change, draw_change
+from models.maker.colouring import OUTLINES, Change, draw_change
 from models.maker.places import SIDE
+from models.maker.returned import Returned
 from models.maker.scenes import Facts, caption, draw_facts
 from models.maker.stream import tools
 
 LOOKS, SCENES = 2, 2
+_ACCOMPANIED = 0.15  # share of the scenes in which another object stands beside the look
 _SUBJECTS, _PLACES = list(SUBJECTS), list(PLACES)
+Told = tuple[list[Facts], list[int]]  # a group's scenes, look after look, and its identities
 
 
 @dataclass(frozen=True)
 class Groups:
     """Arrays over (groups, looks, scenes); a wrong caption differs in subject or place."""
 
-    pictures: npt.NDArray[np.uint8]  # (g, 2, 2, 128, 128, 4): colours, and where the object is
+    pictures: npt.NDArray[np.uint8]  # (g, 2, 2, 128, 128, 3)
+    shown: npt.NDArray[np.uint8]  # (g, 2, 2, 128, 128): super-categories, as Painter.shown says
     ids: npt.NDArray[np.int16]  # (g, 2, 2, 32)
     wrong: npt.NDArray[np.int16]  # (g, 2, 2, 2, 32): other subject, other place
     identities: npt.NDArray[np.int32]  # (g, 2): equal for equal looks without a change
@@ -42,6 +50,7 @@ class Groups:
         """The parts one after the other."""
         return cls(
             np.concatenate([part.pictures for part in parts]),
+            np.concatenate([part.shown for part in parts]),
             np.concatenate([part.ids for part in parts]),
             np.concatenate([part.wrong for part in parts]),
             np.concatenate([part.identities for part in parts]),
@@ -52,45 +61,110 @@ class Groups:
 
 def draw_trained(art_file: Path, seed: list[int], count: int, width: float) -> Groups:
     """Groups of trained looks, in the form that a stream draws, of all widths up to `width`."""
-    return draw_groups(art_file, seed, count, width=width)
+    return draw_groups(art_file, seed, count, accompanied=_ACCOMPANIED, width=width)
 
 
 def draw_groups(
-    art_file: Path, seed: list[int], count: int, *, held_out: bool = False, width: float = 1.0
+    art_file: Path,
+    seed: list[int],
+    count: int,
+    *,
+    held_out: bool = False,
+    outlined: bool | None = None,
+    accompanied: float = 0.0,
+    width: float = 1.0,
 ) -> Groups:
-    """Draw groups; held-out ones show a look that no training sees, beside trained looks."""
-    painter, encoder = tools(art_file)
-    pictures, captions, wrong, identities, subjects, places = [], [], [], [], [], []
+    """Draw groups; held-out ones show a look that no training sees, beside trained looks.
+
+    `outlined` says whether all looks have outlines or none; else some have, as in all scenes.
+    `accompanied` is the share of the scenes in which another object stands beside the look.
+    """
+    painter, _ = tools(art_file)
+    told = []
     for index in range(count):
         rng = np.random.default_rng([*seed, index])
-        facts, names = _group(rng, painter.art, held_out=held_out, width=width)
-        identities.append(names)
-        subjects.append(_SUBJECTS.index(facts[0].things[0].subject))
-        for fact in facts:
-            pictures.append(np.dstack([painter.paint(fact), painter.mask(fact)]))
-            captions.append(caption(fact))
-            places.append(len(_PLACES) if fact.place is None else _PLACES.index(fact.place))
-            wrong += [caption(_other_subject(rng, fact)), caption(_other_place(rng, fact))]
-    shape = (count, LOOKS, SCENES)
+        told.append(_group(rng, painter.art, held_out, outlined, accompanied, width))
+    return _painted(art_file, seed, told, {})
+
+
+def returned_groups(
+    art_file: Path, seed: list[int], count: int, returned: Returned, *, width: float = 1.0
+) -> Groups:
+    """Groups of what the model gave back, each beside a fresh scene of the same look."""
+    painter, _ = tools(art_file)
+    of: dict[str, list[int]] = {}
+    for index, facts in enumerate(returned.facts):
+        if len(facts.things) == 1 and facts.things[0].worn is None and facts.style is None:
+            of.setdefault(facts.things[0].subject, []).append(index)
+    told: list[Told] = []
+    given: dict[int, npt.NDArray[np.uint8]] = {}
+    for index in range(count):
+        rng = np.random.default_rng([*seed, index])
+        subject = str(rng.choice(sorted(of)))
+        chosen = [int(k) for k in rng.permutation(of[subject])]
+        first = returned.facts[chosen[0]]
+        looks = [first.things[0].look]
+        second = next((k for k in chosen if returned.facts[k].things[0].look not in looks), None)
+        scenes, names = [], []
+        for number, source in enumerate((chosen[0], second)):
+            fresh = draw_facts(rng, painter.art, width=width * float(rng.random()), subject=subject)
+            if source is None:  # no second look was given back: a fresh scene of one
+                old = replace(_undressed(fresh), style=None)
+            else:
+                old = returned.facts[source]
+                given[LOOKS * SCENES * index + SCENES * number] = returned.pictures[source]
+            thing = old.things[0]
+            # As in all groups: look 1's other scene is in the place where look 0 was seen first.
+            place = first.place if number else _any_place(rng)
+            names.append(_identity(thing.look, thing.change, number))
+            scenes += [old, replace(_as(fresh, thing.look, thing.change), place=place)]
+        told.append((scenes, names))
+    return _painted(art_file, seed, told, given)
+
+
+def _painted(
+    art_file: Path,
+    seed: list[int],
+    told: Sequence[Told],
+    given: Mapping[int, npt.NDArray[np.uint8]],
+) -> Groups:
+    """Groups of these scenes; `given` holds pictures that need no painting, by their number."""
+    painter, encoder = tools(art_file)
+    rng = np.random.default_rng([*seed, len(told)])
+    scenes = [facts for group, _ in told for facts in group]
+    shape = (len(told), LOOKS, SCENES)
+    pictures = [given[k] if k in given else painter.paint(f) for k, f in enumerate(scenes)]
+    wrong = [
+        caption(changed)
+        for facts in scenes
+        for changed in (_other_subject(rng, facts), _other_place(rng, facts))
+    ]
+    places = [len(_PLACES) if f.place is None else _PLACES.index(f.place) for f in scenes]
     return Groups(
-        np.stack(pictures).reshape(*shape, SIDE, SIDE, 4),
-        encoder.encode(captions).reshape(*shape, 32),
+        np.stack(pictures).reshape(*shape, SIDE, SIDE, 3),
+        np.stack([painter.shown(facts) for facts in scenes]).reshape(*shape, SIDE, SIDE),
+        encoder.encode([caption(facts) for facts in scenes]).reshape(*shape, 32),
         encoder.encode(wrong).reshape(*shape, 2, 32),
-        np.array(identities, np.int32),
-        np.array(subjects, np.int64),
+        np.array([names for _, names in told], np.int32),
+        np.array([_SUBJECTS.index(group[0].things[0].subject) for group, _ in told], np.int64),
         np.array(places, np.int64).reshape(shape),
     )
 
 
 def _group(
-    rng: np.random.Generator, art: Art, *, held_out: bool, width: float
-) -> tuple[list[Facts], list[int]]:
+    rng: np.random.Generator,
+    art: Art,
+    held_out: bool,
+    outlined: bool | None,
+    accompanied: float,
+    width: float,
+) -> Told:
     subjects = sorted({look.subject for look in art.looks if look.held_out or not held_out})
     subject = str(rng.choice(subjects))
     pool = list(rng.permutation(art.of(subject)))
     if held_out:
         pool = [int(rng.choice(art.of(subject, True))), *pool]
-    places = [None if rng.random() < 0.25 else str(p) for p in rng.choice(_PLACES, LOOKS + 1)]
+    places = [_any_place(rng) for _ in range(LOOKS + 1)]
     facts, names = [], []
     for number in range(LOOKS):
         look = int(pool[number % len(pool)])
@@ -101,14 +175,39 @@ def _group(
         elif number >= len(pool):
             red, green, blue = (int(value) for value in rng.integers(30, 250, 3))
             change = Change(tint=(red, green, blue), tint_strength=0.7)
-        plain = change.hue == change.other_hue and abs(change.hue) < 0.3 and not change.tint
-        names.append(look if plain and not change.pattern else 10_000 * (number + 1) + look)
+        if outlined is not None:
+            line = float(rng.uniform(*OUTLINES))  # drawn in either case: the rest stays the same
+            change = replace(change, outline=line if outlined else 0.0)
+        names.append(_identity(look, change, number))
         for scene in range(SCENES):
-            fact = draw_facts(rng, art, width=width * float(rng.random()), subject=subject)
-            thing = replace(fact.things[0], look=look, change=change, colour=None)
-            place = places[number + scene]
-            facts.append(replace(fact, things=(thing,), place=place, style=None))
+            objects = 2 if rng.random() < accompanied else 1
+            fact = draw_facts(
+                rng, art, width=width * float(rng.random()), subject=subject, objects=objects
+            )
+            fact = replace(_as(fact, look, change), place=places[number + scene])
+            facts.append(fact)
     return facts, names
+
+
+def _identity(look: int, change: Change, number: int) -> int:
+    """Equal for equal looks without a change of colours."""
+    plain = change.hue == change.other_hue and abs(change.hue) < 0.3 and not change.tint
+    return look if plain and not change.pattern else 10_000 * (number + 1) + look
+
+
+def _as(facts: Facts, look: int, change: Change) -> Facts:
+    """The scene with this look as its first object, in no style."""
+    thing = replace(facts.things[0], look=look, change=change, colour=None)
+    return replace(facts, things=(thing, *facts.things[1:]), style=None)
+
+
+def _undressed(facts: Facts) -> Facts:
+    return replace(facts, things=tuple(replace(thing, worn=None) for thing in facts.things))
+
+
+def _any_place(rng: np.random.Generator) -> str | None:
+    place = str(rng.choice(_PLACES))
+    return None if rng.random() < 0.25 else place
 
 
 def _other_subject(rng: np.random.Generator, fact: Facts) -> Facts:

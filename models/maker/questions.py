@@ -15,10 +15,9 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
-from models.maker.catalogue import COLOURS, PLACES, SUBJECTS, withheld
-from models.maker.classifier import Classifier
+from models.maker.catalogue import COLOURS, PLACES, SUBJECTS, WEARERS, WORN, withheld
+from models.maker.classifier import Classifier, look_at, names_all, wears
 from models.maker.recipe import Recipe
-from models.maker.vae import to_tensor
 from perfusion_core.base_model import BaseModel
 from perfusion_core.config import GenerateConfig, read_defaults
 from perfusion_core.denoise import ImageRequest, decode, start, step
@@ -29,8 +28,9 @@ Question = tuple[str, Judge]
 
 
 def draw_questions(seed: int, count: int) -> dict[str, list[Question]]:
-    """Prompts of four kinds; subject and place, or colour, are pairs never trained on."""
+    """Prompts of six kinds; subject and place, or colour, are pairs never trained on."""
     rng = np.random.default_rng([seed, 99])
+    wearers = sorted(WEARERS)
     plain = [_SUBJECTS[index % len(_SUBJECTS)] for index in range(count)]
     return {
         "right super-category": [(f"a photo of {_a(s)}", _names(s)) for s in plain],
@@ -49,6 +49,19 @@ def draw_questions(seed: int, count: int) -> dict[str, list[Question]]:
                 for a, b in (rng.choice(_SUBJECTS, 2, replace=False) for _ in range(count))
             )
         ],
+        "all three objects": [
+            (f"{_a(one)}, {_a(two)} and {_a(three)}", _names(one, two, three))
+            for one, two, three in (
+                (str(a), str(b), str(c))
+                for a, b, c in (rng.choice(_SUBJECTS, 3, replace=False) for _ in range(count))
+            )
+        ],
+        "wearer and worn": [
+            (f"{_a(wearer)} wearing {_a(worn)}", _wears(wearer, worn))
+            for wearer, worn in (
+                (str(rng.choice(wearers)), WORN[index % len(WORN)]) for index in range(count)
+            )
+        ],
     }
 
 
@@ -64,7 +77,7 @@ def load_base(recipe: Recipe) -> BaseModel:
 def load_classifier(recipe: Recipe) -> Classifier:
     """The trained classifier of this cache."""
     classifier = Classifier().eval()
-    state = torch.load(recipe.cache / "classifier.ckpt", map_location="cpu", weights_only=False)
+    state = torch.load(recipe.cache / "classifier.ckpt", map_location="cpu", weights_only=True)
     classifier.load_state_dict(state["model"])
     return classifier
 
@@ -81,7 +94,7 @@ def share_right(
     right: list[bool] = []
     for seed in seeds:
         pictures = sample_prompts(base, [text for text, _ in questions], config, seed=seed)
-        logits = classifier(to_tensor(as_array(pictures), "cpu"))
+        logits = look_at(classifier, as_array(pictures))
         right += [judge(logits, row) for row, (_, judge) in enumerate(questions)]
     return float(np.mean(right))
 
@@ -121,9 +134,12 @@ def _a(word: str) -> str:
 
 def _names(*subjects: str) -> Judge:
     wanted = {_SUBJECTS.index(subject) for subject in subjects}
-    return lambda logits, row: (
-        wanted == set(logits["subjects"][row].topk(len(wanted)).indices.tolist())
-    )
+    return lambda logits, row: names_all(logits, row, wanted)
+
+
+def _wears(wearer: str, worn: str) -> Judge:
+    below, above = _SUBJECTS.index(wearer), _SUBJECTS.index(worn)
+    return lambda logits, row: wears(logits, row, below, above)
 
 
 def _shows(question: str, words: list[str], word: str) -> Judge:

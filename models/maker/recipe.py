@@ -58,9 +58,9 @@ class UnetRecipe:
 class TowerRecipe:
     """The evaluator's two towers, and the classifier."""
 
-    samples: int = 96_000
-    batch: int = 32
-    rate: float = 1e-3
+    samples: int = 160_000
+    batch: int = 64
+    rate: float = 8e-4
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,14 @@ class Recipe:
     checkpoint_seconds: float = 240.0
     look_every: int = 49_152  # samples between diagnoses and grids
     warm_start: Path | None = None
+    warm_evaluator: Path | None = None  # an earlier evaluator's folder to go on from
+    returned: int = 2560  # scenes that the base model gives back, for the judges to learn from
     vae: VaeRecipe = field(default_factory=VaeRecipe)
     unet: UnetRecipe = field(default_factory=UnetRecipe)
     evaluator: TowerRecipe = field(default_factory=TowerRecipe)
-    classifier: TowerRecipe = field(default_factory=lambda: TowerRecipe(samples=300_000, rate=4e-3))
+    classifier: TowerRecipe = field(
+        default_factory=lambda: TowerRecipe(samples=80_000, batch=32, rate=1.2e-3)
+    )
 
 
 def rescheduled(
@@ -144,8 +148,9 @@ def recipe_of(name: str, cache: Path, device: str, warm_start: Path | None) -> R
                 wide_from=900_000,
                 widest=1.0,
             ),
+            returned=25_600,
             evaluator=TowerRecipe(samples=1_500_000, batch=512),
-            classifier=TowerRecipe(samples=800_000, batch=256),
+            classifier=TowerRecipe(samples=400_000, batch=256),
         )
     return Recipe(
         name="dry-run",
@@ -166,6 +171,7 @@ def recipe_of(name: str, cache: Path, device: str, warm_start: Path | None) -> R
             wide_from=48,
             projection_steps=2,
         ),
+        returned=64,
         evaluator=TowerRecipe(samples=64, batch=16),
         classifier=TowerRecipe(samples=64, batch=16),
     )
