@@ -30,6 +30,7 @@ from service.wiring import Service
 
 # Stored JSON has spaces that a file's has not.
 _MOST_LISTED = 2 * MAX_TRAINING_BYTES
+_SHOWN_DIGITS = 8  # of a fingerprint in a sentence; the view has all of them
 _REPLACEABLE = (ConceptStatus.FAILED, ConceptStatus.CANCELLED)
 _ADVICE = {
     ConceptStatus.TRAINING: "is still being trained. Wait until its job has succeeded",
@@ -224,21 +225,26 @@ def _view(concept: Concept, *, training: dict[str, Any]) -> ConceptView:
 def _why_not(concept: Concept) -> str | None:
     """Return why a prompt cannot use a concept now, and what to do; None where it can."""
     if concept.status is not ConceptStatus.READY:
-        return f"The concept {concept.name} {_ADVICE[concept.status]}."
+        return f"It {_ADVICE[concept.status]}."
     session = object_session(concept)
     served = None if session is None else models_registry.served(session)
     if served is None:  # no worker has told of a base model yet
         return None
     if concept.base_model_fingerprint != served.fingerprint:
-        return (
-            f"{concept.name} was taught on the base model {concept.base_model_name} "
-            f"({concept.base_model_fingerprint}), and another one is served here "
-            f"({served.fingerprint}). Train it again here, or serve that one."
-        )
-    if concept.covariance_fingerprint != served.covariance_fingerprint:
-        return (
-            f"{concept.name} was taught with another covariance of this base model "
-            f"({concept.covariance_fingerprint}) than the one that is served here "
-            f"({served.covariance_fingerprint}). Train it again here, or serve that one."
-        )
-    return None
+        own = f"{concept.base_model_name}, {_short(concept.base_model_fingerprint)}"
+        here = f"{served.name}, {_short(served.fingerprint)}"
+        what = "another base model"
+    elif concept.covariance_fingerprint != served.covariance_fingerprint:
+        own = _short(concept.covariance_fingerprint)
+        here = _short(served.covariance_fingerprint)
+        what = "another covariance of this base model"
+    else:
+        return None
+    return (
+        f"It was taught on {what} ({own}) than the one that is served ({here}). "
+        "Train it again here, or serve that one."
+    )
+
+
+def _short(fingerprint: str | None) -> str:
+    return (fingerprint or "unknown")[:_SHOWN_DIGITS]

@@ -13,7 +13,9 @@ from service.wiring import Service
 
 # The base model registered last; for statements that need more at once, too.
 CURRENT = select(*BaseModel.__table__.c).order_by(BaseModel.seen_at.desc()).limit(1)
-_SERVED = CURRENT.with_only_columns(BaseModel.fingerprint, BaseModel.covariance_fingerprint)
+_SERVED = CURRENT.with_only_columns(
+    BaseModel.name, BaseModel.fingerprint, BaseModel.covariance_fingerprint
+)
 _KEPT = "service.models_registry.served"
 
 
@@ -56,14 +58,15 @@ def current_base_model(service: Service) -> BaseModelView | None:
 
 @dataclass(frozen=True)
 class Served:
-    """The fingerprints that a concept must have to be used here."""
+    """The base model that is served: the fingerprints that a concept must have to be used here."""
 
+    name: str
     fingerprint: str
     covariance_fingerprint: str
 
 
 def served(session: Session) -> Served | None:
-    """Return the current base model's fingerprints, read once a session; None before a worker."""
+    """Return the current base model's identity, read once a session; None before a worker."""
     if _KEPT not in session.info:
         row = session.execute(_SERVED).first()
         session.info[_KEPT] = None if row is None else Served(*row)

@@ -107,7 +107,7 @@ function row(name) {
 }
 
 const whyNot = ({ status, reason }) =>
-  status === "ready" ? `is not usable here. ${reason}` : `is not ready: ${statusWord(status)}`;
+  status === "ready" ? `cannot be used here. ${reason}` : `is not ready: ${statusWord(status)}`;
 
 function unusable(name, concept) {
   const why = concept ? whyNot(concept) : "is not a concept of yours";

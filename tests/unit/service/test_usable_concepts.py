@@ -39,7 +39,7 @@ def test_a_ready_concept_of_the_served_base_model_is_usable_without_a_reason(
 @pytest.mark.parametrize(
     ("served", "told"),
     [
-        ({"fingerprint": "base-2"}, ("base-1", "base-2", "base model")),
+        ({"fingerprint": "base-2"}, ("(tiny, base-1)", "(tiny, base-2)", "another base model")),
         ({"covariance_fingerprint": "cov-2"}, ("cov-1", "cov-2", "covariance")),
     ],
 )
