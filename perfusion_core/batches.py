@@ -57,7 +57,7 @@ class Batches:
         latents, masks = self._examples.latents, self._examples.masks
         chosen = torch.randint(len(latents), (B,), generator=draw)
         # Examples of one template share its encoding, and so its Keys and Values: of 16 examples
-        # with 12 templates 9 differ.
+        # with 15 templates 10 differ.
         templates, prompt = torch.randint(len(TEMPLATES), (B,), generator=draw).unique(
             return_inverse=True
         )

@@ -69,6 +69,14 @@ class Conditioning:
     pooled: Tensor | None  # (p,)
 
 
+@dataclass(frozen=True)
+class Plain:
+    """What prompts give the frozen U-Net with superclasses written in their concepts' places."""
+
+    packed: Tensor  # (P, N, 2 Σ d_l)
+    pooled: Tensor | None  # (P, p)
+
+
 @torch.no_grad()
 def condition(
     base: "BaseModel",
@@ -201,6 +209,13 @@ def placeholder_encoding(
     replacements = [Replacement(k, place, embeddings) for k, place in enumerate(places)]
     e = base.text.encode([[row.ids for row in rows] for rows in tokens], replacements).e
     return torch.stack([e[k, place] for k, place in enumerate(places)]).mean(0)
+
+
+@torch.no_grad()
+def plain(base: "BaseModel", tokens: Sequence[Sequence[Tokens]]) -> Plain:
+    """The unedited Keys and Values of tokenised prompts with their superclasses written out."""
+    encoding = base.text.encode([[row.written for row in rows] for rows in tokens])
+    return Plain(packed=keys_and_values(base, encoding.e, []), pooled=encoding.pooled)
 
 
 def tokens_of(

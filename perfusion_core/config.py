@@ -49,6 +49,15 @@ class TrainConfig:
     embedding_learning_rate: Annotated[
         float, Field(ge=0, le=1, description="AdamW's rate for the placeholder's embedding.")
     ] = 0.006
+    background_weight: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=100,
+            description="How firmly what surrounds the object stays as the superclass's word draws "
+            "it; 0 leaves it free, as in the paper.",
+        ),
+    ] = 0.0
     beta: Annotated[float, Field(ge=-2, le=3, description="Bias of the gate while training.")] = (
         0.75
     )

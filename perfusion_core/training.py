@@ -26,6 +26,7 @@ from perfusion_core.conditioning import (
     encode,
     keys_and_values,
     placeholder_encoding,
+    plain,
     superclass_encoding,
 )
 from perfusion_core.config import TrainConfig
@@ -123,7 +124,10 @@ class Training(Iterator[Step]):
             base,
             make_scheduler(base, "ddim"),
             side=config.resolution or base.default_resolution,
+            background_weight=config.background_weight,
         )
+        # A uniform mask leaves nothing around the object.
+        self._keeps_background = config.background_weight > 0 and bool((examples.masks < 1).any())
         self.e_super = superclass_encoding(base, superclass)  # (d,)
         with torch.no_grad():
             start = torch.cat([layer.W_V.float() @ self.e_super for layer in base.layers])
@@ -242,7 +246,9 @@ class Training(Iterator[Step]):
         # i* ← 0.99 i* + 0.01 mean_batch(e at the concept's token)
         self.i_star = torch.lerp(own.mean(0), self.i_star, self.config.ema_decay)
         packed = keys_and_values(base, encoding.e, [self._target()])  # (P, N, 2 Σ d_l)
-        return self.loss.backward(batch, packed, encoding.pooled), self._mean_gate(own)
+        frozen = plain(base, batch.tokens) if self._keeps_background else None
+        loss = self.loss.backward(batch, packed, encoding.pooled, plain=frozen)
+        return loss, self._mean_gate(own)
 
     def _target(self) -> Target:
         return Target(

@@ -10,6 +10,7 @@ const WORDS = {
   train_batch_size: ["Batch size", "Photos looked at in one step."],
   learning_rate: ["Learning rate", "How fast the look is learned."],
   embedding_learning_rate: ["Word learning rate", "How fast the new word is learned."],
+  background_weight: ["Keep the background", "How firmly what surrounds the object stays plain; 0 leaves it free."],
   beta: ["Gate bias β"],
   tau: ["Gate temperature τ"],
   ema_decay: ["Running mean", "How slowly the word's encoding moves."],

@@ -18,7 +18,7 @@ from perfusion_core.config import TrainConfig
 from perfusion_core.training import Training, train
 from tests.unit.perfusion_core.conftest import tiny_pipeline
 
-CONFIG = TrainConfig(max_train_steps=3, train_batch_size=6, seed=1)
+CONFIG = TrainConfig(max_train_steps=3, train_batch_size=6, seed=1, background_weight=1.5)
 Tiny = Callable[[str], BaseModel]
 
 
@@ -142,12 +142,15 @@ def test_another_error_of_the_device_is_not_taken_for_a_lack_of_memory(tiny: Tin
 
 def test_nothing_before_the_first_cross_attention_has_a_gradient_and_no_weight(tiny: Tiny) -> None:
     """But for SDXL, whose pooled embedding enters with the timestep."""
-    base, differentiated, hooks = tiny("sd1"), {}, []
+    base, hooks = tiny("sd1"), []
+    differentiated: dict[str, bool] = {}
     for name, module in base.unet.named_modules():
 
         def see(_module: Any, _args: Any, output: Any, name: str = name) -> None:
             first = output[0] if isinstance(output, tuple) else output
-            differentiated[name] = getattr(first, "requires_grad", False)
+            # The pass that tells what to keep around the object has no gradient anywhere.
+            seen = differentiated.get(name, False)
+            differentiated[name] = seen or getattr(first, "requires_grad", False)
 
         hooks.append(module.register_forward_hook(see))
     gradients(base)

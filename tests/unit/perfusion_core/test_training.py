@@ -13,7 +13,7 @@ from torch import Tensor
 from perfusion_core import training as training_module
 from perfusion_core import training_state
 from perfusion_core.base_model import BaseModel
-from perfusion_core.conditioning import encode, keys_and_values, superclass_encoding
+from perfusion_core.conditioning import encode, keys_and_values, plain, superclass_encoding
 from perfusion_core.config import TrainConfig
 from perfusion_core.denoise import make_scheduler
 from perfusion_core.diffusion import wanted_prediction
@@ -267,11 +267,11 @@ def lopsided(colour: str) -> Image.Image:
     return image
 
 
-def with_lopsided_mask(base: BaseModel) -> Training:
+def with_lopsided_mask(base: BaseModel, config: TrainConfig = SHORT) -> Training:
     mask = Image.new("L", (64, 64), 0)
     mask.paste(255, (4, 20, 24, 44))
     mask.paste(128, (24, 20, 40, 30))
-    config = replace(SHORT, train_batch_size=8, flip=True)
+    config = replace(config, train_batch_size=8, flip=True)
     pictures = [lopsided("purple"), lopsided("red")]
     return train(base, pictures, name="x", superclass="teddy", masks=[mask, None], config=config)
 
@@ -311,6 +311,69 @@ def test_the_loss_is_the_mean_square_of_the_masked_error(base: BaseModel) -> Non
     assert next(training).loss == pytest.approx(float(squares.mean()), rel=1e-4)
     everywhere = float(((wanted - prediction) ** 2).mean())
     assert float(squares.mean()) < 0.7 * everywhere
+
+
+def test_around_the_object_the_loss_asks_for_what_the_superclasss_word_would_give(
+    base: BaseModel,
+) -> None:
+    """w mean(|| (1 − M) ⊙ (plain − prediction) ||²) is what `background_weight` w adds."""
+    config = replace(SHORT, background_weight=3.0)
+    free, keeping = with_lopsided_mask(base), with_lopsided_mask(base, config)
+    batch = free._batches.of(0)
+    target = free._target()
+    e = encode(base, batch.tokens, {"x": target}).e
+    own = e.detach()[torch.arange(len(e)), batch.places][batch.prompt]
+    i_star = 0.99 * free.i_star + 0.01 * own.mean(0)
+    packed = keys_and_values(base, e, [replace(target, i_star=i_star)])[batch.prompt]
+    # A superclass of one word, and nothing learned yet: its prompts encode as those written out.
+    noisy = make_scheduler(base, "ddim").add_noise(batch.latents, batch.noise, batch.t)
+    with torch.no_grad():
+        prediction = base.unet(noisy, batch.t, encoder_hidden_states=packed).sample
+        kept = base.unet(noisy, batch.t, encoder_hidden_states=e[batch.prompt]).sample
+    around = float((((1 - batch.masks) * (kept - prediction)) ** 2).mean())
+    assert around > 0
+    added = next(keeping).loss - next(free).loss
+    assert added == pytest.approx(3 * around, rel=1e-3)
+
+
+def test_what_surrounds_the_object_stays_nearer_to_plain_the_more_it_weighs(
+    base: BaseModel,
+) -> None:
+    strayed = [
+        strayed_background(base, replace(SHORT, learning_rate=0.3, background_weight=weight))
+        for weight in (0.0, 1.0, 100.0)
+    ]
+    assert strayed[0] > strayed[1] > strayed[2] > 0
+
+
+def strayed_background(base: BaseModel, config: TrainConfig) -> float:
+    """How far a concept just learned moves the prediction around its object."""
+    training = with_lopsided_mask(base, config)
+    batch = training._batches.of(0)
+    for _ in training:
+        pass
+    noisy = make_scheduler(base, "ddim").add_noise(batch.latents, batch.noise, batch.t)
+    target = training._target()
+    with torch.no_grad():
+        e = encode(base, batch.tokens, {"x": target}).e
+        told = (keys_and_values(base, e, [target]), plain(base, batch.tokens).packed)
+        own, frozen = (
+            base.unet(noisy, batch.t, encoder_hidden_states=one[batch.prompt]).sample
+            for one in told
+        )
+    return float(((1 - batch.masks) * (own - frozen)).square().mean())
+
+
+def test_where_a_mask_is_uniform_there_is_no_background_to_keep(base: BaseModel) -> None:
+    passes: list[int] = []
+    hook = base.unet.register_forward_pre_hook(lambda _module, _args: passes.append(1))
+    try:
+        next(begin(base, replace(SHORT, background_weight=3.0)))
+        assert len(passes) == 1
+        next(with_lopsided_mask(base, replace(SHORT, background_weight=3.0)))
+        assert len(passes) == 3
+    finally:
+        hook.remove()
 
 
 def test_masks_come_from_uploads_first_then_alpha_then_nowhere() -> None:
