@@ -5,7 +5,7 @@ import io
 from PIL import Image
 
 MAX_THUMBNAIL_BYTES = 3 * 1024
-_SIDES = (96, 64, 32)
+_SIDES = (128, 96, 64, 32)
 _QUALITIES = (80, 55, 30)
 
 

@@ -1,5 +1,6 @@
 """What an evaluator found out travels in the concept file, and nothing else does in its place."""
 
+import io
 import json
 from dataclasses import replace
 from typing import Any
@@ -69,6 +70,11 @@ def test_the_same_evaluation_gives_the_same_bytes() -> None:
     uneven = replace(FOUND.curve, ceiling=1 / 3) if FOUND.curve else None
     written = replace(SD15, evaluation=replace(FOUND, curve=uneven)).to_bytes()
     assert Concept.from_bytes(written).to_bytes() == written
+
+
+def test_a_thumbnail_of_a_soft_image_of_the_shipped_models_size_loses_no_pixel() -> None:
+    image = Image.radial_gradient("L").resize((128, 128)).convert("RGB")
+    assert Image.open(io.BytesIO(thumbnail(image))).size == image.size
 
 
 @pytest.mark.parametrize("side", [16, 64, 512])
