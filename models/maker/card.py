@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import time
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from models.maker.questions import (
     share_right,
 )
 from models.maker.recipe import Recipe
+from models.maker.timing import time_one_image
 from models.maker.trusting import agreement_with_eyes, errors_on_scenes
 from models.maker.vae import measure_psnr
 
@@ -39,6 +40,27 @@ JUDGES = {
 }
 
 
+def table_of(found: Mapping[str, float], limited: Collection[str], conditions: str) -> str:
+    """The figures as the card's table, each judged one beside its judge's own."""
+    rows = ["| figure | measured | its judge's own |", "| --- | --- | --- |"]
+    for name, value in found.items():
+        if name == "autoencoder, dB":
+            rows.append(f"| autoencoder, held-out scenes | {value:.1f} dB | |")
+        elif name == "one image, s":
+            rows.append(f"| one image, {conditions} | {value:.1f} s | |")
+        elif name in JUDGES:
+            own = ", ".join(
+                f"{judge} {found[f'classifier: {judge}']:.0%}"
+                for judge in JUDGES[name]
+                if f"classifier: {judge}" in found
+            )
+            doubt = "; limited by its judge" if name in limited else ""
+            rows.append(f"| {name} | {value:.1%} | {own}{doubt} |")
+        elif not name.startswith("classifier: "):
+            rows.append(f"| {name} | {value:.1%} | |")
+    return "\n".join(rows) + "\n"
+
+
 def make_card(
     recipe: Recipe,
     art_file: Path,
@@ -47,7 +69,7 @@ def make_card(
     seeds: int = 4,
     named: Path | None = None,
 ) -> None:
-    """Measure what the card states; save figures.json and sheets.
+    """Measure what the card states; save figures.json, card.md and sheets.
 
     `named` is a folder of images that eyes have named.
     """
@@ -76,14 +98,16 @@ def make_card(
             ", limited by its judge" if name in limited else "",
             {judge: round(trust[judge], 3) for judge in aims},
         )
-    started = time.monotonic()
-    sample_prompts(base, ["a photo of a cat"], replace(config, num_inference_steps=25), seed=1)
-    found["one picture, 25 steps, s"] = time.monotonic() - started
+    dry = recipe.name == "dry-run"
+    timing = time_one_image(base, steps=2, threads=1, runs=1) if dry else time_one_image(base)
+    found["one image, s"] = timing.seconds
+    log.info("card one image = %.2f s, %s", timing.seconds, timing.conditions)
     evaluator = CLIPModel.from_pretrained(recipe.cache / "evaluator").float().to(recipe.device)
     for name, value in figures(evaluator.eval(), recipe, art_file).items():
         found[f"evaluator: {name}"] = value
-    stated = {**found, "limited by their judge": limited}
+    stated = {**found, "one image, on": timing.conditions, "limited by their judge": limited}
     (recipe.cache / "figures.json").write_text(json.dumps(stated, indent=1))
+    (recipe.cache / "card.md").write_text(table_of(found, limited, timing.conditions))
     shown = PROMPTS[:2] if recipe.name == "dry-run" else PROMPTS
     folder = recipe.cache / "sheets"
     folder.mkdir(exist_ok=True)

@@ -71,7 +71,19 @@ def test_the_card_states_a_figure_of_every_kind(made: Recipe) -> None:
         "evaluator: same look nearer, held-out looks, outlined",
     ):
         assert 0 <= figures[name] < 100
+    assert figures["one image, s"] > 0 and "float32" in figures["one image, on"]
     assert (made.cache / "sheets" / "seed-0.webp").exists()
+
+
+def test_the_cards_table_sets_each_judged_figure_beside_its_judges_own(made: Recipe) -> None:
+    rows = (made.cache / "card.md").read_text().splitlines()
+    figures = json.loads((made.cache / "figures.json").read_text())
+    judged = next(row for row in rows if row.startswith("| all three objects |"))
+    assert f"| {figures['all three objects']:.1%} |" in judged
+    assert f"all of three named {figures['classifier: all of three named']:.0%}" in judged
+    # A classifier that has seen nothing names no three objects.
+    assert judged.endswith("; limited by its judge |")
+    assert any(row.startswith("| one image, 2 guided steps, 1 thread(s), float32,") for row in rows)
 
 
 def test_one_image_is_timed_through_the_engine_and_the_threads_are_left_as_they_were(
