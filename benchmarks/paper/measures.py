@@ -1,9 +1,9 @@
 """How near images are to a subject's photos and to what was asked for.
 
-Image similarity by the shipped evaluator, and by colours alone, which no training has ever seen, so
-that no single embedding can be gamed. Text similarity hardly sees a scene that gives way to the
-photos' background; the colours at an image's edges do. Intervals are 95 % over subjects
-(Student's t).
+Image similarity by the shipped evaluator, by colours alone and by a network trained on photographs,
+neither of which any training here has seen, so that no single embedding can be gamed. Text
+similarity hardly sees a scene that gives way to the photos' background; the colours at an image's
+edges do. Intervals are 95 % over subjects (Student's t).
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from PIL import Image
 from scipy import stats
 from scipy.ndimage import gaussian_filter
 
+from benchmarks.paper.outside import outside_similarity
 from benchmarks.paper.subjects import Photo, Subject
 from perfusion_core.similarity import Evaluator
 
@@ -25,6 +26,7 @@ class Scores:
 
     image: float  # mean cosine to the photos
     colours: float  # mean overlap of colour histograms with the photos, 0 to 1
+    outside: float  # mean cosine to the photos, by a judge that nobody here trained
     text: float  # mean cosine to the prompt, with the superclass in the subject's place
 
 
@@ -43,6 +45,7 @@ def score(
     return Scores(
         image=float((seen @ evaluator.embed_images(pictures).T).mean()),
         colours=colour_overlap(images, pictures),
+        outside=outside_similarity(images, pictures),
         text=float((seen * evaluator.embed_texts(told)).sum(-1).mean()),
     )
 

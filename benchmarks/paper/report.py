@@ -28,10 +28,11 @@ Results = Mapping[str, Sequence[dict[str, Any]]]
 SWEEP = "perfusion"
 GLOBAL = "perfusion, global locking"
 _BASELINES = ("textual inversion", "lora", "custom diffusion", "dreambooth")
-_MEASURES = ("image", "colours", "text", "scene")
+_MEASURES = ("image", "colours", "outside", "text", "scene")
 _TITLES = {
     "image": "image similarity (evaluator)",
     "colours": "overlap of colour histograms",
+    "outside": "image similarity (EfficientNet-Lite2)",
     "text": "text similarity (evaluator)",
     "scene": "scene left as it is (edges' colours)",
 }
@@ -93,8 +94,9 @@ def write_tuning(tried: Results, folder: Path, file: Path) -> None:
 
 def similarity_table(results: Results) -> str:
     """Every method, step count and dial: means over subjects with their 95 % intervals."""
-    (one, *_), *_ = results.values()
-    measures = [name for name in _MEASURES if name in one["rows"][0]]
+    rows = [row for found in results.values() for one in found for row in one["rows"]]
+    # Results that an earlier version kept lack the later measures.
+    measures = [name for name in _MEASURES if all(name in row for row in rows)]
     header = ["method", "steps", "dial", *measures]
     lines = [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
     for name, found in results.items():
