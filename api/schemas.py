@@ -12,13 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Path
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    create_model,
-)
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 from pydantic.fields import FieldInfo
 
 from api.image_schemas import Image, JobWarning
@@ -205,9 +199,12 @@ class BaseModelRef(_Outbound):
 
 
 class Verdict(_Outbound):
-    """Whether a concept works: `weak` is hardly there, `overfit` repeats its pictures."""
+    """Whether a concept works: `weak` is hardly there, `overfit` repeats its pictures.
 
-    quality: Literal["good", "weak", "overfit"]
+    `uncalibrated`: nobody knows. Read words that you do not know as this one.
+    """
+
+    quality: Literal["good", "weak", "overfit", "uncalibrated"]
     reasons: Annotated[list[str], Field(description="Sentences: what was seen, what to do.")]
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from perfusion_core.attention import attach, cross_attention_layers, packed_width
+from perfusion_core.calibration import Calibration, read_calibration
 from perfusion_core.captions import captions
 from perfusion_core.concept import Concept, has_direction
 from perfusion_core.config import BaseModelDefaults, read_defaults
@@ -59,6 +60,7 @@ class BaseModel:
         self.layers = cross_attention_layers(self.unet)
         attach(self.unet, self.layers)
         self.defaults = BaseModelDefaults()
+        self.calibration: Calibration | None = None
         self.superclass_encodings: dict[tuple[str, tuple[str, ...]], Tensor] = {}
         self._covariance: Covariance | None = None
 
@@ -103,6 +105,7 @@ class BaseModel:
         base.unet.to(memory_format=torch.channels_last)
         if where.is_dir():
             base.defaults = read_defaults(where)
+            base.calibration = read_calibration(where)
         candidates = [where / COVARIANCE_FILE] if where.is_dir() else []
         if covariance_dir is not None:
             # First, so that `perfusion prepare --captions` outranks what the folder ships.
@@ -232,6 +235,7 @@ class BaseModel:
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
             "defaults": {"train": self.defaults.train, "generate": self.defaults.generate},
+            "calibration": None if self.calibration is None else self.calibration.to_json(),
         }
 
     def detach(self) -> None:

@@ -7,6 +7,7 @@ easy to win: copies of a picture win the one, the plain superclass wins the othe
 """
 
 from dataclasses import dataclass
+from statistics import fmean
 
 from perfusion_core.strength import STRENGTH_DIGITS, beta_from_strength, strength_from_beta
 
@@ -19,6 +20,10 @@ STRENGTHS = tuple(round(strength_from_beta(beta), STRENGTH_DIGITS) for beta in B
 
 NARROW = 0.02
 """Similarities nearer to each other than this are the same: a difference of one picture's noise."""
+
+PRESENT_GAIN = 0.5
+"""From here on, as a share of the way from the plain superclass to the concept, it is present: the
+middle, since the best of many windows lifts the figures of both (docs/decisions/0006)."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,25 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What was measured on some more images at the recommended strength, always the same trials.
+
+    The verdict is made of it (trials.PROOF): half of the images are in places, half are plain.
+    """
+
+    judging: str  # which version of the judging made it: trials.judging_of
+    images: tuple[float, ...]  # each image's mean cosine to the training pictures
+    windows: tuple[float, ...]  # the same of each image's best window, see presence.py
+    text: float  # the images' mean cosine to their prompts
+    superclass: Similarity  # of the plain superclass, by the same trials
+
+    @property
+    def similarity(self) -> Similarity:
+        """The concept's, over all of the images."""
+        return Similarity(fmean(self.images), self.text)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Curve:
     """An operating curve. `prompts` have {} in the concept's place; strengths rise."""
 
@@ -50,6 +74,7 @@ class Curve:
     superclass: Similarity
     ceiling: float | None  # None where there is one picture only
     points: tuple[Point, ...]
+    proof: Proof | None = None  # None where an earlier release made the curve
 
 
 def image_gain(image: float, *, superclass: float, ceiling: float | None) -> float:
@@ -99,6 +124,22 @@ def recommended(curve: Curve) -> Point:
 def recommended_strength(curve: Curve) -> float:
     """The strength of the `recommended` point."""
     return recommended(curve).strength
+
+
+def floor_and_own(curve: Curve) -> tuple[float, float]:
+    """The image similarities of the plain superclass and of the concept, where it is recommended.
+
+    A proof has more images than a point of the curve, so that its figures are less noisy.
+    """
+    if curve.proof is not None:
+        return curve.proof.superclass.image, curve.proof.similarity.image
+    return curve.superclass.image, recommended(curve).similarity.image
+
+
+def present_from(curve: Curve) -> float:
+    """The least similarity of a present concept: PRESENT_GAIN of the way from floor to itself."""
+    floor, own = floor_and_own(curve)
+    return floor + PRESENT_GAIN * (own - floor)
 
 
 def _share(value: float) -> float:

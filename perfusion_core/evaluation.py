@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | `perfusion.evaluator` | JSON in the metadata | whose embeddings and similarities these are |
 | `reference` | float32 (p,) | the mean of the training pictures' unit embeddings |
-| `perfusion.curve` | JSON in the metadata | the operating curve, and its thumbnails' lengths |
+| `perfusion.curve` | JSON in the metadata | the operating curve, its proof, thumbnails' lengths |
 | `curve_thumbnails` | uint8 | one WebP picture for each point, one behind the other |
 
 The cosine of an image and a picture, averaged over the pictures, is the image's unit embedding
@@ -12,20 +12,21 @@ times `reference`: its image similarity, without any picture at hand.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from perfusion_core.curve import Curve, Point, Similarity
+from perfusion_core.curve import Curve, Point, Proof, Similarity
 from perfusion_core.thumbnails import is_thumbnail
 
 TENSORS = frozenset({"reference", "curve_thumbnails"})
 _EVALUATOR, _CURVE = "perfusion.evaluator", "perfusion.curve"
 _MOST_POINTS = 16
 _MOST_PROMPTS = 16
+_MOST_PROOF_IMAGES = 16
 _MAX_TEXT_LENGTH = 200
 _MAX_WIDTH = 8192
 _DECIMALS = 4
@@ -61,17 +62,18 @@ def write(found: Evaluation) -> tuple[dict[str, str], dict[str, npt.NDArray[Any]
     curve = found.curve
     if curve is not None:
         points = zip(curve.points, found.thumbnails, strict=True)
-        metadata[_CURVE] = _dump(
-            {
-                "prompts": list(curve.prompts),
-                "superclass": _figures(curve.superclass),
-                "ceiling": None if curve.ceiling is None else round(curve.ceiling, _DECIMALS),
-                "points": [
-                    {"strength": p.strength, **_figures(p.similarity), "thumbnail_bytes": len(data)}
-                    for p, data in points
-                ],
-            }
-        )
+        told = {
+            "prompts": list(curve.prompts),
+            "superclass": _figures(curve.superclass),
+            "ceiling": None if curve.ceiling is None else round(curve.ceiling, _DECIMALS),
+            "points": [
+                {"strength": p.strength, **_figures(p.similarity), "thumbnail_bytes": len(data)}
+                for p, data in points
+            ],
+        }
+        if curve.proof is not None:
+            told["proof"] = _write_proof(curve.proof)
+        metadata[_CURVE] = _dump(told)
         tensors["curve_thumbnails"] = np.frombuffer(b"".join(found.thumbnails), np.uint8)
     return metadata, tensors
 
@@ -106,7 +108,7 @@ def _read_reference(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 
 def _read_curve(text: str, packed: npt.NDArray[Any]) -> tuple[Curve, tuple[bytes, ...]]:
-    told = _parse(text, {"prompts", "superclass", "ceiling", "points"})
+    told = _parse(text, {"prompts", "superclass", "ceiling", "points"}, perhaps={"proof"})
     prompts, points, lengths = told["prompts"], [], []
     if not isinstance(prompts, list) or not 1 <= len(prompts) <= _MOST_PROMPTS:
         raise ValueError("its curve has no prompts")
@@ -126,8 +128,35 @@ def _read_curve(text: str, packed: npt.NDArray[Any]) -> tuple[Curve, tuple[bytes
         superclass=_similarity(told["superclass"]),
         ceiling=None if ceiling is None else _cosine(ceiling),
         points=tuple(points),
+        proof=_read_proof(told["proof"]) if "proof" in told else None,
     )
     return curve, _cut(packed, lengths)
+
+
+def _write_proof(proof: Proof) -> dict[str, Any]:
+    return {
+        "judging": proof.judging,
+        "images": [round(one, _DECIMALS) for one in proof.images],
+        "windows": [round(one, _DECIMALS) for one in proof.windows],
+        "text": round(proof.text, _DECIMALS),
+        "superclass": _figures(proof.superclass),
+    }
+
+
+def _read_proof(value: Any) -> Proof:
+    _check_keys(value, {"judging", "images", "windows", "text", "superclass"})
+    images, windows = value["images"], value["windows"]
+    lists = isinstance(images, list) and isinstance(windows, list)
+    if not lists or not 1 <= len(images) == len(windows) <= _MOST_PROOF_IMAGES:
+        raise ValueError("its proof has no images")
+    _check_keys(value["superclass"], {"image", "text"})
+    return Proof(
+        judging=_text(value["judging"]),
+        images=tuple(_cosine(one) for one in images),
+        windows=tuple(_cosine(one) for one in windows),
+        text=_cosine(value["text"]),
+        superclass=_similarity(value["superclass"]),
+    )
 
 
 def _cut(packed: npt.NDArray[Any], lengths: list[Any]) -> tuple[bytes, ...]:
@@ -145,8 +174,10 @@ def _cut(packed: npt.NDArray[Any], lengths: list[Any]) -> tuple[bytes, ...]:
     return tuple(thumbnails)
 
 
-def _parse(text: str, keys: set[str]) -> dict[str, Any]:
+def _parse(text: str, keys: set[str], *, perhaps: Set[str] = frozenset()) -> dict[str, Any]:
     value = json.loads(text)
+    if isinstance(value, dict):
+        keys = keys | (perhaps & set(value))
     _check_keys(value, keys)
     return dict(value)
 

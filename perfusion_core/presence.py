@@ -8,19 +8,18 @@ matter: its curve tells how similar a plain superclass is, and how similar it is
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
+from torch import Tensor
 
 from perfusion_core.concept import Concept
-from perfusion_core.curve import NARROW, Curve, recommended
+from perfusion_core.curve import NARROW, floor_and_own, present_from
 from perfusion_core.similarity import Evaluator
 
 SCALES = (1.0, 0.75, 0.5)
 """Sides of the windows, as shares of the image's shorter side."""
-
-PRESENT_GAIN = 0.5
-"""From here on, as a share of the way from the plain superclass to the concept, it is present: the
-middle, since the best of many windows lifts the figures of both (docs/decisions/0006)."""
 
 _MOST_PLACES = 5  # along each side: a very wide image has windows further apart
 
@@ -44,14 +43,20 @@ def presences(
     told = {key: one for key, one in concepts.items() if is_measurable(evaluator, one)}
     if not told:
         return {}
-    seen = evaluator.embed_images([image.crop(box) for box in windows(*image.size)])  # (w, p)
+    seen = _embed_windows(evaluator, image)
     found = {}
     for key, concept in told.items():
         assert concept.reference is not None and concept.curve is not None
-        # The mean cosine to the pictures, as the curve's own figures are.
-        score = float((seen @ torch.as_tensor(concept.reference).to(seen)).max())
-        found[key] = Presence(score, score >= threshold(concept.curve))
+        score = _best(seen, concept.reference)
+        found[key] = Presence(score, score >= present_from(concept.curve))
     return found
+
+
+def best_window(
+    evaluator: Evaluator, image: Image.Image, reference: npt.NDArray[np.float32]
+) -> float:
+    """The similarity of the image's best window to a reference (p,), as `Presence.score` has it."""
+    return _best(_embed_windows(evaluator, image), reference)
 
 
 def is_measurable(evaluator: Evaluator, concept: Concept) -> bool:
@@ -61,18 +66,8 @@ def is_measurable(evaluator: Evaluator, concept: Concept) -> bool:
         return False
     if evaluation.evaluator.fingerprint != evaluator.ref.fingerprint:
         return False
-    best = recommended(evaluation.curve).similarity.image
-    return best - evaluation.curve.superclass.image > NARROW
-
-
-def threshold(curve: Curve) -> float:
-    """The least similarity of a present concept: PRESENT_GAIN of the way from floor to itself.
-
-    The floor is the plain superclass's similarity, and the end of the way what the concept itself
-    has at its recommended strength.
-    """
-    floor = curve.superclass.image
-    return floor + PRESENT_GAIN * (recommended(curve).similarity.image - floor)
+    floor, own = floor_and_own(evaluation.curve)
+    return own - floor > NARROW
 
 
 def windows(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
@@ -82,6 +77,15 @@ def windows(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
         for top in _places(height, side):
             for left in _places(width, side):
                 yield left, top, left + side, top + side
+
+
+def _embed_windows(evaluator: Evaluator, image: Image.Image) -> Tensor:
+    return evaluator.embed_images([image.crop(box) for box in windows(*image.size)])  # (w, p)
+
+
+def _best(seen: Tensor, reference: npt.NDArray[np.float32]) -> float:
+    # The mean cosine to the pictures, as the curve's own figures are.
+    return float((seen @ torch.as_tensor(reference).to(seen)).max())
 
 
 def _places(length: int, side: int) -> list[int]:

@@ -7,13 +7,27 @@ and back, which is three times forward; an image takes two rows for each of its 
 Imports no torch.
 """
 
+import hashlib
+import json
 from dataclasses import dataclass
+from typing import Any
 
-from perfusion_core.config import TrainConfig
+from perfusion_core.config import BaseModelDefaults, Locking, TrainConfig
 from perfusion_core.curve import STRENGTHS
 
 INFERENCE_STEPS = 12
 """Denoising steps of a trial's image, with `dpmpp_2m`: fewer would blur what is judged."""
+
+LOCKING: Locking = "local"
+"""The curve and what it recommends are for local locking, whatever the base model's default is."""
+
+OPTIONS: dict[str, Any] = {
+    "num_images": 1,
+    "num_inference_steps": INFERENCE_STEPS,
+    "scheduler": "dpmpp_2m",
+    "locking": LOCKING,
+}
+"""How every trial's image is drawn; the rest is the base model's own default."""
 
 # Fewer images would measure their noise: one seed of a small model draws all its cats alike.
 _SHARE_OF_CURVE = 0.4
@@ -27,6 +41,7 @@ _LOOK_SCENES = ("on the grass", "in the city", "in the desert", "in the forest")
 _FIRST_LOOK_SEED = 501
 _CURVE_SCENES = ("on the beach", "at night", "in the snow")
 _FIRST_CURVE_SEED = 1001
+_FIRST_PLAIN_SEED = 2001
 _ROUNDS = 2  # through the scenes
 
 _MOST_LOOKS = 8
@@ -41,6 +56,25 @@ class Trial:
 
     prompt: str
     seed: int
+
+
+def _trials(scenes: tuple[str, ...], first_seed: int) -> tuple[Trial, ...]:
+    """Every scene once, then again, always with a seed of its own."""
+    return tuple(
+        Trial(f"a photo of a {{}} {scene}", first_seed + k)
+        for k, scene in enumerate(scenes * _ROUNDS)
+    )
+
+
+IMAGES_AT_ONCE = 4
+"""Trials of a batch: half of a proof, so that what a curve has drawn need not be drawn again."""
+
+PROOF = (
+    *_trials(_CURVE_SCENES, _FIRST_CURVE_SEED)[:IMAGES_AT_ONCE],
+    *(Trial("a photo of a {}", _FIRST_PLAIN_SEED + k) for k in range(IMAGES_AT_ONCE)),
+)
+"""What a concept's verdict is made of, whatever the options of its training: four images in places,
+and four plain ones, since a person looks at both."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +111,24 @@ def curve_trials(config: TrainConfig, *, steps: int) -> tuple[Trial, ...]:
     return every[: max(1, images // (len(STRENGTHS) + 1))]
 
 
+def judging_of(defaults: BaseModelDefaults) -> str:
+    """The version of the judging: scenes, seeds, steps and strengths, and how images are drawn.
+
+    Figures of two versions do not compare. The training's options are no part of it.
+    """
+    drawn = defaults.generate_config(OPTIONS)
+    told = {
+        "proof": [[trial.prompt, trial.seed] for trial in PROOF],
+        "curve": [[t.prompt, t.seed] for t in _trials(_CURVE_SCENES, _FIRST_CURVE_SEED)],
+        "strengths": STRENGTHS,
+        "drawn": [
+            drawn.num_inference_steps, drawn.scheduler, drawn.locking, drawn.guidance_scale,
+            drawn.negative_prompt, drawn.width, drawn.height,
+        ],
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
 def _affordable_images(config: TrainConfig, *, steps: int, share: float) -> int:
     rows = steps * config.train_batch_size * _ROWS_OF_TRAINED_PICTURE
     return int(rows * share) // _ROWS_OF_IMAGE
-
-
-def _trials(scenes: tuple[str, ...], first_seed: int) -> tuple[Trial, ...]:
-    """Every scene once, then again, always with a seed of its own."""
-    return tuple(
-        Trial(f"a photo of a {{}} {scene}", first_seed + k)
-        for k, scene in enumerate(scenes * _ROUNDS)
-    )

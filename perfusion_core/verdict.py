@@ -1,22 +1,63 @@
-"""A concept's curve in a word and a few sentences, for whoever trained it. Imports no torch."""
+"""A concept's figures in a word and a few sentences, for whoever trained it. Imports no torch.
 
-from dataclasses import dataclass
-from typing import Literal
+Whether figures are good is no matter of taste: people have said of some concepts whether their
+images show the very object, and the base model's calibration has thresholds that agree with them
+(calibration.py). Without one for these very figures there is no verdict, and it says so.
+"""
 
-from perfusion_core.curve import NARROW, Curve, Point, image_gain, recommended, text_kept
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
 
-Quality = Literal["good", "weak", "overfit"]
+from perfusion_core.calibration import Calibration
+from perfusion_core.curve import (
+    NARROW,
+    image_gain,
+    present_from,
+    recommended,
+    text_kept,
+)
+from perfusion_core.evaluation import Evaluation
+from perfusion_core.strength import beta_from_strength
 
-WEAK_GAIN = 0.5
-"""Less of the way from the plain superclass to the pictures is nearer to the superclass."""
+Quality = Literal["good", "weak", "overfit", "uncalibrated"]
 
-WEAK_GAIN_OF_ONE = 0.25
-"""The same where there is one picture: compared with itself alone, background and all, nobody comes
-half-way."""
+_LOOK = "Look at the images of its curve, and decide yourself."
 
-COLLAPSED_TEXT = 0.5
-"""Keeping less of the superclass's text similarity, images follow their prompts no more. Every
-concept costs some of it, since it looks like no other of its kind: a quarter is usual."""
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What a verdict is made of, measured at the recommended strength: plain JSON values."""
+
+    evaluator: str  # fingerprint
+    judging: str | None  # None: by an earlier release, with no proof
+    strength: float
+    count: int  # of the images; 0 where only the curve is known
+    image: float
+    plain_image: float
+    ceiling: float | None
+    text: float
+    plain_text: float
+    present: int  # in how many of the images the concept is present
+
+    @property
+    def gain(self) -> float:
+        """How far from the plain superclass to the pictures, 0 to 1."""
+        return image_gain(self.image, superclass=self.plain_image, ceiling=self.ceiling)
+
+    @property
+    def presence(self) -> float:
+        """The share of the images in which the concept is present."""
+        return self.present / self.count if self.count else 0.0
+
+    @property
+    def kept(self) -> float:
+        """How much of the plain superclass's text similarity is left, 0 to 1."""
+        return text_kept(self.text, superclass=self.plain_text)
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain JSON, for `read_figures`."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -27,60 +68,126 @@ class Verdict:
     reasons: tuple[str, ...]  # sentences
 
 
-def verdict(curve: Curve, *, superclass: str) -> Verdict:
-    """Judge a curve at its recommended strength; `superclass` is the word for the sentences.
-
-    A concept that is weak and has lost the text as well is weak: that is where to begin.
-    """
-    best = recommended(curve)
-    weak, overfit = _is_weak(curve, best), _is_overfit(curve, best)
-    if not weak and not overfit:
-        return Verdict("good", (_praise(curve, best, superclass),))
-    reasons = []
-    if weak:
-        reasons += [
-            f"{_at(best)} its images are nearer to a plain {superclass} than to "
-            f"the pictures: {_figures(curve, best, superclass)}.",
-            "Train it for more steps, or with more pictures that show it large and clearly.",
-        ]
-    if overfit:
-        kept = text_kept(best.similarity.text, superclass=curve.superclass.text)
-        reasons += [
-            f"{_at(best)} its images keep only {kept:.0%} of how well a plain "
-            f"{superclass} follows the prompt: they repeat the pictures.",
-            "Train it for fewer steps, or with pictures of different backgrounds, or with masks.",
-        ]
-    return Verdict("weak" if weak else "overfit", tuple(reasons))
-
-
-def _is_weak(curve: Curve, best: Point) -> bool:
-    gain = image_gain(
-        best.similarity.image, superclass=curve.superclass.image, ceiling=curve.ceiling
+def figures_of(found: Evaluation) -> Figures | None:
+    """The figures of a judged concept; None where it has no curve."""
+    curve = found.curve
+    if curve is None:
+        return None
+    best, proof = recommended(curve), curve.proof
+    plain, own = curve.superclass, best.similarity
+    windows: tuple[float, ...] = ()
+    if proof is not None:
+        plain, own, windows = proof.superclass, proof.similarity, proof.windows
+    return Figures(
+        evaluator=found.evaluator.fingerprint,
+        judging=None if proof is None else proof.judging,
+        strength=best.strength,
+        count=len(windows),
+        image=own.image,
+        plain_image=plain.image,
+        ceiling=curve.ceiling,
+        text=own.text,
+        plain_text=plain.text,
+        present=sum(window >= present_from(curve) for window in windows),
     )
-    return gain < (WEAK_GAIN_OF_ONE if curve.ceiling is None else WEAK_GAIN)
 
 
-def _is_overfit(curve: Curve, best: Point) -> bool:
-    return text_kept(best.similarity.text, superclass=curve.superclass.text) < COLLAPSED_TEXT
+def read_figures(value: Mapping[str, Any] | None) -> Figures | None:
+    """Read what `to_json` wrote; None for anything else, such as what another release wrote."""
+    if value is None or set(value) != {field.name for field in fields(Figures)}:
+        return None
+    return Figures(**value)
 
 
-def _praise(curve: Curve, best: Point, superclass: str) -> str:
-    sentence = f"{_at(best)} its images look like the pictures: {_figures(curve, best, superclass)}"
-    if curve.superclass.text > NARROW:
-        kept = text_kept(best.similarity.text, superclass=curve.superclass.text)
-        sentence += f"; they follow the prompt {kept:.0%} as well as a plain {superclass}"
+def verdict(
+    figures: Figures | None, *, superclass: str, base_model: str, calibration: Calibration | None
+) -> Verdict:
+    """Judge the figures of a concept of `base_model`, a fingerprint.
+
+    `superclass` is the word for the sentences, and `calibration` that of the base model in use. A
+    concept that is weak and has lost the text as well is weak: that is where to begin.
+    """
+    why = _why_not(figures, base_model=base_model, calibration=calibration)
+    if figures is None:
+        return Verdict("uncalibrated", why)
+    if why or calibration is None:
+        return Verdict("uncalibrated", (*why, _compared(figures, superclass), _LOOK))
+    least = calibration.thresholds
+    unlike, absent = figures.gain < least.gain, figures.presence < least.presence
+    overfit = figures.kept < least.kept
+    reasons = []
+    if unlike:
+        reasons.append(
+            f"{_at(figures)} its images come only {figures.gain:.0%} of the way from a plain "
+            f"{superclass} to the pictures; people know it again from {least.gain:.0%} on."
+        )
+    if absent:
+        reasons.append(
+            f"{_at(figures)} {figures.present} of {figures.count} images show it; a good concept "
+            f"is in at least {least.presence * figures.count:.0f}."
+        )
+    if unlike or absent:
+        reasons.append(
+            "Teach it again for more steps, or with more pictures that show it large and clearly, "
+            "of nothing but itself."
+        )
+    if overfit:
+        reasons += [
+            f"{_at(figures)} its images keep only {figures.kept:.0%} of how well a plain "
+            f"{superclass} follows the prompt: they repeat the pictures.",
+            "Teach it again for fewer steps, or with pictures of different backgrounds, or with "
+            "masks.",
+        ]
+    if not reasons:
+        return Verdict("good", (f"{_compared(figures, superclass)}",))
+    return Verdict("weak" if unlike or absent else "overfit", tuple(reasons))
+
+
+def _why_not(
+    figures: Figures | None, *, base_model: str, calibration: Calibration | None
+) -> tuple[str, ...]:
+    """Why nobody can say how good these figures are, in a sentence; nothing where one can."""
+    if figures is not None and figures.ceiling is None:
+        return (
+            "It has one picture, and nobody has compared the figures of such concepts with what "
+            "people see: teach it with more pictures for a verdict.",
+        )
+    if calibration is None:
+        return (
+            "Nobody has compared such figures with what people see on this base model, so they "
+            "make no verdict.",
+        )
+    if base_model != calibration.base_model:
+        return (
+            "It was judged on another base model than the one that is served here: teach it again "
+            "for a verdict.",
+        )
+    if figures is None or figures.judging != calibration.judging:
+        return (
+            "It was judged by an earlier release, in other scenes or in another way: teach it "
+            "again for a verdict.",
+        )
+    if figures.evaluator != calibration.evaluator:
+        return (
+            "Another evaluator judged it than the one whose figures were compared with what people "
+            "see: teach it again here for a verdict.",
+        )
+    return ()
+
+
+def _compared(figures: Figures, superclass: str) -> str:
+    sentence = (
+        f"{_at(figures)} its images have similarity {figures.image:.2f} to the pictures, where a "
+        f"plain {superclass} has {figures.plain_image:.2f}"
+    )
+    if figures.ceiling is not None:
+        sentence += f" and the pictures have {figures.ceiling:.2f} among each other"
+    if figures.count:
+        sentence += f"; {figures.present} of {figures.count} images show it"
+    if figures.plain_text > NARROW:
+        sentence += f"; they follow the prompt {figures.kept:.0%} as well as a plain {superclass}"
     return f"{sentence}."
 
 
-def _at(best: Point) -> str:
-    return f"At strength {best.strength:g} (β = {best.beta:.2f})"
-
-
-def _figures(curve: Curve, best: Point, superclass: str) -> str:
-    figures = (
-        f"similarity {best.similarity.image:.2f}, where a plain {superclass} has "
-        f"{curve.superclass.image:.2f}"
-    )
-    if curve.ceiling is None:
-        return figures
-    return f"{figures} and the pictures have {curve.ceiling:.2f} among each other"
+def _at(figures: Figures) -> str:
+    return f"At strength {figures.strength:g} (β = {beta_from_strength(figures.strength):.2f})"

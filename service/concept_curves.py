@@ -6,8 +6,8 @@ from perfusion_core.concept import Concept as CoreConcept
 from perfusion_core.curve import Curve, Similarity, recommended_strength
 from perfusion_core.errors import ConceptFileError
 from perfusion_core.evaluation import Evaluation
-from perfusion_core.verdict import verdict
-from service import concepts
+from perfusion_core.verdict import figures_of, verdict
+from service import concepts, models_registry
 from service.errors import NotFound
 from service.views import (
     CurvePointView,
@@ -25,7 +25,6 @@ def get(service: Service, owner_id: str, *, ref: str) -> CurveView:
     """Return the operating curve of a ready concept."""
     concept_id = concepts.get(service, owner_id, ref=ref).id
     core, found, curve = _read(service, owner_id, ref=concept_id)
-    judged = verdict(curve, superclass=core.superclass)
     return CurveView(
         concept_id=concept_id,
         evaluator=found.evaluator.name,
@@ -45,7 +44,7 @@ def get(service: Service, owner_id: str, *, ref: str) -> CurveView:
             for k, point in enumerate(curve.points)
         ),
         recommended_strength=recommended_strength(curve),
-        verdict=VerdictView(quality=judged.quality, reasons=judged.reasons),
+        verdict=_verdict(service, core, found),
     )
 
 
@@ -74,6 +73,16 @@ def _read(service: Service, owner_id: str, *, ref: str) -> tuple[CoreConcept, Ev
             "earlier release. Train it again where PERFUSION_EVALUATOR names one.",
         )
     return core, core.evaluation, core.curve
+
+
+def _verdict(service: Service, core: CoreConcept, found: Evaluation) -> VerdictView:
+    judged = verdict(
+        figures_of(found),
+        superclass=core.superclass,
+        base_model=core.base_model_fingerprint,
+        calibration=models_registry.calibration(models_registry.current_base_model(service)),
+    )
+    return VerdictView(quality=judged.quality, reasons=judged.reasons)
 
 
 def _view(similarity: Similarity) -> SimilaritiesView:

@@ -6,12 +6,13 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from perfusion_core.calibration import Calibration
 from perfusion_core.concept import MAX_CONCEPT_BYTES
 from perfusion_core.concept import Concept as CoreConcept
-from perfusion_core.curve import balance, recommended, recommended_strength
+from perfusion_core.curve import balance, recommended
 from perfusion_core.errors import ConceptFileError
 from perfusion_core.thumbnails import thumbnail
-from perfusion_core.verdict import verdict
+from perfusion_core.verdict import Figures, Verdict, figures_of, verdict
 from service import uploads
 from service.claims import Standing
 from service.errors import Conflict, ServiceError, TooLarge, Unavailable, invalid
@@ -81,28 +82,43 @@ def write_anew(service: Service, core: CoreConcept, *, size_bytes: int) -> bytes
     return _with_own_thumbnails(service, core).to_bytes(dtype)
 
 
-def judgement_of(core: CoreConcept) -> dict[str, Any] | None:
-    """Return what a concept's row keeps of its operating curve; None where it has no curve."""
-    curve = core.curve
-    if curve is None:
+def judgement_of(core: CoreConcept, calibration: Calibration | None) -> dict[str, Any] | None:
+    """Return what a concept's row keeps of its operating curve; None where it has no curve.
+
+    The verdict is made of `figures` whenever it is read, see concept_rows. `quality` and `reasons`
+    are for API processes of the release before, which know three words.
+    """
+    figures = figures_of(core.evaluation) if core.evaluation is not None else None
+    if figures is None:
         return None
-    judged = verdict(curve, superclass=core.superclass)
+    judged = _verdict(core, figures, calibration)
     return {
-        "quality": judged.quality,
+        "figures": figures.to_json(),
+        "recommended_strength": figures.strength,
+        "quality": "weak" if judged.quality == "uncalibrated" else judged.quality,
         "reasons": list(judged.reasons),
-        "recommended_strength": recommended_strength(curve),
     }
 
 
-def standing_of(core: CoreConcept) -> Standing | None:
+def standing_of(core: CoreConcept, calibration: Calibration | None) -> Standing | None:
     """Return how a concept stands beside another one; None where it has no curve."""
     curve = core.curve
-    if curve is None:
+    figures = figures_of(core.evaluation) if core.evaluation is not None else None
+    if curve is None or figures is None:
         return None
     best = recommended(curve)
     return Standing(
-        quality=verdict(curve, superclass=core.superclass).quality,
+        quality=_verdict(core, figures, calibration).quality,
         balance=balance(best.similarity, superclass=curve.superclass, ceiling=curve.ceiling),
+    )
+
+
+def _verdict(core: CoreConcept, figures: Figures, calibration: Calibration | None) -> Verdict:
+    return verdict(
+        figures,
+        superclass=core.superclass,
+        base_model=core.base_model_fingerprint,
+        calibration=calibration,
     )
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Select, Text, case, cast, func, or_, select
 from sqlalchemy.orm import Session, defer, object_session, with_expression
 
 from perfusion_core.concept import MAX_TRAINING_BYTES
+from perfusion_core.verdict import read_figures, verdict
 from service import blobs as keys
 from service import models_registry, transitions
 from service.errors import Conflict, NotFound
@@ -195,9 +196,6 @@ def _view(concept: Concept, *, training: dict[str, Any]) -> ConceptView:
         )
     reason = _why_not(concept)
     judgement = concept.judgement
-    verdict = None
-    if judgement is not None:
-        verdict = VerdictView(quality=judgement["quality"], reasons=tuple(judgement["reasons"]))
     return ConceptView(
         id=concept.id,
         name=concept.name,
@@ -217,9 +215,27 @@ def _view(concept: Concept, *, training: dict[str, Any]) -> ConceptView:
         job_id=concept.job_id,
         revision=concept.revision,
         has_file_before=concept.previous_blob_key is not None,
-        verdict=verdict,
+        verdict=verdict_view(concept),
         recommended_strength=judgement["recommended_strength"] if judgement else None,
     )
+
+
+def verdict_view(concept: Concept) -> VerdictView | None:
+    """Return the verdict of a concept's figures by what is served now; None where it has none.
+
+    A row of an earlier release has a word, but not the figures that it was made of.
+    """
+    if concept.judgement is None:
+        return None
+    session = object_session(concept)
+    served = None if session is None else models_registry.served(session)
+    judged = verdict(
+        read_figures(concept.judgement.get("figures")),
+        superclass=concept.superclass,
+        base_model=concept.base_model_fingerprint or "",
+        calibration=None if served is None else served.calibration,
+    )
+    return VerdictView(quality=judged.quality, reasons=judged.reasons)
 
 
 def _why_not(concept: Concept) -> str | None:

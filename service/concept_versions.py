@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from perfusion_core.concept import Concept as CoreConcept
 from perfusion_core.errors import ConceptFileError
-from service import concept_files, transitions
+from service import concept_files, models_registry, transitions
 from service import concept_rows as rows
 from service import idempotency as once
 from service.blobs import BlobNotFound
@@ -43,13 +43,14 @@ def standing(service: Service, concept_id: str | None) -> Standing | None:
     """Return how the file of a ready concept stands; None where there is none to compare with."""
     with service.database.read() as session:
         concept = session.get(Concept, concept_id) if concept_id is not None else None
+        served = models_registry.served(session)
     if concept is None or concept.status is not ConceptStatus.READY or concept.blob_key is None:
         return None
     try:
         core = CoreConcept.from_bytes(service.blobs.get(concept.blob_key))
     except (BlobNotFound, ConceptFileError):
         return None
-    return concept_files.standing_of(core)
+    return concept_files.standing_of(core, served.calibration if served else None)
 
 
 def take(

@@ -238,7 +238,7 @@ def import_file(
             blob_key=blob_key,
             mask_source=core.mask_source,
             training=dict(core.training),
-            judgement=concept_files.judgement_of(core),
+            judgement=concept_files.judgement_of(core, models_registry.calibration(base_model)),
             created_at=now,
             ready_at=now,
         )

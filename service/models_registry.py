@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
+from perfusion_core.calibration import Calibration
 from service.tables import BaseModel
 from service.views import BaseModelView
 from service.wiring import Service
@@ -14,7 +15,10 @@ from service.wiring import Service
 # The base model registered last; for statements that need more at once, too.
 CURRENT = select(*BaseModel.__table__.c).order_by(BaseModel.seen_at.desc()).limit(1)
 _SERVED = CURRENT.with_only_columns(
-    BaseModel.name, BaseModel.fingerprint, BaseModel.covariance_fingerprint
+    BaseModel.name,
+    BaseModel.fingerprint,
+    BaseModel.covariance_fingerprint,
+    BaseModel.info["calibration"],
 )
 _KEPT = "service.models_registry.served"
 
@@ -24,8 +28,8 @@ class NewBaseModel:
     """What a worker says about the base model that it has loaded.
 
     `info` is JSON-ready. The service reads `info["defaults"] = {"train": {...}, "generate":
-    {...}}` (the model's overrides of the method's defaults) and `info["resolution"]`, its side in
-    pixels, and leaves the rest to clients.
+    {...}}` (the model's overrides of the method's defaults), `info["resolution"]`, its side in
+    pixels, and `info["calibration"]`, which verdicts are made by, and leaves the rest to clients.
     """
 
     name: str
@@ -58,20 +62,35 @@ def current_base_model(service: Service) -> BaseModelView | None:
 
 @dataclass(frozen=True)
 class Served:
-    """The base model that is served: the fingerprints that a concept must have to be used here."""
+    """The base model that is served: what concepts must have to be used here, and judge by."""
 
     name: str
     fingerprint: str
     covariance_fingerprint: str
+    calibration: Calibration | None
 
 
 def served(session: Session) -> Served | None:
-    """Return the current base model's identity, read once a session; None before a worker."""
+    """Return what is served, read once a session; None before a worker has told of it."""
     if _KEPT not in session.info:
         row = session.execute(_SERVED).first()
-        session.info[_KEPT] = None if row is None else Served(*row)
+        session.info[_KEPT] = (
+            None if row is None else Served(row[0], row[1], row[2], _calibration(row[3]))
+        )
     kept: Served | None = session.info[_KEPT]
     return kept
+
+
+def calibration(model: BaseModelView | None) -> Calibration | None:
+    """Return what verdicts on the base model are made by, if a worker told it."""
+    return _calibration(model.info.get("calibration")) if model is not None else None
+
+
+def _calibration(told: Any) -> Calibration | None:
+    try:
+        return Calibration.from_json(told) if told else None
+    except ValueError:  # of a worker of another release: what it means is not known here
+        return None
 
 
 def defaults(model: BaseModelView | None, *, of: str) -> dict[str, Any]:

@@ -6,6 +6,9 @@ their steps is a turn like a step of the training, behind everybody who generate
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
@@ -16,20 +19,27 @@ from perfusion_core import denoise
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.conditioning import ConceptUse
-from perfusion_core.config import Locking
-from perfusion_core.curve import STRENGTHS, Curve, Point, Similarity, balance
+from perfusion_core.curve import STRENGTHS, Curve, Point, Proof, Similarity, balance, recommended
 from perfusion_core.denoise import Batch, ImageRequest, Trajectory
 from perfusion_core.evaluation import Evaluation
+from perfusion_core.presence import best_window
 from perfusion_core.similarity import Evaluator
 from perfusion_core.strength import DEFAULT_BETA, beta_from_strength
 from perfusion_core.thumbnails import thumbnail
-from perfusion_core.trials import INFERENCE_STEPS, Trial
+from perfusion_core.trials import (
+    IMAGES_AT_ONCE,
+    INFERENCE_STEPS,
+    LOCKING,
+    OPTIONS,
+    PROOF,
+    Trial,
+    judging_of,
+)
 from worker.device import TakeTurn
 from worker.errors import ImageDiverged
 
-_IMAGES_AT_ONCE = 4
-# The curve and what it recommends are for local locking, whatever the base model's own default is.
-_LOCKING: Locking = "local"
+# Images by the batch of trials that they were drawn in: the same batch gives the same images.
+_Drawn = dict[tuple[Trial, ...], list[Image.Image]]
 
 
 class Judge:
@@ -55,6 +65,7 @@ class Judge:
         self._take_turn: TakeTurn = take_turn
         self._check = check
         self._superclasses: dict[tuple[Trial, ...], Similarity] = {}
+        self._plain_images: _Drawn = {}
 
         def embed() -> tuple[Tensor, npt.NDArray[np.float32]]:
             own = evaluator.embed_images(pictures)
@@ -82,17 +93,19 @@ class Judge:
 
     def score(self, concept: Concept, trials: Sequence[Trial]) -> float:
         """How good the concept is at the usual strength: its balance, see perfusion_core.curve."""
-        measured, _ = self._try(trials, ConceptUse(concept, beta=DEFAULT_BETA[_LOCKING]))
+        images = self._images(trials, ConceptUse(concept, beta=DEFAULT_BETA[LOCKING]), {})
+        measured = self._similarity(images, trials)
         return balance(measured, superclass=self._plain(trials), ceiling=self.ceiling)
 
     def evaluate(self, concept: Concept, trials: Sequence[Trial]) -> Evaluation:
-        """Sweep the strengths: the concept's operating curve, with a thumbnail of each point."""
+        """Sweep the strengths: the operating curve, a thumbnail of each point, and the proof."""
         superclass = self._plain(trials)
         points, thumbnails = [], []
-        for strength in STRENGTHS:
+        drawn: dict[float, _Drawn] = {strength: {} for strength in STRENGTHS}
+        for strength, kept in drawn.items():
             use = ConceptUse(concept, beta=beta_from_strength(strength))
-            measured, images = self._try(trials, use)
-            points.append(Point(strength, measured))
+            images = self._images(trials, use, kept)
+            points.append(Point(strength, self._similarity(images, trials)))
             thumbnails.append(thumbnail(images[0]))
         curve = Curve(
             prompts=tuple(dict.fromkeys(trial.prompt for trial in trials)),
@@ -100,46 +113,72 @@ class Judge:
             ceiling=self.ceiling,
             points=tuple(points),
         )
+        best = recommended(curve).strength
+        proof = self._prove(ConceptUse(concept, beta=beta_from_strength(best)), drawn[best])
         return Evaluation(
             evaluator=self._evaluator.ref,
             reference=self.reference,
-            curve=curve,
+            curve=replace(curve, proof=proof),
             thumbnails=tuple(thumbnails),
+        )
+
+    def _prove(self, use: ConceptUse, kept: _Drawn) -> Proof:
+        images = self._images(PROOF, use, kept)
+        similarities, text = self._compare(images, PROOF)
+        windows = []
+        for image in images:
+            self._check()
+            windows.append(
+                self._take_turn(partial(best_window, self._evaluator, image, self.reference))
+            )
+        return Proof(
+            judging=judging_of(self._base.defaults),
+            images=tuple(similarities),
+            windows=tuple(windows),
+            text=text,
+            superclass=self._plain(PROOF),
         )
 
     def _plain(self, trials: Sequence[Trial]) -> Similarity:
         """The superclass alone, in the same scenes and seeds; tried once."""
         key = tuple(trials)
         if key not in self._superclasses:
-            self._superclasses[key], _ = self._try(trials, None)
+            images = self._images(trials, None, self._plain_images)
+            self._superclasses[key] = self._similarity(images, trials)
         return self._superclasses[key]
 
-    def _try(
-        self, trials: Sequence[Trial], use: ConceptUse | None
-    ) -> tuple[Similarity, list[Image.Image]]:
-        requests = [self._request(trial, use) for trial in trials]
+    def _images(
+        self, trials: Sequence[Trial], use: ConceptUse | None, kept: _Drawn
+    ) -> list[Image.Image]:
+        """An image of each trial; batches that are in `kept` already are not drawn again."""
         images: list[Image.Image] = []
-        for first in range(0, len(requests), _IMAGES_AT_ONCE):
-            images += self._draw(requests[first : first + _IMAGES_AT_ONCE])
-        texts = [trial.prompt.format(self._superclass) for trial in trials]
-        return self._take_turn(lambda: self._compare(images, texts)), images
+        for first in range(0, len(trials), IMAGES_AT_ONCE):
+            batch = tuple(trials[first : first + IMAGES_AT_ONCE])
+            if batch not in kept:
+                kept[batch] = self._draw([self._request(trial, use) for trial in batch])
+            images += kept[batch]
+        return images
 
-    def _compare(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Similarity:
-        seen = self._evaluator.embed_images(images)  # (m, p)
-        read = self._evaluator.embed_texts(texts)  # (m, p)
-        image = float((seen @ self._pictures.T).mean())
-        return Similarity(image, text=float((seen * read).sum(-1).mean()))
+    def _similarity(self, images: Sequence[Image.Image], trials: Sequence[Trial]) -> Similarity:
+        similarities, text = self._compare(images, trials)
+        return Similarity(fmean(similarities), text)
+
+    def _compare(
+        self, images: Sequence[Image.Image], trials: Sequence[Trial]
+    ) -> tuple[list[float], float]:
+        """Each image's mean cosine to the pictures, and all images' mean cosine to their texts."""
+        texts = [trial.prompt.format(self._superclass) for trial in trials]
+
+        def compare() -> tuple[list[float], float]:
+            seen = self._evaluator.embed_images(images)  # (m, p)
+            read = self._evaluator.embed_texts(texts)  # (m, p)
+            similarities: list[float] = (seen @ self._pictures.T).mean(-1).tolist()
+            return similarities, float((seen * read).sum(-1).mean())
+
+        return self._take_turn(compare)
 
     def _request(self, trial: Trial, use: ConceptUse | None) -> ImageRequest:
-        config = self._base.defaults.generate_config(
-            {
-                "num_images": 1,
-                "seed": trial.seed,
-                "num_inference_steps": INFERENCE_STEPS,
-                "scheduler": "dpmpp_2m",
-                "locking": _LOCKING,
-            }
-        )
+        config = self._base.defaults.generate_config({**OPTIONS, "seed": trial.seed})
         if use is None:
             return ImageRequest(prompt=trial.prompt.format(self._superclass), config=config)
         return ImageRequest(

@@ -144,6 +144,6 @@ def _store(parts: Parts, claimed: ClaimedJob, base: BaseModel, concept: Concept)
         covariance_fingerprint=base.covariance_fingerprint,
         mask_source=concept.mask_source,
         training=dict(concept.training),
-        judgement=concept_files.judgement_of(written),
-        standing=concept_files.standing_of(written),
+        judgement=concept_files.judgement_of(written, base.calibration),
+        standing=concept_files.standing_of(written, base.calibration),
     )

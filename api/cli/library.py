@@ -19,8 +19,8 @@ from api.cli.progress import progress_bar
 from perfusion_core.config import GenerateConfig, TrainConfig
 from perfusion_core.prompt import parse
 from perfusion_core.strength import beta_from_strength
+from perfusion_core.verdict import figures_of, verdict
 from service import log, settings, texts
-from service.concept_files import judgement_of
 from service.gates import gate_of_strength
 
 if TYPE_CHECKING:
@@ -110,10 +110,16 @@ def train(
         f"{file}: <{name}>, {file.stat().st_size} bytes, {training.step} steps in "
         f"{time.perf_counter() - begun_s:.0f} s, masks: {training.mask_source}."
     )
-    if (judgement := judgement_of(concept)) is not None:
+    if concept.evaluation is not None and (figures := figures_of(concept.evaluation)) is not None:
+        judged = verdict(
+            figures,
+            superclass=superclass,
+            base_model=base.fingerprint,
+            calibration=base.calibration,
+        )
         typer.echo(
-            f"{judgement['quality']}: {' '.join(judgement['reasons'])} "
-            f"Best at β = {beta_from_strength(judgement['recommended_strength']):.2f}, which "
+            f"{judged.quality}: {' '.join(judged.reasons)} "
+            f"Best at β = {beta_from_strength(figures.strength):.2f}, which "
             f"`perfusion generate` takes by itself."
         )
 

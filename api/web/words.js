@@ -12,7 +12,8 @@ const STATUS = {
 
 const QUALITY = { good: "works well", weak: "weak", overfit: "overfit" };
 
-export const qualityWord = (quality) => QUALITY[quality] ?? quality;
+/** A word that is not known means what `uncalibrated` means. */
+export const qualityWord = (quality) => QUALITY[quality] ?? "no verdict";
 
 export const statusWord = (status) => STATUS[status] ?? status;
 

@@ -1,4 +1,6 @@
-"""The operating curve as laws: what balance, recommendation and verdict may never do."""
+"""The operating curve as laws: what balance and recommendation may never do."""
+
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,15 +11,16 @@ from perfusion_core.curve import (
     STRENGTHS,
     Curve,
     Point,
+    Proof,
     Similarity,
     balance,
     image_gain,
+    present_from,
     recommended,
     recommended_strength,
     text_kept,
 )
 from perfusion_core.strength import beta_from_strength
-from perfusion_core.verdict import Verdict, verdict
 
 cosines = st.floats(-1, 1)
 similarities = st.builds(Similarity, cosines, cosines)
@@ -130,49 +133,17 @@ def test_where_nothing_gains_anything_the_nearest_to_the_pictures_is_recommended
     assert recommended_strength(curve((0.2, 0.1, 0.4), (0.6, 0.25, 0.2), (0.9, 0.2, 0.4))) == 0.6
 
 
-@given(curves())
-def test_every_verdict_gives_its_reasons_in_sentences(one: Curve) -> None:
-    judged = verdict(one, superclass="robot")
-    assert judged.quality in ("good", "weak", "overfit")
-    assert judged.reasons
-    assert all(reason[0].isupper() and reason.endswith(".") for reason in judged.reasons)
+def proven(*images: float) -> Curve:
+    """A curve whose points say 0.3 to 0.7, and a proof of these images over a plain 0.4."""
+    proof = Proof(
+        judging="v", images=images, windows=images, text=0.3, superclass=Similarity(0.4, 0.4)
+    )
+    return replace(curve((0.6, 0.7, 0.4)), proof=proof)
 
 
-def judged(image: float, text: float, **more: float | None) -> Verdict:
-    return verdict(curve((0.6, image, text), **more), superclass="robot")  # type: ignore[arg-type]
+def test_a_concept_is_present_half_way_from_the_plain_superclass_to_itself() -> None:
+    assert present_from(curve((0.6, 0.7, 0.4))) == pytest.approx(0.5)
 
 
-def test_a_concept_nearer_to_its_superclass_than_to_its_pictures_is_weak() -> None:
-    assert judged(0.54, 0.4).quality == "weak"  # half-way from 0.3 to 0.8 is 0.55
-    assert judged(0.56, 0.4).quality == "good"
-    assert "more steps" in judged(0.54, 0.4).reasons[1]
-
-
-def test_a_single_picture_is_not_asked_to_be_copied() -> None:
-    assert judged(0.5, 0.4, ceiling=None).quality == "good"
-    assert judged(0.4, 0.4, ceiling=None).quality == "weak"
-
-
-def test_a_concept_that_loses_half_of_the_text_is_overfit() -> None:
-    assert judged(0.75, 0.19).quality == "overfit"
-    assert judged(0.75, 0.21).quality == "good"
-    assert "fewer steps" in judged(0.75, 0.19).reasons[1]
-
-
-def test_a_concept_that_is_neither_here_nor_there_is_weak_and_told_both() -> None:
-    lost = judged(0.35, 0.05)
-    assert (lost.quality, len(lost.reasons)) == ("weak", 4)
-
-
-def test_an_evaluator_that_does_not_understand_the_prompts_has_no_say_about_them() -> None:
-    silent = judged(0.75, -0.1, superclass=(0.3, 0.01))
-    assert silent.quality == "good"
-    assert "prompt" not in silent.reasons[0]
-
-
-@pytest.mark.parametrize("ceiling", [0.3, 0.1])
-def test_pictures_as_unlike_each_other_as_unlike_the_superclass_break_nothing(
-    ceiling: float,
-) -> None:
-    assert judged(0.29, 0.4, ceiling=ceiling).quality == "weak"
-    assert judged(0.35, 0.4, ceiling=ceiling).quality == "good"
+def test_what_is_present_is_measured_by_the_proof_where_there_is_one() -> None:
+    assert present_from(proven(0.6, 0.7, 0.8)) == pytest.approx(0.55)

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.numpy import load, save
 
 from perfusion_core.concept import Concept
-from perfusion_core.curve import STRENGTHS, Curve, Point, Similarity
+from perfusion_core.curve import STRENGTHS, Curve, Point, Proof, Similarity
 from perfusion_core.errors import ConceptFileError
 from perfusion_core.evaluation import Evaluation, EvaluatorRef
 from perfusion_core.thumbnails import MAX_THUMBNAIL_BYTES, is_thumbnail, thumbnail
@@ -32,6 +32,13 @@ FOUND = Evaluation(
         superclass=Similarity(0.5, 0.25),
         ceiling=0.8125,
         points=tuple(Point(s, Similarity(s, 0.25)) for s in STRENGTHS),
+        proof=Proof(
+            judging="0123456789abcdef",
+            images=(0.5, 0.75),
+            windows=(0.625, 0.875),
+            text=0.25,
+            superclass=Similarity(0.375, 0.25),
+        ),
     ),
     thumbnails=tuple(thumbnail(noisy(512)) for _ in STRENGTHS),
 )
@@ -51,6 +58,14 @@ def test_an_evaluation_is_read_as_it_was_written(dtype: Any) -> None:
 def test_a_concept_keeps_its_evaluation_under_another_name() -> None:
     renamed = Concept.from_bytes(JUDGED.to_bytes()).renamed("other")
     assert Concept.from_bytes(renamed.to_bytes()).curve == FOUND.curve
+
+
+def test_a_curve_without_a_proof_is_one_of_an_earlier_release() -> None:
+    assert FOUND.curve is not None
+    earlier = replace(SD15, evaluation=replace(FOUND, curve=replace(FOUND.curve, proof=None)))
+    assert "proof" not in json.loads(metadata(earlier.to_bytes())["perfusion.curve"])
+    read = Concept.from_bytes(earlier.to_bytes())
+    assert read.curve is not None and read.curve.proof is None
 
 
 def test_a_concept_that_nobody_judged_has_none() -> None:
@@ -105,7 +120,19 @@ def points(**change: Any) -> dict[str, Any]:
     return {"points": [{**told[0], **change}, *told[1:]]}
 
 
+def proof(**change: Any) -> dict[str, Any]:
+    told = json.loads(metadata(JUDGED.to_bytes())["perfusion.curve"])["proof"]
+    return {"proof": {**told, **change}}
+
+
 DAMAGED = {
+    "a proof of nothing": changed(of_curve={"proof": None}),
+    "a proof without images": changed(of_curve=proof(images=[], windows=[])),
+    "a proof of too many images": changed(of_curve=proof(images=[0.5] * 99, windows=[0.5] * 99)),
+    "a proof with an image that has no window": changed(of_curve=proof(windows=[0.5])),
+    "a proof of words": changed(of_curve=proof(images=["a", "b"])),
+    "a proof of no version": changed(of_curve=proof(judging="")),
+    "a proof with more": changed(of_curve=proof(more=1)),
     "curve that is no JSON": changed(curve="{"),
     "curve that is a list": changed(curve="[]"),
     "curve without end": changed(curve="[" * 50_000),

@@ -10,9 +10,9 @@ from PIL import Image
 from api.demo.subjects import SUBJECTS, photograph
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
-from perfusion_core.curve import Curve, Point, Similarity
+from perfusion_core.curve import PRESENT_GAIN, Curve, Point, Similarity, present_from
 from perfusion_core.evaluation import Evaluation, EvaluatorRef
-from perfusion_core.presence import PRESENT_GAIN, presences, threshold, windows
+from perfusion_core.presence import presences, windows
 from perfusion_core.similarity import Evaluator
 from tests.unit.perfusion_core.test_conditioning import concept_like
 
@@ -86,7 +86,7 @@ def test_what_is_present_is_decided_by_the_concepts_own_curve(
         judged = replace(robot, evaluation=found)
         return presences(evaluator, photos[1], {"x": judged})["x"].present
 
-    assert threshold(curve(floor=0.2, best=0.8)) == pytest.approx(0.2 + PRESENT_GAIN * 0.6)
+    assert present_from(curve(floor=0.2, best=0.8)) == pytest.approx(0.2 + PRESENT_GAIN * 0.6)
     assert present(floor=-0.5, best=0.3)
     assert not present(floor=0.99, best=1.05)
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfusion_core.config import TrainConfig
+from perfusion_core.config import BaseModelDefaults, TrainConfig
 from perfusion_core.curve import STRENGTHS
 from perfusion_core.templates import TEMPLATES
-from perfusion_core.trials import INFERENCE_STEPS, curve_trials, looks
+from perfusion_core.trials import INFERENCE_STEPS, PROOF, curve_trials, judging_of, looks
 
 configs = st.builds(
     TrainConfig,
@@ -67,3 +67,21 @@ def test_no_trial_is_a_training_prompt_and_looks_and_curve_share_nothing() -> No
     assert not {trial.prompt for trial in (*seen, *tried)} & set(TEMPLATES)
     assert not {trial.prompt for trial in seen} & {trial.prompt for trial in tried}
     assert not {trial.seed for trial in seen} & {trial.seed for trial in tried}
+
+
+def test_a_proof_is_half_in_places_as_the_curve_and_half_plain() -> None:
+    usual = curve_trials(TrainConfig(max_train_steps=80, train_batch_size=8), steps=80)
+    assert PROOF[:4] == usual[:4]
+    assert {trial.prompt for trial in PROOF[4:]} == {"a photo of a {}"}
+    assert len({trial.seed for trial in PROOF}) == len(PROOF) == 8
+    looked_at = looks(TrainConfig(max_train_steps=20_000)).trials
+    assert not {trial.seed for trial in PROOF} & {trial.seed for trial in looked_at}
+
+
+def test_the_version_of_the_judging_is_of_how_images_are_drawn_and_of_no_training() -> None:
+    def version(**generate: float | int) -> str:
+        return judging_of(BaseModelDefaults(train={"max_train_steps": 7}, generate=generate))
+
+    assert version() == judging_of(BaseModelDefaults())
+    assert version(num_inference_steps=99) == version()  # a trial has its own
+    assert version(guidance_scale=3.0) != version()

@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from threading import Barrier, Lock
 from typing import TypeVar
@@ -14,8 +14,9 @@ from PIL import Image
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
+from perfusion_core.calibration import Calibration, Thresholds
 from perfusion_core.concept import Concept as CoreConcept
-from perfusion_core.curve import Curve, Point, Similarity
+from perfusion_core.curve import Curve, Point, Proof, Similarity, recommended
 from perfusion_core.evaluation import Evaluation, EvaluatorRef
 from perfusion_core.thumbnails import thumbnail
 from service import blobs, concept_files, concepts, leases, models_registry
@@ -152,12 +153,29 @@ def evaluation(**changes: object) -> Evaluation:
         "ceiling": 0.75,
         "points": tuple(Point(s, Similarity(image, text)) for s, image, text in figures),
     }
+    measured = Curve(**{**curve, **changes})  # type: ignore[arg-type]
+    best = recommended(measured).similarity
+    proof = Proof(
+        judging="judging-1",
+        images=(best.image,) * 8,
+        windows=(best.image + 0.05,) * 8,
+        text=best.text,
+        superclass=measured.superclass,
+    )
     return Evaluation(
         evaluator=EvaluatorRef("evaluator", "e" * 32),
         reference=np.full(4, 0.5, np.float32),
-        curve=Curve(**{**curve, **changes}),  # type: ignore[arg-type]
+        curve=replace(measured, proof=proof) if "proof" not in changes else measured,
         thumbnails=tuple(thumbnail(picture(seed=k)) for k in range(3)),
     )
+
+
+CALIBRATION = Calibration(
+    base_model="base-1",
+    evaluator="e" * 32,
+    judging="judging-1",
+    thresholds=Thresholds(gain=0.5, presence=0.75, kept=0.5),
+)
 
 
 def register_base_model(service: Service, **changes: object) -> None:
@@ -166,7 +184,10 @@ def register_base_model(service: Service, **changes: object) -> None:
         "fingerprint": "base-1",
         "covariance_fingerprint": "cov-1",
         "family": "sd1",
-        "info": {"defaults": {"train": {"max_train_steps": 150}, "generate": {}}},
+        "info": {
+            "defaults": {"train": {"max_train_steps": 150}, "generate": {}},
+            "calibration": CALIBRATION.to_json(),
+        },
     }
     models_registry.register_base_model(service, NewBaseModel(**{**values, **changes}))  # type: ignore[arg-type]
 
@@ -203,8 +224,8 @@ def trained(
         covariance_fingerprint="cov-1",
         mask_source="uniform",
         training={"max_train_steps": 5},
-        judgement=concept_files.judgement_of(core),
-        standing=concept_files.standing_of(core),
+        judgement=concept_files.judgement_of(core, CALIBRATION),
+        standing=concept_files.standing_of(core, CALIBRATION),
     )
 
 

@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
-from perfusion_core.curve import STRENGTHS
+from perfusion_core.curve import STRENGTHS, recommended
 from perfusion_core.similarity import Evaluator
-from perfusion_core.trials import Trial
+from perfusion_core.trials import PROOF, Trial, judging_of
 from service.settings import SHIPPED_BASE_MODEL, Settings
 from tests.unit.worker.staging import (
     drawing,
@@ -103,6 +103,25 @@ def test_figures_are_the_mean_cosines_that_the_method_names(
     written = Concept.from_bytes(replace(concept, evaluation=found).to_bytes())
     assert written.evaluation is not None
     assert written.evaluation.evaluator == evaluator.ref
+
+
+def test_a_proof_is_measured_at_the_recommended_strength_whatever_the_curve_has_tried(
+    evaluator: Evaluator, judge_of: JudgeOf, concept: Concept, base: BaseModel
+) -> None:
+    short = judge_of(drawing(), drawing(96)).evaluate(concept, TRIALS)
+    long = judge_of(drawing(), drawing(96)).evaluate(concept, PROOF[:4])
+    assert short.curve is not None and long.curve is not None
+    one, other = short.curve.proof, long.curve.proof
+    assert one is not None and other is not None
+    assert len(one.images) == len(one.windows) == len(PROOF)
+    assert one.judging == other.judging == judging_of(base.defaults)
+    assert one.superclass == other.superclass
+    # The whole image is one of its windows.
+    assert all(w >= i - 1e-5 for i, w in zip(one.images, one.windows, strict=True))
+    best = recommended(long.curve)
+    assert np.mean(other.images[:4]) == pytest.approx(best.similarity.image, abs=1e-6)
+    if recommended(short.curve).strength == best.strength:
+        assert one == other
 
 
 def test_one_picture_has_no_ceiling(judge_of: JudgeOf) -> None:

@@ -1,0 +1,1 @@
+"""Which verdicts people agree with: concepts, sheets for their eyes, and thresholds."""

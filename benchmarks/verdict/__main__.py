@@ -1,0 +1,130 @@
+"""The calibration of verdicts: 24 concepts, people's labels, thresholds.
+
+    python -m benchmarks.verdict train [NAME ...]   # concepts and images; minutes each
+    python -m benchmarks.verdict sheets             # what people look at, and labels.json
+    python -m benchmarks.verdict fit                # thresholds, into the base model's folder
+
+What is trained is kept in a folder of the base model and the evaluator, so a run that was stopped
+goes on. People write into labels.json, which lies beside the sheets, for each numbered image
+whether it shows the very object of the photos above (true or false); where photos are mixed, the
+object of most of them. Who says so must not know the figures.
+"""
+
+import argparse
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from benchmarks.paper.method import BASE_FOLDER
+from benchmarks.verdict.concepts import ALL, PROMPTS, Made, draw, pictures_of, teach
+from benchmarks.verdict.fit import Case, calibrate
+from benchmarks.verdict.sheets import read_labels, write_sheets
+from perfusion_core import BaseModel, Concept
+from perfusion_core.calibration import CALIBRATION_FILE
+from perfusion_core.similarity import Evaluator
+from perfusion_core.trials import judging_of
+from perfusion_core.verdict import figures_of
+
+_KEPT = Path("~/.cache/perfusion-verdict").expanduser()
+_EVALUATOR = BASE_FOLDER.parent / "evaluator"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do one step of it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("step", choices=("train", "sheets", "fit"))
+    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    parser.add_argument("--base-model", type=Path, default=BASE_FOLDER, metavar="FOLDER")
+    parser.add_argument("--evaluator", type=Path, default=_EVALUATOR, metavar="FOLDER")
+    parser.add_argument("--kept", type=Path, default=_KEPT, metavar="FOLDER")
+    parser.add_argument("--shuffle", type=int, default=19, metavar="SEED")
+    asked = parser.parse_args(arguments)
+    unknown = set(asked.names) - {made.name for made in ALL}
+    if unknown:
+        parser.error(f"There is no {', '.join(sorted(unknown))}.")
+    chosen = [made for made in ALL if not asked.names or made.name in asked.names]
+    base = BaseModel.load(asked.base_model, device="cpu")
+    folder = asked.kept / kept_name(base, asked.evaluator)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if asked.step == "train":
+            _train(chosen, base, asked.evaluator, folder)
+        elif asked.step == "sheets":
+            _sheets(chosen, base, folder, shuffle=asked.shuffle)
+        else:
+            _fit(chosen, base, folder, asked.base_model / CALIBRATION_FILE)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+
+
+def kept_name(base: BaseModel, evaluator: Path) -> str:
+    """The folder of what depends on the base model, its defaults, the evaluator and the judging."""
+    told = (
+        base.fingerprint, base.covariance_fingerprint, base.defaults, judging_of(base.defaults),
+        Evaluator(evaluator).ref.fingerprint,
+    )  # fmt: skip
+    return f"{base.name}-{hashlib.sha256(repr(told).encode()).hexdigest()[:12]}"
+
+
+def _train(chosen: Sequence[Made], base: BaseModel, evaluator: Path, folder: Path) -> None:
+    for made in chosen:
+        file = _file(folder, made)
+        if not file.is_file():
+            part = file.with_suffix(".part")
+            teach(made, base, evaluator).save(part)
+            part.rename(file)  # whole, or not there
+        images = [_image(folder, made, k) for k in range(len(PROMPTS))]
+        if not all(image.is_file() for image in images):
+            for path, image in zip(images, draw(Concept.load(file), base), strict=True):
+                image.save(path)
+        print(f"{made.name}: {file}", flush=True)
+
+
+def _sheets(chosen: Sequence[Made], base: BaseModel, folder: Path, *, shuffle: int) -> None:
+    shown = {}
+    for made in chosen:
+        pictures, _ = pictures_of(made, side=base.default_resolution)
+        images = [Image.open(_image(folder, made, k)) for k in range(len(PROMPTS))]
+        shown[made.name] = (pictures, images)
+    write_sheets(shown, folder, shuffle=shuffle)
+    print(f"{len(shown)} sheets, key.json and labels.json in {folder}")
+
+
+def _fit(chosen: Sequence[Made], base: BaseModel, folder: Path, target: Path) -> None:
+    labels, cases = read_labels(folder), []
+    for made in chosen:
+        found = Concept.load(_file(folder, made)).evaluation
+        figures = figures_of(found) if found is not None else None
+        if figures is None or made.name not in labels:
+            raise ValueError(f"{made.name} has no figures or no labels: train it, make sheets.")
+        cases.append(Case(made.name, labels[made.name], figures))
+    told = calibrate(cases, base_model=base.fingerprint)
+    target.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    for one in told["concepts"]:
+        print(
+            f"{one['name']:32} {sum(one['labels'])} of {len(one['labels'])}  "
+            f"gain {one['gain']:.2f}  presence {one['presence']:.2f}  kept {one['kept']:.2f}  "
+            f"{'' if one['said_when_left_out'] == one['good'] else 'disagrees when left out'}"
+        )
+    agreement = told["agreement"]
+    print(
+        f"{target}: {told['thresholds']}; agrees in {agreement['all']} of {agreement['of']}, and "
+        f"in {agreement['left_out']} where the concept itself was left out."
+    )
+
+
+def _file(folder: Path, made: Made) -> Path:
+    return folder / f"{made.name.replace(', ', '-').replace(' ', '-')}.safetensors"
+
+
+def _image(folder: Path, made: Made, k: int) -> Path:
+    return _file(folder, made).with_suffix(f".{k}.png")
+
+
+if __name__ == "__main__":
+    main()

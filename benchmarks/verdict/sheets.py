@@ -1,0 +1,83 @@
+"""Sheets for people's eyes: photos above, images below, and neither names nor figures."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from random import Random
+
+from PIL import Image, ImageDraw, ImageFont
+
+from benchmarks.verdict.concepts import PROMPTS
+
+KEY_FILE, LABELS_FILE = "key.json", "labels.json"
+_SIDE = 256  # of an image on a sheet, in pixels
+_PHOTO_SIDE = 200
+_COLUMNS = 4
+_GAP, _NUMBER = 6, 22
+
+
+def write_sheets(
+    shown: Mapping[str, tuple[Sequence[Image.Image], Sequence[Image.Image]]],
+    folder: Path,
+    *,
+    shuffle: int,
+) -> None:
+    """Write a sheet of each concept's photos and images, with the key and labels to fill in.
+
+    The order of the sheets, and of the images on each, is shuffled. Labels that are there stay as
+    long as they are of the same order.
+    """
+    chance = Random(shuffle)
+    names = sorted(shown)
+    chance.shuffle(names)
+    key = {}
+    for number, name in enumerate(names, start=1):
+        photos, images = shown[name]
+        order = list(range(len(images)))
+        chance.shuffle(order)
+        sheet = f"sheet-{number:02}"
+        _page(photos, [images[k] for k in order]).save(folder / f"{sheet}.png")
+        key[sheet] = {"name": name, "images": order}
+    before = folder / KEY_FILE
+    if not before.is_file() or json.loads(before.read_text()) != key:
+        before.write_text(json.dumps(key, indent=1))
+        empty = {sheet: [None] * len(PROMPTS) for sheet in key}
+        (folder / LABELS_FILE).write_text(json.dumps(empty, indent=1))
+
+
+def read_labels(folder: Path) -> dict[str, tuple[bool, ...]]:
+    """What people said of each concept's images, in the order of PROMPTS; ValueError for gaps."""
+    key = json.loads((folder / KEY_FILE).read_text())
+    told = json.loads((folder / LABELS_FILE).read_text())
+    labels = {}
+    for sheet, of in key.items():
+        said = told.get(sheet)
+        if not isinstance(said, list) or [type(one) for one in said] != [bool] * len(PROMPTS):
+            raise ValueError(
+                f"{folder / LABELS_FILE}: {sheet} needs true or false for each of its "
+                f"{len(PROMPTS)} images: is it this very object?"
+            )
+        by_image = dict(zip(of["images"], said, strict=True))
+        labels[of["name"]] = tuple(by_image[k] for k in range(len(PROMPTS)))
+    return labels
+
+
+def _page(photos: Sequence[Image.Image], images: Sequence[Image.Image]) -> Image.Image:
+    rows = -(-len(images) // _COLUMNS)
+    width = _COLUMNS * (_SIDE + _GAP) + _GAP
+    top = _PHOTO_SIDE + 3 * _GAP
+    page = Image.new("RGB", (width, top + rows * (_SIDE + _NUMBER + _GAP)), "white")
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(18)
+    for k, photo in enumerate(photos):
+        page.paste(_resized(photo, _PHOTO_SIDE), (_GAP + k * (_PHOTO_SIDE + _GAP), _GAP))
+    pen.line((0, _PHOTO_SIDE + 2 * _GAP, width, _PHOTO_SIDE + 2 * _GAP), fill="black", width=2)
+    for k, image in enumerate(images):
+        left = _GAP + k % _COLUMNS * (_SIDE + _GAP)
+        upper = top + k // _COLUMNS * (_SIDE + _NUMBER + _GAP)
+        pen.text((left, upper), str(k + 1), fill="black", font=font)
+        page.paste(_resized(image, _SIDE), (left, upper + _NUMBER))
+    return page
+
+
+def _resized(image: Image.Image, side: int) -> Image.Image:
+    return image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
