@@ -257,7 +257,7 @@ def assert_each_job_ended_once(upgrade: Upgrade) -> None:
 def assert_every_named_blob_is_there(upgrade: Upgrade) -> None:
     with upgrade.service.database.read() as session:
         named = list(_named(session))
-    assert len(named) > 40
+    assert len(named) > 30
     for key in named:
         upgrade.service.blobs.get(key)  # would raise BlobNotFound
 
