@@ -5,9 +5,10 @@
     python -m benchmarks.verdict fit                # thresholds, into the base model's folder
 
 What is trained is kept in a folder of the base model and the evaluator, so a run that was stopped
-goes on. People write into labels.json, which lies beside the sheets, for each numbered image
-whether it shows the very object of the photos above (true or false); where photos are mixed, the
-object of most of them. Who says so must not know the figures.
+goes on; sheets may be made of what is there, and more come behind them. People write into
+labels.json, which lies beside the sheets, for each numbered image whether it shows the very object
+of the photos above (true or false); where photos are mixed, the object of most of them. Who says
+so must not know the figures.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 from PIL import Image
 
@@ -48,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown:
         parser.error(f"There is no {', '.join(sorted(unknown))}.")
     chosen = [made for made in ALL if not asked.names or made.name in asked.names]
+    # Whoever labels a first part of the sheets must not see the well-made ones alone.
+    Random(asked.shuffle).shuffle(chosen)
     base = BaseModel.load(asked.base_model, device="cpu")
     folder = asked.kept / kept_name(base, asked.evaluator)
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,16 +92,17 @@ def _train(chosen: Sequence[Made], base: BaseModel, evaluator: Path, folder: Pat
 def _sheets(chosen: Sequence[Made], base: BaseModel, folder: Path, *, shuffle: int) -> None:
     shown = {}
     for made in chosen:
-        pictures, _ = pictures_of(made, side=base.default_resolution)
-        images = [Image.open(_image(folder, made, k)) for k in range(len(PROMPTS))]
-        shown[made.name] = (pictures, images)
+        files = [_image(folder, made, k) for k in range(len(PROMPTS))]
+        if all(file.is_file() for file in files):
+            pictures, _ = pictures_of(made, side=base.default_resolution)
+            shown[made.name] = (pictures, [Image.open(file) for file in files])
     write_sheets(shown, folder, shuffle=shuffle)
-    print(f"{len(shown)} sheets, key.json and labels.json in {folder}")
+    print(f"sheets of {len(shown)} of {len(chosen)} concepts, key.json and labels.json in {folder}")
 
 
 def _fit(chosen: Sequence[Made], base: BaseModel, folder: Path, target: Path) -> None:
     labels, cases = read_labels(folder), []
-    for made in chosen:
+    for made in sorted(chosen, key=ALL.index):
         found = Concept.load(_file(folder, made)).evaluation
         figures = figures_of(found) if found is not None else None
         if figures is None or made.name not in labels:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -24,25 +25,24 @@ def write_sheets(
 ) -> None:
     """Write a sheet of each concept's photos and images, with the key and labels to fill in.
 
-    The order of the sheets, and of the images on each, is shuffled. Labels that are there stay as
-    long as they are of the same order.
+    The order of the sheets, and of the images on each, is shuffled. Concepts that have a sheet keep
+    it, and its labels: others come behind it.
     """
-    chance = Random(shuffle)
-    names = sorted(shown)
+    key = _read(folder / KEY_FILE)
+    labels = _read(folder / LABELS_FILE)
+    names = sorted(set(shown) - {one["name"] for one in key.values()})
+    chance = Random(f"{shuffle} {len(key)}")
     chance.shuffle(names)
-    key = {}
-    for number, name in enumerate(names, start=1):
+    for number, name in enumerate(names, start=len(key) + 1):
         photos, images = shown[name]
         order = list(range(len(images)))
         chance.shuffle(order)
         sheet = f"sheet-{number:02}"
         _page(photos, [images[k] for k in order]).save(folder / f"{sheet}.png")
         key[sheet] = {"name": name, "images": order}
-    before = folder / KEY_FILE
-    if not before.is_file() or json.loads(before.read_text()) != key:
-        before.write_text(json.dumps(key, indent=1))
-        empty = {sheet: [None] * len(PROMPTS) for sheet in key}
-        (folder / LABELS_FILE).write_text(json.dumps(empty, indent=1))
+        labels[sheet] = [None] * len(PROMPTS)
+    (folder / LABELS_FILE).write_text(json.dumps(labels, indent=1))
+    (folder / KEY_FILE).write_text(json.dumps(key, indent=1))
 
 
 def read_labels(folder: Path) -> dict[str, tuple[bool, ...]]:
@@ -60,6 +60,10 @@ def read_labels(folder: Path) -> dict[str, tuple[bool, ...]]:
         by_image = dict(zip(of["images"], said, strict=True))
         labels[of["name"]] = tuple(by_image[k] for k in range(len(PROMPTS)))
     return labels
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_text())) if file.is_file() else {}
 
 
 def _page(photos: Sequence[Image.Image], images: Sequence[Image.Image]) -> Image.Image:

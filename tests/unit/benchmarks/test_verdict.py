@@ -142,12 +142,24 @@ def test_labels_are_given_to_shuffled_images_and_come_back_in_their_order(tmp_pa
     # Somebody who sees image 3 of every concept, wherever it lies on its sheet.
     told = {sheet: [k == 3 for k in one["images"]] for sheet, one in key.items()}
     (tmp_path / "labels.json").write_text(json.dumps(told))
-    write_sheets(shown, tmp_path, shuffle=1)
     assert read_labels(tmp_path) == {name: tuple(k == 3 for k in range(8)) for name in shown}
     for sheet, one in key.items():
         page = Image.open(tmp_path / f"{sheet}.png")
         shown_first = page.getpixel((6 + 128, page.height - 2 * (256 + 22 + 6) + 22 + 128))
         assert shown_first == ("abcd".index(one["name"]), 20 * one["images"][0], 0)
+
+
+def test_a_sheet_that_is_made_later_comes_behind_those_that_are_labelled(tmp_path: Path) -> None:
+    first = {name: (_coloured(5, 250), _coloured(8, 0)) for name in "bd"}
+    write_sheets(first, tmp_path, shuffle=1)
+    told = {"sheet-01": [True] * 8, "sheet-02": [False] * 8}
+    (tmp_path / "labels.json").write_text(json.dumps(told))
+    before = read_labels(tmp_path)
+    write_sheets({**first, "a": (_coloured(5, 250), _coloured(8, 0))}, tmp_path, shuffle=1)
+    with pytest.raises(ValueError, match="sheet-03 needs true or false"):
+        read_labels(tmp_path)
+    (tmp_path / "labels.json").write_text(json.dumps({**told, "sheet-03": [True] * 8}))
+    assert read_labels(tmp_path) == {**before, "a": (True,) * 8}
 
 
 def test_the_command_teaches_draws_and_calibrates_a_tiny_base_model_and_goes_on(
