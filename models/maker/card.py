@@ -22,7 +22,7 @@ from models.maker.questions import (
 )
 from models.maker.recipe import Recipe
 from models.maker.timing import time_one_image
-from models.maker.trusting import agreement_with_eyes, errors_on_scenes
+from models.maker.trusting import NAMED, agreement_with_eyes, errors_on_scenes
 from models.maker.vae import measure_psnr
 
 log = logging.getLogger("maker")
@@ -67,7 +67,7 @@ def make_card(
     *,
     prompts: int = 100,
     seeds: int = 4,
-    named: Path | None = None,
+    named: Path = NAMED,
 ) -> None:
     """Measure what the card states; save figures.json, card.md and sheets.
 
@@ -82,8 +82,7 @@ def make_card(
         "autoencoder, dB": measure_psnr(base.vae, recipe, art_file),
     }
     trust = errors_on_scenes(classifier, recipe, art_file)
-    if named is not None:
-        trust |= agreement_with_eyes(classifier, named)
+    trust |= agreement_with_eyes(classifier, named)
     found |= {f"classifier: {name}": value for name, value in trust.items()}
     limited = []
     for name, questions in draw_questions(recipe.seed, prompts).items():

@@ -18,6 +18,7 @@ from models.maker.recipe import Recipe
 from models.maker.scenes import Facts, draw_facts
 from models.maker.stream import tools
 
+NAMED = Path(__file__).with_name("named")  # images of the shipped model
 _SUBJECTS = list(SUBJECTS)
 _SCENES = 512  # held-out ones of a kind
 _TILE, _APART, _COLUMNS = 128, 130, 16
