@@ -72,8 +72,8 @@ class TrainAgainRequest(TrainingOptions):
         Field(
             description="`if-better`: the new file replaces the old one where that is of another "
             "base model, where its verdict is better (`good` above the others), or where verdicts "
-            "are equal and the balance at its recommended strength is higher; without an evaluator "
-            "it always does."
+            "are equal and the balance at its recommended strength is higher or was measured in "
+            "another way; without an evaluator it always does."
         ),
     ] = "if-better"
 

@@ -124,7 +124,7 @@ def verdict(
     if absent:
         reasons.append(
             f"{_at(figures)} {figures.present} of {figures.count} images show it; a good concept "
-            f"is in at least {least.presence * figures.count:.0f}."
+            f"is in at least {_count_of(least.presence, figures.count)}."
         )
     if unlike or absent:
         reasons.append(
@@ -187,6 +187,11 @@ def _compared(figures: Figures, superclass: str) -> str:
     if figures.plain_text > NARROW:
         sentence += f"; they follow the prompt {figures.kept:.0%} as well as a plain {superclass}"
     return f"{sentence}."
+
+
+def _count_of(share: float, count: int) -> int:
+    """The least number of `count` images whose share is at least `share`."""
+    return next(k for k in range(count + 1) if k >= count or k / count >= share)
 
 
 def _at(figures: Figures) -> str:

@@ -110,6 +110,7 @@ def standing_of(core: CoreConcept, calibration: Calibration | None) -> Standing 
     return Standing(
         quality=_verdict(core, figures, calibration).quality,
         balance=balance(best.similarity, superclass=curve.superclass, ceiling=curve.ceiling),
+        measured_by=(figures.evaluator, figures.judging),
     )
 
 

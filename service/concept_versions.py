@@ -143,6 +143,8 @@ def _replaces(
         return True
     if new.is_good != before.is_good:
         return new.is_good
+    if new.measured_by != before.measured_by:
+        return True
     return new.balance > before.balance
 
 

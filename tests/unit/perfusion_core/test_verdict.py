@@ -78,6 +78,14 @@ def test_a_concept_that_is_neither_here_nor_there_is_told_both() -> None:
     assert len(judge(replace(GOOD, image=0.35, text=0.05)).reasons) == 4
 
 
+def test_a_weak_concept_is_told_a_number_of_images_that_would_do() -> None:
+    calibration = replace(CALIBRATION, thresholds=Thresholds(gain=0, presence=0.55, kept=0))
+    judged = judge(replace(GOOD, present=4), calibration=calibration)
+    assert judged.quality == "weak"
+    assert "4 of 8 images show it; a good concept is in at least 5." in judged.reasons[0]
+    assert judge(replace(GOOD, present=5), calibration=calibration).quality == "good"
+
+
 def test_the_thresholds_are_the_calibrations() -> None:
     strict = replace(CALIBRATION, thresholds=Thresholds(gain=0.9, presence=0, kept=0))
     assert judge(calibration=strict).quality == "weak"

@@ -8,9 +8,11 @@ import pytest
 from sqlalchemy import select
 
 from perfusion_core.curve import Point, Similarity
+from perfusion_core.evaluation import EvaluatorRef
 from service import (
     blobs,
     collector,
+    concept_files,
     concept_rows,
     concept_versions,
     concepts,
@@ -34,6 +36,7 @@ from service.tables import Concept, Job
 from service.views import ConceptStatus, ConceptView, JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.service.staging import (
+    CALIBRATION,
     OWNER,
     STRANGER,
     Clock,
@@ -43,6 +46,7 @@ from tests.unit.service.staging import (
     blob_keys,
     claim,
     core_concept,
+    evaluation,
     ready,
     register_base_model,
     submit,
@@ -189,6 +193,26 @@ def test_a_file_that_is_not_usable_here_is_replaced_by_any_that_is(
     made = replace(result(service, claimed, **WEAKER), **{changed: "another"})
     assert leases.finish_training(service, claimed, trained=made)
     assert teddy(service).sha256 == NEW_SHA256
+
+
+@pytest.mark.parametrize("measured", ["by another evaluator", "in another way"])
+@pytest.mark.parametrize(("old", "replaced"), [(WEAK, True), (BETTER, False)])
+def test_balances_that_were_not_measured_alike_do_not_compare(
+    service: Service, measured: str, old: dict[str, object], replaced: bool
+) -> None:
+    first(service, **old)
+    claimed = claim(service, again(service))
+    found = evaluation(**WEAKER)
+    assert found.curve is not None and found.curve.proof is not None
+    if measured == "by another evaluator":
+        found = replace(found, evaluator=EvaluatorRef("another", "f" * 32))
+    else:
+        proof = replace(found.curve.proof, judging="judging-2")
+        found = replace(found, curve=replace(found.curve, proof=proof))
+    standing = concept_files.standing_of(core_concept(evaluation=found), CALIBRATION)
+    made = replace(result(service, claimed), standing=standing)
+    assert leases.finish_training(service, claimed, trained=made)
+    assert (teddy(service).sha256 == NEW_SHA256) == replaced  # good stands above all others
 
 
 def test_a_file_that_is_gone_stands_in_nobodys_way(service: Service) -> None:
