@@ -13,7 +13,7 @@ times `reference`: its image similarity, without any picture at hand.
 
 import json
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,23 @@ class Evaluation:
     reference: npt.NDArray[np.float32]  # (p,)
     curve: Curve | None = None
     thumbnails: tuple[bytes, ...] = ()
+
+
+def as_written(curve: Curve) -> Curve:
+    """The curve with its figures as a file holds them: what it recommends may hang on the digits.
+
+    It says nothing of the proof, which is made of what the curve recommends.
+    """
+
+    def rounded(one: Similarity) -> Similarity:
+        return Similarity(**_figures(one))
+
+    return replace(
+        curve,
+        superclass=rounded(curve.superclass),
+        ceiling=None if curve.ceiling is None else round(curve.ceiling, _DECIMALS),
+        points=tuple(replace(p, similarity=rounded(p.similarity)) for p in curve.points),
+    )
 
 
 def write(found: Evaluation) -> tuple[dict[str, str], dict[str, npt.NDArray[Any]]]:

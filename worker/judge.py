@@ -21,7 +21,7 @@ from perfusion_core.concept import Concept
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.curve import STRENGTHS, Curve, Point, Proof, Similarity, balance, recommended
 from perfusion_core.denoise import Batch, ImageRequest, Trajectory
-from perfusion_core.evaluation import Evaluation
+from perfusion_core.evaluation import Evaluation, as_written
 from perfusion_core.presence import best_window
 from perfusion_core.similarity import Evaluator
 from perfusion_core.strength import DEFAULT_BETA, beta_from_strength
@@ -107,11 +107,13 @@ class Judge:
             images = self._images(trials, use, kept)
             points.append(Point(strength, self._similarity(images, trials)))
             thumbnails.append(thumbnail(images[0]))
-        curve = Curve(
-            prompts=tuple(dict.fromkeys(trial.prompt for trial in trials)),
-            superclass=superclass,
-            ceiling=self.ceiling,
-            points=tuple(points),
+        curve = as_written(
+            Curve(
+                prompts=tuple(dict.fromkeys(trial.prompt for trial in trials)),
+                superclass=superclass,
+                ceiling=self.ceiling,
+                points=tuple(points),
+            )
         )
         best = recommended(curve).strength
         proof = self._prove(ConceptUse(concept, beta=beta_from_strength(best)), drawn[best])

@@ -91,7 +91,7 @@ def test_figures_are_the_mean_cosines_that_the_method_names(
     embeddings = evaluator.embed_images(pictures)
     assert np.allclose(found.reference, embeddings.mean(0).numpy(), atol=1e-6)
     pairs = [float(embeddings[i] @ embeddings[k]) for i, k in ((0, 1), (0, 2), (1, 2))]
-    assert found.curve.ceiling == pytest.approx(np.mean(pairs), abs=1e-5)
+    assert found.curve.ceiling == pytest.approx(np.mean(pairs), abs=1e-4)
     assert [point.strength for point in found.curve.points] == list(STRENGTHS)
     assert found.curve.prompts == ("a photo of a {} on the beach",)
     assert len(found.thumbnails) == len(STRENGTHS)
@@ -119,9 +119,19 @@ def test_a_proof_is_measured_at_the_recommended_strength_whatever_the_curve_has_
     # The whole image is one of its windows.
     assert all(w >= i - 1e-5 for i, w in zip(one.images, one.windows, strict=True))
     best = recommended(long.curve)
-    assert np.mean(other.images[:4]) == pytest.approx(best.similarity.image, abs=1e-6)
+    assert np.mean(other.images[:4]) == pytest.approx(best.similarity.image, abs=1e-4)
     if recommended(short.curve).strength == best.strength:
         assert one == other
+
+
+def test_a_concept_is_judged_by_the_figures_that_its_file_holds(
+    judge_of: JudgeOf, concept: Concept
+) -> None:
+    """Else a near tie may recommend another strength in the file than the proof was drawn at."""
+    found = judge_of(drawing(), drawing(96)).evaluate(concept, TRIALS)
+    written = Concept.from_bytes(replace(concept, evaluation=found).to_bytes())
+    assert found.curve is not None and written.curve is not None
+    assert replace(written.curve, proof=None) == replace(found.curve, proof=None)
 
 
 def test_one_picture_has_no_ceiling(judge_of: JudgeOf) -> None:
