@@ -3,7 +3,9 @@
 All of it is a function of the training's options, never of time: the same training always makes
 the same trials, on every machine and however often it was interrupted. What they cost is counted
 in rows that pass forward through the U-Net. A training step takes each row of its batch forward
-and back, which is three times forward; an image takes two rows for each of its steps.
+and back, which is three times forward; an image takes two rows for each of its steps. The pass
+forward that `background_weight` adds is not counted: no step makes it where all masks are uniform,
+which options do not tell, and shares are promised as the most.
 Imports no torch.
 """
 

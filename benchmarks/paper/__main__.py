@@ -31,8 +31,8 @@ from benchmarks.paper.subjects import PAIRS, REPORTED, SIMILAR, TRIPLES, TUNED, 
 from perfusion_core import BaseModel
 from perfusion_core.similarity import Evaluator
 
-_RESULTS = Path(__file__).parent / "results"
-_EVALUATOR = BASE_FOLDER.parent / "evaluator"
+RESULTS = Path(__file__).parent / "results"
+EVALUATOR = BASE_FOLDER.parent / "evaluator"
 _DOCS = Path(__file__).parents[2] / "docs/benchmark"
 _SHORT_METHODS = 5
 
@@ -74,8 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--only", nargs="*", metavar="METHOD")
     parser.add_argument("--base-model", type=Path, default=BASE_FOLDER, metavar="FOLDER")
-    parser.add_argument("--evaluator", default=_EVALUATOR, metavar="FOLDER_OR_NAME")
-    parser.add_argument("--results", type=Path, default=_RESULTS, metavar="FOLDER")
+    parser.add_argument("--evaluator", default=EVALUATOR, metavar="FOLDER_OR_NAME")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
     asked = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     base = BaseModel.load(asked.base_model)

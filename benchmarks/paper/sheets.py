@@ -44,7 +44,7 @@ def write_subjects(results: Results, folder: Path, file: Path) -> None:
                 usual = dials.index(USUAL_BETA) if name == "perfusion" else len(measured) - 1
                 kept = kept_in(folder, name, [subject])
                 rows[subject].append(_cut(kept, usual + 1, prompt))
-    _write(rows, ["photo", *[_SHORT[name] for name in methods] * len(shown)], file)
+    write_rows(rows, ["photo", *[_SHORT[name] for name in methods] * len(shown)], file)
 
 
 def write_sweep(name: str, results: Results, folder: Path, file: Path) -> None:
@@ -56,7 +56,7 @@ def write_sweep(name: str, results: Results, folder: Path, file: Path) -> None:
         kept = kept_in(folder, name, [subject])
         rows[subject] = [_cut(kept, 0, 0)]
         rows[subject] += [_cut(kept, k + 1, prompt) for prompt in shown for k in range(len(dials))]
-    _write(rows, ["photo", *dials * len(shown)], file)
+    write_rows(rows, ["photo", *dials * len(shown)], file)
 
 
 def write_attention(found: Found, folder: Path, file: Path) -> None:
@@ -68,7 +68,7 @@ def write_attention(found: Found, folder: Path, file: Path) -> None:
             rows[f"{subject},\n{_SHORT[name]}"] = [
                 _cut(kept, k, x) for x in range(2 * len(PROMPTS))
             ]
-    _write(rows, [], file)
+    write_rows(rows, [], file)
 
 
 def write_composition(title: str, sets: Found, folder: Path, file: Path) -> None:
@@ -78,14 +78,14 @@ def write_composition(title: str, sets: Found, folder: Path, file: Path) -> None
         names, kept = one["subjects"], kept_in(folder, title, one["subjects"])
         images = [_cut(kept, 0, x) for x in range(len(one["images"]))]
         rows["\n".join(names)] = [*(_photo(name, images[0].width) for name in names), *images]
-    _write(rows, [], file)
+    write_rows(rows, [], file)
 
 
 def _shown(results: Results) -> list[int]:
     return [k for k in _SHOWN_PROMPTS if k < len(results["perfusion"][0]["prompts"])]
 
 
-def _write(rows: Rows, header: Sequence[str], file: Path) -> None:
+def write_rows(rows: Rows, header: Sequence[str], file: Path) -> None:
     """A row of images behind each name, under a header."""
     side = min(_MOST_SIDE, next(iter(rows.values()))[0].width)
     step, widest = side + 2, max(map(len, rows.values()))
