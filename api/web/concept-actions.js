@@ -22,12 +22,13 @@ export async function attempt(action) {
   }
 }
 
-/** Teaching again stands out where a concept is no good or not usable; an imported one has no photos. */
+/** Teaching again stands out where a concept is weak, overfit or not usable; an imported one has no photos. */
 export function secondChances(concept) {
   const { placeholder, status, usable, verdict, job_id: jobId, has_file_before: before } = concept;
   const buttons = [];
   if (jobId && status !== "training") {
-    const style = usable && (!verdict || verdict.quality === "good") ? "" : "primary";
+    const poor = ["weak", "overfit"].includes(verdict?.quality);
+    const style = poor || !usable ? "primary" : "";
     buttons.push(button("Teach again", `Teach again ${placeholder}`, () => teachAgain(concept), style));
   }
   if (before) buttons.push(button("Go back", `Go back to the ${placeholder} before`, () => goBack(concept)));
