@@ -1,7 +1,7 @@
 """The paper's comparison on a base model.
 
     python -m benchmarks.paper            # everything; hours on 2 cores
-    python -m benchmarks.paper --short    # 2 subjects, 5 methods, 3 prompts, 1 seed
+    python -m benchmarks.paper --short    # 2 subjects, 5 methods, 3 prompts, 1 seed; 8 minutes
     python -m benchmarks.paper --tune     # what options were chosen among, on other subjects
 
 Each method learns each held-out subject and draws the held-out prompts at every setting of its
