@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Path
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from api.image_schemas import Image, JobWarning
@@ -20,6 +20,7 @@ from api.image_schemas import Outbound as _Outbound
 from perfusion_core.config import GenerateConfig, TrainConfig
 from perfusion_core.prompt import NAME_PATTERN
 from service.gates import MAX_CONCEPTS
+from service.options import whole
 from service.texts import MAX_PROMPT_LENGTH
 from service.views import ConceptStatus, JobKind, JobStatus
 
@@ -36,6 +37,13 @@ class _Inbound(BaseModel):
     """What a caller sends: strict, closed, finite."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_whole_numbers(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {name: whole(value) for name, value in given.items()}
 
 
 def _config_fields(config: type[Any]) -> dict[str, tuple[Any, FieldInfo]]:

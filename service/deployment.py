@@ -41,8 +41,10 @@ def check(service: Service) -> None:
         ours = session.scalar(_OF_DATABASE)
     theirs = _of_store(service)
     if ours is None or theirs is None:
-        _check_kinship(service)
-        ours = service.database.run(lambda connection, now: _ensure(connection, now, wanted=theirs))
+        # Without kin a new database on a store that has an id gets one of its own, and is refused:
+        # the store may be another deployment's that has stored nothing yet.
+        wanted = theirs if _are_kin(service) else None
+        ours = service.database.run(lambda connection, now: _ensure(connection, now, wanted=wanted))
         try:
             service.blobs.put_new(keys.DEPLOYMENT_KEY, ours.encode())
         except BlobExists:
@@ -89,14 +91,17 @@ def _of_store(service: Service) -> str | None:
         return None
 
 
-def _check_kinship(service: Service) -> None:
-    """Raise Mismatch unless the store holds a blob that the database names, or both are new."""
+def _are_kin(service: Service) -> bool:
+    """Return whether the store holds a blob that the database names, and not when both are new.
+
+    Raises Mismatch where only one of them is new, or where neither is and they do not fit.
+    """
     names_any = False
     for key in _some_named(service):
         names_any = True
         try:
             service.blobs.get(key)
-            return
+            return True
         except BlobNotFound:
             pass
     if names_any:
@@ -110,6 +115,7 @@ def _check_kinship(service: Service) -> None:
             "The blob store holds pictures and images, and the database names none of them: the "
             f"database is new or the wrong one. {_ADVICE}"
         )
+    return False
 
 
 def _some_named(service: Service) -> Iterator[str]:

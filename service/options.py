@@ -21,6 +21,11 @@ _SENTENCES = {
 }
 
 
+def whole(value: Any) -> Any:
+    """Return 20 for 20.0, which JSON Schema calls an integer, and anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def known_defaults(kind: type[C], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of a base model's defaults that this release knows.
 
@@ -48,7 +53,7 @@ def check(
     `pointer` is where the options lie in the request: `/training`, or empty for the body itself.
     """
     try:
-        config = kind(**{**defaults, **given})
+        config = kind(**{**defaults, **{name: whole(value) for name, value in given.items()}})
     except ValidationError as error:
         raise Invalid(
             [

@@ -9,6 +9,8 @@ _OBJECTS = {
     "/concepts/{ref}": os.environ["FUZZED_CONCEPT"],
     "/concepts/{ref}/file": os.environ["FUZZED_CONCEPT"],
     "/concepts/{ref}/curve": os.environ["FUZZED_CONCEPT"],
+    "/concepts/{ref}/train": os.environ["FUZZED_CONCEPT"],
+    "/concepts/{ref}/revert": os.environ["FUZZED_CONCEPT"],
     "/concepts/{ref}/curve/{k}": os.environ["FUZZED_CONCEPT"],
     "/jobs/{id}": os.environ["FUZZED_JOB"],
     "/jobs/{id}/events": os.environ["FUZZED_JOB"],

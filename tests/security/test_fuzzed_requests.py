@@ -36,6 +36,11 @@ CONFIG = """
 include-name = ["POST /concepts/import", "POST /generate", "GET /concepts", "GET /jobs"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "409", "415", "422", "429"]
 
+# A key may come again with another request: 422 by contract.
+[[operations]]
+include-name = ["POST /concepts/{ref}/train", "POST /concepts/{ref}/revert"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "422", "429"]
+
 # Each picture is decoded in a process of its own.
 [[operations]]
 include-name = "POST /concepts"

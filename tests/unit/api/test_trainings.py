@@ -52,6 +52,13 @@ def test_one_click_needs_no_body(client: TestClient, teddy: str) -> None:
     assert answer.json()["job"]["progress"]["total_steps"] == 150  # the base model's default
 
 
+def test_a_whole_number_with_a_point_is_an_integer(client: TestClient, teddy: str) -> None:
+    answer = client.post("/concepts/teddy/train", json={"max_train_steps": 12.0})
+    assert answer.json()["job"]["progress"]["total_steps"] == 12
+    generated = client.post("/generate", json={"prompt": "a dog", "num_inference_steps": 3.0})
+    assert generated.json()["job"]["progress"]["total_steps"] == 3
+
+
 def test_wrong_options_are_named_and_change_nothing(refusing: TestClient) -> None:
     for body, pointer in (
         ({"max_train_steps": 0}, "/max_train_steps"),

@@ -85,6 +85,17 @@ def test_the_side_that_lost_its_id_gets_it_back_from_the_other(service: Service,
     assert of_database(service) == of_store(service) == first
 
 
+def test_a_new_database_does_not_join_the_deployment_of_a_store_that_holds_nothing_yet(
+    make_service: Callable[..., Service], service: Service
+) -> None:
+    deployment.check(service)
+    other = replace(make_service(), blobs=service.blobs)
+    for _ in range(2):
+        with pytest.raises(Mismatch, match="two deployments"):
+            deployment.check(other)
+    deployment.check(service)
+
+
 def test_an_empty_database_above_a_full_store_removes_nothing(
     make_service: Callable[..., Service], service: Service
 ) -> None:
