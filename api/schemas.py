@@ -20,7 +20,7 @@ from api.image_schemas import Outbound as _Outbound
 from perfusion_core.config import GenerateConfig, TrainConfig
 from perfusion_core.prompt import NAME_PATTERN
 from service.gates import MAX_CONCEPTS
-from service.options import whole
+from service.options import whole_numbers
 from service.texts import MAX_PROMPT_LENGTH
 from service.views import ConceptStatus, JobKind, JobStatus
 
@@ -41,18 +41,14 @@ class _Inbound(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _take_whole_numbers(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        return {name: whole(value) for name, value in given.items()}
+        return whole_numbers(given) if isinstance(given, dict) else given
 
 
 def _config_fields(config: type[Any]) -> dict[str, tuple[Any, FieldInfo]]:
     """The fields of a config dataclass, for a model of our own."""
     infos: Mapping[str, FieldInfo] = config.__pydantic_fields__
-    return {
-        each.name: (infos[each.name].annotation, infos[each.name])
-        for each in dataclass_fields(config)
-    }
+    names = [each.name for each in dataclass_fields(config)]
+    return {name: (infos[name].annotation, infos[name]) for name in names}
 
 
 if TYPE_CHECKING:

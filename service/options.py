@@ -21,9 +21,12 @@ _SENTENCES = {
 }
 
 
-def whole(value: Any) -> Any:
-    """Return 20 for 20.0, which JSON Schema calls an integer, and anything else as it is."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def whole_numbers(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values as they are, but 20 for 20.0, which JSON Schema calls an integer."""
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in given.items()
+    }
 
 
 def known_defaults(kind: type[C], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,7 +56,7 @@ def check(
     `pointer` is where the options lie in the request: `/training`, or empty for the body itself.
     """
     try:
-        config = kind(**{**defaults, **{name: whole(value) for name, value in given.items()}})
+        config = kind(**{**defaults, **whole_numbers(given)})
     except ValidationError as error:
         raise Invalid(
             [
