@@ -199,7 +199,8 @@ def teach(api: Api, name: str, *, steps: int = 3) -> str:
 
 
 def draw(api: Api, prompt: str, *, steps: int = 2) -> str:
-    request = {"prompt": prompt, "num_inference_steps": steps, "seed": 7, "attention_maps": True}
+    request = {"prompt": prompt, "num_inference_steps": steps, "seed": 7, "num_images": 2}
+    request["attention_maps"] = True
     answer = api.http.post("/generate", json=request)
     assert answer.status_code == 202, answer.text
     return str(answer.json()["job"]["id"])
@@ -257,7 +258,7 @@ def assert_each_job_ended_once(upgrade: Upgrade) -> None:
 def assert_every_named_blob_is_there(upgrade: Upgrade) -> None:
     with upgrade.service.database.read() as session:
         named = list(_named(session))
-    assert len(named) > 30
+    assert len(named) > 40
     for key in named:
         upgrade.service.blobs.get(key)  # would raise BlobNotFound
 

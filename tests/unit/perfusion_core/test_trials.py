@@ -49,13 +49,13 @@ def test_a_curve_costs_two_fifths_or_one_trial_at_each_strength(config: TrainCon
 def test_the_usual_trainings_are_looked_at_and_tried_in_more_than_one_scene() -> None:
     for config in (
         TrainConfig(),
-        TrainConfig(max_train_steps=80, train_batch_size=8),  # the shipped base model's
+        TrainConfig(max_train_steps=160, train_batch_size=8),  # the shipped base model's
     ):
         assert len(looks(config).steps) >= 7
         assert len({trial.prompt for trial in looks(config).trials}) >= 4
         trials = curve_trials(config, steps=config.max_train_steps)
         assert len({trial.prompt for trial in trials}) == 3
-        assert len({trial.seed for trial in trials}) == len(trials) >= 4
+        assert len({trial.seed for trial in trials}) == len(trials) >= 5
 
 
 @pytest.mark.parametrize("options", [{"early_stopping": False}, {"max_train_steps": 3}])
