@@ -205,7 +205,7 @@ class BaseModelRef(_Outbound):
 class Verdict(_Outbound):
     """Whether a concept works: `weak` is hardly there, `overfit` repeats its pictures.
 
-    `uncalibrated`: nobody knows. Read words that you do not know as this one.
+    `uncalibrated`: not known here. Treat a word that you do not know as `uncalibrated`.
     """
 
     quality: Literal["good", "weak", "overfit", "uncalibrated"]

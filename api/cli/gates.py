@@ -18,7 +18,7 @@ def read_gates(
     beta_of = _numbers("--beta", betas, names=names)
     tau_of = _numbers("--tau", taus, names=names)
     if alone := next((name for name in tau_of if name not in beta_of), None):
-        raise CommandError(f"--tau {alone} needs a bias beside it: add --beta {alone}=0.6.")
+        raise CommandError(f"--tau {alone} also needs a bias: add --beta {alone}=0.6.")
     gates = {}
     for name, beta in beta_of.items():
         choice = ConceptChoice(name=name, beta=beta, tau=tau_of.get(name))

@@ -149,7 +149,7 @@ def generate(
         typer.Option(
             "--tau",
             metavar="NAME=NUMBER",
-            help="Temperature of a concept's gate, beside its --beta. Default: 0.15.",
+            help="Temperature of a concept's gate; needs its --beta, too. Default: 0.15.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the images.")] = Path(),

@@ -1,4 +1,4 @@
-// What a concept's card lets one do beside using it: teach it again, and go back to the one before.
+// Two actions of a concept's card: teach it again, and go back to the file before.
 
 import { revertConcept, trainAgain } from "./api.js";
 import { refreshConcepts } from "./concept-list.js";
@@ -11,7 +11,7 @@ export function button(text, label, onclick, style = "") {
   return el("button", { type: "button", class: `small ${style}`, "aria-label": label, onclick }, text);
 }
 
-/** Do something; what the server says against it is told above the cards. */
+/** Do something; show an error of the server above the cards. */
 export async function attempt(action) {
   const alert = byId("concepts-alert");
   say(alert, "");

@@ -1,4 +1,4 @@
-// A concept's operating curve beside its dial: an image at each point, and the one to take.
+// A concept's operating curve: an image at each point, and the recommended point.
 
 import { conceptCurve, curveThumbnail } from "./api.js";
 import { el } from "./dom.js";

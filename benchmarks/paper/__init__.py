@@ -1,1 +1,1 @@
-"""The paper's figures on a base model, beside the methods that people use today."""
+"""The paper's figures on a base model, compared with the methods that people use today."""

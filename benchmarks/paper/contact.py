@@ -1,4 +1,4 @@
-"""Contact sheets: rows of images of one size, kept beside a result and cut up again.
+"""Contact sheets: rows of images of one size, saved with a result and cut up again.
 
 They are PNGs, since figures are told from them; those of the documents are written by sheets.py.
 """

@@ -1,7 +1,7 @@
 """How near images are to a subject's photos and to what was asked for.
 
-Image similarity by the shipped evaluator, by colours alone and by a network trained on photographs,
-neither of which any training here has seen, so that no single embedding can be gamed. Text
+Image similarity is measured by the shipped evaluator, by colours alone and by a network that was
+trained on photographs. No training here uses the last two, so no embedding can be gamed. Text
 similarity hardly sees a scene that gives way to the photos' background; the colours at an image's
 edges do. Intervals are 95 % over subjects (Student's t).
 """
@@ -26,7 +26,7 @@ class Scores:
 
     image: float  # mean cosine to the photos
     colours: float  # mean overlap of colour histograms with the photos, 0 to 1
-    outside: float  # mean cosine to the photos, by a judge that nobody here trained
+    outside: float  # mean cosine to the photos, by EfficientNet-Lite2 with ImageNet weights
     text: float  # mean cosine to the prompt, with the superclass in the subject's place
 
 

@@ -1,4 +1,4 @@
-"""Image similarity by a judge that nobody here trained: EfficientNet-Lite2 with ImageNet weights.
+"""Image similarity by EfficientNet-Lite2 with ImageNet weights, which this project did not train.
 
 Its features are the mean and the maximum of its last block over the image, at 224 pixels. It looks
 at edges: soft images of the shipped model lie far from sharp photos whatever they show, so only
