@@ -32,7 +32,7 @@ def rex(shipped: BaseModel) -> Concept:
         name="rex",
         superclass="robot",
         masks=[photo.mask for photo in PHOTOS],
-        config=shipped.defaults.train_config({"max_train_steps": 80}),
+        config=shipped.defaults.train_config(),
     )
     for _ in training:
         pass
@@ -67,8 +67,7 @@ def test_similarity_to_the_photos_rises_with_strength(
     )
     seen = [evaluator.image_similarity(images, PICTURES) for images in (low, middle, high)]
     assert seen[0] < seen[1] < seen[2]
-    if locking == "local":
-        assert colour_overlap(low, PICTURES) < colour_overlap(high, PICTURES)
+    assert colour_overlap(low, PICTURES) < colour_overlap(high, PICTURES)
 
 
 def test_the_concept_is_nearer_to_its_photos_than_its_superclass_is(
@@ -78,7 +77,7 @@ def test_the_concept_is_nearer_to_its_photos_than_its_superclass_is(
     own = draw(shipped, "a photo of <rex> on the beach", rex)
     seen = [evaluator.image_similarity(images, PICTURES) for images in (plain, own)]
     assert seen[1] > seen[0] + 0.1
-    assert colour_overlap(own, PICTURES) > colour_overlap(plain, PICTURES) + 0.05
+    assert colour_overlap(own, PICTURES) > colour_overlap(plain, PICTURES) + 0.1
 
 
 def test_the_scene_still_follows_the_prompt(shipped: BaseModel, rex: Concept) -> None:
