@@ -28,15 +28,23 @@ from models.maker.vae import measure_psnr
 log = logging.getLogger("maker")
 
 
+_EYES_ON_SINGLES = {
+    "agrees with eyes on singles": 0.9,
+    "eyes agree with each other on singles": 0.0,
+}
+_EYES_ON_PAIRS = {
+    "agrees with eyes on pairs": 0.9,
+    "eyes agree with each other on pairs": 0.0,
+}
 # Which of the classifier's own figures a figure on images stands on, and from where on each of
 # them is good enough: on real scenes, and where it names images that eyes have named.
 JUDGES = {
-    "right super-category": {"one object named": 0.99, "agrees with eyes on singles": 0.9},
+    "right super-category": {"one object named": 0.99, **_EYES_ON_SINGLES},
     "right place": {"place": 0.99},
     "right colour": {"colour": 0.98},
-    "both objects": {"both of two named": 0.93, "agrees with eyes on pairs": 0.9},
-    "all three objects": {"all of three named": 0.85, "agrees with eyes on pairs": 0.9},
-    "wearer and worn": {"wearer and worn named": 0.85, "agrees with eyes on singles": 0.9},
+    "both objects": {"both of two named": 0.93, **_EYES_ON_PAIRS},
+    "all three objects": {"all of three named": 0.85, **_EYES_ON_PAIRS},
+    "wearer and worn": {"wearer and worn named": 0.85, **_EYES_ON_SINGLES},
 }
 
 

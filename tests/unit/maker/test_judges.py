@@ -144,13 +144,18 @@ def test_a_judge_that_says_what_eyes_said_agrees_fully(tmp_path: Path) -> None:
         Image.fromarray(noise).save(tmp_path / f"{kind}.png")
     shares = look_at(judge, cut(tmp_path / "singles.png", 4))["subjects"]
     said = [[_SUBJECTS[k] for k in row] for row in shares.topk(2).indices.tolist()]
+    singles = [[one, one] for one, _ in said[:2]] + [[said[2][0], "?"], ["?", "?"]]
     labels = {
-        "singles": [{"chosen_of_64": one} for one, _ in said[:3]] + [{"chosen_of_64": "?"}],
-        "pairs": [{"chosen_of_64": two} for two in said],
+        "singles": [{"chosen_of_64": both} for both in singles],
+        "pairs": [{"chosen_of_64": [two, two[::-1]]} for two in said],
     }
     (tmp_path / "labels.json").write_text(json.dumps(labels))
-    found = agreement_with_eyes(judge, tmp_path)
-    assert found == {"agrees with eyes on singles": 0.75, "agrees with eyes on pairs": 1.0}
+    assert agreement_with_eyes(judge, tmp_path) == {
+        "agrees with eyes on singles": 0.625,
+        "eyes agree with each other on singles": 0.75,
+        "agrees with eyes on pairs": 1.0,
+        "eyes agree with each other on pairs": 1.0,
+    }
 
 
 def test_returned_groups_show_one_look_given_back_and_drawn_anew(
