@@ -1,4 +1,4 @@
-"""The previous release: its own code, taken from the history and run in this environment."""
+"""Earlier releases: their own code, taken from the history and run in this environment."""
 
 import subprocess
 from pathlib import Path
@@ -8,17 +8,17 @@ COMMIT = (ROOT / "tests" / "integration" / "previous-release").read_text().strip
 _PACKAGES = ("api", "worker", "service", "perfusion_core", "migrations")
 
 
-def extract(folder: Path, *, repository: Path = ROOT) -> Path:
-    """Write the previous release's packages into `folder`, and return it.
+def extract(folder: Path, *, commit: str = COMMIT, repository: Path = ROOT) -> Path:
+    """Write an earlier release's packages into `folder`, and return it.
 
     A clone without them fails: a skip would prove nothing.
     """
     archive = subprocess.run(
-        ["git", "-C", str(repository), "archive", COMMIT, *_PACKAGES], capture_output=True
+        ["git", "-C", str(repository), "archive", commit, *_PACKAGES], capture_output=True
     )
     if archive.returncode:
         raise RuntimeError(
-            f"The previous release, commit {COMMIT}, is not in this repository. The test of "
+            f"The earlier release, commit {commit}, is not in this repository. The test of "
             "upgrades needs the whole history: run `git fetch --unshallow`, or clone without "
             f"--depth. git says: {archive.stderr.decode(errors='replace').strip()}"
         )
