@@ -3,12 +3,17 @@
     python -m benchmarks.verdict train [NAME ...]   # concepts and images; minutes each
     python -m benchmarks.verdict sheets             # what people look at, and labels.json
     python -m benchmarks.verdict fit                # thresholds, into the base model's folder
+    python -m benchmarks.verdict match              # images of six concepts, to be told apart
 
 What is trained is kept in a folder of the base model and the evaluator, so a run that was stopped
 goes on; sheets may be made of what is there, and more come behind them. People write into
 labels.json, which lies beside the sheets, for each numbered image whether it shows the very object
 of the photos above (true or false); where photos are mixed, the object of most of them. Who says
 so must not know the figures.
+
+`match` writes match.png: six photos and, numbered below them, two images of each object at its
+recommended strength. People write into match.json the number of the photo, from the left, whose
+object each image shows. Once they have, `match` counts.
 """
 
 import argparse
@@ -23,6 +28,7 @@ from PIL import Image
 from benchmarks.paper.method import BASE_FOLDER
 from benchmarks.verdict.concepts import ALL, PROMPTS, Made, draw, pictures_of, teach
 from benchmarks.verdict.fit import Case, calibrate
+from benchmarks.verdict.matching import ANSWERS, MATCHED, count_right, draw_matched, write_match
 from benchmarks.verdict.sheets import read_labels, write_sheets
 from perfusion_core import BaseModel, Concept
 from perfusion_core.calibration import CALIBRATION_FILE
@@ -39,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("step", choices=("train", "sheets", "fit"))
+    parser.add_argument("step", choices=("train", "sheets", "fit", "match"))
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     parser.add_argument("--base-model", type=Path, default=BASE_FOLDER, metavar="FOLDER")
     parser.add_argument("--evaluator", type=Path, default=_EVALUATOR, metavar="FOLDER")
@@ -60,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _train(chosen, base, asked.evaluator, folder)
         elif asked.step == "sheets":
             _sheets(chosen, base, folder, shuffle=asked.shuffle)
+        elif asked.step == "match":
+            _match(base, folder, shuffle=asked.shuffle)
         else:
             _fit(chosen, base, folder, asked.base_model / CALIBRATION_FILE)
     except (ValueError, FileNotFoundError) as error:
@@ -98,6 +106,19 @@ def _sheets(chosen: Sequence[Made], base: BaseModel, folder: Path, *, shuffle: i
             shown[made.name] = (pictures, [Image.open(file) for file in files])
     write_sheets(shown, folder, shuffle=shuffle)
     print(f"sheets of {len(shown)} of {len(chosen)} concepts, key.json and labels.json in {folder}")
+
+
+def _match(base: BaseModel, folder: Path, *, shuffle: int) -> None:
+    if not (folder / ANSWERS).is_file():
+        photos, images = {}, {}
+        for made in MATCHED:
+            photos[made.name] = pictures_of(made, side=base.default_resolution)[0][0]
+            images[made.name] = draw_matched(Concept.load(_file(folder, made)), base)
+        write_match(photos, images, folder, shuffle=shuffle)
+        print(f"{folder / 'match.png'}: fill in {folder / ANSWERS}")
+    else:
+        right, count = count_right(folder)
+        print(f"{right} of {count} images were given to the right photo.")
 
 
 def _fit(chosen: Sequence[Made], base: BaseModel, folder: Path, target: Path) -> None:

@@ -110,10 +110,15 @@ def teach(made: Made, base: BaseModel, evaluator: Path) -> Concept:
 
 def draw(concept: Concept, base: BaseModel) -> list[Image.Image]:
     """The images that people look at: PROMPTS at the recommended strength, drawn as by default."""
-    assert concept.curve is not None
-    use = ConceptUse(concept, beta_from_strength(recommended(concept.curve).strength))
     texts = [prompt.format("<x>") for prompt in PROMPTS]
-    return draw_all(base, texts, SEEDS, {"x": use}, base.defaults.generate_config())
+    uses = {"x": use_of(concept)}
+    return draw_all(base, texts, SEEDS, uses, base.defaults.generate_config())
+
+
+def use_of(concept: Concept) -> ConceptUse:
+    """A judged concept at its recommended strength."""
+    assert concept.curve is not None
+    return ConceptUse(concept, beta_from_strength(recommended(concept.curve).strength))
 
 
 def _at_once(act: Callable[[], T]) -> T:

@@ -38,7 +38,7 @@ def write_sheets(
         order = list(range(len(images)))
         chance.shuffle(order)
         sheet = f"sheet-{number:02}"
-        _page(photos, [images[k] for k in order]).save(folder / f"{sheet}.png")
+        page(photos, [images[k] for k in order]).save(folder / f"{sheet}.png")
         key[sheet] = {"name": name, "images": order}
         labels[sheet] = [None] * len(PROMPTS)
     (folder / LABELS_FILE).write_text(json.dumps(labels, indent=1))
@@ -62,25 +62,26 @@ def read_labels(folder: Path) -> dict[str, tuple[bool, ...]]:
     return labels
 
 
-def _read(file: Path) -> dict[str, Any]:
-    return dict(json.loads(file.read_text())) if file.is_file() else {}
-
-
-def _page(photos: Sequence[Image.Image], images: Sequence[Image.Image]) -> Image.Image:
+def page(photos: Sequence[Image.Image], images: Sequence[Image.Image]) -> Image.Image:
+    """The photos in a row, and below them the numbered images."""
     rows = -(-len(images) // _COLUMNS)
-    width = _COLUMNS * (_SIDE + _GAP) + _GAP
+    width = _GAP + max(_COLUMNS * (_SIDE + _GAP), len(photos) * (_PHOTO_SIDE + _GAP))
     top = _PHOTO_SIDE + 3 * _GAP
-    page = Image.new("RGB", (width, top + rows * (_SIDE + _NUMBER + _GAP)), "white")
-    pen, font = ImageDraw.Draw(page), ImageFont.load_default(18)
+    sheet = Image.new("RGB", (width, top + rows * (_SIDE + _NUMBER + _GAP)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(18)
     for k, photo in enumerate(photos):
-        page.paste(_resized(photo, _PHOTO_SIDE), (_GAP + k * (_PHOTO_SIDE + _GAP), _GAP))
+        sheet.paste(_resized(photo, _PHOTO_SIDE), (_GAP + k * (_PHOTO_SIDE + _GAP), _GAP))
     pen.line((0, _PHOTO_SIDE + 2 * _GAP, width, _PHOTO_SIDE + 2 * _GAP), fill="black", width=2)
     for k, image in enumerate(images):
         left = _GAP + k % _COLUMNS * (_SIDE + _GAP)
         upper = top + k // _COLUMNS * (_SIDE + _NUMBER + _GAP)
         pen.text((left, upper), str(k + 1), fill="black", font=font)
-        page.paste(_resized(image, _SIDE), (left, upper + _NUMBER))
-    return page
+        sheet.paste(_resized(image, _SIDE), (left, upper + _NUMBER))
+    return sheet
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_text())) if file.is_file() else {}
 
 
 def _resized(image: Image.Image, side: int) -> Image.Image:

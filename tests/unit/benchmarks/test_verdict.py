@@ -12,6 +12,7 @@ from benchmarks.verdict import fit
 from benchmarks.verdict.__main__ import main
 from benchmarks.verdict.concepts import ALL, BAD, PROMPTS, SEEDS, USUAL, pictures_of
 from benchmarks.verdict.fit import Case, calibrate, choose, left_out, says_good
+from benchmarks.verdict.matching import MATCHED, NAMES, count_right, write_match
 from benchmarks.verdict.sheets import read_labels, write_sheets
 from perfusion_core.base_model import BaseModel
 from perfusion_core.calibration import Thresholds, read_calibration
@@ -40,6 +41,7 @@ def test_there_are_sixteen_usual_concepts_of_held_out_looks_and_eight_made_badly
     assert len(ways) == 8
     assert all(ways.count(way) == 2 for way in ways)
     assert not {made.subject for made in USUAL} & set(TUNED)
+    assert tuple(made.name for made in MATCHED) == NAMES
     assert len({made.name for made in ALL}) == 24
 
 
@@ -160,6 +162,24 @@ def test_a_sheet_that_is_made_later_comes_behind_those_that_are_labelled(tmp_pat
         read_labels(tmp_path)
     (tmp_path / "labels.json").write_text(json.dumps({**told, "sheet-03": [True] * 8}))
     assert read_labels(tmp_path) == {**before, "a": (True,) * 8}
+
+
+def test_images_are_given_to_shuffled_photos_and_counted(tmp_path: Path) -> None:
+    photos = {name: Image.new("RGB", (32, 32), (0, 0, 40 * k)) for k, name in enumerate("abcdef")}
+    images = {name: [photo, photo] for name, photo in photos.items()}
+    write_match(photos, images, tmp_path, shuffle=3)
+    with pytest.raises(ValueError, match="needs the number of a photo for each of 12 images"):
+        count_right(tmp_path)
+    page = Image.open(tmp_path / "match.png")
+    above = [page.getpixel((6 + k * 206 + 100, 106)) for k in range(6)]
+    top = 200 + 3 * 6 + 22 + 128
+    below = [page.getpixel((6 + k % 4 * 262 + 128, top + k // 4 * 284)) for k in range(12)]
+    answers = [above.index(colour) + 1 for colour in below]
+    assert answers != sorted(answers)
+    (tmp_path / "match.json").write_text(json.dumps(answers))
+    assert count_right(tmp_path) == (12, 12)
+    (tmp_path / "match.json").write_text(json.dumps([*answers[:-1], 7]))
+    assert count_right(tmp_path) == (11, 12)
 
 
 def test_the_command_teaches_draws_and_calibrates_a_tiny_base_model_and_goes_on(
