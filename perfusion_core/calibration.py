@@ -15,6 +15,9 @@ from perfusion_core.errors import BaseModelError
 
 CALIBRATION_FILE = "calibration.json"
 
+NOTHING_KNOWN = 1.0
+"""The threshold of the gain where people knew none of the concepts again."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:

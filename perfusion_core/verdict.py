@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from perfusion_core.calibration import Calibration
+from perfusion_core.calibration import NOTHING_KNOWN, Calibration
 from perfusion_core.curve import (
     NARROW,
     image_gain,
@@ -41,8 +41,18 @@ class Figures:
     present: int  # in how many of the images the concept is present
 
     @property
+    def alike(self) -> bool:
+        """Whether the pictures are nearer to each other than to a plain superclass's images.
+
+        If not, they show different things, and there is no way from the one to the others.
+        """
+        return self.ceiling is None or self.ceiling - self.plain_image > NARROW
+
+    @property
     def gain(self) -> float:
         """How far from the plain superclass to the pictures, 0 to 1."""
+        if not self.alike:
+            return 0.0
         return image_gain(self.image, superclass=self.plain_image, ceiling=self.ceiling)
 
     @property
@@ -113,20 +123,32 @@ def verdict(
     if why or calibration is None:
         return Verdict("uncalibrated", (*why, _compared(figures, superclass), _LOOK))
     least = calibration.thresholds
-    unlike, absent = figures.gain < least.gain, figures.presence < least.presence
-    overfit = figures.kept < least.kept
+    mixed = not figures.alike
+    unlike = not mixed and figures.gain < least.gain
+    absent, overfit = figures.presence < least.presence, figures.kept < least.kept
     reasons = []
+    if mixed:
+        reasons.append(
+            f"Its pictures have similarity {figures.ceiling:.2f} to each other and "
+            f"{figures.plain_image:.2f} to a plain {superclass}: they seem to show different "
+            "things."
+        )
     if unlike:
+        known = (
+            f"people know it again from {least.gain:.0%} on"
+            if least.gain < NOTHING_KNOWN
+            else "people knew none of the concepts again that they looked at on this base model"
+        )
         reasons.append(
             f"{_at(figures)} its images come only {figures.gain:.0%} of the way from a plain "
-            f"{superclass} to the pictures; people know it again from {least.gain:.0%} on."
+            f"{superclass} to the pictures; {known}."
         )
     if absent:
         reasons.append(
             f"{_at(figures)} {figures.present} of {figures.count} images show it; a good concept "
             f"is in at least {_count_of(least.presence, figures.count)}."
         )
-    if unlike or absent:
+    if mixed or unlike or absent:
         reasons.append(
             "Teach it again for more steps, or with more pictures that show it large and clearly, "
             "of nothing but itself."
@@ -140,7 +162,7 @@ def verdict(
         ]
     if not reasons:
         return Verdict("good", (f"{_compared(figures, superclass)}",))
-    return Verdict("weak" if unlike or absent else "overfit", tuple(reasons))
+    return Verdict("weak" if mixed or unlike or absent else "overfit", tuple(reasons))
 
 
 def _why_not(

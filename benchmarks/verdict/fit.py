@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from perfusion_core.calibration import Calibration, Thresholds
+from perfusion_core.calibration import NOTHING_KNOWN, Calibration, Thresholds
 from perfusion_core.verdict import Figures, verdict
 
 GOOD_FROM = 6
@@ -34,19 +34,22 @@ class Case:
 def choose(cases: Sequence[Case]) -> Thresholds:
     """The thresholds that agree with the most cases.
 
-    Of equals those that ask for the fewest figures, and then those in the widest gap between what
-    was measured, as a share of all that was measured: where the next concept is least likely to
-    lie.
+    Where none is good, the gain has to reach NOTHING_KNOWN. Of equals those that ask for the fewest
+    figures, and then those in the widest gap between what was measured, as a share of all that was
+    measured: where the next concept is least likely to lie.
     """
     good = np.array([case.good for case in cases])
     measured = np.array(
         [(case.figures.gain, case.figures.presence, case.figures.kept) for case in cases]
     )
+    alike = np.array([case.figures.alike for case in cases])
     best: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     options = [_candidates(column) for column in measured.T]
+    if not good.any():
+        options[0].append((NOTHING_KNOWN, 1.0))
     for chosen in product(*options):
         least = tuple(threshold for threshold, _ in chosen)
-        said = (measured >= np.array(least)).all(1)
+        said = (measured >= np.array(least)).all(1) & alike
         asked = [gap for threshold, gap in chosen if threshold > 0]
         score = (float((said == good).sum()), -len(asked), min(asked, default=0.0))
         if best is None or score > best[0]:

@@ -1,6 +1,7 @@
 """The calibration of verdicts: what people see of it, and that the thresholds are honest."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -15,7 +16,7 @@ from benchmarks.verdict.fit import Case, calibrate, choose, left_out, says_good
 from benchmarks.verdict.matching import MATCHED, NAMES, count_right, write_match
 from benchmarks.verdict.sheets import read_labels, write_sheets
 from perfusion_core.base_model import BaseModel
-from perfusion_core.calibration import Thresholds, read_calibration
+from perfusion_core.calibration import NOTHING_KNOWN, Thresholds, read_calibration
 from perfusion_core.config import TrainConfig
 from perfusion_core.templates import TEMPLATES
 from perfusion_core.trials import PROOF, curve_trials, looks
@@ -91,6 +92,21 @@ def test_each_figure_can_be_the_one_that_decides() -> None:
     thresholds = choose([*good, *bad])
     assert all(value > 0 for value in vars(thresholds).values())
     assert [says_good(one.figures, thresholds) for one in (*good, *bad)] == [True] * 4 + [False] * 3
+
+
+def test_where_none_is_good_nothing_measured_is_enough() -> None:
+    cases = [case(f"b{k}", good=False, gain=0.1 * k) for k in range(9)]
+    assert choose(cases) == Thresholds(gain=NOTHING_KNOWN, presence=0, kept=0)
+    assert left_out(cases) == [False] * 9
+
+
+def test_mixed_pictures_raise_no_threshold() -> None:
+    cases = [case(f"g{k}", good=True, gain=0.6) for k in range(3)]
+    cases += [case(f"b{k}", good=False, gain=0.2) for k in range(3)]
+    mixed = case("mixed", good=False, gain=0.9)
+    mixed = Case(mixed.name, mixed.labels, replace(mixed.figures, ceiling=0.01))
+    assert choose([*cases, mixed]) == choose(cases)
+    assert left_out([*cases, mixed]) == [True] * 3 + [False] * 4
 
 
 def test_a_case_is_tried_by_thresholds_that_have_not_seen_it(

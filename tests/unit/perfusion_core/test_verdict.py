@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from perfusion_core.calibration import (
     CALIBRATION_FILE,
+    NOTHING_KNOWN,
     Calibration,
     Thresholds,
     read_calibration,
@@ -72,6 +73,29 @@ def test_one_figure_below_its_threshold_is_enough_and_what_to_do_is_said(
     judged = judge(replace(GOOD, **changes))  # type: ignore[arg-type]
     assert judged.quality == quality
     assert any("Teach it again" in reason and advice in reason for reason in judged.reasons)
+
+
+def test_pictures_of_different_things_are_said_to_be_so_whatever_the_images_look_like() -> None:
+    mixed = replace(GOOD, image=0.8, plain_image=0.3, ceiling=0.31)
+    assert mixed.gain == 0
+    judged = judge(mixed)
+    assert judged.quality == "weak"
+    assert (
+        "0.31 to each other and 0.30 to a plain robot: they seem to show different things"
+        in (judged.reasons[0])
+    )
+    assert "of nothing but itself" in judged.reasons[1]
+    asks_for_nothing = replace(CALIBRATION, thresholds=Thresholds(gain=0, presence=0, kept=0))
+    assert judge(mixed, calibration=asks_for_nothing).quality == "weak"
+    assert judge(replace(mixed, ceiling=0.33)).quality == "good"
+
+
+def test_where_people_knew_nothing_again_no_concept_is_said_to_be_known() -> None:
+    nothing = replace(CALIBRATION, thresholds=Thresholds(gain=NOTHING_KNOWN, presence=0, kept=0))
+    judged = judge(calibration=nothing)
+    assert judged.quality == "weak"
+    assert "80% of the way" in judged.reasons[0]
+    assert "people knew none of the concepts again" in judged.reasons[0]
 
 
 def test_a_concept_that_is_neither_here_nor_there_is_told_both() -> None:
