@@ -137,7 +137,8 @@ def verdict(
         known = (
             f"people know it again from {least.gain:.0%} on"
             if least.gain < NOTHING_KNOWN
-            else "people knew none of the concepts again that they looked at on this base model"
+            else "people knew none of the concepts again that they looked at on this base model, "
+            "which may be too small for it"
         )
         reasons.append(
             f"{_at(figures)} its images come only {figures.gain:.0%} of the way from a plain "
