@@ -49,7 +49,9 @@ def test_a_training_survives_kill_9_and_goes_on_from_its_saved_state(server: Ser
 
 def resumed(server: Server) -> str:
     """The log line that says where a training went on."""
-    return next(line for line in server.log.splitlines() if "training.resumed" in line)
+    lines = [line for line in server.log.splitlines() if "training.resumed" in line]
+    assert lines, server.log[-4000:]
+    return lines[0]
 
 
 def test_generations_survive_kill_9_whether_they_ran_or_waited(server: Server) -> None:
