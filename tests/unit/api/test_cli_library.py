@@ -15,19 +15,30 @@ from tests.unit.service import staging
 __all__ = ["run"]  # the fixture
 
 
+@pytest.fixture(scope="module")
+def taught() -> dict[str, bytes]:
+    """The file that a test of this module has taught: one training serves all."""
+    return {}
+
+
 @pytest.fixture
-def rex(run: Run, tmp_path: Path) -> Concept:
+def rex(run: Run, tmp_path: Path, taught: dict[str, bytes]) -> Concept:
     """A concept after two steps, taught on the command line."""
+    file = tmp_path / "rex.safetensors"
     mask = staging.encoded(Image.new("L", (48, 40), "white"))
     (tmp_path / "mask.png").write_bytes(mask)
-    code, out, err = run(
-        "train", picture_file(tmp_path), "--mask", "mask.png", "--name", "rex",
-        "--superclass", "robot", "--steps", "2", "--batch-size", "2", "--no-flip",
-    )  # fmt: skip
-    assert code == 0, err
-    assert out.startswith("rex.safetensors: <rex>")
-    assert "Best at β = " in out.splitlines()[1]
-    return Concept.load(tmp_path / "rex.safetensors")
+    picture = picture_file(tmp_path)
+    if not taught:
+        code, out, err = run(
+            "train", picture, "--mask", "mask.png", "--name", "rex",
+            "--superclass", "robot", "--steps", "2", "--batch-size", "2", "--no-flip",
+        )  # fmt: skip
+        assert code == 0, err
+        assert out.startswith("rex.safetensors: <rex>")
+        assert "Best at β = " in out.splitlines()[1]
+        taught["rex"] = file.read_bytes()
+    file.write_bytes(taught["rex"])
+    return Concept.load(file)
 
 
 def test_a_concept_is_taught_and_used_without_a_server(
