@@ -195,6 +195,25 @@ def test_an_old_worker_that_meets_a_file_of_format_2_fails_the_job_and_draws_not
     ended(new.api, draw(new.api, "<of-the-new>"))
 
 
+def test_what_was_made_before_fingerprints_changed_is_refused_and_a_training_begins_anew(
+    upgrade_to_format_2: Upgrade,
+) -> None:
+    old, new = upgrade_to_format_2.old, upgrade_to_format_2.new
+    succeed(old.deployment.python("-m", "api", "migrate"))
+    old.start()
+    ended(old.api, teach(old.api, "taught-before"))
+    given_back = teach(old.api, "given-back", steps=250)
+    wait_until(lambda: old.api.job(given_back)["progress"]["step"] > 5)
+    assert old.worker.terminate() == 0
+    succeed(new.deployment.python("-m", "api", "migrate"))
+    new.start()
+    ended(new.api, given_back)
+    assert '"training.state_refused"' in new.worker.log  # another base model's
+    ended(new.api, draw(new.api, "<given-back>"))
+    for api in (old.api, new.api):
+        refused(api, "<taught-before>")
+
+
 def succeed(done: Any) -> str:
     """The output of a command that did what was asked."""
     assert done.returncode == 0, done.stdout + done.stderr
@@ -219,6 +238,13 @@ def ended(api: Api, *job_ids: str) -> bool:
         job = api.wait_for(job_id)
         assert job["status"] == "succeeded", job["error"]
     return True
+
+
+def refused(api: Api, prompt: str) -> None:
+    """Ask with a concept of the other release's base model: refused, and nothing is queued."""
+    answer = api.http.post("/generate", json={"prompt": prompt})
+    assert answer.status_code == 409, answer.text
+    assert answer.json()["type"] == "/problems/base-model-mismatch"
 
 
 def everything(api: Api, *, only: dict[str, str] | None = None) -> dict[str, str]:
