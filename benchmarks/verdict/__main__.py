@@ -113,7 +113,7 @@ def _match(base: BaseModel, folder: Path, *, shuffle: int) -> None:
         photos, images = {}, {}
         for made in MATCHED:
             photos[made.name] = pictures_of(made, side=base.default_resolution)[0][0]
-            images[made.name] = draw_matched(Concept.load(_file(folder, made)), base)
+            images[made.name] = draw_matched(_trained(folder, made), base)
         write_match(photos, images, folder, shuffle=shuffle)
         print(f"{folder / 'match.png'}: fill in {folder / ANSWERS}")
     else:
@@ -124,7 +124,7 @@ def _match(base: BaseModel, folder: Path, *, shuffle: int) -> None:
 def _fit(chosen: Sequence[Made], base: BaseModel, folder: Path, target: Path) -> None:
     labels, cases = read_labels(folder), []
     for made in sorted(chosen, key=ALL.index):
-        found = Concept.load(_file(folder, made)).evaluation
+        found = _trained(folder, made).evaluation
         figures = figures_of(found) if found is not None else None
         if figures is None or made.name not in labels:
             raise ValueError(f"{made.name} has no figures or no labels: train it, make sheets.")
@@ -142,6 +142,13 @@ def _fit(chosen: Sequence[Made], base: BaseModel, folder: Path, target: Path) ->
         f"{target}: {told['thresholds']}; agrees in {agreement['all']} of {agreement['of']}, and "
         f"in {agreement['left_out']} where the concept itself was left out."
     )
+
+
+def _trained(folder: Path, made: Made) -> Concept:
+    file = _file(folder, made)
+    if not file.is_file():
+        raise ValueError(f"There is no {file}: run `python -m benchmarks.verdict train` first.")
+    return Concept.load(file)
 
 
 def _file(folder: Path, made: Made) -> Path:
