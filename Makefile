@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run demo check format test test-integration bench browser servers chaos lost-answers mutants
+.PHONY: help setup lock run demo check format test test-fast test-integration bench browser servers chaos lost-answers mutants
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -52,6 +52,9 @@ format: setup ## Rewrite to the project's style
 # are many times slower than one.
 test: setup browser ## The whole suite, on the embedded default
 	OMP_NUM_THREADS=1 $(BIN)/pytest
+
+test-fast: setup ## Core and service in under a minute, for the inner loop
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not servers and not slow' tests/unit/perfusion_core tests/unit/service
 
 browser: # A Chromium for the page's tests: the system's, else its package, else Playwright's own
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \

@@ -104,6 +104,7 @@ def test_attachment_is_undone_also_after_an_error() -> None:
     assert model.attn_processors == before
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_stable_diffusion_1_5_at_its_full_shape_trains_and_samples() -> None:
     """Random weights, the real sizes: 16 layers, Σ d_l = 12,480, a concept within 100 KB."""

@@ -162,6 +162,7 @@ print(json.dumps(told))
 """
 
 
+@pytest.mark.slow
 def test_a_hub_is_asked_for_the_pinned_revision_and_for_nothing_but_safetensors(
     tmp_path: Path, shipped: BaseModel
 ) -> None:

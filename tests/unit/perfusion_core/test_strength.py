@@ -18,6 +18,8 @@ from perfusion_core.similarity import Evaluator
 from perfusion_core.strength import beta_from_strength
 from perfusion_core.training import train
 
+pytestmark = pytest.mark.slow  # trains one concept for 160 steps
+
 EVALUATOR = Path(__file__).parents[3] / "models" / "evaluator"
 ROBOT = next(subject for subject in SUBJECTS if subject.superclass == "robot")
 PHOTOS = photograph(ROBOT)
