@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from api.image_schemas import Image, JobWarning
 from api.image_schemas import Outbound as _Outbound
 from perfusion_core.config import GenerateConfig, TrainConfig
-from perfusion_core.prompt import NAME_PATTERN
+from perfusion_core.text.prompt import NAME_PATTERN
 from service.gates import MAX_CONCEPTS
 from service.options import whole_numbers
 from service.texts import MAX_PROMPT_LENGTH

@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.staging import KINDS, SHIPPED, pipeline_of, request, untrained
 from perfusion_core import BaseModel, Concept
-from perfusion_core.denoise import ImageRequest
+from perfusion_core.sampling.sampler import ImageRequest
 from worker.engine import Engine
 from worker.tickets import Ticket
 

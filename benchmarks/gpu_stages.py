@@ -16,9 +16,9 @@ from benchmarks.measure import Work, flops, in_rounds, peak_bytes, ratio, second
 from benchmarks.rivals import Lora, TextualInversion
 from benchmarks.shapes import Shape
 from perfusion_core import BaseModel, ConceptUse, GenerateConfig, TrainConfig, train
-from perfusion_core.captions import captions
-from perfusion_core.denoise import ImageRequest, decode, generate, start, step
-from perfusion_core.training import Training
+from perfusion_core.covariance.captions import captions
+from perfusion_core.sampling.sampler import ImageRequest, decode, generate, start, step
+from perfusion_core.training.trainer import Training
 from worker.engine import Engine
 
 _SUPERCLASS = "teddy"

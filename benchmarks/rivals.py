@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from perfusion_core.diffusion import wanted_prediction
-from perfusion_core.templates import TEMPLATES
+from perfusion_core.text.templates import TEMPLATES
 
 _WORD = "<learned>"
 _RANK = 4

@@ -16,7 +16,7 @@ from peft import LoraConfig
 from PIL import Image
 
 from perfusion_core import BaseModel, Concept, ConceptUse, GenerateConfig, TrainConfig, train
-from perfusion_core.denoise import ImageRequest
+from perfusion_core.sampling.sampler import ImageRequest
 
 SHIPPED = Path(__file__).parents[1] / "models" / "base"
 KINDS = (

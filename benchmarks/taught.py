@@ -22,8 +22,8 @@ from benchmarks.paper.method import BASE_FOLDER
 from benchmarks.paper.perfusion import USUAL_BETA, Perfusion, draw_all
 from benchmarks.paper.subjects import Subject, photograph
 from perfusion_core import BaseModel, Concept, ConceptUse
-from perfusion_core.similarity import Evaluator
-from perfusion_core.templates import TEMPLATES
+from perfusion_core.evaluators.similarity import Evaluator
+from perfusion_core.text.templates import TEMPLATES
 
 ALONE = (
     "a photo of {} on the beach",
@@ -190,7 +190,8 @@ def with_articles() -> AbstractContextManager[object]:
     """Have trainings use only the training prompts that say an article before the placeholder."""
     bare = ("{}", "photo of {}", "picture of {}")
     return patch(
-        "perfusion_core.batches.TEMPLATES", tuple(one for one in TEMPLATES if one not in bare)
+        "perfusion_core.training.batches.TEMPLATES",
+        tuple(one for one in TEMPLATES if one not in bare),
     )
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 from benchmarks.measure import Work, flops, in_rounds, peak_bytes, ratio, seconds, traffic_bytes
 from benchmarks.rivals import Lora, TextualInversion
 from perfusion_core import BaseModel, train
-from perfusion_core.training import Training
+from perfusion_core.training.trainer import Training
 
 _SHIPPED = Path(__file__).parents[1] / "models" / "base"
 _SUPERCLASS = "teddy"

@@ -21,8 +21,8 @@ from perfusion_core.errors import PerfusionError
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
     from perfusion_core.conditioning import ConceptUse
-    from perfusion_core.denoise import generate
-    from perfusion_core.training import train
+    from perfusion_core.sampling.sampler import generate
+    from perfusion_core.training.trainer import train
 
 __all__ = [
     "BaseModel",
@@ -38,8 +38,8 @@ __all__ = [
 _LAZY = {
     "BaseModel": "perfusion_core.base_model",
     "ConceptUse": "perfusion_core.conditioning",
-    "generate": "perfusion_core.denoise",
-    "train": "perfusion_core.training",
+    "generate": "perfusion_core.sampling.sampler",
+    "train": "perfusion_core.training.trainer",
 }
 
 

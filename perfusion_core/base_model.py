@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from perfusion_core.attention import attach, cross_attention_layers, packed_width
-from perfusion_core.calibration import Calibration, read_calibration
-from perfusion_core.captions import captions
 from perfusion_core.concept import Concept, has_direction
 from perfusion_core.config import BaseModelDefaults, read_defaults
-from perfusion_core.covariance import CAPTION_COUNT, Covariance, estimate
+from perfusion_core.covariance.captions import captions
+from perfusion_core.covariance.estimate import CAPTION_COUNT, Covariance, estimate
 from perfusion_core.errors import BaseModelError, ConceptFileError
+from perfusion_core.evaluation.calibration import Calibration, read_calibration
 from perfusion_core.fingerprint import fingerprint_of_base_model
 from perfusion_core.hub import refuse_adapters, split_revision
 from perfusion_core.rank_one import Metric
-from perfusion_core.text import TextEncoders
+from perfusion_core.text.encoders import TextEncoders
 
 COVARIANCE_FILE = "covariance.safetensors"
 Progress = Callable[[int], None]

@@ -31,11 +31,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from perfusion_core import evaluation as evaluations
-from perfusion_core.curve import Curve
 from perfusion_core.errors import ConceptFileError, FingerprintMismatch
-from perfusion_core.evaluation import Evaluation
-from perfusion_core.prompt import NAME_PATTERN
+from perfusion_core.evaluation import record as evaluations
+from perfusion_core.evaluation.curve import Curve
+from perfusion_core.evaluation.record import Evaluation
+from perfusion_core.text.prompt import NAME_PATTERN
 
 FORMAT_VERSION = "2"
 """What a training writes: the concept holds its e_super."""

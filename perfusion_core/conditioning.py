@@ -13,14 +13,14 @@ from torch import Tensor
 
 from perfusion_core.concept import Concept
 from perfusion_core.config import Gates, Locking
-from perfusion_core.curve import recommended_strength
 from perfusion_core.errors import PromptError
-from perfusion_core.prompt import Prompt, parse
+from perfusion_core.evaluation.curve import recommended_strength
 from perfusion_core.rank_one import decompose
 from perfusion_core.strength import DEFAULT_TAU, default_beta
-from perfusion_core.templates import FORMAT_1_TEMPLATES, TEMPLATES
-from perfusion_core.text import Encoding, Replacement
-from perfusion_core.tokens import Tokens, tokenise
+from perfusion_core.text.encoders import Encoding, Replacement
+from perfusion_core.text.prompt import Prompt, parse
+from perfusion_core.text.templates import FORMAT_1_TEMPLATES, TEMPLATES
+from perfusion_core.text.tokenization import Tokens, tokenise
 
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel

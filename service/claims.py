@@ -66,8 +66,8 @@ class NewImage:
 class Standing:
     """How a concept file stands beside another one: its verdict, and what it is worth in numbers.
 
-    `balance` is that of the recommended strength, 0 to 1, see perfusion_core.curve. Balances of two
-    evaluators do not compare, nor do those of two versions of the judging.
+    `balance` is that of the recommended strength, 0 to 1, see perfusion_core.evaluation.curve.
+    Balances of two evaluators do not compare, nor do those of two versions of the judging.
     """
 
     quality: str

@@ -3,10 +3,10 @@
 import hashlib
 
 from perfusion_core.concept import Concept as CoreConcept
-from perfusion_core.curve import Curve, Similarity, recommended_strength
 from perfusion_core.errors import ConceptFileError
-from perfusion_core.evaluation import Evaluation
-from perfusion_core.verdict import figures_of, verdict
+from perfusion_core.evaluation.curve import Curve, Similarity, recommended_strength
+from perfusion_core.evaluation.record import Evaluation
+from perfusion_core.evaluation.verdict import figures_of, verdict
 from service import concepts, models_registry
 from service.errors import NotFound
 from service.views import (

@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from perfusion_core.calibration import Calibration
 from perfusion_core.concept import MAX_CONCEPT_BYTES
 from perfusion_core.concept import Concept as CoreConcept
-from perfusion_core.curve import balance, recommended
 from perfusion_core.errors import ConceptFileError
-from perfusion_core.thumbnails import thumbnail
-from perfusion_core.verdict import Figures, Verdict, figures_of, verdict
+from perfusion_core.evaluation.calibration import Calibration
+from perfusion_core.evaluation.curve import balance, recommended
+from perfusion_core.evaluation.verdict import Figures, Verdict, figures_of, verdict
+from perfusion_core.imaging.thumbnails import thumbnail
 from service import uploads
 from service.claims import Standing
 from service.errors import Conflict, ServiceError, TooLarge, Unavailable, invalid

@@ -13,7 +13,7 @@ from sqlalchemy import Select, Text, case, cast, func, or_, select
 from sqlalchemy.orm import Session, defer, object_session, with_expression
 
 from perfusion_core.concept import MAX_TRAINING_BYTES
-from perfusion_core.verdict import read_figures, verdict
+from perfusion_core.evaluation.verdict import read_figures, verdict
 from service import blobs as keys
 from service import models_registry, transitions
 from service.errors import Conflict, NotFound

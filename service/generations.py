@@ -12,9 +12,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, or_, select, true
 
-from perfusion_core import prompt as prompts
 from perfusion_core.config import MAX_SEED, GenerateConfig, Locking
 from perfusion_core.errors import PromptError
+from perfusion_core.text import prompt as prompts
 from service import concept_rows, jobs, models_registry, options, storage, transitions, turns
 from service import idempotency as once
 from service.errors import Conflict, invalid

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
-from perfusion_core.calibration import Calibration
+from perfusion_core.evaluation.calibration import Calibration
 from service.tables import BaseModel
 from service.views import BaseModelView
 from service.wiring import Service

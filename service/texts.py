@@ -5,7 +5,7 @@ import re
 import unicodedata
 from typing import Any
 
-from perfusion_core.prompt import NAME_PATTERN
+from perfusion_core.text.prompt import NAME_PATTERN
 from service.errors import invalid
 
 MAX_PROMPT_LENGTH = 2000

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from perfusion_core.errors import TrainingStateError
-from perfusion_core.training import Training
+from perfusion_core.training.trainer import Training
 from service import checkpoints
 from service.claims import ClaimedJob
 from service.errors import Unavailable

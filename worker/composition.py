@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from perfusion_core.base_model import BaseModel
-from perfusion_core.denoise import ImageRequest
 from perfusion_core.rank_one import BLENDING_COSINE, blending_pairs
+from perfusion_core.sampling.sampler import ImageRequest
 from service.errors import problem
 from worker.device import TakeTurn
 

@@ -2,7 +2,7 @@
 
 It samples for all generation jobs. Between any two steps jobs may join and leave. Each step takes
 the first image in line (worker.line) and as many others of its latent shape as fit, and advances
-them in one U-Net batch (perfusion_core.denoise). A job that fails does so alone.
+them in one U-Net batch (perfusion_core.sampling.sampler). A job that fails does so alone.
 
 An image is the same in any company to within one grey level: a row depends on the size of its
 batch, as kernels are chosen by shape, and on nothing else of it. An exact engine pads all batches
@@ -20,9 +20,9 @@ from typing import TypeVar
 
 import structlog
 
-from perfusion_core import denoise
 from perfusion_core.base_model import BaseModel
-from perfusion_core.denoise import Batch, ImageRequest
+from perfusion_core.sampling import sampler
+from perfusion_core.sampling.sampler import Batch, ImageRequest
 from worker.device import free_memory, is_broken, is_out_of_memory
 from worker.errors import Draining, OutOfMemory
 from worker.line import Line
@@ -191,7 +191,7 @@ class Engine:
 
     def _begin(self, ticket: Ticket) -> None:
         def start() -> None:
-            trajectories = denoise.start(self._base(), ticket.request)
+            trajectories = sampler.start(self._base(), ticket.request)
             ticket.places = self._line.join(ticket, trajectories, waiting=self._waiting())
 
         if (error := self._attempt([ticket], start)) is not None:
@@ -208,7 +208,7 @@ class Engine:
     def _advance(self, places: Sequence[Place]) -> None:
         before = [one.trajectory.step_index for one in places]
         tickets = list(dict.fromkeys(one.ticket for one in places))
-        error = self._attempt(tickets, lambda: denoise.step(self._base(), self._batch_of(places)))
+        error = self._attempt(tickets, lambda: sampler.step(self._base(), self._batch_of(places)))
         if error is None:
             for ticket in tickets:
                 if (error := self._attempt([], ticket.report)) is not None:
@@ -260,7 +260,7 @@ class Engine:
 
     def _decode(self, places: Sequence[Place]) -> None:
         def decode() -> None:
-            images = denoise.decode_together(self._base(), [one.trajectory for one in places])
+            images = sampler.decode_together(self._base(), [one.trajectory for one in places])
             for one, image in zip(places, images, strict=True):
                 one.sample = Sample.of(one.trajectory, image)
 

@@ -12,7 +12,7 @@ from threading import Lock, Thread
 import structlog
 
 from perfusion_core.base_model import BaseModel
-from perfusion_core.similarity import Evaluator
+from perfusion_core.evaluators.similarity import Evaluator
 from service.settings import SHIPPED_BASE_MODEL, Settings
 
 _SHIPPED_EVALUATOR = SHIPPED_BASE_MODEL.with_name("evaluator")

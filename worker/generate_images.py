@@ -11,7 +11,7 @@ from typing import Any
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.conditioning import ConceptUse
-from perfusion_core.denoise import ImageRequest
+from perfusion_core.sampling.sampler import ImageRequest
 from service import blobs, concept_rows, leases
 from service.leases import ClaimedJob, NewAttentionMap, NewImage
 from service.views import PresenceView

@@ -15,18 +15,19 @@ import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
-from perfusion_core import denoise
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.conditioning import ConceptUse
-from perfusion_core.curve import STRENGTHS, Curve, Point, Proof, Similarity, balance, recommended
-from perfusion_core.denoise import Batch, ImageRequest, Trajectory
-from perfusion_core.evaluation import Evaluation, as_written
-from perfusion_core.presence import best_window
-from perfusion_core.similarity import Evaluator
-from perfusion_core.strength import DEFAULT_BETA, beta_from_strength
-from perfusion_core.thumbnails import thumbnail
-from perfusion_core.trials import (
+from perfusion_core.evaluation.curve import (
+    STRENGTHS,
+    Curve,
+    Point,
+    Proof,
+    Similarity,
+    balance,
+    recommended,
+)
+from perfusion_core.evaluation.eval_prompts import (
     IMAGES_AT_ONCE,
     INFERENCE_STEPS,
     LOCKING,
@@ -35,6 +36,13 @@ from perfusion_core.trials import (
     Trial,
     judging_of,
 )
+from perfusion_core.evaluation.record import Evaluation, as_written
+from perfusion_core.evaluators.presence import best_window
+from perfusion_core.evaluators.similarity import Evaluator
+from perfusion_core.imaging.thumbnails import thumbnail
+from perfusion_core.sampling import sampler
+from perfusion_core.sampling.sampler import Batch, ImageRequest, Trajectory
+from perfusion_core.strength import DEFAULT_BETA, beta_from_strength
 from worker.device import TakeTurn
 from worker.errors import ImageDiverged
 
@@ -92,7 +100,7 @@ class Judge:
         return (n * mean_of_all - 1) / (n - 1)
 
     def score(self, concept: Concept, trials: Sequence[Trial]) -> float:
-        """How good the concept is at the usual strength: its balance, see perfusion_core.curve."""
+        """How good the concept is at the usual strength: its balance in the curve."""
         images = self._images(trials, ConceptUse(concept, beta=DEFAULT_BETA[LOCKING]), {})
         measured = self._similarity(images, trials)
         return balance(measured, superclass=self._plain(trials), ceiling=self.ceiling)
@@ -193,15 +201,15 @@ class Judge:
         """Images of the requests, in one batch; every step is a turn of its own."""
         base, take_turn = self._base, self._take_turn
         batch = take_turn(
-            lambda: Batch([one for request in requests for one in denoise.start(base, request)])
+            lambda: Batch([one for request in requests for one in sampler.start(base, request)])
         )
         for _ in range(INFERENCE_STEPS):
             self._check()
-            take_turn(lambda: denoise.step(base, batch))
+            take_turn(lambda: sampler.step(base, batch))
         return take_turn(lambda: [_decoded(base, one) for one in batch.trajectories])
 
 
 def _decoded(base: BaseModel, trajectory: Trajectory) -> Image.Image:
     if not bool(trajectory.latents.isfinite().all()):
         raise ImageDiverged("A trial of the concept diverged.")
-    return denoise.decode(base, trajectory)
+    return sampler.decode(base, trajectory)

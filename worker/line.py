@@ -18,7 +18,7 @@ once nor one after the other.
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
-from perfusion_core.denoise import Trajectory
+from perfusion_core.sampling.sampler import Trajectory
 from worker.tickets import LineKey, Place, Ticket
 
 

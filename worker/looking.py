@@ -11,9 +11,9 @@ import structlog
 from PIL import Image
 
 from perfusion_core.concept import Concept
-from perfusion_core.similarity import Evaluator
-from perfusion_core.training import Training
-from perfusion_core.trials import curve_trials, looks
+from perfusion_core.evaluation.eval_prompts import curve_trials, looks
+from perfusion_core.evaluators.similarity import Evaluator
+from perfusion_core.training.trainer import Training
 from worker.device import TakeTurn, free_memory, is_out_of_memory
 from worker.errors import Interrupted
 from worker.evaluators import Evaluators

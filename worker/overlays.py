@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from perfusion_core.attention_maps import COVERAGE_THRESHOLD
+from perfusion_core.sampling.attention_maps import COVERAGE_THRESHOLD
 
 MAX_SIDE = 512
 """Of an overlay in pixels: it is for looking, and a map is eight times coarser than its image."""

@@ -11,8 +11,8 @@ import structlog
 from PIL import Image
 
 from perfusion_core.base_model import BaseModel
-from perfusion_core.denoise import ImageRequest
-from perfusion_core.presence import Presence, presences
+from perfusion_core.evaluators.presence import Presence, presences
+from perfusion_core.sampling.sampler import ImageRequest
 from service.errors import problem
 from worker.device import TakeTurn, free_memory, is_out_of_memory
 from worker.errors import Interrupted

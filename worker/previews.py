@@ -12,8 +12,8 @@ from collections.abc import Callable
 import structlog
 
 from perfusion_core.conditioning import ConceptUse
-from perfusion_core.denoise import ImageRequest
-from perfusion_core.training import Training
+from perfusion_core.sampling.sampler import ImageRequest
+from perfusion_core.training.trainer import Training
 from service import checkpoints
 from service.leases import ClaimedJob
 from worker.errors import Interrupted

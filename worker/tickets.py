@@ -8,8 +8,8 @@ from typing import Protocol, TypeAlias
 
 from PIL import Image
 
-from perfusion_core.attention_maps import WordMap
-from perfusion_core.denoise import ImageRequest, Trajectory
+from perfusion_core.sampling.attention_maps import WordMap
+from perfusion_core.sampling.sampler import ImageRequest, Trajectory
 from worker.errors import ImageDiverged
 
 OnStep = Callable[[int, int], None]

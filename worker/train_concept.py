@@ -13,7 +13,7 @@ from PIL import Image
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
-from perfusion_core.training import Training, train
+from perfusion_core.training.trainer import Training, train
 from service import blobs, concept_files, leases
 from service.blobs import BlobNotFound
 from service.leases import ClaimedJob, TrainedConcept

@@ -9,7 +9,7 @@ from PIL import Image
 
 from api.cli.commands import CommandError
 from perfusion_core.concept import Concept
-from perfusion_core.prompt import parse
+from perfusion_core.text.prompt import parse
 from service import settings, uploads, wiring
 from service.errors import Invalid, TooLarge, UnsupportedMedia
 

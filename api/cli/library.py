@@ -17,9 +17,9 @@ from api.cli.gates import read_gates
 from api.cli.options import with_options
 from api.cli.progress import progress_bar
 from perfusion_core.config import GenerateConfig, TrainConfig
-from perfusion_core.prompt import parse
+from perfusion_core.evaluation.verdict import figures_of, verdict
 from perfusion_core.strength import beta_from_strength
-from perfusion_core.verdict import figures_of, verdict
+from perfusion_core.text.prompt import parse
 from service import log, settings, texts
 from service.gates import gate_of_strength
 
@@ -65,7 +65,7 @@ def train(
         raise CommandError(f"There is no folder {file.parent} to write {file.name} into.")
     opened, opened_masks = open_pictures(pictures, masks or [])
 
-    from perfusion_core.training import train as begin
+    from perfusion_core.training.trainer import train as begin
     from worker import segmenter
     from worker.evaluators import Evaluators
     from worker.looking import Looking
@@ -169,7 +169,7 @@ def generate(
     out.mkdir(parents=True, exist_ok=True)
 
     from perfusion_core.conditioning import ConceptUse
-    from perfusion_core.denoise import ImageRequest, decode, start, step
+    from perfusion_core.sampling.sampler import ImageRequest, decode, start, step
     from worker import overlays
     from worker.png import encode
     from worker.tickets import Sample

@@ -29,7 +29,7 @@ from benchmarks.paper.methods import ablations, candidates, compared
 from benchmarks.paper.perfusion import Change
 from benchmarks.paper.subjects import PAIRS, REPORTED, SIMILAR, TRIPLES, TUNED, Subject
 from perfusion_core import BaseModel
-from perfusion_core.similarity import Evaluator
+from perfusion_core.evaluators.similarity import Evaluator
 
 RESULTS = Path(__file__).parent / "results"
 EVALUATOR = BASE_FOLDER.parent / "evaluator"

@@ -23,9 +23,9 @@ from benchmarks.paper.compare import SEEDS, kept_in, write_whole
 from benchmarks.paper.perfusion import USUAL_BETA
 from benchmarks.paper.subjects import Subject
 from perfusion_core import BaseModel, Concept, ConceptUse
-from perfusion_core.attention_maps import WordMap
 from perfusion_core.conditioning import Target, keys_and_values
-from perfusion_core.denoise import Batch, ImageRequest, decode, start, step
+from perfusion_core.sampling.attention_maps import WordMap
+from perfusion_core.sampling.sampler import Batch, ImageRequest, decode, start, step
 from worker import overlays
 
 PROMPTS = (

@@ -14,7 +14,7 @@ from benchmarks.paper import contact
 from benchmarks.paper.measures import score
 from benchmarks.paper.method import Method
 from benchmarks.paper.subjects import Subject, photograph, prompts_of
-from perfusion_core.similarity import Evaluator
+from perfusion_core.evaluators.similarity import Evaluator
 
 SEEDS = (7000, 7100, 7200, 7300)
 """Where the seeds of the first, second ... image of a prompt begin: each prompt has its own, since

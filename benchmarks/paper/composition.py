@@ -1,8 +1,8 @@
 """Figure 4: two and three concepts in one image, each trained apart.
 
-A concept is present by the product's own score (perfusion_core.presence), whose threshold was
-checked on the tuning subjects. It is recognised where its best window is nearer to its own pictures
-than the best window of any subject that the image is not meant to show.
+A concept is present by the product's own score (perfusion_core.evaluators.presence), whose
+threshold was checked on the tuning subjects. It is recognised where its best window is nearer to
+its own pictures than the best window of any subject that the image is not meant to show.
 """
 
 import json
@@ -20,9 +20,9 @@ from benchmarks.paper.compare import SEEDS, kept_in, write_whole
 from benchmarks.paper.perfusion import Change, Perfusion, changed, draw_all
 from benchmarks.paper.subjects import Subject, photograph
 from perfusion_core import BaseModel, Concept, ConceptUse
-from perfusion_core.presence import presences, windows
-from perfusion_core.similarity import Evaluator
-from perfusion_core.trials import curve_trials
+from perfusion_core.evaluation.eval_prompts import curve_trials
+from perfusion_core.evaluators.presence import presences, windows
+from perfusion_core.evaluators.similarity import Evaluator
 from worker.judge import Judge
 
 PROMPTS = {

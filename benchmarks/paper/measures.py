@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 
 from benchmarks.paper.outside import outside_similarity
 from benchmarks.paper.subjects import Photo, Subject
-from perfusion_core.similarity import Evaluator
+from perfusion_core.evaluators.similarity import Evaluator
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from benchmarks.paper.baselines import (
 from benchmarks.paper.method import Method
 from benchmarks.paper.perfusion import USUAL_BETA, Perfusion, Superclass, usual_steps
 from perfusion_core import BaseModel
-from perfusion_core.curve import BETAS
+from perfusion_core.evaluation.curve import BETAS
 
 _ONE = (1.0,)
 

@@ -21,11 +21,11 @@ from benchmarks.paper.subjects import Photo, Subject
 from perfusion_core import BaseModel, Concept, ConceptUse, train
 from perfusion_core.conditioning import Target, keys_and_values
 from perfusion_core.config import GenerateConfig, Locking
-from perfusion_core.curve import BETAS
-from perfusion_core.denoise import Batch, ImageRequest, Trajectory, decode, start, step
+from perfusion_core.evaluation.curve import BETAS
 from perfusion_core.rank_one import Edit, Metric, decompose
+from perfusion_core.sampling.sampler import Batch, ImageRequest, Trajectory, decode, start, step
 from perfusion_core.strength import DEFAULT_BETA
-from perfusion_core.training import Training
+from perfusion_core.training.trainer import Training
 
 USUAL_BETA = DEFAULT_BETA["local"]
 
@@ -196,7 +196,7 @@ def changed(change: Change, keys: Tensor | None = None) -> AbstractContextManage
         replaced["decompose"] = _with_published_gates
     stack = ExitStack()
     for name, function in replaced.items():
-        for module in ("conditioning", "training"):
+        for module in ("conditioning", "training.trainer"):
             stack.enter_context(patch(f"perfusion_core.{module}.{name}", function))
     return stack
 

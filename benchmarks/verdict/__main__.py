@@ -31,10 +31,10 @@ from benchmarks.verdict.fit import Case, calibrate
 from benchmarks.verdict.matching import ANSWERS, MATCHED, count_right, draw_matched, write_match
 from benchmarks.verdict.sheets import read_labels, write_sheets
 from perfusion_core import BaseModel, Concept
-from perfusion_core.calibration import CALIBRATION_FILE
-from perfusion_core.similarity import Evaluator
-from perfusion_core.trials import judging_of
-from perfusion_core.verdict import figures_of
+from perfusion_core.evaluation.calibration import CALIBRATION_FILE
+from perfusion_core.evaluation.eval_prompts import judging_of
+from perfusion_core.evaluation.verdict import figures_of
+from perfusion_core.evaluators.similarity import Evaluator
 
 _KEPT = Path("~/.cache/perfusion-verdict").expanduser()
 _EVALUATOR = BASE_FOLDER.parent / "evaluator"

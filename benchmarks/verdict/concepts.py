@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from benchmarks.paper.perfusion import draw_all
 from benchmarks.paper.subjects import REPORTED, TUNED, Subject, photograph
 from perfusion_core import BaseModel, Concept, ConceptUse, train
-from perfusion_core.curve import recommended
+from perfusion_core.evaluation.curve import recommended
 from perfusion_core.strength import beta_from_strength
 from service.settings import Settings
 from worker.evaluators import Evaluators

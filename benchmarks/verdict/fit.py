@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from perfusion_core.calibration import NOTHING_KNOWN, Calibration, Thresholds
-from perfusion_core.verdict import Figures, verdict
+from perfusion_core.evaluation.calibration import NOTHING_KNOWN, Calibration, Thresholds
+from perfusion_core.evaluation.verdict import Figures, verdict
 
 GOOD_FROM = 6
 """So many images of eight that show the very object make a concept good."""

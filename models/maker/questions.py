@@ -20,7 +20,7 @@ from models.maker.classifier import Classifier, look_at, names_all, wears
 from models.maker.recipe import Recipe
 from perfusion_core.base_model import BaseModel
 from perfusion_core.config import GenerateConfig, read_defaults
-from perfusion_core.denoise import ImageRequest, decode, start, step
+from perfusion_core.sampling.sampler import ImageRequest, decode, start, step
 
 _SUBJECTS, _PLACES, _COLOURS = list(SUBJECTS), list(PLACES), list(COLOURS)
 Judge = Callable[[dict[str, Tensor], int], bool]  # the classifier's logits, which picture

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from perfusion_core.base_model import BaseModel
-from perfusion_core.denoise import ImageRequest
+from perfusion_core.sampling.sampler import ImageRequest
 from worker.engine import Engine
 
 _CPU_INFO = Path("/proc/cpuinfo")

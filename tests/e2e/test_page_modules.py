@@ -10,10 +10,10 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 import api
-from perfusion_core.curve import BETAS, STRENGTHS, image_gain, text_kept
 from perfusion_core.errors import PromptError
-from perfusion_core.prompt import parse
+from perfusion_core.evaluation.curve import BETAS, STRENGTHS, image_gain, text_kept
 from perfusion_core.strength import DEFAULT_BETA, DEFAULT_TAU, beta_from_strength
+from perfusion_core.text.prompt import parse
 
 _WEB = Path(api.__file__).parent / "web"
 _MAX_LINES = 200

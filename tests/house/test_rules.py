@@ -17,11 +17,11 @@ def test_every_equation_names_a_function_and_a_test_that_exist() -> None:
     named = re.findall(r"`(test_\w+)`", paper)
     assert len(named) >= 8
     assert [name for name in named if f"def {name}(" not in tests] == []
-    modules = {file.stem for file in (ROOT / "perfusion_core").glob("*.py")}
+    modules = {file.stem: file for file in (ROOT / "perfusion_core").rglob("*.py")}
     functions = [pair for pair in re.findall(r"`(\w+)\.(\w+)`", paper) if pair[0] in modules]
     assert len(functions) >= 5
     for module, name in functions:
-        source = (ROOT / "perfusion_core" / f"{module}.py").read_text()
+        source = modules[module].read_text()
         assert re.search(rf"(def|class) {name}\b", source), f"{module}.{name}"
 
 
@@ -46,7 +46,7 @@ def test_the_api_reads_prompts_and_concept_files_without_torch() -> None:
     """An API container installs no torch; importing it must not be needed."""
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "import perfusion_core, perfusion_core.concept, perfusion_core.prompt\n"
+        "import perfusion_core, perfusion_core.concept, perfusion_core.text.prompt\n"
         "import api.app, service.wiring"
     )
     done = subprocess.run(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from perfusion_core.base_model import COVARIANCE_FILE, BaseModel
-from perfusion_core.captions import captions
+from perfusion_core.covariance.captions import captions
 from tests.unit.perfusion_core.conftest import tiny_pipeline
 
 

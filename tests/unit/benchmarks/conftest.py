@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 
 from perfusion_core import BaseModel
 from perfusion_core.base_model import COVARIANCE_FILE
-from perfusion_core.captions import captions
+from perfusion_core.covariance.captions import captions
 from tests.unit.perfusion_core.conftest import EOS, TOKENIZER, text_encoder, unet
 
 LATENT_CHANNELS = 3

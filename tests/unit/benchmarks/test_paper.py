@@ -32,8 +32,8 @@ from benchmarks.paper.sizes import of_sd15, stored_bytes
 from benchmarks.paper.subjects import REPORTED, TUNED, Photo, Subject, photograph, prompts_of
 from perfusion_core import BaseModel, Concept, conditioning, rank_one
 from perfusion_core.conditioning import ConceptUse, condition
-from perfusion_core.curve import BETAS
-from perfusion_core.similarity import Evaluator
+from perfusion_core.evaluation.curve import BETAS
+from perfusion_core.evaluators.similarity import Evaluator
 from tests.unit.benchmarks.conftest import LATENT_CHANNELS, SIDE
 
 _EVALUATOR = BASE_FOLDER.parent / "evaluator"

@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw
 from benchmarks import sampling, surroundings
 from benchmarks.surroundings import subjects_of
 from benchmarks.taught import Row, roughness, with_articles
-from perfusion_core import BaseModel, Concept, batches
+from perfusion_core import BaseModel, Concept
+from perfusion_core.training import batches
 
 
 def _speckled(box: tuple[int, int, int, int]) -> Image.Image:

@@ -16,11 +16,11 @@ from benchmarks.verdict.fit import Case, calibrate, choose, left_out, says_good
 from benchmarks.verdict.matching import MATCHED, NAMES, count_right, write_match
 from benchmarks.verdict.sheets import read_labels, write_sheets
 from perfusion_core.base_model import BaseModel
-from perfusion_core.calibration import NOTHING_KNOWN, Thresholds, read_calibration
 from perfusion_core.config import TrainConfig
-from perfusion_core.templates import TEMPLATES
-from perfusion_core.trials import PROOF, curve_trials, looks
-from perfusion_core.verdict import Figures
+from perfusion_core.evaluation.calibration import NOTHING_KNOWN, Thresholds, read_calibration
+from perfusion_core.evaluation.eval_prompts import PROOF, curve_trials, looks
+from perfusion_core.evaluation.verdict import Figures
+from perfusion_core.text.templates import TEMPLATES
 
 BASE = Path(__file__).parents[3] / "models/base"
 

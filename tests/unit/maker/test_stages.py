@@ -16,7 +16,7 @@ from models.maker.scenes import Facts
 from models.maker.stream import tools
 from models.maker.timing import time_one_image
 from perfusion_core.config import BaseModelDefaults, read_defaults
-from perfusion_core.similarity import Evaluator
+from perfusion_core.evaluators.similarity import Evaluator
 
 
 @pytest.fixture(scope="module")

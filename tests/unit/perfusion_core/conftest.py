@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from perfusion_core.base_model import BaseModel
-from perfusion_core.captions import captions
+from perfusion_core.covariance.captions import captions
 
 SHIPPED = Path(__file__).parents[3] / "models" / "base"
 TOKENIZER = CLIPTokenizer.from_pretrained(SHIPPED / "tokenizer")

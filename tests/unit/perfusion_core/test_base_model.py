@@ -14,18 +14,18 @@ from torch import Tensor, nn
 
 from perfusion_core.attention import attach, attached, cross_attention_layers, packed_width
 from perfusion_core.base_model import BaseModel
-from perfusion_core.captions import captions
 from perfusion_core.conditioning import ConceptUse, condition
 from perfusion_core.config import GenerateConfig, TrainConfig
-from perfusion_core.covariance import Covariance, estimate
-from perfusion_core.denoise import generate
+from perfusion_core.covariance.captions import captions
+from perfusion_core.covariance.estimate import Covariance, estimate
 from perfusion_core.errors import (
     BaseModelError,
     ConceptFileError,
     CovarianceError,
     FingerprintMismatch,
 )
-from perfusion_core.training import train
+from perfusion_core.sampling.sampler import generate
+from perfusion_core.training.trainer import train
 from tests.unit.perfusion_core.conftest import EOS, SHIPPED, tiny_pipeline, unet
 from tests.unit.perfusion_core.test_conditioning import concept_like
 

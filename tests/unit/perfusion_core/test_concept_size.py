@@ -7,10 +7,10 @@ from PIL import Image
 
 from perfusion_core.concept import Concept
 from perfusion_core.config import TrainConfig
-from perfusion_core.curve import BETAS, Curve, Point, Similarity
-from perfusion_core.evaluation import Evaluation, EvaluatorRef
+from perfusion_core.evaluation.curve import BETAS, Curve, Point, Similarity
+from perfusion_core.evaluation.record import Evaluation, EvaluatorRef
+from perfusion_core.imaging.thumbnails import MAX_THUMBNAIL_BYTES, thumbnail
 from perfusion_core.strength import strength_from_beta
-from perfusion_core.thumbnails import MAX_THUMBNAIL_BYTES, thumbnail
 
 draw = np.random.default_rng(11)
 

@@ -20,14 +20,14 @@ from perfusion_core.conditioning import (
     tokens_of,
 )
 from perfusion_core.config import GenerateConfig, Locking
-from perfusion_core.curve import recommended_strength
-from perfusion_core.denoise import ImageRequest, start
 from perfusion_core.errors import ConceptFileError, ConceptsIndistinguishable, PromptError
-from perfusion_core.prompt import parse
+from perfusion_core.evaluation.curve import recommended_strength
 from perfusion_core.rank_one import decompose, gated_edit
+from perfusion_core.sampling.sampler import ImageRequest, start
 from perfusion_core.strength import DEFAULT_TAU, beta_from_strength
-from perfusion_core.templates import TEMPLATES
-from tests.unit.perfusion_core.test_evaluation import JUDGED
+from perfusion_core.text.prompt import parse
+from perfusion_core.text.templates import TEMPLATES
+from tests.unit.perfusion_core.evaluation.test_record import JUDGED
 
 
 def concept_like(base: BaseModel, superclass: str, name: str = "x", seed: int = 0) -> Concept:

@@ -22,9 +22,9 @@ from transformers import (
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.errors import BaseModelError
+from perfusion_core.evaluators.similarity import Evaluator
 from perfusion_core.hub import find_folder, split_revision
-from perfusion_core.masks import Segmenter
-from perfusion_core.similarity import Evaluator
+from perfusion_core.training.masks import Segmenter
 from tests.unit.perfusion_core.conftest import SHIPPED, TOKENIZER, tiny_pipeline
 from tests.unit.perfusion_core.hub_server import Hub, commit_of, serving
 
@@ -144,8 +144,8 @@ import json, sys
 from pathlib import Path
 from perfusion_core.base_model import BaseModel
 from perfusion_core.errors import BaseModelError
-from perfusion_core.masks import Segmenter
-from perfusion_core.similarity import Evaluator
+from perfusion_core.training.masks import Segmenter
+from perfusion_core.evaluators.similarity import Evaluator
 
 asked, covariance = json.loads(sys.argv[1]), Path(sys.argv[2])
 told = {}

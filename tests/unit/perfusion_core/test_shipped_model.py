@@ -8,8 +8,8 @@ import torch
 from safetensors import safe_open
 
 from perfusion_core.base_model import COVARIANCE_FILE, BaseModel
-from perfusion_core.captions import captions
-from perfusion_core.covariance import CAPTION_COUNT, Covariance, estimate
+from perfusion_core.covariance.captions import captions
+from perfusion_core.covariance.estimate import CAPTION_COUNT, Covariance, estimate
 from tests.unit.perfusion_core.conftest import SHIPPED
 
 # A tokenizer's table holds patterns, which look like paths.

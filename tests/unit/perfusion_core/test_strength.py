@@ -12,11 +12,11 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.config import Locking
-from perfusion_core.denoise import generate
 from perfusion_core.errors import BaseModelError
-from perfusion_core.similarity import Evaluator
+from perfusion_core.evaluators.similarity import Evaluator
+from perfusion_core.sampling.sampler import generate
 from perfusion_core.strength import beta_from_strength
-from perfusion_core.training import train
+from perfusion_core.training.trainer import train
 
 pytestmark = pytest.mark.slow  # trains one concept for 160 steps
 

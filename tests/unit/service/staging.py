@@ -14,11 +14,11 @@ from PIL import Image
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from perfusion_core.calibration import Calibration, Thresholds
 from perfusion_core.concept import Concept as CoreConcept
-from perfusion_core.curve import Curve, Point, Proof, Similarity, recommended
-from perfusion_core.evaluation import Evaluation, EvaluatorRef
-from perfusion_core.thumbnails import thumbnail
+from perfusion_core.evaluation.calibration import Calibration, Thresholds
+from perfusion_core.evaluation.curve import Curve, Point, Proof, Similarity, recommended
+from perfusion_core.evaluation.record import Evaluation, EvaluatorRef
+from perfusion_core.imaging.thumbnails import thumbnail
 from service import blobs, concept_files, concepts, leases, models_registry
 from service.db import Database
 from service.errors import Unavailable

@@ -12,7 +12,7 @@ from sqlalchemy import event
 
 from perfusion_core.concept import MAX_TRAINING_BYTES
 from perfusion_core.concept import Concept as CoreConcept
-from perfusion_core.thumbnails import is_thumbnail
+from perfusion_core.imaging.thumbnails import is_thumbnail
 from service import concept_curves, concept_rows, concepts
 from service.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 from service.tables import Concept

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select
 
-from perfusion_core.curve import Point, Similarity
-from perfusion_core.evaluation import EvaluatorRef
+from perfusion_core.evaluation.curve import Point, Similarity
+from perfusion_core.evaluation.record import EvaluatorRef
 from service import (
     blobs,
     collector,

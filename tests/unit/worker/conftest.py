@@ -11,7 +11,7 @@ import torch
 import migrations
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
-from perfusion_core.training import train
+from perfusion_core.training.trainer import train
 from service import wiring
 from service.settings import Settings
 from service.wiring import Service

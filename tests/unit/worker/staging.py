@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 from sqlalchemy import select
 
 from perfusion_core.base_model import BaseModel
-from perfusion_core.captions import captions
 from perfusion_core.concept import Concept
+from perfusion_core.covariance.captions import captions
 from service import blobs, concepts, generations, jobs, leases
 from service.generations import GenerateBody
 from service.leases import ClaimedJob

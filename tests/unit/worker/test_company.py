@@ -15,7 +15,7 @@ from PIL import Image
 from perfusion_core.base_model import BaseModel
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.config import GenerateConfig
-from perfusion_core.denoise import ImageRequest
+from perfusion_core.sampling.sampler import ImageRequest
 from tests.unit.perfusion_core.test_conditioning import concept_like
 from worker.engine import Engine
 from worker.tickets import Ticket

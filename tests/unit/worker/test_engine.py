@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from perfusion_core import denoise
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.config import GenerateConfig
-from perfusion_core.denoise import ImageRequest
 from perfusion_core.errors import PromptError
+from perfusion_core.sampling import sampler
+from perfusion_core.sampling.sampler import ImageRequest
 from tests.unit.worker.staging import wait_until
 from worker.engine import Engine
 from worker.errors import Draining, ImageDiverged, OutOfMemory
@@ -43,7 +43,7 @@ def grey_levels_apart(one: Image.Image, other: Image.Image) -> int:
 
 
 def alone(base: BaseModel, request: ImageRequest) -> list[Image.Image]:
-    return denoise.generate(base, request.prompt, concepts=request.concepts, config=request.config)
+    return sampler.generate(base, request.prompt, concepts=request.concepts, config=request.config)
 
 
 def test_image_k_has_seed_plus_k_and_equals_the_image_of_that_seed(engine: Engine) -> None:
@@ -216,8 +216,8 @@ def test_keys_and_values_are_copied_only_when_the_company_changes(
 ) -> None:
     made: list[int] = []
 
-    class Counted(denoise.Batch):
-        def __init__(self, trajectories: Sequence[denoise.Trajectory], *, rows: int = 0) -> None:
+    class Counted(sampler.Batch):
+        def __init__(self, trajectories: Sequence[sampler.Trajectory], *, rows: int = 0) -> None:
             made.append(len(trajectories))
             super().__init__(trajectories, rows=rows)
 
@@ -367,15 +367,15 @@ def test_stopping_sends_a_waiting_training_home(engine: Engine) -> None:
 def _limit_memory(monkeypatch: pytest.MonkeyPatch, *, rows: int) -> list[int]:
     """Let the real step run, but only for batches of so many rows; return the sizes tried."""
     sizes: list[int] = []
-    real = denoise.step
+    real = sampler.step
 
-    def step(base: BaseModel, batch: denoise.Batch) -> None:
+    def step(base: BaseModel, batch: sampler.Batch) -> None:
         sizes.append(len(batch.packed))
         if sizes[-1] > rows:
             raise torch.OutOfMemoryError("out of memory")
         real(base, batch)
 
-    monkeypatch.setattr(denoise, "step", step)
+    monkeypatch.setattr(sampler, "step", step)
     return sizes
 
 
@@ -383,7 +383,7 @@ def _limit_memory(monkeypatch: pytest.MonkeyPatch, *, rows: int) -> list[int]:
 def test_what_failed_for_lack_of_memory_holds_none_when_it_is_tried_again(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    real, taken = getattr(denoise, where), []
+    real, taken = getattr(sampler, where), []
 
     class Activations:
         """A device's memory, which a frame holds."""
@@ -396,7 +396,7 @@ def test_what_failed_for_lack_of_memory_holds_none_when_it_is_tried_again(
         taken.append(weakref.ref(activations))
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(denoise, where, short_of_memory)
+    monkeypatch.setattr(sampler, where, short_of_memory)
     engine = Engine(lambda: base)
     ticket = engine.submit(asking(num_images=2))
     engine.start()
@@ -545,14 +545,14 @@ def test_only_what_the_device_works_at_is_in_hand(base: BaseModel) -> None:
     first = engine.submit(asking(num_inference_steps=2), owner="a")
     second = engine.submit(asking(num_inference_steps=2), owner="b")
     seen: set[tuple[bool, bool]] = set()
-    real = denoise.step
+    real = sampler.step
 
-    def step(base: BaseModel, batch: denoise.Batch) -> None:
+    def step(base: BaseModel, batch: sampler.Batch) -> None:
         seen.add((first.in_hand, second.in_hand))
         real(base, batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(denoise, "step", step)
+        patch.setattr(sampler, "step", step)
         engine.start()
         for ticket in (first, second):
             ticket.result(timeout_seconds=60)
@@ -567,10 +567,10 @@ def test_a_device_that_breaks_is_held_against_its_batch_and_sends_everybody_else
     broken = threading.Event()
     engine = Engine(lambda: base, max_rows=4, broken=broken)
 
-    def step(base: BaseModel, batch: denoise.Batch) -> None:
+    def step(base: BaseModel, batch: sampler.Batch) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(denoise, "step", step)
+    monkeypatch.setattr(sampler, "step", step)
     tickets = [engine.submit(asking(seed=seed), owner=str(seed)) for seed in range(4)]
     engine.start()
     for ticket in tickets[:2]:
@@ -588,18 +588,18 @@ def test_a_device_that_breaks_is_not_asked_again_for_those_who_only_waited(
     """A broken device refuses everything: the next job must not spend an attempt as well."""
     broken = threading.Event()
     engine = Engine(lambda: base, broken=broken)
-    real = denoise.start
+    real = sampler.start
 
-    def start(base: BaseModel, request: ImageRequest) -> list[denoise.Trajectory]:
+    def start(base: BaseModel, request: ImageRequest) -> list[sampler.Trajectory]:
         if broken.is_set() or "fatal" in request.prompt:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         return real(base, request)
 
-    def step(base: BaseModel, batch: denoise.Batch) -> None:
+    def step(base: BaseModel, batch: sampler.Batch) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(denoise, "start", start)
-    monkeypatch.setattr(denoise, "step", step)
+    monkeypatch.setattr(sampler, "start", start)
+    monkeypatch.setattr(sampler, "step", step)
     older, fatal, younger = (
         engine.submit(asking(f"a photo of a {thing}"), owner=thing)
         for thing in ("dog", "fatal thing", "cat")

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from sqlalchemy import select
 
-from perfusion_core import denoise
-from perfusion_core.attention_maps import COVERAGE_THRESHOLD
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.conditioning import ConceptUse, superclass_encoding
+from perfusion_core.sampling import sampler
+from perfusion_core.sampling.attention_maps import COVERAGE_THRESHOLD
 from perfusion_core.strength import beta_from_strength
 from service import concepts, jobs, leases
 from service.errors import problem
@@ -67,7 +67,7 @@ def test_a_job_gives_the_pixels_of_the_library_call(
     data = generated(service, parts, "a <rex:0.6> in the snow", num_inference_steps=3)[0]
     config = base.defaults.generate_config({"num_inference_steps": 3, "seed": 5})
     use = ConceptUse(concept, beta=beta_from_strength(0.6))
-    expected = denoise.generate(
+    expected = sampler.generate(
         base, "a <rex:0.6> in the snow", concepts={"rex": use}, config=config
     )
     assert np.array_equal(np.asarray(opened(data)), np.asarray(expected[0]))

@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
-from perfusion_core.curve import STRENGTHS, recommended
-from perfusion_core.similarity import Evaluator
-from perfusion_core.trials import PROOF, Trial, judging_of
+from perfusion_core.evaluation.curve import STRENGTHS, recommended
+from perfusion_core.evaluation.eval_prompts import PROOF, Trial, judging_of
+from perfusion_core.evaluators.similarity import Evaluator
 from service.settings import SHIPPED_BASE_MODEL, Settings
 from tests.unit.worker.staging import (
     drawing,

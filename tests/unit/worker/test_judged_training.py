@@ -8,9 +8,9 @@ import torch
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
-from perfusion_core.curve import STRENGTHS
-from perfusion_core.evaluation import Evaluation
-from perfusion_core.similarity import Evaluator
+from perfusion_core.evaluation.curve import STRENGTHS
+from perfusion_core.evaluation.record import Evaluation
+from perfusion_core.evaluators.similarity import Evaluator
 from service import concept_curves, concepts
 from service.settings import SHIPPED_BASE_MODEL
 from service.views import JobKind, JobStatus

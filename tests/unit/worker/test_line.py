@@ -7,7 +7,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from perfusion_core.denoise import ImageRequest, Trajectory
+from perfusion_core.sampling.sampler import ImageRequest, Trajectory
 from worker.line import Line
 from worker.tickets import Place, Ticket
 

@@ -6,8 +6,8 @@ import pytest
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
-from perfusion_core.training import Training, train
-from perfusion_core.trials import looks
+from perfusion_core.evaluation.eval_prompts import looks
+from perfusion_core.training.trainer import Training, train
 from service.wiring import Service
 from tests.unit.worker.staging import drawing, workers
 from worker.errors import Draining

@@ -11,10 +11,10 @@ import pytest
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
-from perfusion_core.curve import Curve, Point, Similarity
-from perfusion_core.evaluation import Evaluation
-from perfusion_core.similarity import Evaluator
-from perfusion_core.thumbnails import thumbnail
+from perfusion_core.evaluation.curve import Curve, Point, Similarity
+from perfusion_core.evaluation.record import Evaluation
+from perfusion_core.evaluators.similarity import Evaluator
+from perfusion_core.imaging.thumbnails import thumbnail
 from service import concepts
 from service.settings import SHIPPED_BASE_MODEL
 from service.views import JobKind, JobStatus, JobView

@@ -7,7 +7,7 @@ from threading import Event, Thread
 import pytest
 
 from perfusion_core.base_model import BaseModel
-from perfusion_core.training import Training, train
+from perfusion_core.training.trainer import Training, train
 from service import blobs
 from service.wiring import Service
 from tests.unit.worker.staging import accept_training, blob_keys, claim, drawing

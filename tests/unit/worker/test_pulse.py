@@ -6,12 +6,12 @@ from threading import Event
 
 import pytest
 
-from perfusion_core import denoise
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.config import GenerateConfig
-from perfusion_core.denoise import Batch, ImageRequest
+from perfusion_core.sampling import sampler
+from perfusion_core.sampling.sampler import Batch, ImageRequest
 from service import reconciler
 from service.tables import Job
 from service.views import JobKind, JobStatus
@@ -104,7 +104,7 @@ def test_a_hang_spends_an_attempt_of_the_job_that_hangs_and_of_no_neighbour(
     service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over, stuck = Event(), Event()
-    real = denoise.step
+    real = sampler.step
 
     def hang(base: BaseModel, batch: Batch) -> None:
         if batch.trajectories[0].latent_shape[-1] == 32 // base.vae_factor:
@@ -112,7 +112,7 @@ def test_a_hang_spends_an_attempt_of_the_job_that_hangs_and_of_no_neighbour(
             over.wait(60)
         real(base, batch)
 
-    monkeypatch.setattr(denoise, "step", hang)
+    monkeypatch.setattr(sampler, "step", hang)
     culprit = accept_generation(service, width=32)
     runner = Runner(parts)
     threads = [in_thread(runner.run, JobKind.GENERATE)]
@@ -138,13 +138,13 @@ def test_a_job_whose_worker_was_lost_samples_alone(
     service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[set[int]] = []
-    real = denoise.step
+    real = sampler.step
 
     def step(base: BaseModel, batch: Batch) -> None:
         batches.append({one.seed for one in batch.trajectories})
         real(base, batch)
 
-    monkeypatch.setattr(denoise, "step", step)
+    monkeypatch.setattr(sampler, "step", step)
     suspect = accept_generation(service, num_inference_steps=6, seed=77)
     claim(service, suspect)
     reconciler.orphans_at_start(service)

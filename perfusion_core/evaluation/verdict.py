@@ -1,0 +1,215 @@
+"""A concept's figures in a word and a few sentences, for whoever trained it. Imports no torch.
+
+Whether figures are good is no matter of taste: people have said of some concepts whether their
+images show the very object, and the base model's calibration has thresholds that agree with them
+(calibration.py). Without one for these very figures there is no verdict, and it says so.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from perfusion_core.evaluation.calibration import NOTHING_KNOWN, Calibration
+from perfusion_core.evaluation.curve import NARROW, image_gain, present_from, recommended, text_kept
+from perfusion_core.evaluation.record import Evaluation
+from perfusion_core.strength import beta_from_strength
+
+Quality = Literal["good", "weak", "overfit", "uncalibrated"]
+
+_LOOK = "Look at the images of its curve, and decide yourself."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What a verdict is made of, measured at the recommended strength: plain JSON values."""
+
+    evaluator: str  # fingerprint
+    judging: str | None  # None: by an earlier release, with no proof
+    strength: float
+    count: int  # of the images; 0 where only the curve is known
+    image: float
+    plain_image: float
+    ceiling: float | None
+    text: float
+    plain_text: float
+    present: int  # in how many of the images the concept is present
+
+    @property
+    def alike(self) -> bool:
+        """Whether the pictures are nearer to each other than to a plain superclass's images.
+
+        If not, they show different things, and there is no way from the one to the others.
+        """
+        return self.ceiling is None or self.ceiling - self.plain_image > NARROW
+
+    @property
+    def gain(self) -> float:
+        """How far from the plain superclass to the pictures, 0 to 1."""
+        if not self.alike:
+            return 0.0
+        return image_gain(self.image, superclass=self.plain_image, ceiling=self.ceiling)
+
+    @property
+    def presence(self) -> float:
+        """The share of the images in which the concept is present."""
+        return self.present / self.count if self.count else 0.0
+
+    @property
+    def kept(self) -> float:
+        """How much of the plain superclass's text similarity is left, 0 to 1."""
+        return text_kept(self.text, superclass=self.plain_text)
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain JSON, for `read_figures`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a concept works. `weak`: it is hardly there; `overfit`: nothing else is."""
+
+    quality: Quality
+    reasons: tuple[str, ...]  # sentences
+
+
+def figures_of(found: Evaluation) -> Figures | None:
+    """The figures of a judged concept; None where it has no curve."""
+    curve = found.curve
+    if curve is None:
+        return None
+    best, proof = recommended(curve), curve.proof
+    plain, own = curve.superclass, best.similarity
+    windows: tuple[float, ...] = ()
+    if proof is not None:
+        plain, own, windows = proof.superclass, proof.similarity, proof.windows
+    return Figures(
+        evaluator=found.evaluator.fingerprint,
+        judging=None if proof is None else proof.judging,
+        strength=best.strength,
+        count=len(windows),
+        image=own.image,
+        plain_image=plain.image,
+        ceiling=curve.ceiling,
+        text=own.text,
+        plain_text=plain.text,
+        present=sum(window >= present_from(curve) for window in windows),
+    )
+
+
+def read_figures(value: Mapping[str, Any] | None) -> Figures | None:
+    """Read what `to_json` wrote; None for anything else, such as what another release wrote."""
+    if value is None or set(value) != {field.name for field in fields(Figures)}:
+        return None
+    return Figures(**value)
+
+
+def verdict(
+    figures: Figures | None, *, superclass: str, base_model: str, calibration: Calibration | None
+) -> Verdict:
+    """Judge the figures of a concept of `base_model`, a fingerprint.
+
+    `superclass` is the word for the sentences, and `calibration` that of the base model in use. A
+    concept that is weak and has lost the text as well is weak: that is where to begin.
+    """
+    why = _why_not(figures, base_model=base_model, calibration=calibration)
+    if figures is None:
+        return Verdict("uncalibrated", why)
+    if why or calibration is None:
+        return Verdict("uncalibrated", (*why, _compared(figures, superclass), _LOOK))
+    least = calibration.thresholds
+    mixed = not figures.alike
+    unlike = not mixed and figures.gain < least.gain
+    absent, overfit = figures.presence < least.presence, figures.kept < least.kept
+    reasons = []
+    if mixed:
+        reasons.append(
+            f"Its pictures have similarity {figures.ceiling:.2f} to each other and "
+            f"{figures.plain_image:.2f} to a plain {superclass}: they seem to show different "
+            "things."
+        )
+    if unlike:
+        known = (
+            f"people know it again from {least.gain:.0%} on"
+            if least.gain < NOTHING_KNOWN
+            else "people knew none of the concepts again that they looked at on this base model, "
+            "which may be too small for it"
+        )
+        reasons.append(
+            f"{_at(figures)} its images come only {figures.gain:.0%} of the way from a plain "
+            f"{superclass} to the pictures; {known}."
+        )
+    if absent:
+        reasons.append(
+            f"{_at(figures)} {figures.present} of {figures.count} images show it; a good concept "
+            f"is in at least {_count_of(least.presence, figures.count)}."
+        )
+    if mixed or unlike or absent:
+        reasons.append(
+            "Teach it again for more steps, or with more pictures that show it large and clearly, "
+            "of nothing but itself."
+        )
+    if overfit:
+        reasons += [
+            f"{_at(figures)} its images keep only {figures.kept:.0%} of how well a plain "
+            f"{superclass} follows the prompt: they repeat the pictures.",
+            "Teach it again for fewer steps, or with pictures of different backgrounds, or with "
+            "masks.",
+        ]
+    if not reasons:
+        return Verdict("good", (f"{_compared(figures, superclass)}",))
+    return Verdict("weak" if mixed or unlike or absent else "overfit", tuple(reasons))
+
+
+def _why_not(
+    figures: Figures | None, *, base_model: str, calibration: Calibration | None
+) -> tuple[str, ...]:
+    """Why nobody can say how good these figures are, in a sentence; nothing where one can."""
+    if figures is not None and figures.ceiling is None:
+        return (
+            "It has one picture, and nobody has compared the figures of such concepts with what "
+            "people see: teach it with more pictures for a verdict.",
+        )
+    if calibration is None:
+        return (
+            "Nobody has compared such figures with what people see on this base model, so they "
+            "make no verdict.",
+        )
+    if base_model != calibration.base_model:
+        return (
+            "It was judged on another base model than the one that is served here: teach it again "
+            "for a verdict.",
+        )
+    if figures is None or figures.judging != calibration.judging:
+        return (
+            "It was judged by an earlier release, in other scenes or in another way: teach it "
+            "again for a verdict.",
+        )
+    if figures.evaluator != calibration.evaluator:
+        return (
+            "Another evaluator judged it than the one whose figures were compared with what people "
+            "see: teach it again here for a verdict.",
+        )
+    return ()
+
+
+def _compared(figures: Figures, superclass: str) -> str:
+    sentence = (
+        f"{_at(figures)} its images have similarity {figures.image:.2f} to the pictures, where a "
+        f"plain {superclass} has {figures.plain_image:.2f}"
+    )
+    if figures.ceiling is not None:
+        sentence += f" and the pictures have {figures.ceiling:.2f} among each other"
+    if figures.count:
+        sentence += f"; {figures.present} of {figures.count} images show it"
+    if figures.plain_text > NARROW:
+        sentence += f"; they follow the prompt {figures.kept:.0%} as well as a plain {superclass}"
+    return f"{sentence}."
+
+
+def _count_of(share: float, count: int) -> int:
+    """The least number of `count` images whose share is at least `share`."""
+    return next(k for k in range(count + 1) if k >= count or k / count >= share)
+
+
+def _at(figures: Figures) -> str:
+    return f"At strength {figures.strength:g} (β = {beta_from_strength(figures.strength):.2f})"

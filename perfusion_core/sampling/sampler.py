@@ -1,0 +1,273 @@
+"""Sampling as a set of trajectories: each is one picture on its way from noise.
+
+One step takes any trajectories of one latent shape. Every row of the batch has its own prompt,
+concepts, strengths, guidance, scheduler and timestep, since Keys and Values are data.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from perfusion_core.attention import Observer, observed
+from perfusion_core.conditioning import ConceptUse, Conditioning, condition
+from perfusion_core.config import MAX_SEED, GenerateConfig, SchedulerName
+from perfusion_core.imaging.pixels import to_image
+from perfusion_core.sampling.attention_maps import AttentionMaps, observer_of, the_most_telling
+from perfusion_core.text.prompt import parse
+from perfusion_core.text.words import words_of
+
+if TYPE_CHECKING:
+    from perfusion_core.base_model import BaseModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRequest:
+    """A prompt, the concepts that it names with their gates, and how to sample.
+
+    `attention_maps` records where each word acts; the pictures are the same without it.
+    """
+
+    prompt: str
+    concepts: Mapping[str, ConceptUse] = field(default_factory=dict)
+    config: GenerateConfig = field(default_factory=GenerateConfig)
+    attention_maps: bool = False
+
+
+@dataclass(kw_only=True, eq=False)
+class Trajectory:
+    """One picture being denoised. `latents` is (1, c, h, w) in float32."""
+
+    seed: int
+    latents: Tensor
+    scheduler: Any
+    guidance_scale: float
+    packed: Tensor  # (rows, N, 2 Σ d_l): [negative, prompt], or the prompt alone
+    added: dict[str, Tensor]  # SDXL's extra conditions, one row each; empty otherwise
+    maps: AttentionMaps | None = None  # where somebody wants to see them
+    step_index: int = 0
+
+    @property
+    def total_steps(self) -> int:
+        """How many denoising steps the picture takes."""
+        return len(self.scheduler.timesteps)
+
+    @property
+    def steps_left(self) -> int:
+        """How many of them are to come."""
+        return self.total_steps - self.step_index
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left but decoding."""
+        return self.steps_left == 0
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """What trajectories must have in common to share a step."""
+        return tuple(self.latents.shape[1:])
+
+    @property
+    def rows(self) -> int:
+        """Rows that this picture takes of a U-Net batch: 2 with guidance, else 1."""
+        return len(self.packed)
+
+
+class Batch:
+    """Trajectories of one latent shape that step together, their Keys and Values side by side.
+
+    These are copied here once, not in every step: make a new batch when another set takes part.
+
+    A row's result depends on the number of rows, since kernels are chosen by shape, and on nothing
+    else of its company. With `rows`, a smaller batch is padded to as many by its last row, whose
+    result is thrown away: all batches then give the same bits.
+    """
+
+    def __init__(self, trajectories: Sequence[Trajectory], *, rows: int = 0) -> None:
+        self.trajectories = tuple(trajectories)
+        self._padding = max(0, rows - sum(one.rows for one in self.trajectories))
+        self.packed = self.padded([one.packed for one in self.trajectories])
+        self.added = {
+            name: self.padded([one.added[name] for one in self.trajectories])
+            for name in self.trajectories[0].added
+        }
+
+    def padded(self, parts: Sequence[Tensor]) -> Tensor:
+        """The rows of all parts, and copies of the last one up to the batch's size."""
+        return torch.cat([*parts, *[parts[-1][-1:]] * self._padding])
+
+
+def start(base: "BaseModel", request: ImageRequest) -> list[Trajectory]:
+    """Begin one trajectory per picture; picture k starts from noise of seed + k.
+
+    The noise is drawn on the CPU, so that a seed means the same noise on every device. The
+    prompt's Keys and Values are computed here, once.
+    """
+    config = request.config
+    seed = secrets.randbelow(MAX_SEED) if config.seed is None else config.seed
+    width = config.width or base.default_resolution
+    height = config.height or base.default_resolution
+    prompts = [request.prompt]
+    if config.guidance_scale > 1:
+        prompts.insert(0, config.negative_prompt)
+    conditionings = [
+        condition(
+            base,
+            prompt,
+            concepts=request.concepts,
+            locking=config.locking,
+            gates=config.gates,
+        )
+        for prompt in prompts
+    ]
+    packed = torch.stack([one.packed for one in conditionings])
+    added = _added_conditions(base, conditionings, width=width, height=height)
+    shape = (
+        1, int(base.unet.config.in_channels), height // base.vae_factor, width // base.vae_factor
+    )  # fmt: skip
+    words = (
+        the_most_telling(words_of(base.tokenizers[0], parse(request.prompt)))
+        if request.attention_maps
+        else None
+    )
+    trajectories = []
+    for k in range(config.num_images):
+        scheduler = make_scheduler(base, config.scheduler)
+        scheduler.set_timesteps(config.num_inference_steps)
+        own_seed = (seed + k) % (MAX_SEED + 1)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(own_seed))
+        trajectories.append(
+            Trajectory(
+                seed=own_seed,
+                latents=(noise * scheduler.init_noise_sigma).to(base.device),
+                scheduler=scheduler,
+                guidance_scale=config.guidance_scale,
+                packed=packed,
+                added=added,
+                maps=None
+                if words is None
+                else AttentionMaps(
+                    words, token_count=packed.shape[1], grid=shape[2:], device=base.device
+                ),
+            )
+        )
+    return trajectories
+
+
+@torch.no_grad()
+def step(base: "BaseModel", batch: Batch | Sequence[Trajectory]) -> None:
+    """Advance each trajectory by one step, all in one U-Net batch.
+
+    They must be unfinished and of one latent shape. Who steps the same ones again makes a Batch.
+    """
+    if not isinstance(batch, Batch):
+        batch = Batch(batch)
+    trajectories = batch.trajectories
+    rows: list[Tensor] = []
+    times: list[Tensor] = []
+    for one in trajectories:
+        t = one.scheduler.timesteps[one.step_index]
+        scaled = one.scheduler.scale_model_input(one.latents, t)
+        rows += [scaled] * one.rows
+        times += [t[None]] * one.rows
+    with observed(_observer(trajectories)):
+        prediction = base.unet(
+            batch.padded(rows).to(base.dtype),
+            batch.padded(times).to(base.device),
+            encoder_hidden_states=batch.packed,
+            added_cond_kwargs=batch.added or None,
+        ).sample.float()  # (rows, c, h, w)
+    begin = 0
+    for one in trajectories:
+        own, begin = prediction[begin : begin + one.rows], begin + one.rows
+        guided = own if one.rows == 1 else own[:1] + one.guidance_scale * (own[1:] - own[:1])
+        t = one.scheduler.timesteps[one.step_index]
+        one.latents = one.scheduler.step(guided, t, one.latents).prev_sample
+        one.step_index += 1
+        if one.maps is not None:
+            one.maps.keep_step()
+
+
+def decode(base: "BaseModel", trajectory: Trajectory) -> Image.Image:
+    """The image that a trajectory has come to."""
+    return decode_together(base, [trajectory])[0]
+
+
+@torch.no_grad()
+def decode_together(base: "BaseModel", trajectories: Sequence[Trajectory]) -> list[Image.Image]:
+    """The images that trajectories of one latent shape have come to, from one batch."""
+    config = base.vae.config
+    latents = torch.cat([one.latents for one in trajectories])  # (B, c, h, w)
+    latents = latents / config.scaling_factor + (config.shift_factor or 0.0)
+    return [to_image(one) for one in base.vae.decode(latents).sample]
+
+
+def generate(
+    base: "BaseModel",
+    prompt: str,
+    *,
+    concepts: Mapping[str, ConceptUse] | None = None,
+    config: GenerateConfig | None = None,
+) -> list[Image.Image]:
+    """Generate `config.num_images` pictures; default config: the base model's own.
+
+    `concepts` maps the names in the prompt's placeholders to concepts and their gates.
+    """
+    request = ImageRequest(
+        prompt=prompt,
+        concepts=concepts or {},
+        config=config or base.defaults.generate_config(),
+    )
+    trajectories = start(base, request)
+    batch = Batch(trajectories)
+    while not trajectories[0].finished:  # all take as many steps
+        step(base, batch)
+    return [decode(base, one) for one in trajectories]
+
+
+def make_scheduler(base: "BaseModel", name: SchedulerName) -> Any:
+    """A fresh diffusers scheduler with the base model's noise schedule and prediction type."""
+    import diffusers
+
+    config = base.scheduler_config
+    match name:
+        case "ddim":
+            return diffusers.DDIMScheduler.from_config(config)
+        case "dpmpp_2m":
+            return diffusers.DPMSolverMultistepScheduler.from_config(
+                config, algorithm_type="dpmsolver++", solver_order=2
+            )
+        case "euler":
+            return diffusers.EulerDiscreteScheduler.from_config(config)
+        case "unipc":
+            return diffusers.UniPCMultistepScheduler.from_config(config)
+
+
+def _observer(trajectories: Sequence[Trajectory]) -> Observer | None:
+    """Sees the prompt's row, the last one, of each trajectory that wants maps, and no other."""
+    recorded: dict[int, AttentionMaps] = {}
+    end = 0
+    for one in trajectories:
+        end += one.rows
+        if one.maps is not None:
+            one.maps.begin_step()
+            recorded[end - 1] = one.maps
+    return observer_of(recorded) if recorded else None
+
+
+def _added_conditions(
+    base: "BaseModel", conditionings: Sequence[Conditioning], *, width: int, height: int
+) -> dict[str, Tensor]:
+    """SDXL also reads the pooled text embedding, the original size, crop and target size."""
+    pooled = [one.pooled for one in conditionings if one.pooled is not None]
+    if not pooled:
+        return {}
+    sizes = torch.tensor([[height, width, 0, 0, height, width]], device=base.device)
+    return {
+        "text_embeds": torch.stack(pooled).to(base.dtype),
+        "time_ids": sizes.expand(len(pooled), -1).to(base.dtype),
+    }

@@ -1,0 +1,83 @@
+"""From a prompt with placeholders to token ids, and where the placeholders are among them.
+
+A placeholder takes exactly one position. Its id there is only a stand-in (the last token of its
+superclass); the text encoder sees the concept's own word embedding instead (see text.py). The
+text between placeholders is tokenised on its own, as the tokenizer does around added tokens.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from perfusion_core.errors import PromptTooLong, SuperclassError
+from perfusion_core.text.prompt import Placeholder, Prompt
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One tokenised prompt. `places` lists (position, concept name), in order.
+
+    `written` is the same prompt with superclasses written out, where a superclass of several tokens
+    is longer than its placeholder, and `sources[n]` the position of token n in it (for global
+    locking).
+    """
+
+    ids: list[int]
+    places: tuple[tuple[int, str], ...]
+    written: list[int]
+    sources: list[int]
+
+
+def superclass_ids(tokenizer: Any, superclass: str) -> list[int]:
+    """The token ids of a superclass; raises SuperclassError where it has none of its own."""
+    ids = list(tokenizer(superclass, add_special_tokens=False).input_ids)
+    if not ids or tokenizer.eos_token_id in ids or tokenizer.bos_token_id in ids:
+        raise SuperclassError(
+            f"The base model has no word for the superclass {superclass!r}: "
+            "choose a common noun, such as teddy or dog."
+        )
+    return ids
+
+
+def tokenise(tokenizer: Any, prompt: Prompt, *, superclasses: Mapping[str, str]) -> Tokens:
+    """Tokenise a prompt to the tokenizer's full length, with every placeholder kept.
+
+    Text behind the last position that the text encoder reads is cut off, as in a plain pipeline.
+    Raises PromptTooLong, by name, where that would cut off a placeholder.
+    """
+    ids, places = [tokenizer.bos_token_id], []
+    written, sources = [tokenizer.bos_token_id], [0]
+    for part in prompt.segments:
+        if isinstance(part, Placeholder):
+            stand_ins = superclass_ids(tokenizer, superclasses[part.name])
+            places.append((len(ids), part.name))
+            ids.append(stand_ins[-1])
+            written += stand_ins
+            sources.append(len(written) - 1)
+        else:
+            text = tokenizer(part, add_special_tokens=False, truncation=False).input_ids
+            ids += text
+            sources += range(len(written), len(written) + len(text))
+            written += text
+    length = tokenizer.model_max_length
+    lost = [name for position, name in places if position > length - 2]
+    if lost:
+        raise PromptTooLong(
+            f"The prompt is too long: <{lost[0]}> comes after the {length - 2} tokens that this "
+            "base model reads. Shorten the text before it."
+        )
+    # The end of one prompt is the end of the other, and padding is padding.
+    sources = sources[: length - 1]
+    sources += range(len(written), len(written) + length - len(sources))
+    return Tokens(
+        _filled(tokenizer, ids),
+        places=tuple(places),
+        written=_filled(tokenizer, written),
+        sources=[min(source, length - 1) for source in sources],
+    )
+
+
+def _filled(tokenizer: Any, ids: list[int]) -> list[int]:
+    """`ids` with their end, cut or padded to the tokenizer's full length."""
+    ids = [*ids[: tokenizer.model_max_length - 1], tokenizer.eos_token_id]
+    return ids + [tokenizer.pad_token_id] * (tokenizer.model_max_length - len(ids))

@@ -1,0 +1,79 @@
+"""The best of the states that a training came through, and whether a better one is to be expected.
+
+Somebody with an evaluator scores the training at fixed steps (trials.looks). Scores and best state
+travel in the training's saved state, so that an interruption changes neither.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from perfusion_core.config import TrainConfig
+from perfusion_core.evaluation.eval_prompts import looks
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PATIENCE = 3
+"""So many looks in a row without a better score end a training."""
+
+_PREFIX = "best."
+
+
+class BestState:
+    """Scores by step, and the parameters at the best of them; inactive until `watch`."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._look_steps = frozenset(looks(config).steps)
+        self._judge: str | None = None
+        self._scores: dict[int, float] = {}
+        self._tensors: dict[str, Tensor] = {}
+
+    def watch(self, judge: str | None) -> None:
+        """Expect scores of `judge` from now on; those of another one compare with nothing."""
+        if judge != self._judge:
+            self._judge, self._scores, self._tensors = judge, {}, {}
+
+    def is_due(self, step: int) -> bool:
+        """Whether the state after `step` is to be scored before the training goes on."""
+        wanted = self._judge is not None and step in self._look_steps
+        return wanted and step not in self._scores and not self.stopped
+
+    def record(self, step: int, score: float, tensors: "Mapping[str, Tensor]") -> None:
+        """Note the score of the state after `step`, and keep a copy of the best one."""
+        if not self._scores or score > max(self._scores.values()):
+            self._tensors = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        self._scores[step] = score
+
+    @property
+    def step(self) -> int | None:
+        """After which step the best state was; None where no state was scored."""
+        # Of equal scores the first one, as in record.
+        return max(self._scores, key=lambda step: self._scores[step], default=None)
+
+    @property
+    def tensors(self) -> "Mapping[str, Tensor]":
+        """The parameters of the best state."""
+        return self._tensors
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the last looks brought nothing better."""
+        best = self.step
+        return best is not None and sum(step > best for step in self._scores) >= PATIENCE
+
+    def saved(self) -> "tuple[str, dict[str, Tensor]]":
+        """All of it, for a saved state: a text, and tensors under names of their own."""
+        told = {"judge": self._judge, "scores": list(self._scores.items())}
+        return json.dumps(told), {_PREFIX + name: one for name, one in self._tensors.items()}
+
+    def restore(self, text: str, tensors: "Mapping[str, Tensor]") -> None:
+        """Take back what `saved` gave; raises KeyError, ValueError or TypeError otherwise."""
+        told = json.loads(text)
+        self._judge = told["judge"]
+        self._scores = {int(step): float(score) for step, score in told["scores"]}
+        self._tensors = {
+            name.removeprefix(_PREFIX): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(_PREFIX)
+        }

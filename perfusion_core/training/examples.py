@@ -1,0 +1,104 @@
+"""The training pictures as the U-Net meets them: latents and soft masks, computed once.
+
+Only cross-attention's inputs depend on the concept, so nothing here changes while it is learned.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from perfusion_core.config import TrainConfig
+from perfusion_core.imaging.pixels import to_pixels
+from perfusion_core.training.masks import to_soft_mask
+
+if TYPE_CHECKING:
+    from perfusion_core.base_model import BaseModel
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The training pictures and their mirror images, encoded once."""
+
+    latents: Tensor  # (M, c, h, w)
+    masks: Tensor  # (M, 1, h, w), maximum 1 in each
+    digest: str  # identifies the pictures in a saved state
+
+
+class Run(Protocol):
+    """Runs a piece of work on the device, such as a turn between the steps of images."""
+
+    def __call__(self, act: Callable[[], T], /) -> T:
+        """Return what `act` returns, raise what it raises."""
+
+
+def at_once(act: Callable[[], T], /) -> T:
+    """Run work on a device that has no other user."""
+    return act()
+
+
+def encode_pictures(
+    base: "BaseModel",
+    pictures: Sequence[Image.Image],
+    masks: Sequence[Image.Image | None],
+    config: TrainConfig,
+    *,
+    found: Sequence[bool],
+    run: Run = at_once,
+) -> Examples:
+    """Encode pictures and their masks (None: uniform), and their mirror images where asked.
+
+    `found` says which masks a segmenter has found. Their bits depend on its device, so they are
+    left out when pictures are compared with those of a saved state. `run` gets each picture, with
+    its mirror image, as a piece of work of its own.
+    """
+    side = config.resolution or base.default_resolution
+    pixels, M, digest = run(lambda: _prepare(base, pictures, masks, config, found=found, side=side))
+    count = len(pictures)
+    encoded = [run(partial(_encode, base, pixels[k::count])) for k in range(count)]
+
+    def gather() -> Examples:
+        latents = torch.stack(encoded, dim=1).flatten(0, 1)  # pictures first, then their mirrors
+        return Examples(latents=latents, masks=M.to(base.device), digest=digest)
+
+    return run(gather)
+
+
+def _prepare(
+    base: "BaseModel",
+    pictures: Sequence[Image.Image],
+    masks: Sequence[Image.Image | None],
+    config: TrainConfig,
+    *,
+    found: Sequence[bool],
+    side: int,
+) -> tuple[Tensor, Tensor, str]:
+    """Pixels (M, 3, side, side), soft masks (M, 1, h, w), and what identifies the pictures."""
+    pixels = torch.stack([to_pixels(picture, side=side) for picture in pictures])
+    latent_side = side // base.vae_factor
+    M = torch.stack([to_soft_mask(mask, side=side, latent_side=latent_side) for mask in masks])
+    given = M.clone()
+    given[torch.tensor(found)] = 1
+    digest = hashlib.sha256(pixels.numpy().tobytes() + given.numpy().tobytes())
+    if any(found):
+        digest.update(bytes(found))
+    if config.flip:
+        pixels, M = torch.cat([pixels, pixels.flip(-1)]), torch.cat([M, M.flip(-1)])
+    return pixels, M, digest.hexdigest()
+
+
+@torch.no_grad()
+def _encode(base: "BaseModel", pixels: Tensor) -> Tensor:
+    """The latents (m, c, h, w) of pictures (m, 3, side, side), each encoded by itself."""
+    latents = torch.cat(
+        [base.vae.encode(one[None].to(base.device)).latent_dist.mode() for one in pixels]
+    )
+    scale: float = base.vae.config.scaling_factor
+    return (latents - (base.vae.config.shift_factor or 0.0)) * scale

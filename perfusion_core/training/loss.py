@@ -1,0 +1,153 @@
+"""The loss of a batch, and its gradient at the Keys and Values: whole, or in parts that fit.
+
+The U-Net's pass is all of a step's memory, so it alone is split: the text is encoded once, and
+the gradients of the parts meet at the Keys and Values. Their sum is the whole batch's gradient.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from perfusion_core.conditioning import Plain
+from perfusion_core.diffusion import size_conditions, wanted_prediction
+from perfusion_core.memory import free_memory, is_out_of_memory
+from perfusion_core.training.batches import Batch
+
+if TYPE_CHECKING:
+    from perfusion_core.base_model import BaseModel
+
+_log = logging.getLogger("perfusion.training")
+
+
+class MaskedLoss:
+    """Noise prediction's loss where the mask shows the object (METHOD 5), and around it.
+
+    `mean(‖M ⊙ (target − prediction)‖² + w ‖(1 − M) ⊙ (plain − prediction)‖²)`, where `plain` is
+    what the frozen model predicts for the same latents with the superclass's word in the prompt.
+    """
+
+    def __init__(
+        self, base: "BaseModel", scheduler: Any, *, side: int, background_weight: float = 0.0
+    ) -> None:
+        """`scheduler` adds the noise; `side` in pixels is what SDXL is told of the pictures.
+
+        `background_weight` is w; with 0 the loss is the paper's.
+        """
+        self._base, self._scheduler, self._side = base, scheduler, side
+        self._background_weight = background_weight
+        self.parts = 1
+        """How many passes a batch takes: more where the memory did not suffice for fewer."""
+        self.recomputes = False
+        """Whether the backward pass computes activations again instead of keeping them."""
+
+    def backward(
+        self, batch: Batch, packed: Tensor, pooled: Tensor | None, *, plain: Plain | None = None
+    ) -> Tensor:
+        """Return the batch's loss; add its gradient to what the prompts' encodings came from.
+
+        `packed` (P, N, 2 Σ d_l) and `pooled` (P, p) are those of the batch's prompts, and `plain`
+        those of the same prompts with the superclass's word; without it the loss is the paper's.
+        """
+        told = [one for one in (packed, pooled) if one is not None]
+        while True:
+            # The gradients of all parts meet here, in float32.
+            leaves = [one.detach().requires_grad_() for one in told]
+            try:
+                loss = self._in_parts(batch, leaves, plain)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or not self._can_do_with_less(len(batch.t)):
+                    raise
+            # Not inside the handler: the error holds the pass that failed, and so its memory.
+            free_memory()
+            self._do_with_less(len(batch.t))
+        n = batch.noise.numel()
+        torch.autograd.backward(told, [leaf.grad / n for leaf in leaves if leaf.grad is not None])
+        return loss / n
+
+    def _in_parts(self, batch: Batch, leaves: Sequence[Tensor], plain: Plain | None) -> Tensor:
+        """The sum of the squares, and its gradient in `leaves`.
+
+        Not their mean, whose gradients are too small for float16's range.
+        """
+        total = torch.zeros((), device=self._base.device)
+        with self._recomputing():
+            for rows in torch.arange(len(batch.t)).tensor_split(self.parts):
+                part = slice(int(rows[0]), int(rows[-1]) + 1)
+                squares = self._squares(batch, part, leaves, plain)
+                squares.backward()
+                total += squares.detach()
+        return total
+
+    def _squares(
+        self, batch: Batch, part: slice, leaves: Sequence[Tensor], plain: Plain | None
+    ) -> Tensor:
+        latents, noise, t = batch.latents[part], batch.noise[part], batch.t[part]
+        noisy = self._scheduler.add_noise(latents, noise, t).to(self._base.dtype)  # (B, c, h, w)
+        prompt, M = batch.prompt[part], batch.masks[part]
+        prediction = self._predict(noisy, t, [_of_prompts(leaf, prompt) for leaf in leaves])
+        wanted = wanted_prediction(self._scheduler, latents, noise, t)
+        squares: Tensor = (M * (wanted - prediction)).square().sum()
+        if plain is not None:
+            # Differs from the paper: its loss says nothing of what surrounds the object, so o*_V
+            # grows without bound there, and speckles a background that looks at the concept's word.
+            with torch.no_grad():
+                told = [one for one in (plain.packed, plain.pooled) if one is not None]
+                kept = self._predict(noisy, t, [_of_prompts(one, prompt) for one in told])
+            around = ((1 - M) * (kept - prediction)).square().sum()
+            squares = squares + self._background_weight * around
+        return squares
+
+    def _predict(self, noisy: Tensor, t: Tensor, told: Sequence[Tensor]) -> Tensor:
+        """The U-Net's prediction (B, c, h, w), told packed Keys and Values, and SDXL's pooled."""
+        packed, *pooled = told
+        predicted: Tensor = self._base.unet(
+            noisy,
+            t,
+            encoder_hidden_states=packed.to(self._base.dtype),
+            added_cond_kwargs=size_conditions(
+                pooled[0] if pooled else None, side=self._side, dtype=self._base.dtype
+            ),
+        ).sample.float()
+        return predicted
+
+    def _can_do_with_less(self, examples: int) -> bool:
+        return self.parts < examples or not self.recomputes
+
+    def _do_with_less(self, examples: int) -> None:
+        """Halve the parts; single examples compute activations again instead of keeping them."""
+        if self.parts < examples:
+            self.parts = min(2 * self.parts, examples)
+        else:
+            self.recomputes = True
+        _log.warning(
+            "out of memory in a training step: from here on a batch of %d takes %d passes%s, "
+            "with the same total",
+            examples, self.parts, ", computing activations twice" if self.recomputes else "",
+        )  # fmt: skip
+
+    @contextmanager
+    def _recomputing(self) -> Iterator[None]:
+        unet = self._base.unet
+        if not self.recomputes:
+            yield
+            return
+        unet.enable_gradient_checkpointing()
+        try:
+            yield
+        finally:
+            unet.disable_gradient_checkpointing()
+
+
+def _of_prompts(encodings: Tensor, prompts: Tensor) -> Tensor:
+    """The rows of `encodings`, (U, ...), that `prompts`, (B,), name.
+
+    Where examples share a prompt, their gradients add up in a fixed order, so that the same
+    training gives the same concept. On a CPU `index_select` does that, on CUDA only indexing:
+    torch.use_deterministic_algorithms documents the other of each as nondeterministic.
+    """
+    return encodings[prompts] if encodings.is_cuda else encodings.index_select(0, prompts)

@@ -1,0 +1,298 @@
+"""Teaching a concept: an iterator of steps over a frozen base model (METHOD 5).
+
+Learned: o*_V of every layer and the placeholder's word embedding. i* is a moving average, e_super
+and the Keys are fixed. Gradients reach the Keys and Values through the U-Net, whose weights get
+no gradient buffers. All randomness of a step is a function of the seed and the step's number, so
+a training that goes on from a saved state ends with the same concept as one never interrupted.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from perfusion_core.concept import Concept
+from perfusion_core.conditioning import (
+    Target,
+    encode,
+    keys_and_values,
+    placeholder_encoding,
+    plain,
+    superclass_encoding,
+)
+from perfusion_core.config import TrainConfig
+from perfusion_core.errors import PictureError, TrainingDiverged
+from perfusion_core.rank_one import decompose
+from perfusion_core.sampling.sampler import make_scheduler
+from perfusion_core.text.templates import TEMPLATES
+from perfusion_core.text.tokenization import superclass_ids
+from perfusion_core.training import checkpoint
+from perfusion_core.training.batches import Batch, Batches
+from perfusion_core.training.early_stopping import BestState
+from perfusion_core.training.examples import Examples, Run, at_once, encode_pictures
+from perfusion_core.training.loss import MaskedLoss
+from perfusion_core.training.masks import FindObject, MaskSource, choose_masks
+
+if TYPE_CHECKING:
+    from perfusion_core.base_model import BaseModel
+
+_EXPLODED = 1e3
+"""o*_V this many times larger than at its start will not come back."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step done: its number (from 1), its loss, and the concept's mean gate."""
+
+    step: int
+    total_steps: int
+    loss: float
+    gate: float
+
+
+def train(
+    base: "BaseModel",
+    pictures: Sequence[Image.Image],
+    *,
+    name: str,
+    superclass: str,
+    config: TrainConfig | None = None,
+    masks: Sequence[Image.Image | None] | None = None,
+    segmenter: FindObject | None = None,
+    state: bytes | None = None,
+    run: Run = at_once,
+) -> "Training":
+    """Begin, or with `state` go on, teaching a concept; iterate over the result to train.
+
+    `pictures` may carry alpha as their mask; `masks` (white = the object) win over it. Default
+    config: the base model's own. Where others use the device as well, `run` gets what is to be
+    done on it, in short pieces. Raises PictureError, SuperclassError, TrainingStateError.
+    """
+    config = config or base.defaults.train_config()
+    if not pictures:
+        raise PictureError("A concept needs at least one picture.")
+    find: FindObject | None = None
+    if segmenter is not None:
+
+        def find(picture: Image.Image, superclass: str) -> Image.Image:
+            return run(lambda: segmenter(picture, superclass))
+
+    chosen, source = choose_masks(pictures, uploaded=masks, segmenter=find, superclass=superclass)
+    given, _ = choose_masks(pictures, uploaded=masks, segmenter=None, superclass=superclass)
+    found = [one is None and mask is not None for one, mask in zip(given, chosen, strict=True)]
+    examples = encode_pictures(base, pictures, chosen, config, found=found, run=run)
+
+    def begin() -> Training:
+        training = Training(
+            base, examples, name=name, superclass=superclass, config=config, mask_source=source
+        )
+        if state is not None:
+            training.restore(state)
+        return training
+
+    return run(begin)
+
+
+class Training(Iterator[Step]):
+    """A training under way: iterate for steps; ask at any time for the concept or the state."""
+
+    def __init__(
+        self,
+        base: "BaseModel",
+        examples: Examples,
+        *,
+        name: str,
+        superclass: str,
+        config: TrainConfig,
+        mask_source: MaskSource,
+    ) -> None:
+        """Start from the superclass: its Values, its word embedding, and what that encodes to."""
+        self.base, self.name, self.superclass = base, name, superclass
+        self.config, self.mask_source = config, mask_source
+        self.step = 0
+        self._best = BestState(config)
+        self._examples = examples
+        self._batches = Batches(base, examples, superclass=superclass, config=config)
+        self._ahead: Batch | None = None
+        self.loss = MaskedLoss(
+            base,
+            make_scheduler(base, "ddim"),
+            side=config.resolution or base.default_resolution,
+            background_weight=config.background_weight,
+        )
+        # A uniform mask leaves nothing around the object.
+        self._keeps_background = config.background_weight > 0 and bool((examples.masks < 1).any())
+        self.e_super = superclass_encoding(base, superclass)  # (d,)
+        with torch.no_grad():
+            start = torch.cat([layer.W_V.float() @ self.e_super for layer in base.layers])
+        self.o_v = start.clone().requires_grad_()  # (Σ d_l,)
+        self._start_norm = float(start.norm())
+        self.embeddings = tuple(
+            table[superclass_ids(tokenizer, superclass)[-1]].detach().clone().requires_grad_()
+            for tokenizer, table in zip(base.tokenizers, base.text.tables, strict=True)
+        )
+        # Not e_super, which has read the whole superclass: a gate that starts there is half shut
+        # for a placeholder that holds the last of several tokens alone.
+        self.i_star = placeholder_encoding(base, superclass, self.embeddings)  # (d,)
+        self._optimizer = torch.optim.AdamW(
+            [
+                {"params": [self.o_v], "lr": config.learning_rate},
+                {"params": list(self.embeddings), "lr": config.embedding_learning_rate},
+            ],
+            weight_decay=0.0,  # decay would shrink o*_V towards silence
+        )
+
+    def __next__(self) -> Step:
+        """Do one step. Raises TrainingDiverged; only a state saved before is good then."""
+        if self.step >= self.config.max_train_steps or self._best.stopped:
+            raise StopIteration
+        batch = self._ahead or self._batches.of(self.step)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss, gate = self._backward(batch)
+        self._optimizer.step()
+        sizes = [one.detach().norm() for one in (self.o_v, *self.embeddings)]
+        # The device is still at work: what the next step draws costs no time now.
+        self._ahead = self._batches.of(self.step + 1)
+        # The one place where a step waits for the device.
+        loss_now, gate_now, size, *others = torch.stack([loss, gate, *sizes]).tolist()
+        if not all(math.isfinite(number) for number in (loss_now, size, *others)):
+            raise TrainingDiverged(self._diverged("its loss or gradient is not a finite number"))
+        if size > _EXPLODED * self._start_norm:
+            raise TrainingDiverged(self._diverged("its Values grew without bound"))
+        self.step += 1
+        return Step(self.step, self.config.max_train_steps, loss=loss_now, gate=gate_now)
+
+    def watch(self, judge: str | None) -> None:
+        """Have the training looked at: `judge` names who scores, None nobody (the default).
+
+        Scores that another judge gave before an interruption are forgotten.
+        """
+        self._best.watch(judge)
+
+    @property
+    def is_look_due(self) -> bool:
+        """Whether to score the concept now: a function of step and options, never of time."""
+        return self._best.is_due(self.step)
+
+    def record_score(self, score: float) -> None:
+        """Say how good the concept is now; higher is better. The best state is kept."""
+        self._best.record(self.step, score, self._learned())
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether it ended before its last step, since it did not get better any more."""
+        return self._best.stopped and self.step < self.config.max_train_steps
+
+    def concept(self) -> Concept:
+        """The concept as it is now; usable at every step."""
+        return self._concept(self._learned(), step=self.step)
+
+    def best(self) -> Concept:
+        """The concept of the best score, from the first of equals; without scores, as it is now."""
+        step = self._best.step
+        return self.concept() if step is None else self._concept(self._best.tensors, step=step)
+
+    def state(self) -> bytes:
+        """Everything that the rest of the training depends on, as safetensors bytes."""
+        moments = checkpoint.moments(self._optimizer, self._parameters())
+        looks, best = self._best.saved()
+        tensors = self._learned() | moments | best
+        return checkpoint.pack(tensors, step=self.step, looks=looks, identity=self._identity())
+
+    def restore(self, state: bytes) -> None:
+        """Go on from `state`; raises TrainingStateError unless it is of this very training."""
+        with checkpoint.damage_is_named():
+            saved = checkpoint.unpack(state, identity=self._identity())
+            tensors = saved.tensors
+            self.i_star = tensors["i_star"].to(self.base.device)
+            for key, parameter in self._parameters().items():
+                parameter.data.copy_(tensors[key])
+            checkpoint.set_moments(self._optimizer, self._parameters(), tensors)
+            self._best.restore(saved.looks, tensors)
+            self.step, self._ahead = saved.step, None
+
+    def _concept(self, learned: Mapping[str, Tensor], *, step: int) -> Concept:
+        base, config = self.base, asdict(self.config)
+        config["resolution"] = self.config.resolution or base.default_resolution
+        found = {"steps": step, "stopped_early": self.stopped_early}
+        vectors = {name: one.cpu().numpy().copy() for name, one in learned.items()}
+        return Concept(
+            name=self.name,
+            superclass=self.superclass,
+            family=base.family,
+            base_model_name=base.name,
+            base_model_fingerprint=base.fingerprint,
+            covariance_fingerprint=base.covariance_fingerprint,
+            o_v=vectors["o_v"],
+            i_star=vectors["i_star"],
+            e_super=self.e_super.cpu().numpy().copy(),
+            embeddings=tuple(vectors[f"embedding{k}"] for k in range(len(self.embeddings))),
+            mask_source=self.mask_source,
+            training=config | found,
+        )
+
+    def _backward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss and the mean gate of a batch; its gradient is in the parameters."""
+        base = self.base
+        encoding = encode(base, batch.tokens, {"x": self._target()})  # e: (P, N, d)
+        each = torch.arange(len(batch.places), device=base.device)
+        own = encoding.e.detach()[each, batch.places][batch.prompt]  # (B, d)
+        # i* ← 0.99 i* + 0.01 mean_batch(e at the concept's token)
+        self.i_star = torch.lerp(own.mean(0), self.i_star, self.config.ema_decay)
+        packed = keys_and_values(base, encoding.e, [self._target()])  # (P, N, 2 Σ d_l)
+        frozen = plain(base, batch.tokens) if self._keeps_background else None
+        loss = self.loss.backward(batch, packed, encoding.pooled, plain=frozen)
+        return loss, self._mean_gate(own)
+
+    def _target(self) -> Target:
+        return Target(
+            superclass=self.superclass,
+            embeddings=self.embeddings,
+            i_star=self.i_star,
+            e_super=self.e_super,
+            o_v=self.o_v,
+            beta=self.config.beta,
+            tau=self.config.tau,
+        )
+
+    def _mean_gate(self, own: Tensor) -> Tensor:
+        edit = decompose(
+            own,
+            self.i_star[None],
+            metric=self.base.covariance.metric,
+            beta=torch.full((1,), self.config.beta, device=own.device),
+            tau=torch.full((1,), self.config.tau, device=own.device),
+        )
+        return edit.gate.mean()
+
+    def _parameters(self) -> dict[str, Tensor]:
+        names = (f"embedding{k}" for k in range(len(self.embeddings)))
+        return {"o_v": self.o_v} | dict(zip(names, self.embeddings, strict=True))
+
+    def _learned(self) -> dict[str, Tensor]:
+        """What a concept is made of."""
+        parameters = {key: value.detach() for key, value in self._parameters().items()}
+        return {"i_star": self.i_star} | parameters
+
+    def _identity(self) -> str:
+        parts: list[Any] = [
+            self.base.fingerprint,
+            self.base.covariance_fingerprint,
+            self.superclass,
+            asdict(self.config),
+            self._examples.digest,
+            TEMPLATES,
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _diverged(self, why: str) -> str:
+        return (
+            f"Training diverged at step {self.step + 1}: {why}. "
+            f"Try a learning_rate below {self.config.learning_rate:g}."
+        )
