@@ -9,7 +9,7 @@ from api.cli.commands import CommandError, build
 from api.cli.options import WrongOption
 from perfusion_core.errors import PerfusionError
 from service.errors import ServiceError
-from service.settings import SettingsError
+from service.settings.environment import SettingsError
 
 _EXPECTED = (CommandError, WrongOption, PerfusionError, ServiceError, SettingsError)
 

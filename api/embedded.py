@@ -13,7 +13,7 @@ from threading import Event
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from service import reconciler
+from service.execution import reconciler
 from service.wiring import Service
 
 log = structlog.get_logger("perfusion.api")

@@ -16,8 +16,8 @@ from sse_starlette import ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from service import jobs
 from service.errors import NotFound, Unavailable
+from service.jobs import use_cases as jobs
 from service.views import JobView
 from service.wiring import Service
 

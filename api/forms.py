@@ -18,11 +18,11 @@ from api.problems import field_errors
 from api.spool import read_form
 from perfusion_core.concept import MAX_CONCEPT_BYTES
 from perfusion_core.config import TrainConfig
-from service import texts
+from service import validation as texts
 from service.errors import FieldError, Invalid, TooLarge, UnsupportedMedia
 from service.options import check as check_options
-from service.settings import Settings
-from service.uploads import MAX_PICTURES
+from service.pictures.uploads import MAX_PICTURES
+from service.settings.environment import Settings
 
 _MAX_FILES = 4 * MAX_PICTURES  # enough to count what is too many, and no more
 _MAX_FIELDS = 32

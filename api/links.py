@@ -10,7 +10,7 @@ import time
 from typing import Any
 from urllib.parse import urlencode
 
-from service.settings import Settings
+from service.settings.environment import Settings
 from service.views import JobView, to_json
 
 _WINDOW_SECONDS = 300

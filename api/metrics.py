@@ -11,8 +11,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service import workers
+from service.database.tables import Job
 from service.errors import Unavailable
-from service.tables import Job
 from service.views import TERMINAL, JobKind, JobStatus
 from service.wiring import Service
 

@@ -8,7 +8,7 @@ from fastapi.openapi.models import Example
 from api import problems
 from api.schemas import TrainingOptions
 from perfusion_core.text.prompt import NAME_PATTERN
-from service.uploads import MAX_PICTURES
+from service.pictures.uploads import MAX_PICTURES
 
 Responses = dict[int | str, dict[str, Any]]
 

@@ -19,9 +19,9 @@ from api.image_schemas import Image, JobWarning
 from api.image_schemas import Outbound as _Outbound
 from perfusion_core.config import GenerateConfig, TrainConfig
 from perfusion_core.text.prompt import NAME_PATTERN
-from service.gates import MAX_CONCEPTS
+from service.generations.strengths import MAX_CONCEPTS
 from service.options import whole_numbers
-from service.texts import MAX_PROMPT_LENGTH
+from service.validation import MAX_PROMPT_LENGTH
 from service.views import ConceptStatus, JobKind, JobStatus
 
 ConceptName = Annotated[

@@ -19,11 +19,11 @@ from functools import partial
 from pathlib import Path
 
 import migrations
-from service import db
-from service.blobs import Blobs
-from service.blobs_local import LocalBlobs
-from service.blobs_sql import SqlBlobs
-from service.db import Database
+from service.blobs.local import LocalBlobs
+from service.blobs.sql import SqlBlobs
+from service.blobs.store import Blobs
+from service.database import engine
+from service.database.engine import Database
 
 _SIZES = {100_000: 40, 3_000_000: 12}  # bytes, and how many blobs in a round
 _ROUNDS = 4
@@ -53,7 +53,7 @@ def main() -> None:
 
 def _migrated(url: str) -> Database:
     migrations.upgrade(url)
-    return db.connect(url)
+    return engine.connect(url)
 
 
 def _compare(stores: dict[str, Blobs], *, size: int, count: int) -> None:

@@ -28,9 +28,11 @@ from starlette.testclient import TestClient
 
 import migrations
 from api.app import create_app
-from service import blobs, collector, deployment, log, wiring, workers
-from service.settings import Settings
-from service.tables import Concept, Image, Job, Picture
+from service import deployment, log, wiring, workers
+from service.blobs import store
+from service.database.tables import Concept, Image, Job, Picture
+from service.garbage import collection as collector
+from service.settings.environment import Settings
 from service.views import ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 from tests.integration import servers
@@ -135,12 +137,12 @@ def fill(settings: Settings, folder: Path, *, jobs: int) -> int:
         job_id, is_training = f"job_{number:032x}", number % 10 == 0
         concept_id = f"concept_{number:032x}" if is_training else None
         rows[Job].append(_job_row(job_id, concept_id=concept_id, now=now))
-        names = [f"{blobs.attempt_prefix(job_id, 1)}0.png"]
+        names = [f"{store.attempt_prefix(job_id, 1)}0.png"]
         if concept_id is None:
             rows[Image].append(_image_row(number, job_id, blob_key=names[0], now=now))
         else:
-            picture = blobs.picture_key(concept_id, 0)
-            names = [f"{blobs.attempt_prefix(job_id, 1)}concept.safetensors", picture]
+            picture = store.picture_key(concept_id, 0)
+            names = [f"{store.attempt_prefix(job_id, 1)}concept.safetensors", picture]
             rows[Concept].append(
                 _concept_row(concept_id, job_id, blob_key=names[0], number=number, now=now)
             )

@@ -21,9 +21,10 @@ import psutil
 from benchmarks import load_client
 from benchmarks.load import make_durable
 from benchmarks.sleepers import Crew, Done
-from service import auth, transitions
+from service import auth
 from service.ids import new_id
-from service.settings import load
+from service.jobs import transitions
+from service.settings.environment import load
 from service.views import JobKind
 from service.wiring import Service
 from tests.integration import servers

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from service import leases, reconciler, workers
-from service.claims import ClaimedJob, NewImage
+from service import workers
 from service.errors import Unavailable
+from service.execution import leases, reconciler
+from service.jobs.lease_types import ClaimedJob, NewImage
 from service.views import JobKind, ProgressView
 from service.wiring import Service
 

@@ -21,7 +21,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from service import db
+from service.database import engine as db
 
 _HERE = Path(__file__).parent
 _log = structlog.get_logger("perfusion.database")

@@ -4,8 +4,8 @@ from alembic import context
 from sqlalchemy import Connection, text
 
 from migrations import BREAKING, COMPATIBLE
-from service import db
-from service.tables import Base
+from service.database import engine as db
+from service.database.tables import Base
 
 # Any number that nothing else in this database uses.
 _ADVISORY_LOCK = 7_351_186

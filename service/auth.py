@@ -16,11 +16,11 @@ from enum import StrEnum
 from sqlalchemy import Connection, bindparam, select
 from sqlalchemy.orm import Session
 
+from service.database.tables import ApiKey
 from service.errors import NotFound, Unauthorized, invalid
 from service.ids import new_id
-from service.settings import Settings
-from service.tables import ApiKey
-from service.texts import check_text
+from service.settings.environment import Settings
+from service.validation import check_text
 from service.views import ApiKeyView
 from service.wiring import Service
 

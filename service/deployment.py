@@ -13,12 +13,12 @@ from itertools import islice
 import structlog
 from sqlalchemy import Connection, insert, select, text
 
-from service import blobs as keys
-from service.blobs import BlobExists, BlobNotFound
+from service.blobs import store as keys
+from service.blobs.store import BlobExists, BlobNotFound
+from service.database.tables import Concept, Deployment, Image, Picture
 from service.errors import Unavailable
 from service.ids import new_id
-from service.settings import SettingsError
-from service.tables import Concept, Deployment, Image, Picture
+from service.settings.environment import SettingsError
 from service.wiring import Service
 
 _LOOKED_FOR = 10  # blobs of each kind

@@ -14,8 +14,8 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
+from service.database.tables import IdempotencyKey
 from service.errors import ServiceError, Unavailable, invalid
-from service.tables import IdempotencyKey
 from service.views import Answer
 from service.wiring import Service
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import structlog
 from structlog.typing import Processor
 
-from service.settings import Settings
+from service.settings.environment import Settings
 
 
 def configure(settings: Settings) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Engine, ExecutionContext, event
 
-from service.settings import SettingsError
+from service.settings.environment import SettingsError
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _NAME = "perfusion"

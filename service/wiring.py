@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import BoundedSemaphore
 
-from service import blobs_local, blobs_s3, blobs_sql, db, doorbell
-from service.blobs import Blobs
-from service.db import Clock, Database
-from service.doorbell import Doorbell
-from service.settings import Settings
-from service.storage import KnownSizes
+from service import queue as doorbell
+from service.blobs import local, s3, sql
+from service.blobs.store import Blobs
+from service.database import engine
+from service.database.engine import Clock, Database
+from service.queue import Doorbell
+from service.quota import KnownSizes
+from service.settings.environment import Settings
 
 # Each decoder may take a few hundred megabytes; more of them at once would not be faster.
 # On a small machine one decoder leaves a core for other requests.
@@ -42,7 +44,9 @@ class Service:
 
 def build(settings: Settings, *, clock: Clock | None = None) -> Service:
     """Return the service that `settings` describe; `clock` is for tests."""
-    database = db.connect(settings.database_url, clock=clock, pool_size=settings.database_pool_size)
+    database = engine.connect(
+        settings.database_url, clock=clock, pool_size=settings.database_pool_size
+    )
     return Service(
         settings=settings,
         database=database,
@@ -53,9 +57,9 @@ def build(settings: Settings, *, clock: Clock | None = None) -> Service:
 
 def _connect_blobs(settings: Settings, database: Database) -> Blobs:
     if settings.blobs_url == "sql:":
-        return blobs_sql.SqlBlobs(database)
+        return sql.SqlBlobs(database)
     if settings.blobs_url.startswith("s3://"):
-        return blobs_s3.connect(
+        return s3.connect(
             settings.blobs_url, endpoint_url=settings.s3_endpoint_url, region=settings.s3_region
         )
-    return blobs_local.LocalBlobs(Path(settings.blobs_url.removeprefix("file:")))
+    return local.LocalBlobs(Path(settings.blobs_url.removeprefix("file:")))

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from sqlalchemy import delete, select
 
-from service.tables import Worker
+from service.database.tables import Worker
 from service.views import WorkerView
 from service.wiring import Service
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from celery import Celery
 
-from service.doorbell import TASK_NAME
-from service.settings import Settings
+from service.queue import TASK_NAME
+from service.settings.environment import Settings
 
 _REDIS_OPTIONS: dict[str, Any] = {
     "socket_timeout": 5,

@@ -7,9 +7,9 @@ import structlog
 
 from perfusion_core.errors import TrainingStateError
 from perfusion_core.training.trainer import Training
-from service import checkpoints
-from service.claims import ClaimedJob
 from service.errors import Unavailable
+from service.execution import checkpoints
+from service.jobs.lease_types import ClaimedJob
 from service.wiring import Service
 
 _log = structlog.get_logger("perfusion.worker")

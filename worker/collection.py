@@ -7,8 +7,9 @@ from threading import Event, Thread
 
 import structlog
 
-from service import collector, deployment, retention
+from service import deployment
 from service.errors import Unavailable
+from service.garbage import collection, retention
 from service.wiring import Service
 
 _FIRST_AFTER_SECONDS = 60.0
@@ -48,7 +49,7 @@ class Collection:
             images, jobs = retention.release(self._service, stopping=stopping)
             if images or jobs:
                 _log.info("retention.released", images=images, jobs=jobs)
-            removed = collector.collect(self._service, stopping=stopping)
+            removed = collection.collect(self._service, stopping=stopping)
             if removed:
                 _log.info("blobs.collected", removed=removed)
         except Unavailable as error:

@@ -6,7 +6,7 @@ from threading import Lock
 
 from perfusion_core.concept import Concept
 from perfusion_core.errors import ConceptFileError
-from service.blobs import BlobNotFound, Blobs
+from service.blobs.store import BlobNotFound, Blobs
 from worker.errors import FileGone
 
 

@@ -19,8 +19,8 @@ from celery import Celery
 from celery.concurrency.thread import TaskPool
 from celery.worker import state as celery_state
 
-from service.doorbell import TASK_NAME
-from service.settings import Settings
+from service.queue import TASK_NAME
+from service.settings.environment import Settings
 from service.views import JobKind
 from worker import celery_app
 

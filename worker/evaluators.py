@@ -13,7 +13,7 @@ import structlog
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.evaluators.similarity import Evaluator
-from service.settings import SHIPPED_BASE_MODEL, Settings
+from service.settings.environment import SHIPPED_BASE_MODEL, Settings
 
 _SHIPPED_EVALUATOR = SHIPPED_BASE_MODEL.with_name("evaluator")
 _TRY_AGAIN_SECONDS = 300.0

@@ -12,8 +12,10 @@ from typing import Any
 from perfusion_core.base_model import BaseModel
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.sampling.sampler import ImageRequest
-from service import blobs, concept_rows, leases
-from service.leases import ClaimedJob, NewAttentionMap, NewImage
+from service.blobs import store
+from service.concepts import rows
+from service.execution import leases
+from service.execution.leases import ClaimedJob, NewAttentionMap, NewImage
 from service.views import PresenceView
 from worker import composition, options, overlays, png, presence
 from worker.errors import FileGone
@@ -79,7 +81,7 @@ def _check_concepts(parts: Parts, payload: dict[str, Any]) -> None:
     listed = payload["concepts"]
     if not listed:
         return
-    named = concept_rows.named_hashes(parts.service, [one["id"] for one in listed])
+    named = rows.named_hashes(parts.service, [one["id"] for one in listed])
     gone = [one["name"] for one in listed if one["sha256"] not in named.get(one["id"], ())]
     if gone:
         names = ", ".join(f"<{name}>" for name in gone)
@@ -161,7 +163,7 @@ def _store(
 ) -> NewImage:
     hashes = {one["name"]: one["sha256"] for one in claimed.payload["concepts"]}
     data = png.encode(sample, request=request, concept_hashes=hashes, base=base)
-    blob_key = blobs.image_key(claimed.id, claimed.attempt, index=index)
+    blob_key = store.image_key(claimed.id, claimed.attempt, index=index)
     parts.service.blobs.put_new(blob_key, data)
     maps, maps_bytes = _store_maps(parts, claimed, sample, index=index)
     return NewImage(
@@ -185,7 +187,7 @@ def _store_maps(
     concept_ids, stored, size_bytes = _concept_ids(claimed), [], 0
     for number, one in enumerate(sample.maps):
         data = overlays.draw(sample.image, one.share)
-        blob_key = blobs.attention_map_key(claimed.id, claimed.attempt, index=index, number=number)
+        blob_key = store.attention_map_key(claimed.id, claimed.attempt, index=index, number=number)
         parts.service.blobs.put_new(blob_key, data)
         size_bytes += len(data)
         stored.append(

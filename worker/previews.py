@@ -14,8 +14,8 @@ import structlog
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.sampling.sampler import ImageRequest
 from perfusion_core.training.trainer import Training
-from service import checkpoints
-from service.leases import ClaimedJob
+from service.execution import checkpoints
+from service.execution.leases import ClaimedJob
 from worker.errors import Interrupted
 from worker.parts import Parts
 from worker.tickets import Sample

@@ -12,7 +12,7 @@ from threading import Event
 from types import FrameType
 
 from service import deployment, wiring
-from service.settings import Settings
+from service.settings.environment import Settings
 from service.views import JobKind
 from worker import embedded
 from worker.embedded import Embedded

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import structlog
 
-from service import leases
 from service.errors import Unavailable
-from service.leases import ClaimedJob, Lease
+from service.execution import leases
+from service.execution.leases import ClaimedJob, Lease
 from service.views import ProgressView
 from service.wiring import Service
 from worker.errors import CancelRequested, Draining, LeaseLost, LeaseNotRenewed
@@ -107,7 +107,7 @@ class Pulse:
     def insist(self, act: Callable[[], T]) -> T:
         """Repeat `act` while the database is away, unless the work has to stop.
 
-        The answer to a commit may be lost, so `act` must be repeatable, as service.leases is.
+        The answer to a commit may be lost, so `act` must be repeatable, as leases are.
         """
         while True:
             try:

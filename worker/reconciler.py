@@ -11,8 +11,8 @@ from threading import Event, Thread
 
 import structlog
 
-from service import reconciler
 from service.errors import Unavailable
+from service.execution import reconciler
 from service.wiring import Service
 from worker.collection import Collection
 

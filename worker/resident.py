@@ -14,8 +14,8 @@ import structlog
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.errors import PerfusionError
+from service.base_models import NewBaseModel, register_base_model
 from service.errors import Unavailable
-from service.models_registry import NewBaseModel, register_base_model
 from service.wiring import Service
 
 _TRY_AGAIN_SECONDS = 30.0

@@ -2,8 +2,8 @@
 
 Claim, work under a heartbeat, then exactly one end: succeeded, failed with a problem that its owner
 can read, cancelled, or back to the queue. After a fault only the row knows which end it was, so the
-runner deletes nothing that a job wrote: service.leases does so once it has read the end from the
-row, and the collector removes what no row names.
+runner deletes nothing that a job wrote: service.execution.leases does so once it has read the end
+from the row, and the collector removes what no row names.
 """
 
 import time
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from perfusion_core.errors import PerfusionError
-from service import leases, tracing
+from service import tracing
 from service.errors import Unavailable, problem
-from service.leases import ClaimedJob
+from service.execution import leases
+from service.execution.leases import ClaimedJob
 from service.views import JobKind
 from worker.device import free_memory, is_broken, is_out_of_memory
 from worker.errors import (

@@ -14,9 +14,11 @@ from PIL import Image
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.training.trainer import Training, train
-from service import blobs, concept_files, leases
-from service.blobs import BlobNotFound
-from service.leases import ClaimedJob, TrainedConcept
+from service.blobs import store
+from service.blobs.store import BlobNotFound
+from service.concepts import files
+from service.execution import leases
+from service.execution.leases import ClaimedJob, TrainedConcept
 from worker import options, segmenter
 from worker.checkpoints import Checkpoints
 from worker.device import TakeTurn
@@ -133,7 +135,7 @@ def _read_pictures(
 def _store(parts: Parts, claimed: ClaimedJob, base: BaseModel, concept: Concept) -> TrainedConcept:
     data = concept.to_bytes()
     written = Concept.from_bytes(data)  # where numbers are rounded: the API reads the same
-    blob_key = f"{blobs.attempt_prefix(claimed.id, claimed.attempt)}concept.safetensors"
+    blob_key = f"{store.attempt_prefix(claimed.id, claimed.attempt)}concept.safetensors"
     parts.service.blobs.put_new(blob_key, data)
     return TrainedConcept(
         blob_key=blob_key,
@@ -144,6 +146,6 @@ def _store(parts: Parts, claimed: ClaimedJob, base: BaseModel, concept: Concept)
         covariance_fingerprint=base.covariance_fingerprint,
         mask_source=concept.mask_source,
         training=dict(concept.training),
-        judgement=concept_files.judgement_of(written, base.calibration),
-        standing=concept_files.standing_of(written, base.calibration),
+        judgement=files.judgement_of(written, base.calibration),
+        standing=files.standing_of(written, base.calibration),
     )

@@ -9,7 +9,9 @@ import typer
 
 from api.cli import database
 from api.cli.commands import CommandError
-from service import collector, deployment, log, settings, wiring
+from service import deployment, log, wiring
+from service.garbage import collection
+from service.settings import environment
 from service.wiring import Service
 
 app = typer.Typer(
@@ -27,10 +29,10 @@ def adopt() -> None:
     """
     with _service() as service:
         identity = deployment.adopt(service)
-        found = collector.survey(service)
+        found = collection.survey(service)
     typer.echo(f"This database and this blob store are {identity} from now on.")
     if found.held_back:
-        typer.echo(collector.held_back_sentence(found), err=True)
+        typer.echo(collection.held_back_sentence(found), err=True)
     elif found.orphan_count:
         typer.echo(
             f"No row names {found.orphan_count} of the {found.stored} files in the blob store: "
@@ -54,7 +56,7 @@ def collect(
             help="Leave alone files that are younger than this, in seconds. Stop servers and "
             "workers before you go below the default.",
         ),
-    ] = collector.GRACE.total_seconds(),
+    ] = collection.GRACE.total_seconds(),
 ) -> None:
     """List the files that no row names, one key a line, and then remove them.
 
@@ -63,7 +65,7 @@ def collect(
     """
     with _service() as service:
         deployment.check(service)
-        found = collector.survey(service, grace=timedelta(seconds=grace))
+        found = collection.survey(service, grace=timedelta(seconds=grace))
         for key in found.orphans:
             typer.echo(key)
         if dry_run:
@@ -73,14 +75,14 @@ def collect(
             )
             return
         if found.held_back and not all_:
-            raise CommandError(collector.held_back_sentence(found))
-        removed = collector.remove(service, found)
+            raise CommandError(collection.held_back_sentence(found))
+        removed = collection.remove(service, found)
     typer.echo(f"Removed {removed} files of {found.stored}.", err=True)
 
 
 @contextmanager
 def _service() -> Iterator[Service]:
-    chosen = settings.load()
+    chosen = environment.load()
     database.make_ready(chosen)
     log.configure(chosen)  # after the migrations, whose log lines are of no use here
     service = wiring.build(chosen)

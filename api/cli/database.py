@@ -5,9 +5,9 @@ import time
 import structlog
 
 from api.cli.commands import CommandError
-from service import db
+from service.database import engine
 from service.errors import Unavailable
-from service.settings import Settings
+from service.settings.environment import Settings
 
 _PATIENCE_SECONDS = 30.0
 _PAUSE_SECONDS = 1.0
@@ -32,7 +32,7 @@ def await_server(
     if settings.database_url.startswith("sqlite"):
         return
     give_up_at = time.monotonic() + patience_seconds
-    database = db.connect(settings.database_url)
+    database = engine.connect(settings.database_url)
     try:
         while True:
             try:

@@ -10,8 +10,10 @@ from PIL import Image
 from api.cli.commands import CommandError
 from perfusion_core.concept import Concept
 from perfusion_core.text.prompt import parse
-from service import settings, uploads, wiring
+from service import wiring
 from service.errors import Invalid, TooLarge, UnsupportedMedia
+from service.pictures import uploads
+from service.settings import environment
 
 _MAX_WORD_LENGTH = 40  # in a file's name
 
@@ -23,7 +25,7 @@ def open_pictures(
     for file in (*files, *masks):
         if not file.is_file():
             raise CommandError(f"There is no file {file}.")
-    service = wiring.build(settings.load())
+    service = wiring.build(environment.load())
     try:
         uploaded = list(
             uploads.read_pictures(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from api.cli.commands import CommandError
 from service.errors import Invalid
-from service.gates import ConceptChoice, Gate, explicit_gates
+from service.generations.strengths import ConceptChoice, Gate, explicit_gates
 
 
 def read_gates(

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from api.cli.commands import CommandError
-from service import settings, wiring, workers
+from service import wiring, workers
+from service.settings import environment
 
 
 def health(
@@ -19,7 +20,7 @@ def health(
     A worker that loads its base model, hangs, or has lost the database gives none.
     """
     wanted = {name.strip() for name in queues.split(",")}
-    service = wiring.build(settings.load())
+    service = wiring.build(environment.load())
     try:
         live = workers.live(service)
     finally:

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from api.cli import database
-from service import auth, settings, wiring
+from service import auth, wiring
 from service.auth import Scope
+from service.settings import environment
 from service.wiring import Service
 
 app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
@@ -70,7 +71,7 @@ def revoke(
 
 @contextmanager
 def _service() -> Iterator[Service]:
-    chosen = settings.load()
+    chosen = environment.load()
     database.make_ready(chosen)
     service = wiring.build(chosen)
     try:

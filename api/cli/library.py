@@ -20,8 +20,9 @@ from perfusion_core.config import GenerateConfig, TrainConfig
 from perfusion_core.evaluation.verdict import figures_of, verdict
 from perfusion_core.strength import beta_from_strength
 from perfusion_core.text.prompt import parse
-from service import log, settings, texts
-from service.gates import gate_of_strength
+from service import log, validation
+from service.generations.strengths import gate_of_strength
+from service.settings import environment
 
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
@@ -58,8 +59,8 @@ def train(
     options: dict[str, Any],
 ) -> None:
     """Teach a concept and write its file, without a server."""
-    texts.check_name(name)
-    superclass = texts.check_superclass(superclass)
+    validation.check_name(name)
+    superclass = validation.check_superclass(superclass)
     file = out or Path(f"{name}.safetensors")
     if not file.parent.is_dir():
         raise CommandError(f"There is no folder {file.parent} to write {file.name} into.")
@@ -70,7 +71,7 @@ def train(
     from worker.evaluators import Evaluators
     from worker.looking import Looking
 
-    chosen = settings.load()
+    chosen = environment.load()
     if base_model is not None:
         chosen = chosen.model_copy(update={"base_model": base_model})
     base = _load(base_model, device)
@@ -161,7 +162,7 @@ def generate(
     options: dict[str, Any],
 ) -> None:
     """Make images from a prompt with concept files, without a server."""
-    prompt = texts.check_prompt(prompt, pointer="/prompt")
+    prompt = validation.check_prompt(prompt, pointer="/prompt")
     parsed = parse(prompt)
     gates = {name: gate_of_strength(strength) for name, strength in parsed.strengths.items()}
     gates |= read_gates(betas or [], taus or [], names=parsed.names)
@@ -232,7 +233,7 @@ def _at_once(act: Callable[[], T]) -> T:
 
 def _load(name: str | None, device: str | None) -> "BaseModel":
     """The base model with its covariance, which is kept where the worker looks for it too."""
-    chosen = settings.load()
+    chosen = environment.load()
     from perfusion_core.base_model import BaseModel
 
     with progress_bar("Loading the base model", total=None) as advance:
@@ -255,6 +256,6 @@ def _estimate(base: "BaseModel", captions: Path) -> None:
 
 
 def _covariance_folder() -> Path:
-    folder = Path(settings.load().data_dir) / "covariance"
+    folder = Path(environment.load().data_dir) / "covariance"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

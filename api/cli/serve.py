@@ -16,8 +16,9 @@ import typer
 
 from api.cli import database
 from api.cli.commands import CommandError
-from service import auth, deployment, log, settings, tracing, wiring
-from service.settings import Settings
+from service import auth, deployment, log, tracing, wiring
+from service.settings import environment
+from service.settings.environment import Settings
 from service.wiring import Service
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def serve(
     """Serve the API and the page; with memory:// as the queue, the worker too."""
     from api.app import create_app
 
-    chosen = settings.load()
+    chosen = environment.load()
     log.configure(chosen)
     send_traces = tracing.configure("perfusion-api")
     database.await_server(chosen)
@@ -100,7 +101,7 @@ def worker(
     ] = None,
 ) -> None:
     """Run a worker beside a server; the queue must be redis://."""
-    chosen = settings.load()
+    chosen = environment.load()
     log.configure(chosen)
     names = tuple(dict.fromkeys(name.strip() for name in queues.split(",")))
     if unknown := sorted(set(names) - {"generate", "train"}):
@@ -121,7 +122,7 @@ def worker(
 
 def migrate() -> None:
     """Bring the database to this release's form; safe to repeat."""
-    chosen = settings.load()
+    chosen = environment.load()
     log.configure(chosen)
     database.migrate(chosen)
     typer.echo("The database has this release's form.")

@@ -11,7 +11,7 @@ from api import schemas
 from api.dependencies import Caller, ServiceDep
 from api.openapi import refusals
 from perfusion_core.config import BaseModelDefaults, max_pixels, max_sides
-from service import models_registry
+from service import base_models
 from service.errors import Unavailable
 
 router = APIRouter(tags=["service"])
@@ -34,7 +34,7 @@ def get_base_model(service: ServiceDep, _: Caller) -> JSONResponse:
     the resolution of a training, by the base model's size. 503 until a worker has loaded it for
     the first time.
     """
-    model = models_registry.current_base_model(service)
+    model = base_models.current_base_model(service)
     if model is None:
         raise Unavailable(
             "no-base-model",
@@ -42,9 +42,9 @@ def get_base_model(service: ServiceDep, _: Caller) -> JSONResponse:
             retry_after_seconds=_RETRY_SECONDS,
         )
     kinds = ("train", "generate")
-    side = models_registry.resolution(model)
+    side = base_models.resolution(model)
     sides = max_sides(side) if side else {}
-    overrides = {kind: models_registry.defaults(model, of=kind) for kind in kinds}
+    overrides = {kind: base_models.defaults(model, of=kind) for kind in kinds}
     defaults = BaseModelDefaults(**overrides)
     return JSONResponse(
         {

@@ -23,7 +23,9 @@ from api.dependencies import (
 )
 from api.files import NOT_MODIFIED, file_answer, file_headers
 from api.openapi import ACCEPTED_HEADERS, CONCEPT_FORM, IMPORT_FORM, headers, refusals
-from service import concepts, storage, uploads
+from service import quota
+from service.concepts import use_cases as concepts
+from service.pictures import uploads
 from service.views import Answer, to_json
 
 router = APIRouter(tags=["concepts"])
@@ -54,7 +56,7 @@ async def _import_form(
 
 async def _check_room(state: State, caller: str) -> None:
     if state["service"].settings.max_bytes_per_owner is not None:
-        await run_in_threadpool(storage.check_room, state["service"], caller)
+        await run_in_threadpool(quota.check_room, state["service"], caller)
 
 
 @router.post(

@@ -10,7 +10,7 @@ from api.curve_schemas import Curve
 from api.dependencies import Reader, StateDep, with_blobs
 from api.files import NOT_MODIFIED, file_answer, file_headers
 from api.openapi import refusals
-from service import concept_curves
+from service.concepts import curves
 from service.views import to_json
 
 router = APIRouter(tags=["concepts"])
@@ -27,7 +27,7 @@ async def get_curve(state: StateDep, caller: Reader, ref: schemas.ConceptRef) ->
 
     It travels in the concept's file. 409 while the concept is not ready.
     """
-    curve = await with_blobs(state, lambda: concept_curves.get(state["service"], caller, ref=ref))
+    curve = await with_blobs(state, lambda: curves.get(state["service"], caller, ref=ref))
     return JSONResponse(to_json(curve))
 
 
@@ -39,9 +39,7 @@ async def get_curve(state: StateDep, caller: Reader, ref: schemas.ConceptRef) ->
         200: {
             "description": "A small image of the concept at the strength of point `k`.",
             "content": {
-                concept_curves.THUMBNAIL_MEDIA_TYPE: {
-                    "schema": {"type": "string", "format": "binary"}
-                }
+                curves.THUMBNAIL_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}
             },
             "headers": file_headers(),
         },
@@ -58,11 +56,11 @@ async def get_thumbnail(
 ) -> Response:
     """As `thumbnail_url` of the curve names it."""
     image = await with_blobs(
-        state, lambda: concept_curves.read_thumbnail(state["service"], caller, ref=ref, index=k)
+        state, lambda: curves.read_thumbnail(state["service"], caller, ref=ref, index=k)
     )
     return file_answer(
         image.data,
-        media_type=concept_curves.THUMBNAIL_MEDIA_TYPE,
+        media_type=curves.THUMBNAIL_MEDIA_TYPE,
         sha256=image.sha256,
         disposition=f'inline; filename="curve-{k}.webp"',
         if_none_match=if_none_match,

@@ -11,9 +11,9 @@ from api import events, schemas
 from api.dependencies import Generator, OptionalIdempotency, state_of
 from api.guarded import GuardedRoute
 from api.openapi import ACCEPTED_HEADERS, GENERATE_EXAMPLES, headers, refusals
-from service import generations
-from service.gates import ConceptChoice
-from service.generations import GenerateBody
+from service.generations import use_cases as generations
+from service.generations.strengths import ConceptChoice
+from service.generations.use_cases import GenerateBody
 
 router = APIRouter(tags=["generation"], route_class=GuardedRoute)
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Response
 from api.dependencies import ImageReader, StateDep, with_blobs
 from api.files import NOT_MODIFIED, IfNoneMatch, file_answer, file_headers
 from api.openapi import refusals
-from service import jobs
+from service.jobs import use_cases as jobs
 from service.views import ImageFile
 
 router = APIRouter(tags=["generation"])

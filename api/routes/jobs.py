@@ -22,7 +22,7 @@ from api.dependencies import (
 )
 from api.files import NOT_MODIFIED, IfNoneMatch, file_answer, file_headers
 from api.openapi import JOB_EVENT, refusals
-from service import jobs
+from service.jobs import use_cases as jobs
 
 router = APIRouter(tags=["jobs"])
 

@@ -10,7 +10,7 @@ from api import schemas
 from api.dependencies import OptionalIdempotency, ServiceDep, StateDep, Trainer, with_blobs
 from api.guarded import GuardedRoute
 from api.openapi import ACCEPTED_HEADERS, headers, refusals
-from service import concept_versions, trainings
+from service.concepts import trainings, versions
 from service.views import Answer
 
 router = APIRouter(tags=["concepts"], route_class=GuardedRoute)
@@ -68,7 +68,7 @@ async def revert(
     """Again it returns. 409 where there is no file before, and while the concept is in training."""
     answer = await with_blobs(
         state,
-        lambda: concept_versions.revert(state["service"], caller, ref=ref, idempotency=idempotency),
+        lambda: versions.revert(state["service"], caller, ref=ref, idempotency=idempotency),
     )
     return _answered(answer, status_code=200)
 

@@ -12,7 +12,7 @@ from benchmarks.paper.subjects import REPORTED, TUNED, Subject, photograph
 from perfusion_core import BaseModel, Concept, ConceptUse, train
 from perfusion_core.evaluation.curve import recommended
 from perfusion_core.strength import beta_from_strength
-from service.settings import Settings
+from service.settings.environment import Settings
 from worker.evaluators import Evaluators
 from worker.looking import Looking
 

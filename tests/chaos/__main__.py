@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from service.tables import Job, Worker
+from service.database.tables import Job, Worker
 from service.views import TERMINAL
 from service.wiring import Service
 from tests.chaos import checks, scenes

@@ -8,8 +8,8 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.blobs import DEPLOYMENT_KEY, BlobNotFound, last_preview_key
-from service.tables import Concept, IdempotencyKey, Image, Job, JobEvent, Picture
+from service.blobs.store import DEPLOYMENT_KEY, BlobNotFound, last_preview_key
+from service.database.tables import Concept, IdempotencyKey, Image, Job, JobEvent, Picture
 from service.views import TERMINAL, ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 from tests.chaos.orders import Order

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from service import wiring
-from service.blobs import Blobs, unavailable
-from service.db import Database
-from service.settings import Settings
+from service.blobs.store import Blobs, unavailable
+from service.database.engine import Database
+from service.settings.environment import Settings
 
 FLAG = "CHAOS_DISK_IS_FULL"
 

@@ -14,10 +14,13 @@ from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
-from service import blobs, checkpoints, leases, log, settings, wiring
-from service.claims import ClaimedJob, NewImage, TrainedConcept
+from service import log, wiring
+from service.blobs import store
+from service.database.tables import Job
 from service.errors import Unavailable
-from service.tables import Job
+from service.execution import checkpoints, leases
+from service.jobs.lease_types import ClaimedJob, NewImage, TrainedConcept
+from service.settings import environment
 from service.views import JobKind
 from tests.chaos import disk
 from worker import process
@@ -58,7 +61,7 @@ def generate(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
     pulse.check()
     images = []
     for index, seed in enumerate(claimed.payload["seeds"]):
-        key = f"{blobs.attempt_prefix(claimed.id, claimed.attempt)}{index}.png"
+        key = f"{store.attempt_prefix(claimed.id, claimed.attempt)}{index}.png"
         parts.service.blobs.put_new(key, key.encode())
         images.append(
             NewImage(
@@ -95,7 +98,7 @@ def train(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
             with suppress(Unavailable):
                 save(step)
     pulse.check()
-    key = f"{blobs.attempt_prefix(claimed.id, claimed.attempt)}concept.safetensors"
+    key = f"{store.attempt_prefix(claimed.id, claimed.attempt)}concept.safetensors"
     parts.service.blobs.put_new(key, key.encode())
     trained = TrainedConcept(
         blob_key=key,
@@ -148,7 +151,7 @@ def main() -> None:
         disk.install()
     if os.environ.get(MUTANT):
         _forget_the_lease_token()
-    chosen = settings.load()
+    chosen = environment.load()
     log.configure(chosen)
     signalled: Event = process.listen_for_signals()
     worker = build(wiring.build(chosen))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import Settings, variable_of
+from service.settings.environment import Settings, variable_of
 from tests.deployment import stack
 from tests.deployment.stack import Service
 

@@ -12,8 +12,8 @@ import migrations
 from api.cli.commands import CommandError
 from api.cli.health import health
 from service import wiring, workers
-from service.settings import load
-from service.tables import Worker
+from service.database.tables import Worker
+from service.settings.environment import load
 from service.wiring import Service
 
 HERE = f"{socket.gethostname()}-7-abcdef"

@@ -13,7 +13,7 @@ import yaml
 import migrations
 from api.metrics import Metrics
 from service import wiring
-from service.settings import load
+from service.settings.environment import load
 from tests.deployment import stack
 
 DASHBOARD = stack.ROOT / "docker" / "grafana" / "dashboards" / "perfusion.json"

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, sync_playwright
 from running import Photo, Visit, Visits, await_ready, serving, teach
 
 from api.demo.subjects import SUBJECTS, photograph
-from service.settings import SHIPPED_BASE_MODEL
+from service.settings.environment import SHIPPED_BASE_MODEL
 from tests.integration.tiny_base import write_tiny_base
 
 _BROWSERS = ("chromium", "google-chrome", "chromium-browser", "google-chrome-stable")

@@ -11,11 +11,12 @@ import pytest
 from sqlalchemy import delete
 
 import migrations
-from service import blobs_s3, db
-from service.blobs_s3 import S3Blobs
-from service.blobs_sql import SqlBlobs
-from service.db import Database
-from service.tables import Blob
+from service.blobs import s3 as blobs_s3
+from service.blobs.s3 import S3Blobs
+from service.blobs.sql import SqlBlobs
+from service.database import engine
+from service.database.engine import Database
+from service.database.tables import Blob
 from tests.integration import servers as real
 from tests.integration.deployment import Deployment
 from tests.integration.servers import S3, Postgres, Redis, Servers
@@ -91,7 +92,7 @@ def sqlite_file(_migrated_sqlite: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sqlite_database(sqlite_file: Path) -> Iterator[Database]:
-    database = db.connect(f"sqlite:///{sqlite_file}")
+    database = engine.connect(f"sqlite:///{sqlite_file}")
     yield database
     database.close()
 
@@ -112,7 +113,7 @@ def _migrated_postgres(postgres: Postgres) -> str:
 
 @pytest.fixture
 def postgres_database(_migrated_postgres: str) -> Iterator[Database]:
-    database = db.connect(_migrated_postgres)
+    database = engine.connect(_migrated_postgres)
     yield database
     with database.write() as session:
         session.execute(delete(Blob))

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 import migrations
 from service import wiring
-from service.settings import load
+from service.settings.environment import load
 from service.wiring import Service
 from tests.integration.processes import Process, free_ports
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.blobs import BlobExists, BlobNotFound, Blobs
-from service.blobs_local import LocalBlobs
+from service.blobs.local import LocalBlobs
+from service.blobs.store import BlobExists, BlobNotFound, Blobs
 
 STORES = {"folder": "folder_blobs", "SQLite": "sqlite_blobs"}
 SERVERS = {"PostgreSQL": "postgres_blobs", "S3": "s3_blobs"}

@@ -6,8 +6,8 @@ import boto3
 import httpx2 as httpx
 import pytest
 
-from service import blobs_s3
-from service.blobs_s3 import S3Blobs
+from service.blobs import s3 as blobs_s3
+from service.blobs.s3 import S3Blobs
 from service.errors import Unavailable
 from tests.integration.servers import S3
 

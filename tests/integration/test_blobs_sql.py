@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, text
 
-from service import blobs_sql, db
-from service.blobs import BlobExists, BlobNotFound
-from service.blobs_sql import SqlBlobs
-from service.db import Database
+from service.blobs import sql
+from service.blobs.sql import SqlBlobs
+from service.blobs.store import BlobExists, BlobNotFound
+from service.database import engine
+from service.database.engine import Database
 from service.errors import Unavailable
 from tests.integration.servers import Postgres, postgres_programs
 from tests.unit.service.staging import Clock
@@ -42,7 +43,7 @@ def test_the_time_of_a_blob_is_the_databases(sqlite_database: Database) -> None:
 def test_a_listing_comes_page_by_page_and_loads_no_data(
     blobs: SqlBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blobs_sql, "_PAGE", 5)
+    monkeypatch.setattr(sql, "_PAGE", 5)
     names = [f"jobs/j/{n:02}" for n in range(12)]
     for name in names:
         blobs.put(name, bytes(200_000))
@@ -105,7 +106,7 @@ def test_names_that_differ_in_case_alone_are_two(blobs: SqlBlobs) -> None:
 
 
 def test_a_database_without_its_tables_is_unavailable(tmp_path: Path) -> None:
-    database = db.connect(f"sqlite:///{tmp_path}/empty.db")
+    database = engine.connect(f"sqlite:///{tmp_path}/empty.db")
     blobs = SqlBlobs(database)
     for use in (
         blobs.check,
@@ -140,8 +141,8 @@ def test_a_full_disk_refuses_the_whole_blob_and_loses_nothing(sqlite_database: D
 def test_a_writer_who_waits_too_long_for_the_one_lock_is_told_so(
     sqlite_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "BUSY_TIMEOUT_SECONDS", 0.1)
-    database = db.connect(f"sqlite:///{sqlite_file}")
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_SECONDS", 0.1)
+    database = engine.connect(f"sqlite:///{sqlite_file}")
     blobs = SqlBlobs(database)
     with sqlite3.connect(sqlite_file, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -171,7 +172,7 @@ def test_a_folder_is_a_range_of_the_primary_key(postgres_database: Database) -> 
     plans: list[str] = []
     with postgres_database.read() as session:
         session.execute(text("SET enable_seqscan = off"))
-        wanted = blobs_sql._under("jobs/j1/").compile(
+        wanted = sql._under("jobs/j1/").compile(
             postgres_database.engine, compile_kwargs={"literal_binds": True}
         )
         plans += session.scalars(text(f"EXPLAIN SELECT key FROM blobs WHERE {wanted}"))
@@ -187,7 +188,7 @@ def test_one_dump_holds_rows_and_blobs(
     source = postgres_database.engine.url.render_as_string(hide_password=False)
     _run("pg_dump", "--format=custom", f"--file={dump}", source.replace("+psycopg", ""))
     _run("pg_restore", "--exit-on-error", "--dbname", restored.replace("+psycopg", ""), str(dump))
-    database = db.connect(restored)
+    database = engine.connect(restored)
     assert SqlBlobs(database).get("jobs/j1/1/0.png") == bytes(range(256)) * 1000
     database.close()
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 import migrations
-from service import collector, deployment
-from service.blobs import DEPLOYMENT_KEY, Blobs
+from service import deployment
+from service.blobs.store import DEPLOYMENT_KEY, Blobs
 from service.deployment import Mismatch
-from service.settings import Settings
+from service.garbage import collection
+from service.settings.environment import Settings
 from service.wiring import Service, build
 from tests.integration.test_blobs import blobs, folder_blobs
 from tests.unit.service.staging import at_once, ready, register_base_model
@@ -46,14 +47,14 @@ def test_a_store_obeys_the_database_that_it_belongs_to(
     at_once([lambda: deployment.check(first)] * 4)
     ready(first)
     blobs.put("jobs/job_gone/1/0.png", b"orphan")
-    assert collector.collect(first, grace=NO_GRACE) == 1
+    assert collection.collect(first, grace=NO_GRACE) == 1
     kept = {blob.key for blob in blobs.list()}
     second = make_service("second")
     with pytest.raises(Mismatch):
-        collector.collect(second, grace=NO_GRACE)
+        collection.collect(second, grace=NO_GRACE)
     deployment.adopt(second)
     with pytest.raises(Mismatch):
-        collector.collect(first, grace=NO_GRACE)
+        collection.collect(first, grace=NO_GRACE)
     assert blobs.get(DEPLOYMENT_KEY)
     assert {blob.key for blob in blobs.list()} == kept
 

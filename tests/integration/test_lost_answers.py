@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import text
 
-from service import db
-from service.db import Database
+from service.database import engine
+from service.database.engine import Database
 from service.errors import Unavailable
 from tests.integration.lost_answers import LostAnswers, lost_answers
 from tests.integration.servers import Postgres
@@ -27,7 +27,7 @@ def database(proxy: LostAnswers, postgres: Postgres) -> Iterator[Database]:
     with postgres.connect(url) as connection:
         connection.execute("CREATE TABLE numbers (n integer)")
         connection.execute("INSERT INTO numbers VALUES (0)")
-    database = db.connect(proxy.url(url))
+    database = engine.connect(proxy.url(url))
     database.check()  # the first connection of a process asks for types, in a transaction
     yield database
     database.close()

@@ -16,8 +16,8 @@ import httpx2 as httpx
 import pytest
 from PIL import Image
 
-from service.blobs import BlobNotFound
-from service.blobs_local import LocalBlobs
+from service.blobs.local import LocalBlobs
+from service.blobs.store import BlobNotFound
 from service.errors import Unavailable
 from tests.integration.deployment import Api, Deployment, wait_until
 from tests.integration.processes import Process, free_ports

@@ -20,23 +20,19 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, func, inspect, select, text
 
 import migrations
-from service import (
-    auth,
-    concept_rows,
-    concepts,
-    db,
-    deployment,
-    jobs,
-    leases,
-    reconciler,
-    transitions,
-)
-from service.blobs import DEPLOYMENT_KEY
-from service.db import Database
+from service import auth, deployment
+from service.blobs.store import DEPLOYMENT_KEY
+from service.concepts import rows as concept_rows
+from service.concepts import use_cases as concepts
+from service.database import engine as db
+from service.database.engine import Database
+from service.database.tables import ApiKey, Base, BaseModel, Deployment, Job
 from service.errors import NotFound, Unavailable
+from service.execution import leases, reconciler
 from service.idempotency import Idempotency, answer_once
-from service.settings import Settings
-from service.tables import ApiKey, Base, BaseModel, Deployment, Job
+from service.jobs import transitions
+from service.jobs import use_cases as jobs
+from service.settings.environment import Settings
 from service.views import Answer, JobKind, JobStatus
 from service.wiring import Service, build
 from tests.integration.servers import Postgres

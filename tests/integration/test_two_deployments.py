@@ -14,8 +14,8 @@ from contextlib import suppress
 import pytest
 from PIL import Image, ImageDraw
 
-from service import blobs
-from service.blobs import BlobNotFound
+from service.blobs import store as blobs
+from service.blobs.store import BlobNotFound
 from tests.integration.deployment import Api, Deployment, wait_until
 from tests.integration.processes import Process
 from tests.integration.servers import Servers

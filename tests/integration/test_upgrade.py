@@ -20,8 +20,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.settings import Settings
-from service.tables import Concept, Image, Job, JobEvent, Picture
+from service.database.tables import Concept, Image, Job, JobEvent, Picture
+from service.settings.environment import Settings
 from service.views import TERMINAL
 from tests.integration import previous
 from tests.integration.deployment import Api, Deployment, ask_to_teach, wait_until

@@ -10,8 +10,12 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from service import auth, concepts, generations, jobs, leases
-from service.generations import GenerateBody
+from service import auth
+from service.concepts import use_cases as concepts
+from service.execution import leases
+from service.generations import use_cases as generations
+from service.generations.use_cases import GenerateBody
+from service.jobs import use_cases as jobs
 from service.wiring import Service
 from tests.unit.api.conftest import BASE_URL, build_service
 from tests.unit.api.conftest import migrated as migrated

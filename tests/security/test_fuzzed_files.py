@@ -21,10 +21,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from service import concept_files, decoder, decoding
-from service.decoding import Decoded, Part
+from service.concepts import files
 from service.errors import Invalid, TooLarge, UnsupportedMedia
-from service.settings import Settings
+from service.pictures import decoder as decoding
+from service.pictures import decoder_process
+from service.pictures.decoder import Decoded, Part
+from service.settings.environment import Settings
 from tests.security.conftest import Scene, bearer
 from tests.unit.api.checks import refusal
 from tests.unit.service import staging
@@ -99,8 +101,8 @@ def decode(data: bytes, role: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            header, png = decoder._convert(data, role=role, limits=LIMITS)
-        except decoder.Refused as refusal:
+            header, png = decoder_process._convert(data, role=role, limits=LIMITS)
+        except decoder_process.Refused as refusal:
             assert refusal.kind in ("media", "invalid")
             assert str(refusal).endswith(".")
         else:
@@ -240,7 +242,7 @@ def forged_headers(draw: st.DrawFn) -> bytes:
 def test_a_concept_file_is_read_or_refused(data: bytes) -> None:
     begun = time.monotonic()
     try:
-        concept_files.read_concept(data)
+        files.read_concept(data)
     except (Invalid, TooLarge) as error:
         assert error.detail.endswith((".", "!", "?"))
     assert time.monotonic() - begun < _SLOWEST_SECONDS
@@ -264,7 +266,7 @@ def test_the_decoder_ends_with_its_memory_and_its_time() -> None:
         struct.pack(">I", len(frame)) + frame
         for frame in (json.dumps(limits).encode(), b"picture", bomb)
     )
-    command = [sys.executable, "-I", decoder.__file__]
+    command = [sys.executable, "-I", decoder_process.__file__]
     done = subprocess.run(command, input=frames, capture_output=True, timeout=60, check=False)
     (length,) = struct.unpack_from(">I", done.stdout)
     answer = json.loads(done.stdout[4 : 4 + length])

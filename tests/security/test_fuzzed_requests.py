@@ -17,8 +17,9 @@ import pytest
 import uvicorn
 from sqlalchemy import select
 
-from service import auth, leases, workers
-from service.tables import Job
+from service import auth, workers
+from service.database.tables import Job
+from service.execution import leases
 from service.views import JobKind, JobStatus
 from service.wiring import Service
 from tests.integration.processes import free_ports

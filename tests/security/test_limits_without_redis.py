@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from service.settings import Settings
+from service.settings.environment import Settings
 from service.wiring import build
 from tests.integration import servers
 from tests.unit.api.checks import refusal

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 import migrations
 from api.app import create_app
 from service import wiring
-from service.settings import Settings
+from service.settings.environment import Settings
 from service.wiring import Service
 from tests.unit.service import staging
 

@@ -8,7 +8,7 @@ import pytest
 from api.callers import Callers
 from service import auth
 from service.auth import Caller
-from service.db import Database
+from service.database.engine import Database
 from service.errors import Unauthorized
 from service.wiring import Service
 

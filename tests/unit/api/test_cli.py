@@ -181,8 +181,9 @@ def test_the_api_and_the_help_load_no_torch(tmp_path: Path) -> None:
         "import sys\n"
         "from api.app import create_app\n"
         "from api.cli.commands import build\n"
-        "from service import settings, wiring\n"
-        "create_app(wiring.build(settings.load({})), embedded=False)\n"
+        "from service import wiring\n"
+        "from service.settings import environment\n"
+        "create_app(wiring.build(environment.load({})), embedded=False)\n"
         "build()\n"
         "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)\n",
         tmp_path,

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from service import settings, wiring
-from service.blobs import DEPLOYMENT_KEY
+from service import wiring
+from service.blobs.store import DEPLOYMENT_KEY
+from service.settings import environment
 from service.wiring import Service
 from tests.unit.api.test_cli import Run, refused, run
 from tests.unit.service.staging import blob_keys
@@ -36,7 +37,7 @@ def leave_orphans(folder: Path, count: int, *, age_seconds: float = 7200) -> set
 
 
 def stored(folder: Path) -> set[str]:
-    service: Service = wiring.build(settings.load({"PERFUSION_DATA_DIR": str(folder / "data")}))
+    service: Service = wiring.build(environment.load({"PERFUSION_DATA_DIR": str(folder / "data")}))
     try:
         return blob_keys(service)
     finally:

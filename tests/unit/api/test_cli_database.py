@@ -11,9 +11,9 @@ from sqlalchemy import text
 import migrations
 from api.cli import database
 from api.cli.commands import CommandError
-from service.db import Database, make_engine
+from service.database.engine import Database, make_engine
 from service.errors import Unavailable
-from service.settings import Settings
+from service.settings.environment import Settings
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from httpx2 import Response
 from PIL import Image
 from starlette.testclient import TestClient
 
-from service import leases
+from service.execution import leases
 from service.wiring import Service
 from tests.unit.api.checks import pointers, refusal
 from tests.unit.service import staging

@@ -19,8 +19,9 @@ from api.concurrency import (
     CallerLimit,
     ProcessLimit,
 )
-from service import auth, jobs
+from service import auth
 from service.errors import TooManyRequests, Unavailable
+from service.jobs import use_cases as jobs
 from service.wiring import Service
 from tests.unit.api.checks import refusal
 from tests.unit.api.test_jobs import open_streams, queue, real_server

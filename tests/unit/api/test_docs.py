@@ -9,7 +9,7 @@ import pytest
 
 from perfusion_core import errors as core_errors
 from service import errors as service_errors
-from service.settings import Settings, variable_of
+from service.settings.environment import Settings, variable_of
 from worker import errors as worker_errors
 
 ROOT = Path(__file__).parents[3]

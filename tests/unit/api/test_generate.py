@@ -14,8 +14,9 @@ from starlette.testclient import TestClient
 
 from api import schemas
 from api.events import wait_seconds
-from service import jobs, leases
 from service.errors import problem
+from service.execution import leases
+from service.jobs import use_cases as jobs
 from service.wiring import Service
 from tests.unit.api.checks import pointers, refusal
 from tests.unit.service import staging
@@ -42,7 +43,7 @@ def finish_next(service: Service) -> threading.Thread:
 
 
 def queued_jobs(service: Service) -> list[str]:
-    from service import jobs
+    from service.jobs import use_cases as jobs
     from service.views import JobStatus
 
     page = jobs.list_page(service, "local", status=JobStatus.QUEUED)

@@ -14,8 +14,9 @@ from starlette.testclient import TestClient
 
 from api import events
 from api.app import create_app
-from service import jobs, leases
-from service.leases import ClaimedJob
+from service.execution import leases
+from service.execution.leases import ClaimedJob
+from service.jobs import use_cases as jobs
 from service.views import ProgressView
 from service.wiring import Service
 from tests.unit.api.checks import pointers, refusal

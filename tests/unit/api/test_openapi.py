@@ -10,8 +10,8 @@ from starlette.testclient import TestClient
 from api import curve_schemas, image_schemas, schemas
 from api.openapi import GENERATE_EXAMPLES
 from perfusion_core.config import GenerateConfig, TrainConfig
-from service.gates import ConceptChoice
-from service.generations import GenerateBody
+from service.generations.strengths import ConceptChoice
+from service.generations.use_cases import GenerateBody
 from service.wiring import Service
 from tests.unit.api.test_generate import finish
 from tests.unit.service import staging

@@ -9,8 +9,10 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from api.metrics import Metrics
-from service import collector, jobs, workers
-from service.blobs import DEPLOYMENT_KEY
+from service import workers
+from service.blobs.store import DEPLOYMENT_KEY
+from service.garbage import collection
+from service.jobs import use_cases as jobs
 from service.wiring import Service
 from tests.unit.api.checks import refusal
 
@@ -147,7 +149,7 @@ def test_ready_tells_of_a_collection_that_removed_nothing(
     assert (quiet.status_code, quiet.json()["warnings"]) == (200, [])
     for number in range(21):
         service.blobs.put(f"jobs/job_{number}/1/0.png", b"whose?")
-    assert collector.collect(service, grace=timedelta(seconds=-60)) == 0
+    assert collection.collect(service, grace=timedelta(seconds=-60)) == 0
     answer = client.get("/readyz")
     assert answer.status_code == 200
     [warning] = answer.json()["warnings"]

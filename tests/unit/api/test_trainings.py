@@ -5,7 +5,7 @@ from typing import Any
 from starlette.testclient import TestClient
 
 from api import schemas
-from service import leases
+from service.execution import leases
 from service.wiring import Service
 from tests.unit.api.checks import pointers, refusal
 from tests.unit.service import staging

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from api import concurrency, middleware
 from api.concurrency import MAX_IMPORTS_PER_CALLER, MAX_UPLOADS_PER_CALLER
-from service import storage
+from service import quota
 from service.wiring import Service
 from tests.unit.api.checks import refusal
 from tests.unit.api.test_concepts import png, upload
@@ -227,7 +227,7 @@ def test_pictures_are_stored_one_at_a_time(
         events.append("put")
         put(key, data)
 
-    from service.decoding import Decoder
+    from service.pictures.decoder import Decoder
 
     decode = Decoder.decode
 
@@ -253,7 +253,7 @@ MEASURED = """
 import json, sys
 from pathlib import Path
 from service import log, wiring
-from service.settings import Settings
+from service.settings.environment import Settings
 from tests.unit.api.test_connections import bounded_server
 
 def peak():
@@ -320,7 +320,7 @@ def test_a_full_owner_is_told_so_before_the_upload_is_read(
     make_service: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = make_service(max_bytes_per_owner=MEBIBYTE)
-    monkeypatch.setattr(storage, "stored_bytes", lambda *_: MEBIBYTE)
+    monkeypatch.setattr(quota, "stored_bytes", lambda *_: MEBIBYTE)
     with bounded_server(service) as port:
         for path in ("/concepts", "/concepts/import"):
             with connected(port) as client:

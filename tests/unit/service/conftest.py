@@ -14,8 +14,9 @@ import pytest
 from sqlalchemy import make_url, text
 
 import migrations
-from service import db, wiring
-from service.settings import Settings
+from service import wiring
+from service.database import engine as db
+from service.settings.environment import Settings
 from service.wiring import Service
 from tests.unit.service.staging import Clock, RecordedDoorbell
 

@@ -19,12 +19,16 @@ from perfusion_core.evaluation.calibration import Calibration, Thresholds
 from perfusion_core.evaluation.curve import Curve, Point, Proof, Similarity, recommended
 from perfusion_core.evaluation.record import Evaluation, EvaluatorRef
 from perfusion_core.imaging.thumbnails import thumbnail
-from service import blobs, concept_files, concepts, leases, models_registry
-from service.db import Database
+from service import base_models
+from service.base_models import NewBaseModel
+from service.blobs import store
+from service.concepts import files
+from service.concepts import use_cases as concepts
+from service.database.engine import Database
 from service.errors import Unavailable
-from service.leases import ClaimedJob, NewAttentionMap, NewImage, TrainedConcept
-from service.models_registry import NewBaseModel
-from service.uploads import UploadedPicture
+from service.execution import leases
+from service.execution.leases import ClaimedJob, NewAttentionMap, NewImage, TrainedConcept
+from service.pictures.uploads import UploadedPicture
 from service.views import JobKind
 from service.wiring import Service
 
@@ -189,7 +193,7 @@ def register_base_model(service: Service, **changes: object) -> None:
             "calibration": CALIBRATION.to_json(),
         },
     }
-    models_registry.register_base_model(service, NewBaseModel(**{**values, **changes}))  # type: ignore[arg-type]
+    base_models.register_base_model(service, NewBaseModel(**{**values, **changes}))  # type: ignore[arg-type]
 
 
 def submit(service: Service, name: str = "teddy", *, owner_id: str = OWNER) -> str:
@@ -224,8 +228,8 @@ def trained(
         covariance_fingerprint="cov-1",
         mask_source="uniform",
         training={"max_train_steps": 5},
-        judgement=concept_files.judgement_of(core, CALIBRATION),
-        standing=concept_files.standing_of(core, CALIBRATION),
+        judgement=files.judgement_of(core, CALIBRATION),
+        standing=files.standing_of(core, CALIBRATION),
     )
 
 
@@ -253,7 +257,7 @@ def _maps(
     words += [(f"<{one['name']}>", one["id"]) for one in claimed.payload["concepts"]]
     maps = []
     for number, (word, concept_id) in enumerate(words):
-        key = blobs.attention_map_key(claimed.id, claimed.attempt, index=index, number=number)
+        key = store.attention_map_key(claimed.id, claimed.attempt, index=index, number=number)
         service.blobs.put(key, encoded(picture(seed=100 + number)))
         maps.append(
             NewAttentionMap(
@@ -285,4 +289,4 @@ def at_once(acts: Sequence[Callable[[], object]]) -> None:
 
 def blob_keys(service: Service) -> set[str]:
     """Every blob but the one that names the deployment."""
-    return {blob.key for blob in service.blobs.list()} - {blobs.DEPLOYMENT_KEY}
+    return {blob.key for blob in service.blobs.list()} - {store.DEPLOYMENT_KEY}

@@ -7,9 +7,9 @@ from sqlalchemy import select, update
 
 from service import auth
 from service.auth import Scope
+from service.database.tables import ApiKey
 from service.errors import Invalid, NotFound, Unauthorized
-from service.settings import Settings
-from service.tables import ApiKey
+from service.settings.environment import Settings
 from service.wiring import Service
 from tests.unit.service.staging import at_once
 

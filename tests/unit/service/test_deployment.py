@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, func, select
 
-from service import collector, concepts, deployment, retention
-from service.blobs import DEPLOYMENT_KEY
-from service.blobs_local import LocalBlobs
+from service import deployment
+from service.blobs.local import LocalBlobs
+from service.blobs.store import DEPLOYMENT_KEY
+from service.concepts import use_cases as concepts
+from service.database.tables import Deployment
 from service.deployment import Mismatch
 from service.errors import Unavailable
-from service.tables import Deployment
+from service.garbage import collection, retention
 from service.wiring import Service
 from tests.unit.service.staging import (
     OWNER,
@@ -104,10 +106,10 @@ def test_an_empty_database_above_a_full_store_removes_nothing(
     before = blob_keys(service)
     other = replace(make_service(), blobs=service.blobs)
     with pytest.raises(Mismatch, match="names none of them"):
-        collector.collect(other)
+        collection.collect(other)
     deployment.check(service)
     with pytest.raises(Mismatch, match=r"names none of them.*PERFUSION_DATABASE_URL.*adopt"):
-        collector.collect(other)
+        collection.collect(other)
     assert blob_keys(service) == before
     assert of_database(other) is None
 
@@ -121,7 +123,7 @@ def test_the_database_of_another_deployment_removes_nothing(
         deployment.check(one)
     before = blob_keys(service)
     swapped = replace(other, blobs=service.blobs)
-    for act in (deployment.check, collector.collect, retention.release):
+    for act in (deployment.check, collection.collect, retention.release):
         with pytest.raises(Mismatch, match="two deployments") as caught:
             act(swapped)
     assert of_store(service) in str(caught.value)
@@ -146,11 +148,11 @@ def test_a_bucket_that_is_swapped_while_it_runs_is_noticed_before_each_collectio
     other = make_service()
     for one in (service, other):
         imported(one)
-        assert collector.collect(one) == 0
+        assert collection.collect(one) == 0
     service.blobs.put(DEPLOYMENT_KEY, other.blobs.get(DEPLOYMENT_KEY))
     service.blobs.put("jobs/job_gone/1/0.png", b"orphan")
     with pytest.raises(Mismatch):
-        collector.collect(service)
+        collection.collect(service)
     assert "jobs/job_gone/1/0.png" in blob_keys(service)
 
 
@@ -165,7 +167,7 @@ def test_an_operator_who_means_it_adopts_a_store(
     adopted = deployment.adopt(other)
     deployment.check(other)
     assert of_database(other) == of_store(other) == adopted
-    assert collector.collect(other) == 0  # too many to go unasked
+    assert collection.collect(other) == 0  # too many to go unasked
     assert blob_keys(service) == before
     with pytest.raises(Mismatch):
         deployment.check(service)  # the database that it was taken from may come back
@@ -176,7 +178,7 @@ def test_a_store_that_is_away_at_the_start_is_asked_later(service: Service, tmp_
     away = replace(service, blobs=LocalBlobs(tmp_path / "file" / "blobs"))
     deployment.check_at_start(away)
     with pytest.raises(Unavailable):
-        collector.collect(away)
+        collection.collect(away)
 
 
 def imported(service: Service, name: str = "teddy") -> None:

@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from service import log
-from service.settings import Settings
+from service.settings.environment import Settings
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from service import settings, wiring
-from service.settings import Settings, SettingsError, load, variable_of
+from service import wiring
+from service.settings import environment as settings
+from service.settings.environment import Settings, SettingsError, load, variable_of
 
 
 def complaint(**environment: str) -> str:

@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 import migrations
 from api.app import create_app
 from service import wiring
-from service.settings import Settings
+from service.settings.environment import Settings
 settings = Settings(data_dir=sys.argv[1])
 migrations.upgrade(settings.database_url)
 service = wiring.build(settings)

@@ -13,7 +13,7 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.training.trainer import train
 from service import wiring
-from service.settings import Settings
+from service.settings.environment import Settings
 from service.wiring import Service
 from tests.unit.worker.staging import drawing, noise_model, workers
 from worker.parts import Parts

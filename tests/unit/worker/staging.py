@@ -13,11 +13,15 @@ from sqlalchemy import select
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.covariance.captions import captions
-from service import blobs, concepts, generations, jobs, leases
-from service.generations import GenerateBody
-from service.leases import ClaimedJob
-from service.tables import JobEvent
-from service.uploads import UploadedPicture
+from service.blobs import store
+from service.concepts import use_cases as concepts
+from service.database.tables import JobEvent
+from service.execution import leases
+from service.execution.leases import ClaimedJob
+from service.generations import use_cases as generations
+from service.generations.use_cases import GenerateBody
+from service.jobs import use_cases as jobs
+from service.pictures.uploads import UploadedPicture
 from service.views import JobKind, JobView
 from service.wiring import Service
 from tests.unit.perfusion_core.conftest import tiny_pipeline
@@ -99,7 +103,7 @@ def claim(service: Service, job_id: str, worker_id: str = "somebody") -> Claimed
 def add_concept(service: Service, concept: Concept) -> str:
     """Import a concept and return its blob's key."""
     view = concepts.import_file(service, OWNER, data=concept.to_bytes())
-    return blobs.imported_concept_key(view.id)
+    return store.imported_concept_key(view.id)
 
 
 def events(service: Service, job_id: str) -> list[tuple[str, int]]:

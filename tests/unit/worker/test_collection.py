@@ -7,9 +7,10 @@ from threading import Event, enumerate
 
 import pytest
 
-from service import leases, workers
-from service.blobs import BlobInfo
-from service.blobs_local import LocalBlobs
+from service import workers
+from service.blobs.local import LocalBlobs
+from service.blobs.store import BlobInfo
+from service.execution import leases
 from service.views import JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import accept_generation, look_at, wait_until

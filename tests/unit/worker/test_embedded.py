@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import pytest
 
 from perfusion_core.base_model import BaseModel
-from service import blobs, workers
-from service.doorbell import TASK_NAME
+from service import workers
+from service.blobs import store
+from service.queue import TASK_NAME
 from service.views import JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import (
@@ -62,7 +63,7 @@ def test_stopping_sends_the_training_back_with_its_state_and_starting_again_goes
         job_id = accept_training(service, max_train_steps=400)
         wait_until(lambda: look_at(service, job_id).progress.step > 0)
     assert status(service, job_id) is JobStatus.QUEUED
-    assert service.blobs.get(blobs.state_key(job_id, 1))
+    assert service.blobs.get(store.state_key(job_id, 1))
     stopped_at = look_at(service, job_id).progress.step
     with running(service, base):
         wait_until(lambda: status(service, job_id) is JobStatus.RUNNING)

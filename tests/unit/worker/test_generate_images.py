@@ -16,9 +16,11 @@ from perfusion_core.conditioning import ConceptUse, superclass_encoding
 from perfusion_core.sampling import sampler
 from perfusion_core.sampling.attention_maps import COVERAGE_THRESHOLD
 from perfusion_core.strength import beta_from_strength
-from service import concepts, jobs, leases
+from service.concepts import use_cases as concepts
+from service.database.tables import Image as ImageRow
 from service.errors import problem
-from service.tables import Image as ImageRow
+from service.execution import leases
+from service.jobs import use_cases as jobs
 from service.views import JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import (

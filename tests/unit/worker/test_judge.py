@@ -16,7 +16,7 @@ from perfusion_core.concept import Concept
 from perfusion_core.evaluation.curve import STRENGTHS, recommended
 from perfusion_core.evaluation.eval_prompts import PROOF, Trial, judging_of
 from perfusion_core.evaluators.similarity import Evaluator
-from service.settings import SHIPPED_BASE_MODEL, Settings
+from service.settings.environment import SHIPPED_BASE_MODEL, Settings
 from tests.unit.worker.staging import (
     drawing,
 )

@@ -11,8 +11,9 @@ from perfusion_core.concept import Concept
 from perfusion_core.evaluation.curve import STRENGTHS
 from perfusion_core.evaluation.record import Evaluation
 from perfusion_core.evaluators.similarity import Evaluator
-from service import concept_curves, concepts
-from service.settings import SHIPPED_BASE_MODEL
+from service.concepts import curves
+from service.concepts import use_cases as concepts
+from service.settings.environment import SHIPPED_BASE_MODEL
 from service.views import JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import (
@@ -45,12 +46,12 @@ def test_a_trained_concept_comes_with_its_curve_and_verdict(
     accept_training(service, max_train_steps=4)
     Runner(make()).run(JobKind.TRAIN)
     view = concepts.get(service, OWNER, ref="rex")
-    curve = concept_curves.get(service, OWNER, ref="rex")
+    curve = curves.get(service, OWNER, ref="rex")
     assert view.verdict == curve.verdict
     assert view.recommended_strength == curve.recommended_strength
     assert curve.evaluator == "evaluator"
     assert [point.strength for point in curve.points] == list(STRENGTHS)
-    assert concept_curves.read_thumbnail(service, OWNER, ref="rex", index=4).data
+    assert curves.read_thumbnail(service, OWNER, ref="rex", index=4).data
     core = Concept.from_bytes(concepts.read_file(service, OWNER, ref="rex").data)
     assert core.reference is not None
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from service import concepts, jobs, leases
-from service.claims import ClaimedJob
+from service.concepts import use_cases as concepts
 from service.errors import Unavailable
+from service.execution import leases
+from service.jobs import use_cases as jobs
+from service.jobs.lease_types import ClaimedJob
 from service.views import JobKind
 from service.wiring import Service
 from tests.unit.service.staging import Deaf

@@ -15,8 +15,8 @@ from perfusion_core.evaluation.curve import Curve, Point, Similarity
 from perfusion_core.evaluation.record import Evaluation
 from perfusion_core.evaluators.similarity import Evaluator
 from perfusion_core.imaging.thumbnails import thumbnail
-from service import concepts
-from service.settings import SHIPPED_BASE_MODEL
+from service.concepts import use_cases as concepts
+from service.settings.environment import SHIPPED_BASE_MODEL
 from service.views import JobKind, JobStatus, JobView
 from service.wiring import Service
 from tests.unit.worker.staging import (

@@ -8,7 +8,7 @@ import pytest
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.training.trainer import Training, train
-from service import blobs
+from service.blobs import store
 from service.wiring import Service
 from tests.unit.worker.staging import accept_training, blob_keys, claim, drawing
 from worker.errors import CancelRequested
@@ -37,14 +37,14 @@ def test_a_preview_is_drawn_only_while_previews_cost_less_than_their_share(
     began = time.monotonic()
     previews.maybe_draw(training, while_waiting=never)
     cost = time.monotonic() - began
-    assert service.blobs.get(blobs.preview_key(job_id, 1)).startswith(b"\x89PNG")
-    service.blobs.delete(blobs.preview_key(job_id, 1))
+    assert service.blobs.get(store.preview_key(job_id, 1)).startswith(b"\x89PNG")
+    service.blobs.delete(store.preview_key(job_id, 1))
     # Two of that cost fit into a tenth of twenty times as long, and no sooner.
     while time.monotonic() < began + 3 * cost:
         training.step += 200
         previews.maybe_draw(training, while_waiting=never)
         time.sleep(0.01)
-    assert blobs.preview_key(job_id, 1) not in blob_keys(service)
+    assert store.preview_key(job_id, 1) not in blob_keys(service)
 
 
 def test_a_preview_that_cannot_be_drawn_does_not_stop_the_training(
@@ -57,7 +57,7 @@ def test_a_preview_that_cannot_be_drawn_does_not_stop_the_training(
     previews = Previews(broken, claim(service, job_id), training)
     training.step += 200
     previews.maybe_draw(training, while_waiting=never)
-    assert blobs.preview_key(job_id, 1) not in blob_keys(service)
+    assert store.preview_key(job_id, 1) not in blob_keys(service)
 
 
 def test_a_cancel_is_noticed_in_the_middle_of_a_preview(

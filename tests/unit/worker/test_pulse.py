@@ -12,8 +12,8 @@ from perfusion_core.conditioning import ConceptUse
 from perfusion_core.config import GenerateConfig
 from perfusion_core.sampling import sampler
 from perfusion_core.sampling.sampler import Batch, ImageRequest
-from service import reconciler
-from service.tables import Job
+from service.database.tables import Job
+from service.execution import reconciler
 from service.views import JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import (

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service import leases, reconciler
-from service.claims import ClaimedJob, Lease
-from service.db import Database
+from service.database.engine import Database
+from service.execution import leases, reconciler
+from service.jobs.lease_types import ClaimedJob, Lease
 from service.views import JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import accept_generation, claim, look_at

@@ -15,10 +15,14 @@ from structlog.testing import capture_logs
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.errors import TrainingDiverged
-from service import blobs, collector, concepts, jobs, reconciler
+from service.blobs import store
+from service.concepts import use_cases as concepts
+from service.database.tables import Job
 from service.errors import Unavailable
-from service.leases import ClaimedJob
-from service.tables import Job
+from service.execution import reconciler
+from service.execution.leases import ClaimedJob
+from service.garbage import collection
+from service.jobs import use_cases as jobs
 from service.views import JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import (
@@ -43,7 +47,7 @@ def works_until(released: Event, *, result: Callable[[ClaimedJob], bool]) -> Wor
     """Work that takes steps until the test lets it end."""
 
     def work(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
-        parts.service.blobs.put(f"{blobs.attempt_prefix(claimed.id, claimed.attempt)}0.png", b"x")
+        parts.service.blobs.put(f"{store.attempt_prefix(claimed.id, claimed.attempt)}0.png", b"x")
         step = 0
         while not released.is_set():
             step += 1
@@ -107,7 +111,7 @@ def test_a_running_job_is_cancelled_within_a_step(
     thread.join(60)
     assert time.monotonic() - asked_at < 5  # under one second on an idle machine
     assert look_at(service, job_id).status is JobStatus.CANCELLED
-    assert blob_keys(service, blobs.job_prefix(job_id)) == []
+    assert blob_keys(service, store.job_prefix(job_id)) == []
 
 
 def test_a_result_that_comes_with_a_cancellation_is_not_kept(
@@ -133,7 +137,7 @@ def test_a_lost_lease_changes_nothing_and_the_job_ends_elsewhere(
     parts = make_parts()
     zombie = runner_of(parts, works_until(released, result=lambda _: True))
     thread = in_thread(zombie.run, JobKind.GENERATE)
-    wait_until(lambda: bool(blob_keys(service, blobs.job_prefix(job_id))))
+    wait_until(lambda: bool(blob_keys(service, store.job_prefix(job_id))))
     parts.draining.set()  # or it would take the job again itself
     # What the reconciler does once a lease has run out.
     assert reconciler.orphans_at_start(service) == 1
@@ -149,8 +153,8 @@ def test_a_lost_lease_changes_nothing_and_the_job_ends_elsewhere(
     ]
     assert len(look_at(service, job_id).images) == 1
     # What the first attempt wrote is named by no row: the collector's to remove.
-    collector.collect(service, grace=timedelta())
-    assert blob_keys(service, blobs.job_prefix(job_id)) == [f"jobs/{job_id}/2/0.png"]
+    collection.collect(service, grace=timedelta())
+    assert blob_keys(service, store.job_prefix(job_id)) == [f"jobs/{job_id}/2/0.png"]
 
 
 def test_a_job_keeps_its_lease_for_as_long_as_it_works(service: Service, parts: Parts) -> None:

@@ -11,10 +11,12 @@ from PIL import Image
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
-from service import blobs, concepts, jobs
-from service.blobs import BlobNotFound
+from service.blobs import store
+from service.blobs.store import BlobNotFound
+from service.concepts import use_cases as concepts
+from service.database.tables import Job
 from service.errors import NotFound
-from service.tables import Job
+from service.jobs import use_cases as jobs
 from service.views import ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import (
@@ -56,7 +58,7 @@ def test_a_training_ends_with_a_ready_concept_and_its_file(
     concept = Concept.from_bytes(trained_file(service))
     base.check(concept)
     assert (concept.name, concept.superclass) == ("rex", "robot")
-    assert blob_keys(service, blobs.job_prefix(job_id)) == [f"jobs/{job_id}/1/concept.safetensors"]
+    assert blob_keys(service, store.job_prefix(job_id)) == [f"jobs/{job_id}/1/concept.safetensors"]
 
 
 def test_a_drained_training_goes_on_from_its_state_and_ends_with_the_same_concept(
@@ -69,7 +71,7 @@ def test_a_drained_training_goes_on_from_its_state_and_ends_with_the_same_concep
     drained = look_at(service, job_id)
     assert drained.status is JobStatus.QUEUED
     assert drained.progress.step < 16
-    assert service.blobs.get(blobs.state_key(job_id, 1))
+    assert service.blobs.get(store.state_key(job_id, 1))
     second = make_parts()
     Runner(second).run(JobKind.TRAIN)
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
@@ -79,7 +81,7 @@ def test_a_drained_training_goes_on_from_its_state_and_ends_with_the_same_concep
     assert np.array_equal(interrupted.i_star, expected.i_star)
     assert np.array_equal(interrupted.embeddings, expected.embeddings)
     with pytest.raises(BlobNotFound):
-        service.blobs.get(blobs.state_key(job_id, 1))
+        service.blobs.get(store.state_key(job_id, 1))
 
 
 def test_a_drain_spends_no_attempt(service: Service, make_parts: Callable[[], Parts]) -> None:
@@ -94,7 +96,7 @@ def test_a_drain_while_the_store_is_away_is_a_drain_and_no_fault(
     service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(key: str, data: bytes) -> None:
-        raise blobs.unavailable()
+        raise store.unavailable()
 
     job_id = accept_training(service, max_train_steps=5000)
     monkeypatch.setattr(service.blobs, "put", away)
@@ -115,7 +117,7 @@ def test_the_state_is_saved_now_and_then_while_training(
     parts.engine.start()
     job_id = accept_training(service, max_train_steps=5000)
     thread = in_thread(Runner(parts).run, JobKind.TRAIN)
-    wait_until(lambda: blobs.state_key(job_id, 1) in blob_keys(service))
+    wait_until(lambda: store.state_key(job_id, 1) in blob_keys(service))
     jobs.cancel(service, OWNER, job_id=job_id)
     thread.join(60)
     parts.engine.stop()
@@ -126,7 +128,7 @@ def test_a_state_that_cannot_be_used_costs_time_but_not_the_job(
     service: Service, parts: Parts
 ) -> None:
     job_id = accept_training(service)
-    service.blobs.put(blobs.previous_state_key(job_id), b"of another release")
+    service.blobs.put(store.previous_state_key(job_id), b"of another release")
     Runner(parts).run(JobKind.TRAIN)
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
 
@@ -151,7 +153,7 @@ def test_a_picture_that_is_gone_is_a_named_problem(service: Service, parts: Part
     job_id = accept_training(service)
     concept_id = look_at(service, job_id).concept_id
     assert concept_id is not None
-    service.blobs.delete(blobs.picture_key(concept_id, 0))
+    service.blobs.delete(store.picture_key(concept_id, 0))
     Runner(parts).run(JobKind.TRAIN)
     error = look_at(service, job_id).error
     assert error is not None
@@ -167,6 +169,6 @@ def test_alpha_serves_as_the_mask_through_the_whole_chain(service: Service, part
     picture.paste((200, 30, 30, 255), (16, 16, 48, 48))
     file = io.BytesIO()
     picture.save(file, "PNG")
-    service.blobs.put(blobs.picture_key(concept_id, 0), file.getvalue())
+    service.blobs.put(store.picture_key(concept_id, 0), file.getvalue())
     Runner(parts).run(JobKind.TRAIN)
     assert concepts.get(service, OWNER, ref="rex").mask_source == "alpha"

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from perfusion_core.base_model import BaseModel
-from service import concept_versions, concepts, jobs, trainings
+from service.concepts import trainings, versions
+from service.concepts import use_cases as concepts
+from service.jobs import use_cases as jobs
 from service.views import JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import (
@@ -63,7 +65,7 @@ def test_a_second_training_replaces_the_file_and_the_first_one_comes_back(
     assert first.data != second.data
     view = concepts.get(service, OWNER, ref="rex")
     assert (view.job_id, view.training["seed"], view.revision) == (job_id, 99, 2)
-    concept_versions.revert(service, OWNER, ref="rex")
+    versions.revert(service, OWNER, ref="rex")
     assert concepts.read_file(service, OWNER, ref="rex") == first
 
 

@@ -1,0 +1,119 @@
+"""Blobs in the database, as rows of the table `blobs`: one thing to back up.
+
+Every call is a transaction of its own, never the caller's, and holds a whole blob in memory. On
+SQLite a write takes the one write lock for as long as the blob takes to reach the disk.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, delete, select, true
+from sqlalchemy.dialects import postgresql, sqlite
+
+from service.blobs.store import BlobExists, BlobInfo, BlobNotFound, check_key, check_prefix
+from service.database.engine import Database
+from service.database.tables import Blob
+
+_PAGE = 1000
+
+
+class SqlBlobs:
+    """Blobs as rows of `database`; a key is a primary key, and a folder is a range of them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._is_postgres = database.engine.dialect.name == "postgresql"
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store `data` under `key`, replacing what was there."""
+        self._insert(key, data, replace=True)
+
+    def put_new(self, key: str, data: bytes) -> None:
+        """Store `data` under `key`; other bytes that are there stay, and raise BlobExists."""
+        if not self._insert(key, data, replace=False) and self.get(key) != data:
+            raise BlobExists(key)
+
+    def get(self, key: str) -> bytes:
+        """Return the bytes under `key`, or raise BlobNotFound."""
+        with self._database.read() as session:
+            connection = session.connection()
+            if self._is_postgres:
+                # Imported late, as in db.py: SQLite needs no PostgreSQL driver.
+                from service.database.postgres import ask_for_binary
+
+                ask_for_binary(connection)
+            data = connection.scalar(select(Blob.data).where(Blob.key == check_key(key)))
+        if data is None:
+            raise BlobNotFound(key)
+        return data
+
+    def delete(self, key: str) -> None:
+        """Remove `key`; a key that is not there is fine."""
+        self._delete(Blob.key == check_key(key))
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Remove every key under the folder `prefix`, in one transaction."""
+        if not prefix:
+            raise ValueError("refusing to delete every blob")
+        self._delete(_under(prefix))
+
+    def list(self, prefix: str = "") -> Iterator[BlobInfo]:
+        """Go through the blobs under the folder `prefix`, in the order of their keys.
+
+        No transaction is open while the caller handles a blob: it may delete the blob or take long.
+        """
+        within, after = _under(prefix), ""
+        while page := self._page(within, after=after):
+            yield from page
+            after = page[-1].key
+
+    def clear_unfinished(self, *, older_than: datetime) -> int:
+        """Return 0: a transaction that did not end has left nothing."""
+        return 0
+
+    def check(self) -> None:
+        """Raise Unavailable unless the table answers."""
+        with self._database.read() as session:
+            session.scalar(select(Blob.key).limit(1))
+
+    def _insert(self, key: str, data: bytes, *, replace: bool) -> bool:
+        """Insert a row, and return whether it is there now; one that is in its way may stay."""
+        insert = postgresql.insert if self._is_postgres else sqlite.insert
+        with self._database.write() as session:
+            row = {
+                "key": check_key(key),
+                "data": data,
+                "size_bytes": len(data),
+                "modified_at": self._database.now(session),
+            }
+            # One statement: with two, writers at the same moment would get in each other's way.
+            new = insert(Blob).values(row)
+            kept = new.on_conflict_do_nothing()
+            replaced = new.on_conflict_do_update(index_elements=[Blob.key], set_=new.excluded)
+            written = (replaced if replace else kept).returning(Blob.key)
+            return session.connection().scalar(written) is not None
+
+    def _delete(self, which: ColumnElement[bool]) -> None:
+        with self._database.write() as session:
+            session.connection().execute(delete(Blob).where(which))
+
+    def _page(self, within: ColumnElement[bool], *, after: str) -> Sequence[BlobInfo]:
+        wanted = (
+            select(Blob.key, Blob.size_bytes, Blob.modified_at)
+            .where(within, Blob.key > after)
+            .order_by(Blob.key)
+            .limit(_PAGE)
+        )
+        with self._database.read() as session:
+            return [BlobInfo(*row) for row in session.execute(wanted)]
+
+
+def _under(prefix: str) -> ColumnElement[bool]:
+    """The condition that a key lies under a folder: a range, which the primary key answers.
+
+    Not LIKE, for which every `_` in a key would stand for any letter.
+    """
+    if not check_prefix(prefix):
+        return true()
+    # Keys are compared byte by byte, and "0" is the byte that follows "/".
+    return and_(Blob.key >= prefix, Blob.key < f"{prefix[:-1]}0")

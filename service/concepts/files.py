@@ -1,0 +1,141 @@
+"""Concept files from outside: nothing is trusted but what a training could have written."""
+
+import io
+from dataclasses import replace
+from typing import Any, Literal
+
+from PIL import Image
+
+from perfusion_core.concept import MAX_CONCEPT_BYTES
+from perfusion_core.concept import Concept as CoreConcept
+from perfusion_core.errors import ConceptFileError
+from perfusion_core.evaluation.calibration import Calibration
+from perfusion_core.evaluation.curve import balance, recommended
+from perfusion_core.evaluation.verdict import Figures, Verdict, figures_of, verdict
+from perfusion_core.imaging.thumbnails import thumbnail
+from service.errors import Conflict, ServiceError, TooLarge, Unavailable, invalid
+from service.jobs.lease_types import Standing
+from service.pictures import uploads
+from service.validation import check_superclass, is_storable
+from service.views import BaseModelView
+from service.wiring import Service
+
+_MASK_SOURCES = ("upload", "alpha", "segmenter", "uniform")
+_MAX_METADATA_LENGTH = 128
+
+
+def read_concept(data: bytes) -> CoreConcept:
+    """Return the concept in a file from outside, or raise what is wrong with the file."""
+    if len(data) > MAX_CONCEPT_BYTES:
+        raise TooLarge(
+            "concept-file-too-large",
+            f"A concept file has at most {MAX_CONCEPT_BYTES} bytes; this has {len(data)}.",
+            pointer="/file",
+        )
+    try:
+        core = CoreConcept.from_bytes(data)
+    except ConceptFileError as error:
+        raise invalid("/file", str(error), slug="concept-file") from None
+    superclass = check_superclass(core.superclass, pointer="/file")
+    texts = (
+        core.family,
+        core.base_model_name,
+        core.base_model_fingerprint,
+        core.covariance_fingerprint,
+    )
+    plain = all(is_storable(text) and len(text) <= _MAX_METADATA_LENGTH for text in texts)
+    known = core.mask_source in _MASK_SOURCES and superclass == core.superclass
+    if not plain or not known or not is_storable(dict(core.training)):
+        raise invalid(
+            "/file",
+            "The concept file's metadata holds values that no training writes. "
+            "Download or train it again.",
+            slug="concept-file",
+        )
+    return core
+
+
+def check_fingerprints(core: CoreConcept, base_model: BaseModelView) -> None:
+    """Raise Conflict, naming both sides, unless the concept belongs to this base model."""
+    for what, own, here in (
+        ("base model", core.base_model_fingerprint, base_model.fingerprint),
+        ("covariance", core.covariance_fingerprint, base_model.covariance_fingerprint),
+    ):
+        if own != here:
+            raise Conflict(
+                f"{what.replace(' ', '-')}-mismatch",
+                f"This concept belongs to the {what} {own}, but the {what} here is {here}. "
+                "Import it where that one is served, or train it again here.",
+            )
+
+
+def write_anew(service: Service, core: CoreConcept, *, size_bytes: int) -> bytes:
+    """Return the bytes to store for a concept that came in a file of `size_bytes`.
+
+    Pictures in it are drawn anew. Raises Invalid where they are none.
+    """
+    whole, half = core.to_bytes("float32"), core.to_bytes("float16")
+    # A file of half precision stays so.
+    dtype: Literal["float32", "float16"] = "float16"
+    if 2 * size_bytes > len(whole) + len(half):
+        dtype = "float32"
+    return _with_own_thumbnails(service, core).to_bytes(dtype)
+
+
+def judgement_of(core: CoreConcept, calibration: Calibration | None) -> dict[str, Any] | None:
+    """Return what a concept's row keeps of its operating curve; None where it has no curve.
+
+    The verdict is made of `figures` whenever it is read, see concept_rows. `quality` and `reasons`
+    are for API processes of the release before, which know three words.
+    """
+    figures = figures_of(core.evaluation) if core.evaluation is not None else None
+    if figures is None:
+        return None
+    judged = _verdict(core, figures, calibration)
+    return {
+        "figures": figures.to_json(),
+        "recommended_strength": figures.strength,
+        "quality": "weak" if judged.quality == "uncalibrated" else judged.quality,
+        "reasons": list(judged.reasons),
+    }
+
+
+def standing_of(core: CoreConcept, calibration: Calibration | None) -> Standing | None:
+    """Return how a concept stands beside another one; None where it has no curve."""
+    curve = core.curve
+    figures = figures_of(core.evaluation) if core.evaluation is not None else None
+    if curve is None or figures is None:
+        return None
+    best = recommended(curve)
+    return Standing(
+        quality=_verdict(core, figures, calibration).quality,
+        balance=balance(best.similarity, superclass=curve.superclass, ceiling=curve.ceiling),
+        measured_by=(figures.evaluator, figures.judging),
+    )
+
+
+def _verdict(core: CoreConcept, figures: Figures, calibration: Calibration | None) -> Verdict:
+    return verdict(
+        figures,
+        superclass=core.superclass,
+        base_model=core.base_model_fingerprint,
+        calibration=calibration,
+    )
+
+
+def _with_own_thumbnails(service: Service, core: CoreConcept) -> CoreConcept:
+    found = core.evaluation
+    if found is None or not found.thumbnails:
+        return core
+    try:
+        pngs = uploads.read_thumbnails(service, found.thumbnails, pointer="/file")
+    except Unavailable:
+        raise
+    except ServiceError as error:
+        raise invalid(
+            "/file",
+            f"A thumbnail in the concept file cannot be used. {error.detail}",
+            slug="concept-file",
+        ) from None
+    own = tuple(thumbnail(Image.open(io.BytesIO(png), formats=("PNG",))) for png in pngs)
+    return replace(core, evaluation=replace(found, thumbnails=own))

@@ -1,0 +1,267 @@
+"""The rows of concepts, as several use cases need them: find, show, free a name, clean up.
+
+A name belongs to one concept of its owner as long as that concept is training or ready. A failed
+or cancelled one stays visible (its job says what went wrong) until it is deleted, or until its
+owner creates or imports a concept of the same name: that replaces it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, Text, case, cast, func, or_, select
+from sqlalchemy.orm import Session, defer, object_session, with_expression
+
+from perfusion_core.concept import MAX_TRAINING_BYTES
+from perfusion_core.evaluation.verdict import read_figures, verdict
+from service import base_models
+from service.blobs import store as keys
+from service.database.tables import Concept, Job
+from service.errors import Conflict, NotFound
+from service.ids import is_plausible
+from service.jobs import transitions
+from service.views import (
+    TERMINAL,
+    BaseModelRef,
+    ConceptStatus,
+    ConceptView,
+    JobKind,
+    VerdictView,
+)
+from service.wiring import Service
+
+# Stored JSON has spaces that a file's has not.
+_MOST_LISTED = 2 * MAX_TRAINING_BYTES
+_SHOWN_DIGITS = 8  # of a fingerprint in a sentence; the view has all of them
+_REPLACEABLE = (ConceptStatus.FAILED, ConceptStatus.CANCELLED)
+_ADVICE = {
+    ConceptStatus.TRAINING: "is still being trained. Wait until its job has succeeded",
+    ConceptStatus.FAILED: "could not be trained. Look at its job, and train it again",
+    ConceptStatus.CANCELLED: "was cancelled before it was trained. Train it again",
+    ConceptStatus.READY: "has no file",
+}
+
+
+def find(session: Session, owner_id: str, *, ref: str) -> Concept:
+    """Return this owner's concept of the id or name `ref`, or raise NotFound."""
+    concept = None
+    if is_plausible(ref):
+        concept = session.scalar(
+            select(Concept).where(
+                Concept.owner_id == owner_id, or_(Concept.id == ref, Concept.name == ref)
+            )
+        )
+    if concept is None:
+        raise _not_found()
+    return concept
+
+
+def lock(session: Session, concept: Concept) -> Concept:
+    """Lock a concept's row until the commit and read it anew; raise NotFound if it is gone."""
+    locked = session.scalar(
+        select(Concept)
+        .where(Concept.id == concept.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if locked is None:
+        raise _not_found()
+    return locked
+
+
+def check_not_in_training(session: Session, concept: Concept) -> None:
+    """Raise Conflict where a training of a concept, whose row is locked, waits or runs."""
+    unfinished = session.scalar(
+        select(Job.id)
+        .where(
+            Job.owner_id == concept.owner_id,
+            Job.status.not_in(TERMINAL),
+            Job.kind == JobKind.TRAIN,
+            Job.concept_id == concept.id,
+        )
+        .limit(1)
+    )
+    if unfinished is not None:
+        raise Conflict(
+            "concept-in-training",
+            f"The concept {concept.name} is being trained now. Wait until its job has ended, or "
+            "cancel the job first.",
+        )
+
+
+def listed(statement: Select[Concept]) -> Select[Concept]:
+    """Return the statement of a list; it does not load training options that are too long.
+
+    An earlier release imported concept files with megabytes of them, and a page lists a hundred.
+    """
+    size = func.length(cast(Concept.training, Text))
+    bounded = case((size <= _MOST_LISTED, Concept.training))
+    return statement.options(
+        defer(Concept.training),
+        defer(Concept.previous),
+        with_expression(Concept.listed_training, bounded),
+    )
+
+
+def free_name(session: Session, owner_id: str, *, name: str) -> list["Removed"]:
+    """Make sure that no concept has this name; return the ones removed for it.
+
+    The caller removes their files after the commit.
+    """
+    named = select(Concept).where(Concept.owner_id == owner_id, Concept.name == name)
+    concept = session.scalar(named)
+    if concept is not None and concept.status in _REPLACEABLE:
+        # Another request may be replacing or deleting it at this moment. Its job is locked first,
+        # as everywhere: it forgets the concept that goes.
+        session.execute(select(Job.id).where(Job.id == concept.job_id).with_for_update())
+        fresh = named.with_for_update().execution_options(populate_existing=True)
+        concept = session.scalar(fresh)
+    if concept is None:
+        return []
+    if concept.status not in _REPLACEABLE:
+        raise Conflict(
+            "name-taken",
+            f"You have a concept named {name} already (it is {concept.status.value}). "
+            "Choose another name, or delete that concept first.",
+        )
+    return [remove(session, concept)]
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A concept whose row is gone, and its trainings."""
+
+    concept: Concept
+    job_ids: tuple[str, ...]
+
+
+def remove(session: Session, concept: Concept) -> Removed:
+    """Remove a concept's row, which is locked; the caller removes its files after the commit."""
+    job_ids = session.scalars(
+        select(Job.id).where(Job.owner_id == concept.owner_id, Job.concept_id == concept.id)
+    ).all()
+    session.delete(concept)
+    session.flush()
+    return Removed(concept, tuple(job_ids))
+
+
+def remove_files(service: Service, removed: Iterable[Removed]) -> None:
+    """Remove the pictures, training states and files of concepts whose rows are gone."""
+    for one in removed:
+        transitions.remove_blobs(service, prefix=keys.pictures_prefix(one.concept.id))
+        for job_id in one.job_ids:
+            transitions.remove_blobs(service, prefix=keys.job_prefix(job_id))
+        for key in (one.concept.blob_key, one.concept.previous_blob_key):
+            if key is not None:
+                transitions.remove_blobs(service, key=key)
+
+
+def named_hashes(service: Service, concept_ids: Iterable[str]) -> dict[str, set[str]]:
+    """Return the hashes of the files that each of these concepts names; deleted ones are left out.
+
+    A worker asks at a job's start: what it keeps in memory may have been deleted since. The file
+    before counts, because a request was accepted with the file that its concept had then.
+    """
+    before = Concept.previous["sha256"].as_string()
+    with service.database.read() as session:
+        rows = session.execute(
+            select(Concept.id, Concept.sha256, before).where(Concept.id.in_(list(concept_ids)))
+        )
+        return {row[0]: {sha256 for sha256 in row[1:] if sha256 is not None} for row in rows}
+
+
+def not_ready(name: str, status: ConceptStatus) -> Conflict:
+    """Return the error of using a concept that is not ready."""
+    return Conflict("concept-not-ready", f"The concept {name} {_ADVICE[status]}.")
+
+
+def _not_found() -> NotFound:
+    return NotFound("concept-not-found", "There is no concept of this id or name.")
+
+
+def list_view(concept: Concept) -> ConceptView:
+    """Return the view of a concept that `listed` has loaded."""
+    return _view(concept, training=concept.listed_training or {})
+
+
+def view(concept: Concept) -> ConceptView:
+    """Return the view of a concept."""
+    return _view(concept, training=concept.training)
+
+
+def _view(concept: Concept, *, training: dict[str, Any]) -> ConceptView:
+    base_model = None
+    if concept.base_model_fingerprint is not None:
+        base_model = BaseModelRef(
+            name=concept.base_model_name or "", fingerprint=concept.base_model_fingerprint
+        )
+    reason = _why_not(concept)
+    judgement = concept.judgement
+    return ConceptView(
+        id=concept.id,
+        name=concept.name,
+        placeholder=f"<{concept.name}>",
+        superclass=concept.superclass,
+        status=concept.status,
+        usable=reason is None,
+        reason=reason,
+        base_model=base_model,
+        covariance_fingerprint=concept.covariance_fingerprint,
+        bytes=concept.size_bytes,
+        sha256=concept.sha256,
+        mask_source=concept.mask_source,
+        training=training,
+        created_at=concept.created_at,
+        ready_at=concept.ready_at,
+        job_id=concept.job_id,
+        revision=concept.revision,
+        has_file_before=concept.previous_blob_key is not None,
+        verdict=verdict_view(concept),
+        recommended_strength=judgement["recommended_strength"] if judgement else None,
+    )
+
+
+def verdict_view(concept: Concept) -> VerdictView | None:
+    """Return the verdict of a concept's figures by what is served now; None where it has none.
+
+    A row of an earlier release has a word, but not the figures that it was made of.
+    """
+    if concept.judgement is None:
+        return None
+    session = object_session(concept)
+    served = None if session is None else base_models.served(session)
+    judged = verdict(
+        read_figures(concept.judgement.get("figures")),
+        superclass=concept.superclass,
+        base_model=concept.base_model_fingerprint or "",
+        calibration=None if served is None else served.calibration,
+    )
+    return VerdictView(quality=judged.quality, reasons=judged.reasons)
+
+
+def _why_not(concept: Concept) -> str | None:
+    """Return why a prompt cannot use a concept now, and what to do; None where it can."""
+    if concept.status is not ConceptStatus.READY:
+        return f"It {_ADVICE[concept.status]}."
+    session = object_session(concept)
+    served = None if session is None else base_models.served(session)
+    if served is None:  # no worker has told of a base model yet
+        return None
+    if concept.base_model_fingerprint != served.fingerprint:
+        own = f"{concept.base_model_name}, {_short(concept.base_model_fingerprint)}"
+        here = f"{served.name}, {_short(served.fingerprint)}"
+        what = "another base model"
+    elif concept.covariance_fingerprint != served.covariance_fingerprint:
+        own = _short(concept.covariance_fingerprint)
+        here = _short(served.covariance_fingerprint)
+        what = "another covariance of this base model"
+    else:
+        return None
+    return (
+        f"It was taught on {what} ({own}) than the one that is served ({here}). "
+        "Train it again here, or serve that one."
+    )
+
+
+def _short(fingerprint: str | None) -> str:
+    return (fingerprint or "unknown")[:_SHOWN_DIGITS]

@@ -1,0 +1,165 @@
+"""Trainings as they are accepted: options over the base model's defaults, a row, a queued job.
+
+A concept's first training comes with its pictures (concepts.py); the next ones take the pictures
+that the concept has. A ready concept stays ready meanwhile, and keeps its file until the new one
+replaces it (concept_versions.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select
+from sqlalchemy.orm import Session
+
+from perfusion_core.config import TrainConfig
+from service import base_models, options, quota
+from service import idempotency as once
+from service.concepts import rows
+from service.concepts.versions import DEFAULT_REPLACE, Replace
+from service.database.tables import Concept, Picture
+from service.errors import Conflict
+from service.idempotency import Idempotency
+from service.ids import new_id
+from service.jobs import job_order, transitions
+from service.jobs import use_cases as jobs
+from service.pictures import rows as picture_rows
+from service.views import Answer, BaseModelView, ConceptStatus, JobKind, to_json
+from service.wiring import Service
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a training was asked for, checked against the base model that is served now."""
+
+    base_model: BaseModelView | None
+    config: TrainConfig
+    options: dict[str, Any]  # what was asked for over the registered base model's defaults
+
+    def note(self, concept: Concept) -> None:
+        """Write into a concept's row what its first training will be."""
+        base_model = self.base_model
+        concept.base_model_name = base_model.name if base_model else None
+        concept.base_model_fingerprint = base_model.fingerprint if base_model else None
+        concept.covariance_fingerprint = base_model.covariance_fingerprint if base_model else None
+        concept.training = asdict(self.config)
+
+
+def plan(service: Service, training: dict[str, Any], *, pointer: str) -> Plan:
+    """Check training options; raise Invalid, with `pointer` before the names of wrong ones."""
+    base_model = base_models.current_base_model(service)
+    defaults = options.known_defaults(TrainConfig, base_models.defaults(base_model, of="train"))
+    config = options.check(
+        TrainConfig,
+        training,
+        defaults=defaults,
+        resolution=base_models.resolution(base_model),
+        pointer=pointer,
+    )
+    return Plan(base_model=base_model, config=config, options={**defaults, **training})
+
+
+def queue(
+    connection: Connection,
+    service: Service,
+    *,
+    concept: Concept,
+    pictures: Sequence[Picture],
+    job_id: str,
+    plan: Plan,
+    replace: Replace | None,
+    now: datetime,
+) -> tuple[dict[str, Any], str]:
+    """Queue a training of a concept; return the answer {"concept", "job"} and where the job is.
+
+    The job's payload is `{"name", "superclass", "pictures": [{"blob_key", "mask_key", "width",
+    "height", "has_alpha"}], "training"}`, with `"replace"` for a concept that had a training
+    before. Its `training` holds what was asked for over the registered base model's defaults; the
+    worker puts its own model's defaults under that.
+    """
+    payload = {
+        "name": concept.name,
+        "superclass": concept.superclass,
+        "pictures": [picture_rows.payload(row) for row in pictures],
+        "training": plan.options,
+    }
+    job = transitions.new_job(
+        service,
+        concept.owner_id,
+        job_id=job_id,
+        kind=JobKind.TRAIN,
+        payload=payload if replace is None else {**payload, "replace": replace},
+        total_steps=plan.config.max_train_steps,
+        concept_id=concept.id,
+        now=now,
+    )
+    most_waiting = service.settings.max_queued_jobs_per_owner
+    place = job_order.place(
+        connection, concept.owner_id, kind=JobKind.TRAIN, most_waiting=most_waiting
+    )
+    position = transitions.enqueue(connection, service, job=job, place=place)
+    job_view = jobs.accepted(job, queue_position=position)
+    return to_json({"concept": rows.view(concept), "job": job_view}), f"/jobs/{job_id}"
+
+
+def train_again(
+    service: Service,
+    owner_id: str,
+    *,
+    ref: str,
+    training: dict[str, Any],
+    replace: Replace = DEFAULT_REPLACE,
+    idempotency: Idempotency | None = None,
+) -> Answer:
+    """Queue another training of a concept on its own pictures; the answer is {"concept", "job"}.
+
+    A ready concept stays as it is until the new file replaces it. One that failed or was cancelled
+    is trained as if for the first time.
+    """
+    with service.database.read() as session:
+        rows.find(session, owner_id, ref=ref)  # NotFound comes before wrong options
+    planned = plan(service, training, pointer="")
+    no_room = quota.full(service, owner_id)
+    job_id = new_id("job")
+
+    def act(connection: Connection, now: datetime) -> tuple[dict[str, Any], str]:
+        if no_room is not None:
+            raise no_room
+        session = Session(connection, expire_on_commit=False)
+        concept = rows.lock(session, rows.find(session, owner_id, ref=ref))
+        rows.check_not_in_training(session, concept)
+        pictures = session.scalars(
+            select(Picture).where(Picture.concept_id == concept.id).order_by(Picture.position)
+        ).all()
+        if not pictures:
+            raise Conflict(
+                "no-pictures",
+                f"The concept {concept.name} was imported, and its pictures did not come with its "
+                "file. Teach it under another name, with pictures.",
+            )
+        if concept.status is not ConceptStatus.READY:
+            concept.status, concept.job_id = ConceptStatus.TRAINING, job_id
+            planned.note(concept)
+            session.flush()
+        return queue(
+            connection,
+            service,
+            concept=concept,
+            pictures=pictures,
+            job_id=job_id,
+            plan=planned,
+            replace=replace,
+            now=now,
+        )
+
+    answer = once.answer_once(
+        service,
+        owner_id,
+        idempotency=idempotency,
+        request_sha256=once.digest(["train", ref, training, replace]),
+        act=act,
+    )
+    if not answer.replayed:
+        service.doorbell.ring_soon(job_id, JobKind.TRAIN)
+    return answer

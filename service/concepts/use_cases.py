@@ -1,0 +1,253 @@
+"""Concepts: created from pictures by a training job, imported from a file, listed, deleted."""
+
+import hashlib
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select
+from sqlalchemy.orm import Session
+
+from service import base_models, quota
+from service import idempotency as once
+from service.blobs import store as keys
+from service.blobs.store import BlobNotFound
+from service.concepts import files, rows, trainings
+from service.database.tables import Concept, Job
+from service.errors import NotFound, Unavailable, invalid
+from service.idempotency import Idempotency
+from service.ids import new_id
+from service.jobs import transitions
+from service.pages import DEFAULT_LIMIT, read_page
+from service.pictures import rows as picture_rows
+from service.pictures.rows import StoredPicture
+from service.pictures.uploads import MAX_PICTURES, UploadedPicture
+from service.validation import check_name, check_superclass
+from service.views import (
+    TERMINAL,
+    Answer,
+    ConceptFile,
+    ConceptStatus,
+    ConceptView,
+    JobKind,
+    Page,
+)
+from service.wiring import Service
+
+
+def create(
+    service: Service,
+    owner_id: str,
+    *,
+    name: str,
+    superclass: str,
+    pictures: Iterable[UploadedPicture],
+    training: dict[str, Any],
+    idempotency: Idempotency | None = None,
+) -> Answer:
+    """Accept pictures and queue the training of a concept; the answer is {"concept", "job"}.
+
+    Each picture is stored before the next one is decoded, so that memory holds one at a time.
+    """
+    check_name(name)
+    superclass = check_superclass(superclass)
+    planned = trainings.plan(service, training, pointer="/training")
+    concept_id, job_id = new_id("concept"), new_id("job")
+    replaced: list[rows.Removed] = []
+    stored: list[StoredPicture] = []
+    no_room = quota.full(service, owner_id)
+
+    def act(connection: Connection, now: datetime) -> tuple[dict[str, Any], str]:
+        if no_room is not None:
+            raise no_room
+        session = Session(connection, expire_on_commit=False)
+        replaced[:] = rows.free_name(session, owner_id, name=name)
+        concept = Concept(
+            id=concept_id,
+            owner_id=owner_id,
+            name=name,
+            superclass=superclass,
+            status=ConceptStatus.TRAINING,
+            created_at=now,
+            job_id=job_id,
+        )
+        planned.note(concept)
+        session.add(concept)
+        session.flush()
+        kept = [picture_rows.new_row(concept_id, n, one) for n, one in enumerate(stored)]
+        session.add_all(kept)
+        session.flush()
+        return trainings.queue(
+            connection,
+            service,
+            concept=concept,
+            pictures=kept,
+            job_id=job_id,
+            plan=planned,
+            replace=None,
+            now=now,
+        )
+
+    try:
+        for picture in pictures:
+            stored.append(picture_rows.put(service, concept_id, len(stored), picture))
+        if not 1 <= len(stored) <= MAX_PICTURES:
+            raise invalid("/images", f"Send 1 to {MAX_PICTURES} pictures.")
+        request_sha256 = once.digest(
+            ["concept", name, superclass, training, [[p.sha256, p.mask_sha256] for p in stored]]
+        )
+    except BaseException:
+        transitions.remove_blobs(service, prefix=keys.pictures_prefix(concept_id))
+        raise
+    try:
+        answer = once.answer_once(
+            service, owner_id, idempotency=idempotency, request_sha256=request_sha256, act=act
+        )
+    except Unavailable:
+        # A commit whose answer was lost may have happened: then the pictures belong to a concept.
+        # If it did not, the collector finds them.
+        raise
+    except BaseException:
+        transitions.remove_blobs(service, prefix=keys.pictures_prefix(concept_id))
+        raise
+    if answer.replayed:
+        transitions.remove_blobs(service, prefix=keys.pictures_prefix(concept_id))
+        return answer
+    rows.remove_files(service, replaced)
+    service.doorbell.ring_soon(job_id, JobKind.TRAIN)
+    return answer
+
+
+def get(service: Service, owner_id: str, *, ref: str) -> ConceptView:
+    """Return a concept by its id or name."""
+    with service.database.read() as session:
+        return rows.view(rows.find(session, owner_id, ref=ref))
+
+
+def list_page(
+    service: Service,
+    owner_id: str,
+    *,
+    limit: int = DEFAULT_LIMIT,
+    cursor: str | None = None,
+    status: ConceptStatus | None = None,
+) -> Page[ConceptView]:
+    """Return one page of this owner's concepts, newest first."""
+    statement = rows.listed(select(Concept).where(Concept.owner_id == owner_id))
+    if status is not None:
+        statement = statement.where(Concept.status == status)
+    with service.database.read() as session:
+        return read_page(
+            session,
+            statement,
+            created_at=Concept.created_at,
+            identity=Concept.id,
+            limit=limit,
+            cursor=cursor,
+            to_views=lambda page: [rows.list_view(row) for row in page],
+        )
+
+
+def delete(service: Service, owner_id: str, *, ref: str) -> None:
+    """Delete a concept: row, pictures, files. Its training, if it still runs, is cancelled.
+
+    Images that it helped to generate stay; a generation that still waits for it will fail.
+    """
+    with service.database.write() as session:
+        concept = rows.find(session, owner_id, ref=ref)
+        ended = transitions.request_cancel(
+            session, now=service.database.now(session), where=(Job.concept_id == concept.id,)
+        )
+        # Locked after its job, as the end of a training does. That training may have ended just
+        # before its cancellation and named a file; another request may have deleted the concept.
+        concept = rows.lock(session, concept)
+        accepted_meanwhile = session.scalars(
+            select(Job.id).where(
+                Job.concept_id == concept.id,
+                Job.status.not_in(TERMINAL),
+                Job.cancel_requested_at.is_(None),
+            )
+        ).all()
+        removed = rows.remove(session, concept)
+    if accepted_meanwhile:
+        with service.database.write() as session:
+            now = service.database.now(session)
+            where = (Job.id.in_(accepted_meanwhile),)
+            ended += transitions.request_cancel(session, now=now, where=where)
+    transitions.clear_after(service, ended)
+    rows.remove_files(service, [removed])
+
+
+def read_file(service: Service, owner_id: str, *, ref: str) -> ConceptFile:
+    """Return a ready concept's safetensors file."""
+    with service.database.read() as session:
+        concept = rows.find(session, owner_id, ref=ref)
+    if concept.status is not ConceptStatus.READY or concept.blob_key is None:
+        raise rows.not_ready(concept.name, concept.status)
+    try:
+        data = service.blobs.get(concept.blob_key)
+    except BlobNotFound:
+        raise NotFound("concept-file-not-found", "The file of this concept is gone.") from None
+    return ConceptFile(data=data, sha256=concept.sha256 or "", name=concept.name)
+
+
+def import_file(
+    service: Service, owner_id: str, *, data: bytes, name: str | None = None
+) -> ConceptView:
+    """Take a concept file of this base model, under its own name or `name`; it is ready at once.
+
+    What is stored is the file written anew, so that nothing but a concept can be in it.
+    """
+    quota.check_room(service, owner_id)
+    core = files.read_concept(data)
+    if name is not None:
+        core = core.renamed(check_name(name))
+    base_model = base_models.current_base_model(service)
+    if base_model is None:
+        raise Unavailable(
+            "no-base-model",
+            "No worker has loaded a base model yet, so the file cannot be compared with it. "
+            "Try again in a moment.",
+            retry_after_seconds=10,
+        )
+    files.check_fingerprints(core, base_model)
+    concept_id = new_id("concept")
+    blob_key = keys.imported_concept_key(concept_id)
+    stored = files.write_anew(service, core, size_bytes=len(data))
+    replaced: list[rows.Removed] = []
+
+    def act(connection: Connection, now: datetime) -> ConceptView:
+        session = Session(connection, expire_on_commit=False)
+        replaced[:] = rows.free_name(session, owner_id, name=core.name)
+        concept = Concept(
+            id=concept_id,
+            owner_id=owner_id,
+            name=core.name,
+            superclass=core.superclass,
+            status=ConceptStatus.READY,
+            base_model_name=core.base_model_name,
+            base_model_fingerprint=core.base_model_fingerprint,
+            covariance_fingerprint=core.covariance_fingerprint,
+            size_bytes=len(stored),
+            sha256=hashlib.sha256(stored).hexdigest(),
+            blob_key=blob_key,
+            mask_source=core.mask_source,
+            training=dict(core.training),
+            judgement=files.judgement_of(core, base_models.calibration(base_model)),
+            created_at=now,
+            ready_at=now,
+        )
+        session.add(concept)
+        session.flush()
+        return rows.view(concept)
+
+    try:
+        service.blobs.put(blob_key, stored)
+        imported = service.database.run(act)
+    except Unavailable:
+        raise  # as in `create`: it may have happened
+    except BaseException:
+        transitions.remove_blobs(service, key=blob_key)
+        raise
+    rows.remove_files(service, replaced)
+    return imported

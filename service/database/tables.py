@@ -1,0 +1,306 @@
+"""The tables. The `jobs` row is the truth about a job; everything else may be lost and repaired.
+
+Column types are those that SQLite and PostgreSQL share. Every constraint has a name, because
+migrations in batch mode can only change what they can name.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Enum,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, query_expression
+
+from service.views import ConceptStatus, JobKind, JobStatus
+
+ID_LENGTH = 48
+# Not JSONB: an answer that is given again must keep the order of its fields.
+Json = JSON()
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A point in time, always aware and in UTC, on a database that drops time zones too."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times: they are how time zones get lost."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a time zone was about to be stored")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return the stored time as aware UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _choice(kind: type[StrEnum]) -> Enum:
+    return Enum(
+        kind,
+        native_enum=False,
+        length=16,
+        create_constraint=True,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+class Base(DeclarativeBase):
+    """Names every constraint, and stores every `datetime` as UTC."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012
+        datetime: UtcDateTime(),
+        dict[str, Any]: Json,
+        list[str]: Json,
+        JobKind: _choice(JobKind),
+        JobStatus: _choice(JobStatus),
+        ConceptStatus: _choice(ConceptStatus),
+    }
+
+
+class ApiKey(Base):
+    """A key that opens one owner's objects; only its SHA-256 is kept."""
+
+    __tablename__ = "api_keys"
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    owner_id: Mapped[str] = mapped_column(String(64), index=True)
+    label: Mapped[str] = mapped_column(String(100))
+    prefix: Mapped[str] = mapped_column(String(16), index=True)
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    # Words with spaces between, as in OAuth; none at all means every scope.
+    scopes: Mapped[str | None] = mapped_column(String(100))
+    created_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
+class BaseModel(Base):
+    """A base model that a worker has loaded; the one seen last is the current one."""
+
+    __tablename__ = "base_models"
+    fingerprint: Mapped[str] = mapped_column(String(128), primary_key=True)
+    covariance_fingerprint: Mapped[str] = mapped_column(String(128), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    family: Mapped[str] = mapped_column(String(32))
+    info: Mapped[dict[str, Any]]
+    seen_at: Mapped[datetime]
+
+
+class Worker(Base):
+    """A worker process; `seen_at` is its heartbeat."""
+
+    __tablename__ = "workers"
+    id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    queues: Mapped[list[str]]
+    device: Mapped[str] = mapped_column(String(64))
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class Concept(Base):
+    """A concept of one owner; its file is the blob `blob_key` once it is ready."""
+
+    __tablename__ = "concepts"
+    __table_args__ = (
+        UniqueConstraint("owner_id", "name"),
+        Index(None, "owner_id", "created_at", "id"),
+    )
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    owner_id: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(String(63))
+    superclass: Mapped[str] = mapped_column(String(100))
+    status: Mapped[ConceptStatus]
+    base_model_name: Mapped[str | None] = mapped_column(String(200))
+    base_model_fingerprint: Mapped[str | None] = mapped_column(String(128))
+    covariance_fingerprint: Mapped[str | None] = mapped_column(String(128))
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    blob_key: Mapped[str | None] = mapped_column(String(200))
+    mask_source: Mapped[str | None] = mapped_column(String(16))
+    training: Mapped[dict[str, Any]]
+    # No column: the part of `training` that a list loads, see concept_rows.listed.
+    listed_training: Mapped[dict[str, Any] | None] = query_expression()
+    created_at: Mapped[datetime]
+    ready_at: Mapped[datetime | None]
+    # Without a foreign key: jobs.concept_id points back, and one direction is enough.
+    job_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
+    # {"quality", "reasons", "recommended_strength"}, of the curve in its file; see concept_curves.
+    judgement: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    # Counts the files: 1 is the first one, see concepts/versions.py.
+    revision: Mapped[int] = mapped_column(Integer, server_default="1", default=1)
+    # The file before, the training that made it, and what else this row said of it.
+    previous_blob_key: Mapped[str | None] = mapped_column(String(200))
+    previous_job_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
+    previous: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
+
+class Picture(Base):
+    """One picture that a concept is trained on, already normalised, and its mask if it has one."""
+
+    __tablename__ = "pictures"
+    concept_id: Mapped[str] = mapped_column(
+        ForeignKey("concepts.id", ondelete="CASCADE"), primary_key=True
+    )
+    position: Mapped[int] = mapped_column(Integer, primary_key=True)
+    blob_key: Mapped[str] = mapped_column(String(200))
+    mask_key: Mapped[str | None] = mapped_column(String(200))
+    width: Mapped[int]
+    height: Mapped[int]
+    has_alpha: Mapped[bool]
+    sha256: Mapped[str] = mapped_column(String(64))
+    # Of the picture and its mask; 0 in rows of the first release.
+    size_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+
+
+class Job(Base):
+    """The truth about a job. Every write checks status or lease token, and raises `version`."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index(None, "owner_id", "created_at", "id"),
+        Index(None, "status", "dispatch_at"),
+        Index(None, "status", "lease_until"),
+        Index(None, "kind", "status", "turn", "created_at", "id"),
+        Index(None, "owner_id", "status", "kind", "turn"),
+    )
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    owner_id: Mapped[str] = mapped_column(String(64))
+    kind: Mapped[JobKind]
+    status: Mapped[JobStatus]
+    payload: Mapped[dict[str, Any]]
+    step: Mapped[int]
+    total_steps: Mapped[int]
+    seconds_per_step: Mapped[float | None] = mapped_column(Float)
+    # Every claim raises `attempt`, so that no two claims share a folder of results; only those
+    # that count against `max_attempts` stay in `attempts_spent`.
+    attempt: Mapped[int]
+    attempts_spent: Mapped[int]
+    max_attempts: Mapped[int]
+    lease_token: Mapped[str | None] = mapped_column(String(32))
+    lease_until: Mapped[datetime | None]
+    worker_id: Mapped[str | None] = mapped_column(String(200))
+    # The first fault of the infrastructure in an unbroken series.
+    faulted_at: Mapped[datetime | None]
+    # The attempt that saved a training's newest state, and the latest step of any state so far.
+    state_attempt: Mapped[int | None]
+    state_step: Mapped[int | None]
+    # The attempt that drew a training's newest preview.
+    preview_attempt: Mapped[int | None]
+    # Its place among the waiting ones, see jobs/job_order.py; not changed by attempts that fail.
+    turn: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    # Where a fault of the infrastructure asks for patience; nobody claims it earlier.
+    not_before: Mapped[datetime | None]
+    # Outbox and back-off in one column: when the doorbell is to ring again.
+    dispatch_at: Mapped[datetime]
+    rings: Mapped[int]
+    cancel_requested_at: Mapped[datetime | None]
+    concept_id: Mapped[str | None] = mapped_column(ForeignKey("concepts.id", ondelete="SET NULL"))
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    # Problems that did not stop it, as `error` is one that did; None: there were none.
+    warnings: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
+    version: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class JobEvent(Base):
+    """The audit of one change of a job's status."""
+
+    __tablename__ = "job_events"
+    id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True
+    )
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    at: Mapped[datetime]
+    from_status: Mapped[str | None] = mapped_column(String(16))
+    to_status: Mapped[str] = mapped_column(String(16))
+    attempt: Mapped[int]
+    worker_id: Mapped[str | None] = mapped_column(String(200))
+    reason: Mapped[str] = mapped_column(String(64))
+
+
+class Image(Base):
+    """One generated image. Position is unique per job: a second wall behind the lease token."""
+
+    __tablename__ = "images"
+    __table_args__ = (UniqueConstraint("job_id", "position"),)
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    # A job must outlive its images, because its request says how they were made.
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"))
+    owner_id: Mapped[str] = mapped_column(String(64))
+    position: Mapped[int]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    width: Mapped[int]
+    height: Mapped[int]
+    blob_key: Mapped[str] = mapped_column(String(200))
+    sha256: Mapped[str] = mapped_column(String(64))
+    # Of the image and its attention maps; 0 in rows of the first release.
+    size_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    # As claims.NewAttentionMap, in the prompt's order; None: not asked for.
+    attention_maps: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
+    # As views.PresenceView; None: not measured.
+    presence: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
+    created_at: Mapped[datetime]
+
+
+class Deployment(Base):
+    """One row: the id that this database and its store of blobs share."""
+
+    __tablename__ = "deployment"
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    created_at: Mapped[datetime]
+
+
+class Blob(Base):
+    """One blob, where `sql:` keeps them in the database."""
+
+    __tablename__ = "blobs"
+    # Compared byte by byte, as SQLite does anyway: a folder is a range of keys. A database's own
+    # order may ignore case or slashes.
+    key: Mapped[str] = mapped_column(
+        String(200).with_variant(String(200, collation="C"), "postgresql"), primary_key=True
+    )
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    modified_at: Mapped[datetime]
+
+
+class IdempotencyKey(Base):
+    """The first answer to a request, kept so that its repetition gets the same one."""
+
+    __tablename__ = "idempotency_keys"
+    owner_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request_sha256: Mapped[str] = mapped_column(String(64))
+    answer: Mapped[dict[str, Any]]
+    location: Mapped[str] = mapped_column(Text)
+    expires_at: Mapped[datetime] = mapped_column(index=True)

@@ -1,0 +1,104 @@
+"""How a worker takes a job: a conditional update that gives it a new lease token.
+
+The token comes from the caller's side, so that a claim whose answer was lost can be found by it.
+"""
+
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, func, select
+
+from service.database.tables import Job
+from service.jobs import job_order, transitions
+from service.jobs.lease_types import ClaimedJob
+from service.views import JobKind, JobStatus
+from service.wiring import Service
+
+
+def new_token() -> str:
+    """Return a lease token that no other claim has."""
+    return uuid.uuid4().hex
+
+
+def claim_next(
+    service: Service, kind: JobKind, *, worker_id: str, token: str | None = None
+) -> ClaimedJob | None:
+    """Take the queued job whose turn it is. None: there is nothing to do now.
+
+    A caller that gives its own `token` can ask `claimed_with` for a job whose answer was lost.
+    """
+    return _claim(
+        service,
+        lambda now: (
+            Job.id
+            == job_order.next_job(
+                kind, now=now, most_running=service.settings.max_running_jobs_per_owner
+            )
+        ),
+        worker_id=worker_id,
+        token=token or new_token(),
+    )
+
+
+def claim(service: Service, job_id: str, *, worker_id: str) -> ClaimedJob | None:
+    """Take this queued job, even out of turn. None: it does not wait any more."""
+    return _claim(service, lambda now: Job.id == job_id, worker_id=worker_id, token=new_token())
+
+
+def claimed_with(service: Service, token: str) -> ClaimedJob | None:
+    """Return the running job that was claimed with `token`. None: there is none (any more)."""
+    with service.database.read() as session:
+        job = session.scalar(
+            select(Job).where(Job.status == JobStatus.RUNNING, Job.lease_token == token)
+        )
+        return None if job is None else _claimed(job, token)
+
+
+def _claim(
+    service: Service,
+    which: Callable[[datetime], ColumnElement[bool]],
+    *,
+    worker_id: str,
+    token: str,
+) -> ClaimedJob | None:
+    with service.database.write() as session:
+        now = service.database.now(session)
+        jobs = transitions.change(
+            session,
+            now=now,
+            where=(which(now), Job.cancel_requested_at.is_(None)),
+            old=JobStatus.QUEUED,
+            new=JobStatus.RUNNING,
+            reason="claimed",
+            values={
+                "attempt": Job.attempt + 1,
+                "attempts_spent": Job.attempts_spent + 1,
+                "lease_token": token,
+                "lease_until": now + timedelta(seconds=service.settings.lease_seconds),
+                "worker_id": worker_id,
+                "started_at": func.coalesce(Job.started_at, now),
+            },
+        )
+        if not jobs:
+            return None
+        [job] = jobs
+        if job.faulted_at is not None and job.not_before is not None:
+            # The time that it waited for its turn is no fault of the infrastructure.
+            job.faulted_at += max(now - job.not_before, timedelta())
+        return _claimed(job, token)
+
+
+def _claimed(job: Job, token: str) -> ClaimedJob:
+    return ClaimedJob(
+        id=job.id,
+        kind=job.kind,
+        owner_id=job.owner_id,
+        payload=job.payload,
+        attempt=job.attempt,
+        attempts_spent=job.attempts_spent,
+        faults=0 if job.faulted_at is None else job.attempt - job.attempts_spent,
+        lease_token=token,
+        concept_id=job.concept_id,
+        state_attempt=job.state_attempt,
+    )

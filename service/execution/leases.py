@@ -1,0 +1,257 @@
+"""A worker's side of a job: heartbeat and the ends; claims are in claiming.py. The fence is here.
+
+A claim gives a new lease token, and every later write checks it: a worker whose lease was given
+away (it slept, its network was cut) changes nothing any more. All writes are conditional
+`UPDATE .. RETURNING`, so any number of workers and reconcilers may run, on SQLite and PostgreSQL
+alike. If a function returns False or LOST, the caller stops and deletes nothing: the collector
+removes what no row names.
+
+`queued -> running -> succeeded | failed | cancelled`, and `running -> queued` (lease expired,
+infrastructure fault, drain). The last three are final. Every function here may raise Unavailable
+(the database is away) and may then be called again, even where the lost answer was that of a
+commit: an end that already happened under the same token is True again, and `fail` and `release`
+return True even if this claim has finished the job. `claimed_with` finds the job of a claim whose
+answer was lost.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, select, update
+from sqlalchemy.orm import Session
+
+from service.concepts import versions
+from service.database.tables import Job
+from service.execution.claiming import claim, claim_next, claimed_with, new_token
+from service.jobs import image_rows, transitions
+from service.jobs.lease_types import ClaimedJob, Lease, NewAttentionMap, NewImage, TrainedConcept
+from service.views import TERMINAL, JobStatus, ProgressView
+from service.wiring import Service
+
+__all__ = [
+    "ClaimedJob",
+    "Lease",
+    "NewAttentionMap",
+    "NewImage",
+    "TrainedConcept",
+    "cancelled",
+    "claim",
+    "claim_next",
+    "claimed_with",
+    "fail",
+    "finish_generation",
+    "finish_training",
+    "heartbeat",
+    "lock",
+    "new_token",
+    "release",
+    "warn",
+]
+
+# A fault of the infrastructure spends no attempt; this ends a job that meets faults without end.
+_PATIENCE = timedelta(hours=24)
+
+
+def heartbeat(
+    service: Service, claimed: ClaimedJob, *, progress: ProgressView | None = None
+) -> Lease:
+    """Renew the lease and report progress; learn whether to go on."""
+    with service.database.write() as session:
+        now = service.database.now(session)
+        values: dict[str, Any] = {
+            "lease_until": now + timedelta(seconds=service.settings.lease_seconds)
+        }
+        if progress is not None:
+            values |= {
+                "step": progress.step,
+                "total_steps": progress.total_steps,
+                "seconds_per_step": progress.seconds_per_step,
+                "version": Job.version + 1,
+            }
+        row = session.execute(
+            update(Job)
+            .where(Job.status == JobStatus.RUNNING, *_held(claimed))
+            .values(values)
+            .returning(Job.cancel_requested_at)
+            .execution_options(synchronize_session=False)
+        ).one_or_none()
+    if row is None:
+        return Lease.LOST
+    return Lease.KEPT if row.cancel_requested_at is None else Lease.CANCEL_REQUESTED
+
+
+def warn(service: Service, claimed: ClaimedJob, *, warnings: Sequence[dict[str, Any]]) -> bool:
+    """Tell the owner of a running job what may go wrong; what was told before is replaced."""
+    with service.database.write() as session:
+        told = session.execute(
+            update(Job)
+            .where(Job.status == JobStatus.RUNNING, *_held(claimed))
+            .values(warnings=list(warnings), version=Job.version + 1)
+            .returning(Job.id)
+            .execution_options(synchronize_session=False)
+        ).one_or_none()
+    return told is not None
+
+
+def finish_training(service: Service, claimed: ClaimedJob, *, trained: TrainedConcept) -> bool:
+    """End a training: in one transaction the job has succeeded and its concept is ready.
+
+    A concept that was ready before has either the new file or its own, see concept_versions.py.
+    """
+    before = versions.standing(service, claimed.concept_id)
+    dropped: list[str] = []
+
+    def store(session: Session, job: Job) -> None:
+        dropped[:] = versions.take(session, job, trained=trained, before=before)
+
+    job = _succeed(service, claimed, store=store)
+    if job is not None:
+        versions.clear(service, dropped)
+        transitions.settle_training(service, job)
+    return job is not None
+
+
+def finish_generation(service: Service, claimed: ClaimedJob, *, images: Sequence[NewImage]) -> bool:
+    """End a generation: in one transaction the job has succeeded and its images are there."""
+
+    def store(session: Session, job: Job) -> None:
+        session.add_all(image_rows.new_row(job, image) for image in images)
+
+    job = _succeed(service, claimed, store=store)
+    if job is not None:
+        transitions.clear_earlier_attempts(service, job)
+    return job is not None
+
+
+def fail(service: Service, claimed: ClaimedJob, *, problem: dict[str, Any]) -> bool:
+    """End a job that cannot succeed; `problem` comes from `errors.problem`, for the owner's eyes.
+
+    A job whose cancellation was asked for ends cancelled instead: nobody wants it any more.
+    """
+    with service.database.write() as session:
+        job = lock(session, claimed)
+        if job is None:
+            jobs = _ended(session, claimed)
+        elif job.cancel_requested_at is None:
+            jobs = _leave(service, session, claimed, new=JobStatus.FAILED, error=problem)
+        else:
+            jobs = _leave(service, session, claimed, new=JobStatus.CANCELLED)
+    transitions.clear_after(service, jobs)
+    return bool(jobs)
+
+
+def cancelled(service: Service, claimed: ClaimedJob) -> bool:
+    """End a job whose cancellation was asked for, once its work has stopped.
+
+    Without such a request the job goes back to the queue: only its owner cancels it.
+    """
+    return release(service, claimed, delay_seconds=0, spend_attempt=False)
+
+
+def release(
+    service: Service, claimed: ClaimedJob, *, delay_seconds: float, spend_attempt: bool
+) -> bool:
+    """Give a job back to the queue: a drain (no delay), or a fault of the infrastructure.
+
+    With `spend_attempt` the attempt counts against the job's limit, unless it made progress (see
+    checkpoints.py), and the last one fails the job. Faults that spend no attempt fail it after a
+    day. The day begins with the first fault, starts anew with progress, and leaves out the time
+    that the job waited for its turn. A job whose cancellation was asked for ends cancelled.
+    """
+    delay = timedelta(seconds=delay_seconds)
+    is_fault = delay_seconds > 0 and not spend_attempt
+    with service.database.write() as session:
+        job = lock(session, claimed)
+        now = service.database.now(session)
+        if job is None:
+            jobs = _ended(session, claimed)
+        elif job.cancel_requested_at is not None:
+            jobs = _leave(service, session, claimed, new=JobStatus.CANCELLED)
+        elif spend_attempt and job.attempts_spent >= job.max_attempts:
+            jobs = _leave(
+                service, session, claimed, new=JobStatus.FAILED, error=transitions.worker_lost()
+            )
+        elif is_fault and now - (job.faulted_at or now) > _PATIENCE:
+            jobs = _leave(
+                service,
+                session,
+                claimed,
+                new=JobStatus.FAILED,
+                error=transitions.infrastructure_failed(),
+            )
+        else:
+            jobs = _leave(
+                service,
+                session,
+                claimed,
+                new=JobStatus.QUEUED,
+                values={
+                    **transitions.waiting(ring_at=now + delay),
+                    "attempts_spent": job.attempts_spent
+                    if spend_attempt
+                    else claimed.attempts_spent - 1,
+                    "faulted_at": (job.faulted_at or now) if is_fault else job.faulted_at,
+                },
+            )
+    transitions.clear_after(service, jobs)
+    return bool(jobs)
+
+
+def _held(claimed: ClaimedJob) -> tuple[ColumnElement[bool], ...]:
+    return (Job.id == claimed.id, Job.lease_token == claimed.lease_token)
+
+
+def _succeed(
+    service: Service, claimed: ClaimedJob, *, store: Callable[[Session, Job], None]
+) -> Job | None:
+    with service.database.write() as session:
+        jobs = transitions.change(
+            session,
+            now=service.database.now(session),
+            where=(*_held(claimed), Job.cancel_requested_at.is_(None)),
+            old=JobStatus.RUNNING,
+            new=JobStatus.SUCCEEDED,
+            reason="succeeded",
+            values={"step": Job.total_steps},
+        )
+        if not jobs:
+            ended = _ended(session, claimed)
+            return ended[0] if ended and ended[0].status is JobStatus.SUCCEEDED else None
+        store(session, jobs[0])
+        return jobs[0]
+
+
+def _leave(
+    service: Service,
+    session: Session,
+    claimed: ClaimedJob,
+    *,
+    new: JobStatus,
+    error: dict[str, Any] | None = None,
+    values: dict[str, Any] | None = None,
+) -> list[Job]:
+    return transitions.change(
+        session,
+        now=service.database.now(session),
+        where=_held(claimed),
+        old=JobStatus.RUNNING,
+        new=new,
+        reason="released" if new is JobStatus.QUEUED else new.value,
+        values={**(values or {}), **({"error": error} if error else {})},
+    )
+
+
+def lock(session: Session, claimed: ClaimedJob) -> Job | None:
+    """Return the running job that this claim holds, for an update; None where it holds none."""
+    return session.scalar(
+        select(Job).where(Job.status == JobStatus.RUNNING, *_held(claimed)).with_for_update()
+    )
+
+
+def _ended(session: Session, claimed: ClaimedJob) -> list[Job]:
+    """Return the job that this claim ended earlier, if it did.
+
+    An end keeps the token of its claim; an expired lease leaves none.
+    """
+    return list(session.scalars(select(Job).where(Job.status.in_(TERMINAL), *_held(claimed))))

@@ -1,0 +1,197 @@
+"""Repairs what crashes and lost messages leave behind. Any number of processes may run it.
+
+A pass asks one question and mostly learns that there is nothing to do. What it then does are
+conditional updates, and each passes by the rows that somebody else holds: two reconcilers at once
+do each thing once, and neither waits for the other, nor for a process that is frozen in the middle
+of a transaction.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import compress
+
+from sqlalchemy import ColumnElement, case, exists, select, true, update
+from sqlalchemy.orm import Session
+
+from service.database.tables import Job
+from service.jobs import transitions
+from service.views import JobKind, JobStatus
+from service.wiring import Service
+
+# Back-off of ringing for a job that nobody has claimed yet, by how often it was rung for.
+_RING_AGAIN_SECONDS = (5, 10, 20, 40, 60)
+# Of one pass; the next one is a moment away, and shorter transactions are better neighbours.
+_MOST_AT_ONCE = 200
+# A message wakes a worker, which then takes whatever waits, until nothing does. More messages than
+# idle workers are of no use, and while none listens they would pile up without end.
+_MOST_UNHEARD = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconciled:
+    """How many jobs one pass has moved or rung for."""
+
+    cancelled: int
+    requeued: int
+    failed: int
+    rung: int
+
+
+def reconcile(service: Service, *, may_take: Callable[[], bool] = lambda: True) -> Reconciled:
+    """End cancelled jobs without a worker, requeue or fail expired ones, ring for waiting ones.
+
+    Expired leases are left alone if `may_take` returns False. It is asked after the clock was read
+    that measures the leases.
+    """
+    with service.database.read() as session:
+        broken, due = _look(session, now=service.database.now(session))
+    ended, requeued = _repair_expired(service, may_take) if broken else ([], [])
+    due |= {job.kind for job in requeued}
+    return Reconciled(
+        cancelled=sum(job.status is JobStatus.CANCELLED for job in ended),
+        requeued=len(requeued),
+        failed=sum(job.status is JobStatus.FAILED for job in ended),
+        rung=sum(_ring(service, kind) for kind in due),
+    )
+
+
+def orphans_at_start(service: Service) -> int:
+    """Take every running job away from its worker, which a crash of this process has ended.
+
+    Only for a deployment whose single process holds server and worker, and only before that
+    worker starts. Returns how many jobs were running.
+    """
+    with service.database.write() as session:
+        now = service.database.now(session)
+        ended, requeued = _repair(session, now=now, expired=true())
+        # Whatever rang for the queued ones went with the process: ring again at once.
+        session.execute(
+            update(Job).where(Job.status == JobStatus.QUEUED).values(dispatch_at=now, rings=0)
+        )
+    transitions.clear_after(service, ended)
+    return len(ended) + len(requeued)
+
+
+def _look(session: Session, *, now: datetime) -> tuple[bool, set[JobKind]]:
+    """Whether any job needs a repair, and the kinds of those that are due to be rung for."""
+    expired = (Job.status == JobStatus.RUNNING, Job.lease_until < now)
+    flagged = (Job.status == JobStatus.QUEUED, Job.cancel_requested_at.is_not(None))
+    questions = [expired, flagged, *((Job.kind == kind, *_due(now)) for kind in JobKind)]
+    answers = session.execute(select(*(exists().where(*each) for each in questions))).one()
+    return any(answers[:2]), set(compress(JobKind, answers[2:]))
+
+
+def _repair_expired(service: Service, may_take: Callable[[], bool]) -> tuple[list[Job], list[Job]]:
+    """Repair what `_look` has seen: the jobs that ended, and those that wait again."""
+    with service.database.write() as session:
+        now = service.database.now(session)
+        if not may_take():
+            return [], []
+        ended, requeued = _repair(session, now=now, expired=Job.lease_until < now)
+    transitions.clear_after(service, ended)
+    return ended, requeued
+
+
+def _repair(
+    session: Session, *, now: datetime, expired: ColumnElement[bool]
+) -> tuple[list[Job], list[Job]]:
+    flagged = Job.cancel_requested_at.is_not(None)
+    free = _free(Job.status == JobStatus.RUNNING, expired)
+    # A token that is taken away can never be mistaken for the one that ended the job.
+    fenced = {"lease_token": None}
+    ended = transitions.change(
+        session,
+        now=now,
+        where=(flagged, _free(Job.status == JobStatus.QUEUED, flagged)),
+        old=JobStatus.QUEUED,
+        new=JobStatus.CANCELLED,
+        reason="cancelled",
+    )
+    ended += transitions.change(
+        session,
+        now=now,
+        where=(flagged, expired, free),
+        old=JobStatus.RUNNING,
+        new=JobStatus.CANCELLED,
+        reason="cancelled_lease_expired",
+        values=fenced,
+    )
+    ended += transitions.change(
+        session,
+        now=now,
+        where=(expired, Job.attempts_spent >= Job.max_attempts, free),
+        old=JobStatus.RUNNING,
+        new=JobStatus.FAILED,
+        reason="attempts_spent",
+        values={**fenced, "error": transitions.worker_lost()},
+    )
+    requeued = transitions.change(
+        session,
+        now=now,
+        where=(expired, free),
+        old=JobStatus.RUNNING,
+        new=JobStatus.QUEUED,
+        reason="lease_expired",
+        values=transitions.waiting(ring_at=now),
+    )
+    return ended, requeued
+
+
+def _free(*which: ColumnElement[bool], most: int = _MOST_AT_ONCE) -> ColumnElement[bool]:
+    """The condition that a job is one of those, and that nobody else is changing it now."""
+    some = select(Job.id).where(*which).order_by(Job.dispatch_at).limit(most)
+    # PostgreSQL may run a plain subquery again for each row, and so pass the limit.
+    once = some.with_for_update(skip_locked=True).cte("free")
+    return Job.id.in_(select(once.c.id))
+
+
+def _due(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    return Job.status == JobStatus.QUEUED, Job.dispatch_at <= now
+
+
+def _ring(service: Service, kind: JobKind) -> int:
+    """Ring for jobs that are due; how many. While messages lie unheard, it writes nothing."""
+    room = _MOST_UNHEARD - service.doorbell.unheard(kind)
+    if room <= 0:
+        return 0
+    job_ids = _take_due(service, kind, most=room)
+    for rung, job_id in enumerate(job_ids):
+        if not service.doorbell.ring(job_id, kind):
+            # Each failure may take seconds, and the next would fail as well.
+            _ring_soon(service, job_ids)
+            return rung
+    return len(job_ids)
+
+
+def _take_due(service: Service, kind: JobKind, *, most: int) -> list[str]:
+    """Take the jobs to ring for now; whoever takes them moves their next ring."""
+    with service.database.write() as session:
+        now = service.database.now(session)
+        steps = [
+            (Job.rings == rings, now + timedelta(seconds=seconds))
+            for rings, seconds in enumerate(_RING_AGAIN_SECONDS[:-1])
+        ]
+        due = (Job.kind == kind, *_due(now))
+        rows = session.execute(
+            update(Job)
+            .where(*due, _free(*due, most=most))
+            .values(
+                dispatch_at=case(*steps, else_=now + timedelta(seconds=_RING_AGAIN_SECONDS[-1])),
+                rings=Job.rings + 1,
+            )
+            .returning(Job.id, Job.created_at)
+            .execution_options(synchronize_session=False)
+        )
+        return [row.id for row in sorted(rows, key=lambda row: (row.created_at, row.id))]
+
+
+def _ring_soon(service: Service, job_ids: list[str]) -> None:
+    with service.database.write() as session:
+        soon = service.database.now(session) + timedelta(seconds=_RING_AGAIN_SECONDS[0])
+        session.execute(
+            update(Job)
+            .where(Job.id.in_(job_ids), Job.status == JobStatus.QUEUED)
+            .values(dispatch_at=soon, rings=0)
+            .execution_options(synchronize_session=False)
+        )

@@ -1,0 +1,66 @@
+"""Which blobs the rows name. A blob may go if no row names it and no unfinished job may name it.
+
+One question to the database answers for a whole batch of keys. Each key holds the id of its job or
+concept, which has an index, and nearly every key is found by it; whole tables are read only for the
+rest.
+"""
+
+from collections.abc import Collection, Iterator
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.blobs import store as keys
+from service.database.tables import Concept, Image, Job, Picture
+from service.jobs import image_rows
+from service.views import TERMINAL, JobStatus
+
+_OF_CONCEPT = (Concept.blob_key, Concept.previous_blob_key)
+_JOBS = select(Job.id, Job.status, Job.concept_id, Job.preview_attempt, *_OF_CONCEPT).outerjoin(
+    Concept, Concept.id == Job.concept_id
+)
+_IMAGES = select(Image.blob_key, Image.attention_maps)
+_NAMING = (Image.blob_key, *_OF_CONCEPT, Picture.blob_key, Picture.mask_key)
+
+
+def unnamed(session: Session, blob_keys: Collection[str]) -> set[str]:
+    """Return those of `blob_keys` that may go; keys of unknown folders never do."""
+    rest = {key for key in blob_keys if keys.owner_of(key) is not None}
+    rest -= set(_found_by_owner(session, rest))
+    if rest:
+        rest -= set(_found_anywhere(session, rest))
+    return rest
+
+
+def _found_by_owner(session: Session, blob_keys: Collection[str]) -> Iterator[str]:
+    owners = {key: keys.owner_of(key) for key in blob_keys}
+    job_ids = {owner[1] for owner in owners.values() if owner and owner[0] == "jobs"}
+    concept_ids = {owner[1] for owner in owners.values() if owner and owner[0] != "jobs"}
+    if job_ids:
+        unfinished = set()
+        for job in session.execute(_JOBS.where(Job.id.in_(job_ids))):
+            if job.status not in TERMINAL:
+                unfinished.add(("jobs", job.id))
+            elif job.status is JobStatus.SUCCEEDED and job.concept_id is not None:
+                yield from keys.preview_keys(job.id, job.preview_attempt)
+            yield from _named(job.blob_key, job.previous_blob_key)
+        yield from (key for key, owner in owners.items() if owner in unfinished)
+        yield from image_rows.blob_keys_of(
+            session.execute(_IMAGES.where(Image.job_id.in_(job_ids)))
+        )
+    if concept_ids:
+        of_concepts = select(*_OF_CONCEPT).where(Concept.id.in_(concept_ids))
+        for pair in session.execute(of_concepts):
+            yield from _named(*pair)
+        of_pictures = select(Picture.blob_key, Picture.mask_key)
+        for pair in session.execute(of_pictures.where(Picture.concept_id.in_(concept_ids))):
+            yield from _named(*pair)
+
+
+def _named(*blob_keys: str | None) -> Iterator[str]:
+    yield from (key for key in blob_keys if key is not None)
+
+
+def _found_anywhere(session: Session, blob_keys: Collection[str]) -> Iterator[str]:
+    for column in _NAMING:
+        yield from _named(*session.scalars(select(column).where(column.in_(blob_keys))))

@@ -1,0 +1,119 @@
+"""Deletes images and finished jobs that are older than the settings keep them; by default none.
+
+It deletes rows first, a few at a time, and right after them the blobs that they named. A store that
+cannot serve ends the pass. It deletes a job only when the job has no image and no concept left,
+because the previous release's collector removes every file of a job without a row. Every statement
+reads a bounded number of rows, in the order of their ids, so that a large table takes many short
+turns instead of one long one. Any number of processes may run this at once: each skips the rows
+that another is deleting.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, delete, exists, select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from service import deployment
+from service.blobs import store as keys
+from service.database.tables import Concept, Image, Job
+from service.jobs import image_rows
+from service.views import TERMINAL
+from service.wiring import Service
+
+_ROWS_AT_ONCE = 500  # of one look
+# Of one transaction. If its answer is lost, the process is killed or the store goes away before
+# their blobs are removed, the collector must find no more than it takes.
+_DELETED_AT_ONCE = 10
+_NOTHING_LEFT = (
+    Job.concept_id.is_(None),
+    ~exists().where(Image.job_id == Job.id),
+    ~exists().where(Concept.job_id == Job.id),
+    ~exists().where(Concept.previous_job_id == Job.id),
+)
+
+
+def release(service: Service, *, stopping: Callable[[], bool] = lambda: False) -> tuple[int, int]:
+    """Delete the images and then the jobs that are too old; return how many of each.
+
+    It ends early once `stopping` returns True.
+    """
+    keep_images, keep_jobs = service.settings.keep_images_days, service.settings.keep_jobs_days
+    if keep_images is None and keep_jobs is None:
+        return 0, 0
+    deployment.check(service)
+    with service.database.read() as session:
+        now = service.database.now(session)
+    images = jobs = 0
+    if keep_images is not None:
+        images = _release_images(service, now - timedelta(days=keep_images), stopping)
+    if keep_jobs is not None:
+        jobs = _release_jobs(service, now - timedelta(days=keep_jobs), stopping)
+    return images, jobs
+
+
+def _release_images(service: Service, oldest: datetime, stopping: Callable[[], bool]) -> int:
+    released = 0
+    for rows in _windows(service, Image.id, Image.created_at):
+        if stopping():
+            break
+        old = [row.id for row in rows if row.created_at < oldest]
+        named = Image.blob_key, Image.attention_maps
+        for gone in _delete(service, Image.id, old, returning=named):
+            for key in image_rows.blob_keys_of(gone):
+                service.blobs.delete(key)
+            released += len(gone)
+    return released
+
+
+def _release_jobs(service: Service, oldest: datetime, stopping: Callable[[], bool]) -> int:
+    released = 0
+    for rows in _windows(service, Job.id, Job.status, Job.finished_at):
+        if stopping():
+            break
+        old = [row.id for row in rows if row.status in TERMINAL and row.finished_at < oldest]
+        with service.database.read() as session:
+            empty = session.scalars(select(Job.id).where(Job.id.in_(old), *_NOTHING_LEFT)).all()
+        for gone in _delete(service, Job.id, empty, returning=(Job.id,), where=_NOTHING_LEFT):
+            for job in gone:
+                service.blobs.delete_prefix(keys.job_prefix(job.id))
+            released += len(gone)
+    return released
+
+
+def _windows(
+    service: Service, identity: InstrumentedAttribute[str], *columns: InstrumentedAttribute[Any]
+) -> Iterator[Sequence[Row[Any]]]:
+    """Go through a whole table, some rows at a time."""
+    last = ""
+    while True:
+        with service.database.read() as session:
+            some = select(identity, *columns).where(identity > last).order_by(identity)
+            rows = session.execute(some.limit(_ROWS_AT_ONCE)).all()
+        if not rows:
+            return
+        yield rows
+        last = rows[-1][0]
+
+
+def _delete(
+    service: Service,
+    identity: InstrumentedAttribute[str],
+    ids: Sequence[str],
+    *,
+    returning: Sequence[InstrumentedAttribute[Any]],
+    where: Sequence[ColumnElement[bool]] = (),
+) -> Iterator[Sequence[Row[Any]]]:
+    """Delete rows, a few in each transaction; go through what each has deleted."""
+    for first in range(0, len(ids), _DELETED_AT_ONCE):
+        few = ids[first : first + _DELETED_AT_ONCE]
+        free = select(identity).where(identity.in_(few), *where).with_for_update(skip_locked=True)
+        # PostgreSQL may run a plain subquery again for each row.
+        once = free.cte("free")
+        statement = delete(identity.class_).where(identity.in_(select(once.c.id)))
+        with service.database.write() as session:
+            rows = session.execute(
+                statement.returning(*returning).execution_options(synchronize_session=False)
+            ).all()
+        yield rows

@@ -1,0 +1,78 @@
+"""Placeholders that name no concept, and the names that the caller probably meant.
+
+The search takes longer than a write transaction should, so it runs after one. It takes at most a
+few milliseconds, however many concepts and unknown names there are.
+"""
+
+import difflib
+import heapq
+import itertools
+from collections.abc import Sequence
+
+from sqlalchemy import select
+
+from service.database.tables import Concept
+from service.errors import FieldError, Invalid
+from service.views import ConceptStatus
+from service.wiring import Service
+
+_CANDIDATES = 500  # the newest
+_ADVISED = 4  # of the unknown names; the others are only called unknown
+_NEAREST = 3
+_ALIKE = 0.5
+# difflib takes a tenth of a millisecond for two names: only the most promising are compared so.
+_COMPARED = 8
+
+
+class UnknownNames(Exception):
+    """A prompt names concepts that its owner does not have."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(*names)
+        self.names = names
+
+
+def unknown_placeholders(service: Service, owner_id: str, *, unknown: Sequence[str]) -> Invalid:
+    """Return the error that tells a caller which placeholders are unknown, and what is near."""
+    with service.database.read() as session:
+        names = session.scalars(
+            select(Concept.name)
+            .where(Concept.owner_id == owner_id, Concept.status == ConceptStatus.READY)
+            .order_by(Concept.created_at.desc())
+            .limit(_CANDIDATES)
+        ).all()
+    near = nearest(unknown[:_ADVISED], names)
+    sentences = [
+        f"<{name}> names no concept of yours. {_advice(near.get(name), names)}".rstrip()
+        for name in unknown
+    ]
+    return Invalid([FieldError("/prompt", each) for each in sentences], slug="unknown-placeholder")
+
+
+def nearest(wanted: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
+    """Return up to three of `names` for each that is `wanted`, the most alike first."""
+    grams = {name: _grams(name) for name in names}
+
+    def alike(name: str) -> list[str]:
+        own = _grams(name)
+        promising = heapq.nlargest(_COMPARED, names, key=lambda other: len(own & grams[other]))
+        return difflib.get_close_matches(name, promising, n=_NEAREST, cutoff=_ALIKE)
+
+    return {name: alike(name) for name in wanted}
+
+
+def _grams(name: str) -> set[str]:
+    """The letters of a name, and its pairs of neighbouring letters."""
+    return set(name).union(map("".join, itertools.pairwise(name)))
+
+
+def _advice(near: Sequence[str] | None, names: Sequence[str]) -> str:
+    if near is None:
+        return ""
+    if near:
+        verb = "The nearest are " if len(near) > 1 else "The nearest is "
+        return verb + ", ".join(f"<{name}>" for name in near) + "."
+    if names:
+        more = "." if len(names) <= _NEAREST else " and others."
+        return "Yours are " + ", ".join(f"<{name}>" for name in names[:_NEAREST]) + more
+    return "You have no concept that is ready yet: create one, or take the brackets away."

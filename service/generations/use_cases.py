@@ -1,0 +1,306 @@
+"""Requests for images: everything that can be known is checked here, before anything is queued.
+
+Concepts are resolved to the file they have now, strengths to beta and tau, and seeds are drawn,
+all at the moment of the request: a retry after a crash repeats exactly the same work.
+"""
+
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, bindparam, or_, select, true
+
+from perfusion_core.config import MAX_SEED, GenerateConfig, Locking
+from perfusion_core.errors import PromptError
+from perfusion_core.text import prompt as prompts
+from service import base_models, options, quota
+from service import idempotency as once
+from service.concepts import rows
+from service.database.tables import Concept
+from service.errors import Conflict, invalid
+from service.generations.strengths import (
+    MAX_CONCEPTS,
+    ConceptChoice,
+    Gate,
+    default_gate,
+    explicit_gates,
+    gate_of_strength,
+)
+from service.generations.unknown_names import UnknownNames, unknown_placeholders
+from service.idempotency import Idempotency
+from service.ids import is_plausible, new_id
+from service.jobs import job_order, transitions
+from service.jobs import use_cases as jobs
+from service.jobs.job_order import Place
+from service.validation import MAX_PROMPT_LENGTH, check_prompt, check_text
+from service.views import Answer, ConceptStatus, JobKind, to_json
+from service.wiring import Service
+
+__all__ = ["ConceptChoice", "GenerateBody", "request"]
+
+_PLACE, _SERVED = job_order.PLACE.subquery("place"), base_models.CURRENT.subquery("served")
+_NAMED = and_(
+    Concept.owner_id == bindparam("owner"), Concept.name.in_(bindparam("names", expanding=True))
+)
+# All that the database knows of a request, in one statement, because every request waits for it:
+# a row for each concept that it names, or one without. Made once, for the same reason.
+_KNOWN = select(
+    _PLACE,
+    _SERVED.c.fingerprint,
+    _SERVED.c.covariance_fingerprint,
+    _SERVED.c.info["defaults"]["generate"].label("defaults"),
+    _SERVED.c.info["resolution"].as_integer().label("resolution"),
+    Concept.id,
+    Concept.name,
+    Concept.status,
+    Concept.sha256,
+    Concept.blob_key,
+    Concept.judgement["recommended_strength"].as_float().label("recommended_strength"),
+    Concept.base_model_fingerprint.label("own_fingerprint"),
+    Concept.covariance_fingerprint.label("own_covariance_fingerprint"),
+).select_from(_PLACE.outerjoin(_SERVED, true()).outerjoin(Concept, _NAMED))
+_Known = Row[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateBody:
+    """The body of `POST /generate`; None stands for the base model's default."""
+
+    prompt: str
+    negative_prompt: str | None = None
+    concepts: Sequence[ConceptChoice] = ()
+    locking: str | None = None
+    gates: str | None = None
+    num_images: int | None = None
+    seed: int | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    scheduler: str | None = None
+    attention_maps: bool = False
+
+
+def request(
+    service: Service, owner_id: str, *, body: GenerateBody, idempotency: Idempotency | None = None
+) -> Answer:
+    """Accept a request for images and queue it; the answer is {"job"}.
+
+    The job's payload is `{"prompt", "concepts": [{"id", "name", "sha256", "blob_key", "beta",
+    "tau"}], "config", "seeds", "attention_maps"}`: `config` holds what was asked for over the
+    registered base model's defaults (the worker puts its own model's under that), `seeds` one seed
+    per image.
+    """
+    prompt = _parse(check_prompt(body.prompt, pointer="/prompt"))
+    negative_prompt = _negative_prompt(body.negative_prompt, prompt=prompt)
+    gates = explicit_gates(body.concepts)
+    request_sha256 = once.digest(["generate", _identity(body)]) if idempotency else ""
+    drawn = secrets.randbelow(MAX_SEED + 1)
+    job_id = new_id("job")
+    no_room = quota.full(service, owner_id)
+
+    def act(connection: Connection, now: datetime) -> tuple[dict[str, Any], str]:
+        if no_room is not None:
+            raise no_room
+        named = {
+            "owner": owner_id,
+            "names": prompt.names,
+            "kind": JobKind.GENERATE,
+            "most_waiting": service.settings.max_queued_jobs_per_owner,
+        }
+        known = connection.execute(_KNOWN, named).all()
+        given, config = _options(body, known[0], negative_prompt=negative_prompt)
+        seed = config.seed if config.seed is not None else drawn
+        concepts = _resolve(prompt=prompt, known=known)
+        explicit = _attribute(
+            connection, owner_id, choices=body.concepts, gates=gates, among=concepts
+        )
+        _check_one_base_model(concepts)
+        payload = {
+            "prompt": prompt.text,
+            "concepts": [
+                _use(concept, explicit.get(concept.id), prompt=prompt, locking=config.locking)
+                for concept in concepts
+            ],
+            "config": {**given, "seed": seed},
+            "seeds": [(seed + k) % (MAX_SEED + 1) for k in range(config.num_images)],
+            "attention_maps": body.attention_maps,
+        }
+        job = transitions.new_job(
+            service,
+            owner_id,
+            job_id=job_id,
+            kind=JobKind.GENERATE,
+            payload=payload,
+            total_steps=config.num_inference_steps,
+            concept_id=None,
+            now=now,
+        )
+        place = Place(*known[0][:3])
+        position = transitions.enqueue(connection, service, job=job, place=place)
+        return {"job": to_json(jobs.accepted(job, queue_position=position))}, f"/jobs/{job_id}"
+
+    try:
+        answer = once.answer_once(
+            service, owner_id, idempotency=idempotency, request_sha256=request_sha256, act=act
+        )
+    except UnknownNames as error:  # the search for near names holds no transaction open
+        raise unknown_placeholders(service, owner_id, unknown=error.names) from None
+    if not answer.replayed:
+        service.doorbell.ring_soon(job_id, JobKind.GENERATE)
+    return answer
+
+
+def _identity(body: GenerateBody) -> dict[str, Any]:
+    # Without the fields that are new it is what it was before there were any, so that a key which
+    # the release before has kept still knows its request.
+    return {
+        name: value
+        for name, value in asdict(body).items()
+        if value or name not in ("attention_maps", "gates")
+    }
+
+
+def _parse(text: str, *, pointer: str = "/prompt") -> prompts.Prompt:
+    try:
+        prompt = prompts.parse(text)
+    except PromptError as error:
+        raise invalid(pointer, str(error), slug="prompt") from None
+    if len(prompt.names) > MAX_CONCEPTS:
+        raise invalid(pointer, f"A prompt may name {MAX_CONCEPTS} concepts at most.")
+    return prompt
+
+
+def _negative_prompt(text: str | None, *, prompt: prompts.Prompt) -> str | None:
+    """Return the negative prompt; what it names takes part in the image only by the prompt."""
+    if text is None:
+        return None
+    pointer = "/negative_prompt"
+    text = check_text(text, pointer=pointer, max_length=MAX_PROMPT_LENGTH)
+    parsed = _parse(text, pointer=pointer)
+    elsewhere = [name for name in parsed.names if name not in prompt.names]
+    if elsewhere:
+        raise invalid(
+            pointer,
+            f"The prompt does not mention <{elsewhere[0]}>. Put it there, or take the brackets "
+            "away here.",
+            slug="unknown-placeholder",
+        )
+    if parsed.strengths:
+        name = next(iter(parsed.strengths))
+        raise invalid(
+            pointer,
+            f"A concept has one gate: write the strength of <{name}> in the prompt, and here only "
+            f"<{name}>.",
+            slug="prompt",
+        )
+    return text
+
+
+def _options(
+    body: GenerateBody, known: _Known, *, negative_prompt: str | None
+) -> tuple[dict[str, Any], GenerateConfig]:
+    defaults = options.known_defaults(GenerateConfig, known.defaults or {})
+    given = {
+        name: value
+        for name, value in vars(body).items()
+        if value is not None and name not in ("prompt", "concepts", "attention_maps")
+    }
+    if negative_prompt is not None:
+        given["negative_prompt"] = negative_prompt
+    config = options.check(
+        GenerateConfig, given, defaults=defaults, resolution=known.resolution, pointer=""
+    )
+    return {**defaults, **given}, config
+
+
+def _resolve(*, prompt: prompts.Prompt, known: Iterable[_Known]) -> list[_Known]:
+    """Return the prompt's concepts in order of first mention, all ready."""
+    found = {concept.name: concept for concept in known}
+    unknown = [name for name in prompt.names if name not in found]
+    if unknown:
+        raise UnknownNames(unknown)
+    concepts = [found[name] for name in prompt.names]
+    for concept in concepts:
+        if concept.status is not ConceptStatus.READY:
+            raise rows.not_ready(concept.name, concept.status)
+    return concepts
+
+
+def _attribute(
+    connection: Connection,
+    owner_id: str,
+    *,
+    choices: Sequence[ConceptChoice],
+    gates: Sequence[Gate | None],
+    among: Iterable[_Known],
+) -> dict[str, Gate]:
+    """Return the explicit gates by concept id; every entry must name a concept of the prompt."""
+    by_ref = {ref: concept for concept in among for ref in (concept.id, concept.name)}
+    explicit: dict[str, Gate | None] = {}
+    for k, (choice, gate) in enumerate(zip(choices, gates, strict=True)):
+        field = "name" if choice.name is not None else "id"
+        ref = choice.name if choice.name is not None else choice.id
+        concept = by_ref.get(ref or "")
+        if concept is None or (field == "name") != (concept.name == ref):
+            raise invalid(f"/concepts/{k}/{field}", _not_in_prompt(connection, owner_id, ref=ref))
+        if concept.id in explicit:
+            raise invalid(f"/concepts/{k}", f"{concept.name} is listed twice. Keep one entry.")
+        explicit[concept.id] = gate
+    return {concept_id: gate for concept_id, gate in explicit.items() if gate is not None}
+
+
+def _not_in_prompt(connection: Connection, owner_id: str, *, ref: str | None) -> str:
+    name = None
+    if ref is not None and is_plausible(ref):
+        name = connection.scalar(
+            select(Concept.name).where(
+                Concept.owner_id == owner_id, or_(Concept.id == ref, Concept.name == ref)
+            )
+        )
+    if name is None:
+        return "This names no concept of yours."
+    return f"The prompt does not mention <{name}>. Put it there, or leave this entry out."
+
+
+def _check_one_base_model(concepts: Sequence[_Known]) -> None:
+    if not concepts:
+        return
+    first = concepts[0]
+    expected = (first.fingerprint, first.covariance_fingerprint)
+    other = "the one that is served here"
+    if first.fingerprint is None:  # no worker has told of any yet
+        expected = (first.own_fingerprint, first.own_covariance_fingerprint)
+        other = f"that of <{first.name}>"
+    for concept in concepts:
+        own = (concept.own_fingerprint, concept.own_covariance_fingerprint)
+        if own != expected:
+            raise Conflict(
+                "base-model-mismatch",
+                f"<{concept.name}> belongs to the base model {own[0]} with the covariance "
+                f"{own[1]}, which is not {other} ({expected[0]} with {expected[1]}). "
+                "Train it again on that one.",
+            )
+
+
+def _use(
+    concept: _Known, gate: Gate | None, *, prompt: prompts.Prompt, locking: Locking
+) -> dict[str, Any]:
+    if gate is None:
+        written = prompt.strengths.get(concept.name)
+        recommended = concept.recommended_strength
+        gate = (
+            default_gate(locking, recommended_strength=recommended)
+            if written is None
+            else gate_of_strength(written)
+        )
+    return {
+        "id": concept.id,
+        "name": concept.name,
+        "sha256": concept.sha256,
+        "blob_key": concept.blob_key,
+        "beta": gate.beta,
+        "tau": gate.tau,
+    }

@@ -1,0 +1,88 @@
+"""Generated images and their attention maps, between what workers bring, rows and views.
+
+A map has no row of its own: it is read and removed with its image, whose row lists its maps in the
+prompt's order.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Row, select
+from sqlalchemy.orm import Session
+
+from service.database.tables import Image, Job
+from service.ids import new_id
+from service.jobs.lease_types import NewImage
+from service.views import AttentionMapView, ImageView, PresenceView
+
+
+def new_row(job: Job, image: NewImage) -> Image:
+    """Return the row of an image of a job that has just succeeded."""
+    maps, presence = image.attention_maps, image.presence
+    return Image(
+        id=new_id("image"),
+        job_id=job.id,
+        owner_id=job.owner_id,
+        position=image.index,
+        seed=image.seed,
+        width=image.width,
+        height=image.height,
+        blob_key=image.blob_key,
+        sha256=image.sha256,
+        size_bytes=image.size_bytes,
+        attention_maps=None if maps is None else [asdict(one) for one in maps],
+        presence=None if presence is None else [asdict(one) for one in presence],
+        created_at=job.finished_at,
+    )
+
+
+def views_of(session: Session, job_ids: Sequence[str]) -> dict[str, list[ImageView]]:
+    """Return the images of these jobs, by job."""
+    if not job_ids:
+        return {}
+    rows = session.scalars(
+        select(Image).where(Image.job_id.in_(job_ids)).order_by(Image.job_id, Image.position)
+    )
+    images: dict[str, list[ImageView]] = {}
+    for row in rows:
+        images.setdefault(row.job_id, []).append(
+            ImageView(
+                id=row.id,
+                url=f"/images/{row.id}",
+                seed=row.seed,
+                width=row.width,
+                height=row.height,
+                attention_maps=_map_views(row),
+                presence=_presence_views(row),
+            )
+        )
+    return images
+
+
+def blob_keys_of(images: Iterable[Image | Row[Any]]) -> Iterator[str]:
+    """Go through the keys of images and of their maps."""
+    for image in images:
+        yield image.blob_key
+        yield from (stored["blob_key"] for stored in image.attention_maps or ())
+
+
+def _map_views(row: Image) -> tuple[AttentionMapView, ...] | None:
+    if row.attention_maps is None:
+        return None
+    return tuple(_map_view(row.id, number, one) for number, one in enumerate(row.attention_maps))
+
+
+def _presence_views(row: Image) -> tuple[PresenceView, ...] | None:
+    if row.presence is None:
+        return None
+    return tuple(PresenceView(**one) for one in row.presence)
+
+
+def _map_view(image_id: str, number: int, stored: dict[str, Any]) -> AttentionMapView:
+    return AttentionMapView(
+        word=stored["word"],
+        concept_id=stored["concept_id"],
+        coverage=stored["coverage"],
+        url=f"/images/{image_id}/attention/{number}",
+    )

@@ -1,0 +1,219 @@
+"""Jobs as their owner sees them: look, list, cancel, and fetch what they made."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from sqlalchemy import bindparam, select, tuple_
+from sqlalchemy.orm import Session, aliased
+
+from service.blobs import store as keys
+from service.blobs.store import BlobNotFound
+from service.database.tables import Image, Job
+from service.errors import Conflict, NotFound
+from service.ids import is_plausible
+from service.jobs import image_rows, job_order, transitions
+from service.pages import DEFAULT_LIMIT, read_page
+from service.views import (
+    TERMINAL,
+    ImageFile,
+    ImageView,
+    JobKind,
+    JobStatus,
+    JobView,
+    Page,
+    ProgressView,
+)
+from service.wiring import Service
+
+
+def get(service: Service, owner_id: str, *, job_id: str) -> JobView:
+    """Return a job of this owner."""
+    with service.database.read() as session:
+        return view(session, _find(session, owner_id, job_id=job_id))
+
+
+def list_page(
+    service: Service,
+    owner_id: str,
+    *,
+    limit: int = DEFAULT_LIMIT,
+    cursor: str | None = None,
+    status: JobStatus | None = None,
+    kind: JobKind | None = None,
+) -> Page[JobView]:
+    """Return one page of this owner's jobs, newest first."""
+    statement = select(Job).where(Job.owner_id == owner_id)
+    if status is not None:
+        statement = statement.where(Job.status == status)
+    if kind is not None:
+        statement = statement.where(Job.kind == kind)
+    with service.database.read() as session:
+        return read_page(
+            session,
+            statement,
+            created_at=Job.created_at,
+            identity=Job.id,
+            limit=limit,
+            cursor=cursor,
+            to_views=lambda rows: views(session, rows),
+        )
+
+
+def cancel(service: Service, owner_id: str, *, job_id: str) -> JobView:
+    """Ask for a job's end: a queued one ends at once, a running one within a step.
+
+    Asking again is fine; a job that has ended is a conflict.
+    """
+    with service.database.write() as session:
+        job = _find(session, owner_id, job_id=job_id)
+        now = service.database.now(session)
+        ended = transitions.request_cancel(session, now=now, where=(Job.id == job_id,))
+        session.refresh(job)
+        if job.status in TERMINAL and not ended:
+            raise Conflict(
+                "job-finished", f"This job has {_HAS_ENDED[job.status]} already; nothing to cancel."
+            )
+        result = view(session, job)
+    transitions.clear_after(service, ended)
+    return result
+
+
+def read_image(service: Service, owner_id: str | None, *, image_id: str) -> ImageFile:
+    """Return the PNG of a generated image of this owner; None: of whoever signed a link to it."""
+    image = _find_image(service, owner_id, image_id=image_id)
+    try:
+        return ImageFile(data=service.blobs.get(image.blob_key), sha256=image.sha256)
+    except BlobNotFound:
+        raise NotFound("image-not-found", "The file of this image is gone.") from None
+
+
+def read_attention_map(
+    service: Service, owner_id: str | None, *, image_id: str, number: int
+) -> ImageFile:
+    """Return the PNG of one of an image's attention maps, to whoever may have the image."""
+    maps = _find_image(service, owner_id, image_id=image_id).attention_maps or []
+    if not 0 <= number < len(maps):
+        raise NotFound(
+            "attention-map-not-found",
+            "This image has no such attention map. Ask for them with attention_maps: true.",
+        )
+    stored = maps[number]
+    try:
+        return ImageFile(data=service.blobs.get(stored["blob_key"]), sha256=stored["sha256"])
+    except BlobNotFound:
+        raise NotFound("attention-map-not-found", "The file of this map is gone.") from None
+
+
+def preview(service: Service, owner_id: str, *, job_id: str) -> bytes:
+    """Return the latest preview PNG of a training of this owner."""
+    with service.database.read() as session:
+        job = _find(session, owner_id, job_id=job_id)
+    for key in keys.preview_keys(job_id, job.preview_attempt):
+        with suppress(BlobNotFound):
+            return service.blobs.get(key)
+    raise NotFound("preview-not-found", "This job has no preview picture (yet).")
+
+
+def accepted(job: Job, *, queue_position: int) -> JobView:
+    """Return the view of a job that has just been queued."""
+    return _view(job, images=(), queue_position=queue_position)
+
+
+def view(session: Session, job: Job) -> JobView:
+    """Return the view of one job, within a transaction."""
+    return views(session, [job])[0]
+
+
+def views(session: Session, jobs: Sequence[Job]) -> list[JobView]:
+    """Return the views of `jobs`, with at most two more queries for all of them together."""
+    images = image_rows.views_of(
+        session, [job.id for job in jobs if job.status is JobStatus.SUCCEEDED]
+    )
+    positions = _positions_of(session, [job.id for job in jobs if job.status is JobStatus.QUEUED])
+    return [
+        _view(job, images=images.get(job.id, ()), queue_position=positions.get(job.id))
+        for job in jobs
+    ]
+
+
+def _view(job: Job, *, images: Sequence[ImageView], queue_position: int | None) -> JobView:
+    return JobView(
+        id=job.id,
+        kind=job.kind,
+        status=job.status,
+        progress=_progress(job),
+        queue_position=queue_position,
+        attempt=job.attempt,
+        concept_id=job.concept_id,
+        images=tuple(images),
+        error=job.error,
+        warnings=tuple(job.warnings or ()),
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        version=job.version,
+    )
+
+
+_AHEAD = aliased(Job)
+_POSITIONS = select(
+    Job.id,
+    job_order.counted(
+        select(_AHEAD.turn)
+        .where(
+            _AHEAD.kind == Job.kind,
+            _AHEAD.status == JobStatus.QUEUED,
+            tuple_(_AHEAD.turn, _AHEAD.created_at, _AHEAD.id)
+            <= tuple_(Job.turn, Job.created_at, Job.id),
+        )
+        .correlate(Job),
+        most=job_order.LAST_POSITION,
+    ),
+).where(Job.id.in_(bindparam("ids", expanding=True)))
+
+_HAS_ENDED = {
+    JobStatus.SUCCEEDED: "succeeded",
+    JobStatus.FAILED: "failed",
+    JobStatus.CANCELLED: "been cancelled",
+}
+
+
+def _find(session: Session, owner_id: str, *, job_id: str) -> Job:
+    job = None
+    if is_plausible(job_id):
+        job = session.scalar(select(Job).where(Job.id == job_id, Job.owner_id == owner_id))
+    if job is None:
+        raise NotFound("job-not-found", "There is no such job.")
+    return job
+
+
+def _find_image(service: Service, owner_id: str | None, *, image_id: str) -> Image:
+    image = None
+    if is_plausible(image_id):
+        with service.database.read() as session:
+            image = session.get(Image, image_id)
+        if image is not None and owner_id not in (image.owner_id, None):
+            image = None
+    if image is None:
+        raise NotFound("image-not-found", "There is no such image.")
+    return image
+
+
+def _progress(job: Job) -> ProgressView:
+    eta_seconds = None
+    if job.status is JobStatus.RUNNING and job.seconds_per_step is not None:
+        eta_seconds = round(max(0, job.total_steps - job.step) * job.seconds_per_step, 1)
+    return ProgressView(
+        step=job.step,
+        total_steps=job.total_steps,
+        seconds_per_step=job.seconds_per_step,
+        eta_seconds=eta_seconds,
+    )
+
+
+def _positions_of(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
+    """Return the place of each queued job among the queued jobs of its kind; 1 starts next."""
+    if not job_ids:
+        return {}
+    rows = session.execute(_POSITIONS, {"ids": list(job_ids)})
+    return {job_id: count for job_id, count in rows}  # noqa: C416 (Row is no tuple for mypy)

@@ -1,0 +1,67 @@
+"""The pictures of a concept, between uploads, blobs and rows."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from service.blobs import store as keys
+from service.database.tables import Picture
+from service.pictures.uploads import UploadedPicture
+from service.wiring import Service
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredPicture:
+    """A picture whose PNG, and mask if it has one, lie among the blobs already."""
+
+    width: int
+    height: int
+    has_alpha: bool
+    sha256: str
+    mask_sha256: str | None
+    size_bytes: int
+
+
+def put(
+    service: Service, concept_id: str, position: int, picture: UploadedPicture
+) -> StoredPicture:
+    """Store a picture and its mask as blobs."""
+    mask = picture.mask_png
+    service.blobs.put(keys.picture_key(concept_id, position), picture.png)
+    if mask is not None:
+        service.blobs.put(keys.mask_key(concept_id, position), mask)
+    return StoredPicture(
+        width=picture.width,
+        height=picture.height,
+        has_alpha=picture.has_alpha,
+        sha256=picture.sha256,
+        mask_sha256=None if mask is None else hashlib.sha256(mask).hexdigest(),
+        size_bytes=len(picture.png) + len(mask or b""),
+    )
+
+
+def new_row(concept_id: str, position: int, picture: StoredPicture) -> Picture:
+    """Return the row of a stored picture."""
+    has_mask = picture.mask_sha256 is not None
+    return Picture(
+        concept_id=concept_id,
+        position=position,
+        blob_key=keys.picture_key(concept_id, position),
+        mask_key=keys.mask_key(concept_id, position) if has_mask else None,
+        width=picture.width,
+        height=picture.height,
+        has_alpha=picture.has_alpha,
+        sha256=picture.sha256,
+        size_bytes=picture.size_bytes,
+    )
+
+
+def payload(row: Picture) -> dict[str, Any]:
+    """Return what a training's payload says of a picture."""
+    return {
+        "blob_key": row.blob_key,
+        "mask_key": row.mask_key,
+        "width": row.width,
+        "height": row.height,
+        "has_alpha": row.has_alpha,
+    }

@@ -1,0 +1,132 @@
+"""Uploaded pictures and masks: checked, decoded, oriented and re-encoded before anyone sees them.
+
+What is stored is always our own PNG: no metadata, no position, no polyglot tail, no decoder but
+those of JPEG, PNG and WebP. Decoding happens in a process of its own with bounds on memory and
+time (see decoder.py), because a decoder is the one place where a stranger's bytes meet C code.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import BoundedSemaphore
+from typing import BinaryIO
+
+from service.errors import TooLarge, Unavailable, invalid
+from service.pictures import decoder
+from service.pictures.decoder import STORED_SIDE_PIXELS, Decoded, Decoder, Part
+from service.settings.environment import Settings
+from service.wiring import Service
+
+__all__ = ["MAX_PICTURES", "STORED_SIDE_PIXELS", "UploadedPicture", "read_pictures"]
+
+MAX_PICTURES = 20
+_THUMBNAIL_PIXELS = 256 * 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadedPicture:
+    """A picture to train on, as PNG: RGB, or RGBA where its alpha says where the object is."""
+
+    png: bytes
+    width: int
+    height: int
+    has_alpha: bool
+    sha256: str
+    mask_png: bytes | None = None  # grey, white is the object; as large as the picture
+
+
+def read_pictures(
+    service: Service,
+    *,
+    images: Sequence[bytes | BinaryIO],
+    masks: Sequence[bytes | BinaryIO] = (),
+) -> Generator[UploadedPicture, None, None]:
+    """Go through the pictures of `POST /concepts`, each with its mask if masks were sent.
+
+    One at a time is decoded, when it is asked for: 20 pictures may be far larger decoded than
+    uploaded. Raises Invalid, TooLarge or UnsupportedMedia with the pointer of the part to blame,
+    such as `/images/0` or `/masks/2`; of sizes and numbers before anything is decoded.
+    """
+    if not 1 <= len(images) <= MAX_PICTURES:
+        raise invalid(
+            "/images", f"Send 1 to {MAX_PICTURES} pictures as images; these are {len(images)}."
+        )
+    if masks and len(masks) != len(images):
+        raise invalid(
+            "/masks",
+            f"Send as many masks as images, in the same order, or none: "
+            f"these are {len(masks)} masks for {len(images)} images.",
+        )
+    most = service.settings.max_picture_bytes
+    pictures = [_part(f"/images/{n}", "picture", file, most) for n, file in enumerate(images)]
+    covers = [_part(f"/masks/{n}", "mask", file, most) for n, file in enumerate(masks)]
+    return _decode_pictures(service, pictures, covers)
+
+
+def read_thumbnails(service: Service, thumbnails: Sequence[bytes], *, pointer: str) -> list[bytes]:
+    """Return the pictures of an imported concept's curve as PNG; `pointer` is what errors name."""
+    settings = service.settings.model_copy(
+        update={"min_picture_side": 1, "max_picture_pixels": _THUMBNAIL_PIXELS}
+    )
+    parts = [_part(pointer, "picture", data, settings.max_picture_bytes) for data in thumbnails]
+    # A semaphore of their own: they are small, and never wait for an upload's large pictures.
+    with _running(service.thumbnail_decoders, settings) as process:
+        return [process.decode(part).png for part in parts]
+
+
+def _part(pointer: str, role: str, file: bytes | BinaryIO, most_bytes: int) -> Part:
+    source: BinaryIO = io.BytesIO(file) if isinstance(file, bytes) else file
+    size_bytes = source.seek(0, os.SEEK_END)
+    if not size_bytes:
+        raise invalid(pointer, "This file is empty.")
+    if size_bytes > most_bytes:
+        raise TooLarge(
+            "picture-too-large",
+            f"This file has {size_bytes} bytes; at most {most_bytes} are accepted.",
+            pointer=pointer,
+        )
+    return Part(pointer, role, source, size_bytes)
+
+
+def _decode_pictures(
+    service: Service, pictures: Sequence[Part], masks: Sequence[Part]
+) -> Generator[UploadedPicture, None, None]:
+    with _running(service.decoders, service.settings) as process:
+        for number, part in enumerate(pictures):
+            picture = process.decode(part)
+            mask = process.decode(masks[number]) if masks else None
+            yield _join(number, picture, mask)
+
+
+@contextmanager
+def _running(decoders: BoundedSemaphore, settings: Settings) -> Iterator[Decoder]:
+    # As long as the upload before this one may take: refused now, all of it must be sent again.
+    if not decoders.acquire(timeout=decoder.longest_seconds(settings)):
+        raise Unavailable(
+            "decoders-busy", "Too many pictures are being decoded at this moment. Try again soon."
+        )
+    try:
+        with decoder.running(settings) as process:
+            yield process
+    finally:
+        decoders.release()
+
+
+def _join(number: int, picture: Decoded, mask: Decoded | None) -> UploadedPicture:
+    if mask is not None and mask.uploaded_size != picture.uploaded_size:
+        raise invalid(
+            f"/masks/{number}",
+            "A mask must be exactly as large as its picture: the mask is {} x {} pixels and the "
+            "picture {} x {}.".format(*mask.uploaded_size, *picture.uploaded_size),
+        )
+    return UploadedPicture(
+        png=picture.png,
+        width=picture.width,
+        height=picture.height,
+        has_alpha=picture.has_alpha,
+        sha256=hashlib.sha256(picture.png).hexdigest(),
+        mask_png=mask.png if mask is not None else None,
+    )

@@ -1,0 +1,76 @@
+"""How many bytes an owner has stored, and whether the limit is reached.
+
+Pictures with their masks, concept files, and images with their attention maps count. Rows of a
+release that noted no sizes count 0. The sum is taken only if a limit is set, and is kept for some
+seconds, so an owner may pass the limit by what is accepted meanwhile.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlalchemy import String, bindparam, func, select
+
+from service.database.tables import Concept, Image, Job, Picture
+from service.errors import StorageFull
+
+if TYPE_CHECKING:
+    from service.wiring import Service
+
+_KNOWN_SECONDS = 10.0
+_FULL_SECONDS = 1.0  # an owner who has just deleted something should not wait for long
+_MOST_KNOWN = 10_000
+_OWNER = bindparam("owner", type_=String)
+# Images are found by their jobs, which have an index of owners.
+_STORED = (
+    select(func.sum(Concept.size_bytes)).where(Concept.owner_id == _OWNER),
+    # Of the files before.
+    select(func.sum(Concept.previous["size_bytes"].as_integer())).where(Concept.owner_id == _OWNER),
+    select(func.sum(Picture.size_bytes)).join(Concept).where(Concept.owner_id == _OWNER),
+    select(func.sum(Image.size_bytes)).join(Job).where(Job.owner_id == _OWNER),
+)
+
+
+@dataclass
+class KnownSizes:
+    """What owners had stored a moment ago, in one process."""
+
+    clock: Callable[[], float] = time.monotonic
+    known: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+
+def stored_bytes(service: "Service", owner_id: str) -> int:
+    """Return how many bytes this owner has in the blob store."""
+    with service.database.read() as session:
+        sums = [session.scalar(statement, {"owner": owner_id}) for statement in _STORED]
+    return sum(int(size or 0) for size in sums)
+
+
+def full(service: "Service", owner_id: str) -> StorageFull | None:
+    """Return the error of an owner who has stored as much as is allowed; None: there is room."""
+    limit = service.settings.max_bytes_per_owner
+    if limit is None:
+        return None
+    sizes = service.sizes
+    until, size_bytes = sizes.known.get(owner_id, (0.0, 0))
+    if sizes.clock() >= until:
+        size_bytes = stored_bytes(service, owner_id)
+        if len(sizes.known) >= _MOST_KNOWN:
+            sizes.known.clear()
+        seconds = _KNOWN_SECONDS if size_bytes < limit else _FULL_SECONDS
+        sizes.known[owner_id] = (sizes.clock() + seconds, size_bytes)
+    if size_bytes < limit:
+        return None
+    return StorageFull(
+        "storage-full",
+        f"Your pictures, concepts and images take {size_bytes} bytes; {limit} are allowed. "
+        "Delete some that you no longer need, then send this again.",
+    )
+
+
+def check_room(service: "Service", owner_id: str) -> None:
+    """Raise StorageFull where an owner has stored as much as is allowed."""
+    error = full(service, owner_id)
+    if error is not None:
+        raise error

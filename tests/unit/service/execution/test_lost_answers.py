@@ -1,0 +1,90 @@
+"""A commit that happened, and whose answer was lost: nobody may undo what it named."""
+
+from dataclasses import replace
+
+import pytest
+
+from service.blobs import store
+from service.concepts import use_cases as concepts
+from service.concepts.use_cases import create
+from service.errors import Unavailable
+from service.errors import problem as make_problem
+from service.execution import checkpoints, leases
+from service.idempotency import Idempotency
+from service.jobs import use_cases as jobs
+from service.views import JobStatus
+from service.wiring import Service
+from tests.unit.service.staging import (
+    OWNER,
+    Deaf,
+    blob_keys,
+    claim,
+    core_concept,
+    register_base_model,
+    submit,
+    trained,
+    uploaded,
+)
+
+
+@pytest.fixture
+def deaf(service: Service) -> Service:
+    return replace(service, database=Deaf(service.database))
+
+
+def test_the_pictures_of_a_concept_that_was_accepted_stay(service: Service, deaf: Service) -> None:
+    request = {
+        "name": "teddy",
+        "superclass": "bear",
+        "pictures": uploaded(),
+        "training": {},
+        "idempotency": Idempotency("once"),
+    }
+    with pytest.raises(Unavailable):
+        create(deaf, OWNER, **request)  # type: ignore[arg-type]
+    answer = create(service, OWNER, **request)  # type: ignore[arg-type]
+    assert answer.replayed
+    concept_id = answer.body["concept"]["id"]
+    assert blob_keys(service) == {store.picture_key(concept_id, 0)}
+
+
+def test_the_file_of_a_concept_that_was_imported_stays(service: Service, deaf: Service) -> None:
+    register_base_model(service)
+    with pytest.raises(Unavailable):
+        concepts.import_file(deaf, OWNER, data=core_concept().to_bytes())
+    assert concepts.read_file(service, OWNER, ref="teddy").data
+
+
+def test_the_result_of_a_job_that_succeeded_stays_when_its_worker_gives_it_up(
+    service: Service, deaf: Service
+) -> None:
+    claimed = claim(service, submit(service))
+    result = trained(service, claimed)
+    with pytest.raises(Unavailable):
+        leases.finish_training(deaf, claimed, trained=result)
+    # True: it is not lost, so nothing that it wrote is to be deleted.
+    assert leases.release(service, claimed, delay_seconds=5, spend_attempt=False)
+    assert leases.finish_training(service, claimed, trained=result)
+    assert jobs.get(service, OWNER, job_id=claimed.id).status is JobStatus.SUCCEEDED
+    assert concepts.read_file(service, OWNER, ref="teddy").data
+
+
+def test_what_a_failed_job_wrote_goes_once_its_end_is_heard(
+    service: Service, deaf: Service
+) -> None:
+    claimed = claim(service, submit(service))
+    checkpoints.save_state(service, claimed, state=b"state", step=1)
+    problem = make_problem("internal", "It broke.")
+    with pytest.raises(Unavailable):
+        leases.fail(deaf, claimed, problem=problem)
+    assert leases.fail(service, claimed, problem=problem)
+    assert not [key for key in blob_keys(service) if key.startswith(store.job_prefix(claimed.id))]
+
+
+def test_an_end_that_happened_unheard_may_be_said_again(service: Service, deaf: Service) -> None:
+    claimed = claim(service, submit(service))
+    with pytest.raises(Unavailable):
+        leases.release(deaf, claimed, delay_seconds=0, spend_attempt=False)
+    # The job is somebody else's to take now, so there is nothing left to give back.
+    assert not leases.release(service, claimed, delay_seconds=0, spend_attempt=False)
+    assert jobs.get(service, OWNER, job_id=claimed.id).status is JobStatus.QUEUED

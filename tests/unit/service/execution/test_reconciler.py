@@ -1,0 +1,191 @@
+"""What crashes and lost messages leave behind is repaired, once, by any number of reconcilers."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy import event
+
+from service.concepts import use_cases as concepts
+from service.execution import leases, reconciler
+from service.generations import use_cases as generations
+from service.generations.use_cases import GenerateBody
+from service.jobs import use_cases as jobs
+from service.views import ConceptStatus, JobKind, JobStatus
+from service.wiring import Service
+from tests.unit.service.staging import (
+    OWNER,
+    Clock,
+    RecordedDoorbell,
+    blob_keys,
+    claim,
+    generated,
+    submit,
+)
+
+
+def test_a_job_whose_worker_fell_silent_waits_again(service: Service, clock: Clock) -> None:
+    claimed = claim(service, submit(service))
+    clock.tick(29)
+    assert reconciler.reconcile(service).requeued == 0
+    clock.tick(2)
+    assert reconciler.reconcile(service) == reconciler.Reconciled(
+        cancelled=0, requeued=1, failed=0, rung=1
+    )
+    view = jobs.get(service, OWNER, job_id=claimed.id)
+    assert (view.status, view.attempt, view.queue_position) == (JobStatus.QUEUED, 1, 1)
+
+
+def test_a_pass_that_finds_nothing_to_do_writes_nothing(service: Service) -> None:
+    claim(service, submit(service))
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    event.listen(service.database.engine, "before_cursor_execute", note)
+    reconciler.reconcile(service)
+    assert {statement.split()[0] for statement in statements} <= {"BEGIN", "SELECT"}
+
+
+def test_a_job_that_takes_its_worker_down_every_time_fails_in_the_end(
+    service: Service, clock: Clock
+) -> None:
+    job_id = submit(service)
+    for _ in range(3):
+        claim(service, job_id)
+        clock.tick(31)
+        reconciler.reconcile(service)
+    view = jobs.get(service, OWNER, job_id=job_id)
+    assert (view.status, view.attempt) == (JobStatus.FAILED, 3)
+    assert view.error is not None
+    assert view.error["type"] == "/problems/worker-lost"
+    assert concepts.get(service, OWNER, ref="teddy").status is ConceptStatus.FAILED
+    assert leases.claim(service, job_id, worker_id="w") is None
+
+
+def test_a_cancelled_job_whose_worker_is_gone_ends_cancelled(
+    service: Service, clock: Clock
+) -> None:
+    claimed = claim(service, submit(service))
+    service.blobs.put(f"jobs/{claimed.id}/preview.png", b"preview")
+    jobs.cancel(service, OWNER, job_id=claimed.id)
+    assert reconciler.reconcile(service).cancelled == 0
+    clock.tick(31)
+    assert reconciler.reconcile(service).cancelled == 1
+    assert jobs.get(service, OWNER, job_id=claimed.id).status is JobStatus.CANCELLED
+    assert not any(key.startswith("jobs/") for key in blob_keys(service))
+    assert not leases.cancelled(service, claimed)
+
+
+def test_the_doorbell_rings_again_with_growing_pauses(
+    service: Service, clock: Clock, doorbell: RecordedDoorbell
+) -> None:
+    job_id = submit(service)
+    assert doorbell.rung == [(job_id, "train")]
+    pauses, last = [], 0
+    for second in range(1, 82):
+        clock.tick(1)
+        if reconciler.reconcile(service).rung:
+            pauses.append(second - last)
+            last = second
+    assert pauses == [5, 5, 10, 20, 40]
+
+
+def test_an_owner_at_the_running_limit_is_rung_for_as_soon_as_a_job_of_the_other_kind_ends(
+    make_service: Callable[..., Service], clock: Clock
+) -> None:
+    service = make_service(max_running_jobs_per_owner=1)
+    doorbell = service.doorbell
+    assert isinstance(doorbell, RecordedDoorbell)
+    body = GenerateBody(prompt="a boat")
+    runs = claim(service, generations.request(service, OWNER, body=body).body["job"]["id"])
+    waits, _ = submit(service, "waits"), submit(service, "behind")
+    too = generations.request(service, OWNER, body=body).body["job"]["id"]
+    for _ in range(10):  # it is rung for every minute by now, and nobody may claim it
+        clock.tick(20)
+        assert leases.heartbeat(service, runs) is leases.Lease.KEPT
+        reconciler.reconcile(service)
+        assert leases.claim_next(service, JobKind.TRAIN, worker_id="trainer") is None
+    doorbell.rung.clear()
+    leases.finish_generation(service, runs, images=generated(service, runs))
+    reconciler.reconcile(service)
+    assert sorted(doorbell.rung) == sorted([(waits, JobKind.TRAIN), (too, JobKind.GENERATE)])
+    assert leases.claim_next(service, JobKind.TRAIN, worker_id="trainer") is not None
+
+
+def test_waiting_jobs_are_rung_for_in_the_order_of_their_arrival(
+    service: Service, clock: Clock, doorbell: RecordedDoorbell
+) -> None:
+    job_ids = [submit(service, f"concept-{n}") for n in range(4)]
+    doorbell.rung.clear()
+    clock.tick(6)
+    reconciler.reconcile(service)
+    assert [job_id for job_id, _ in doorbell.rung] == job_ids
+
+
+def test_nobody_rings_while_a_hundred_messages_lie_unheard(
+    service: Service, clock: Clock, doorbell: RecordedDoorbell
+) -> None:
+    job_ids = [submit(service, f"concept-{n}") for n in range(3)]
+    before = [jobs.get(service, OWNER, job_id=job_id) for job_id in job_ids]
+    doorbell.rung.clear()
+    clock.tick(6)
+    doorbell.lying = 100
+    assert reconciler.reconcile(service).rung == 0
+    doorbell.lying = 98
+    assert reconciler.reconcile(service).rung == 2
+    assert [job_id for job_id, _ in doorbell.rung] == job_ids[:2]
+    doorbell.lying = 0
+    # What was not rung for is due still, and what was is not.
+    assert reconciler.reconcile(service).rung == 1
+    assert doorbell.rung[-1] == (job_ids[2], "train")
+    assert [jobs.get(service, OWNER, job_id=job_id) for job_id in job_ids] == before
+
+
+def test_a_dead_queue_costs_one_attempt_and_is_tried_again_soon(
+    service: Service, clock: Clock, doorbell: RecordedDoorbell
+) -> None:
+    for n in range(3):
+        submit(service, f"concept-{n}")
+    doorbell.broken = True
+    for _ in range(20):
+        clock.tick(6)
+        assert reconciler.reconcile(service).rung == 0
+    doorbell.broken = False
+    doorbell.rung.clear()
+    clock.tick(6)
+    assert reconciler.reconcile(service).rung == 3
+    assert len(doorbell.rung) == 3
+
+
+def test_many_reconcilers_at_once_repair_each_job_once(
+    service: Service, clock: Clock, doorbell: RecordedDoorbell
+) -> None:
+    claims = [claim(service, submit(service, f"concept-{n}")) for n in range(3)]
+    clock.tick(31)
+    doorbell.rung.clear()
+    with ThreadPoolExecutor(6) as pool:
+        passes = list(pool.map(lambda _: reconciler.reconcile(service), range(12)))
+    # Each passes by the rows that another is looking at; the next one finds what was left.
+    passes.append(reconciler.reconcile(service))
+    assert sum(done.requeued for done in passes) == len(claims)
+    assert len(doorbell.rung) == len(claims)
+
+
+def test_at_the_start_of_a_single_process_every_running_job_is_an_orphan(
+    service: Service, clock: Clock, doorbell: RecordedDoorbell
+) -> None:
+    waiting = submit(service, "waiting")
+    running = claim(service, submit(service, "running"))
+    unwanted = claim(service, submit(service, "unwanted"))
+    jobs.cancel(service, OWNER, job_id=unwanted.id)
+    assert reconciler.orphans_at_start(service) == 2
+    statuses = [
+        jobs.get(service, OWNER, job_id=job_id).status
+        for job_id in (waiting, running.id, unwanted.id)
+    ]
+    assert statuses == [JobStatus.QUEUED, JobStatus.QUEUED, JobStatus.CANCELLED]
+    doorbell.rung.clear()
+    # Both: the messages of the process that ended are gone with it.
+    assert reconciler.reconcile(service).rung == 2
+    assert sorted(doorbell.rung) == sorted([(waiting, "train"), (running.id, "train")])

@@ -1,0 +1,65 @@
+"""What workers say about themselves: who is alive, and which base model they serve."""
+
+from sqlalchemy import func, select
+
+from service import base_models, workers
+from service.database.tables import BaseModel
+from service.generations import use_cases as generations
+from service.generations.use_cases import GenerateBody
+from service.wiring import Service
+from tests.unit.service.staging import OWNER, Clock, at_once, claim, register_base_model, submit
+
+
+def test_defaults_of_a_newer_worker_that_this_release_does_not_know_are_left_to_it(
+    service: Service,
+) -> None:
+    train = {"max_train_steps": 150, "of_tomorrow": True, "locking": "sideways"}
+    generate = {"num_inference_steps": 15, "of_tomorrow": 1, "scheduler": "of_tomorrow"}
+    register_base_model(service, info={"defaults": {"train": train, "generate": generate}})
+    body = GenerateBody(prompt="a boat")
+    drawn = generations.request(service, OWNER, body=body).body["job"]["id"]
+    trains = claim(service, submit(service)).payload["training"]
+    draws = claim(service, drawn).payload["config"]
+    assert trains == {"max_train_steps": 150}
+    assert draws["num_inference_steps"] == 15
+    assert not {"of_tomorrow", "scheduler"} & set(draws)
+
+
+def test_a_worker_is_alive_as_long_as_it_gives_signs(service: Service, clock: Clock) -> None:
+    assert workers.live(service) == []
+    workers.seen(service, "w1", queues=["train"], device="cpu")
+    clock.tick(20)
+    workers.seen(service, "w2", queues=["generate", "train"], device="cuda")
+    assert [(view.id, view.queues, view.device) for view in workers.live(service)] == [
+        ("w1", ("train",), "cpu"),
+        ("w2", ("generate", "train"), "cuda"),
+    ]
+    clock.tick(20)
+    assert [view.id for view in workers.live(service)] == ["w2"]
+    workers.seen(service, "w1", queues=["train"], device="cpu")
+    assert len(workers.live(service)) == 2
+    workers.gone(service, "w2")
+    assert [view.id for view in workers.live(service)] == ["w1"]
+
+
+def test_the_base_model_registered_last_is_the_current_one(service: Service, clock: Clock) -> None:
+    assert base_models.current_base_model(service) is None
+    assert base_models.defaults(None, of="train") == {}
+    register_base_model(service)
+    register_base_model(service, fingerprint="base-2", name="other", info={})
+    current = base_models.current_base_model(service)
+    assert current is not None
+    assert (current.name, current.fingerprint) == ("other", "base-2")
+    assert base_models.defaults(current, of="train") == {}
+    register_base_model(service)
+    current = base_models.current_base_model(service)
+    assert current is not None
+    assert base_models.defaults(current, of="train") == {"max_train_steps": 150}
+
+
+def test_workers_that_load_the_same_base_model_at_once_register_it_once(
+    service: Service,
+) -> None:
+    at_once([lambda: register_base_model(service)] * 8)
+    with service.database.read() as session:
+        assert session.scalar(select(func.count()).select_from(BaseModel)) == 1
