@@ -24,8 +24,8 @@ import torch
 from benchmarks.staging import KINDS, SHIPPED, pipeline_of, request, untrained
 from perfusion_core import BaseModel, Concept
 from perfusion_core.sampling.sampler import ImageRequest
-from worker.engine import Engine
-from worker.tickets import Ticket
+from worker.engine.engine import Engine
+from worker.engine.requests import Ticket
 
 _SEED = 11
 

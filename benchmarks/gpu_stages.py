@@ -19,7 +19,7 @@ from perfusion_core import BaseModel, ConceptUse, GenerateConfig, TrainConfig, t
 from perfusion_core.covariance.captions import captions
 from perfusion_core.sampling.sampler import ImageRequest, decode, generate, start, step
 from perfusion_core.training.trainer import Training
-from worker.engine import Engine
+from worker.engine.engine import Engine
 
 _SUPERCLASS = "teddy"
 _PROMPT = "a photo of a <x> on the beach"

@@ -20,7 +20,7 @@ import torch
 from benchmarks.staging import KINDS, SHIPPED, request, untrained
 from perfusion_core import BaseModel, Concept
 from perfusion_core.sampling.sampler import ImageRequest
-from worker.engine import Engine
+from worker.engine.engine import Engine
 
 _REQUESTS = (1, 2, 4, 8, 16)
 _CONCEPTS = (1, 2, 4, 8)

@@ -15,7 +15,7 @@ from threading import Event
 from benchmarks.staging import SHIPPED, request, untrained
 from perfusion_core import BaseModel, Concept
 from perfusion_core.config import max_sides
-from worker.engine import Engine
+from worker.engine.engine import Engine
 
 
 def main() -> None:

@@ -16,9 +16,9 @@ from service import workers
 from service.errors import Unavailable
 from service.views import JobKind
 from service.wiring import Service
-from worker import parts as composition
+from worker import context as composition
 from worker.consumers import Consumers
-from worker.parts import Parts
+from worker.context import Parts
 from worker.reconciler import Reconciler
 from worker.runner import Runner, Work
 

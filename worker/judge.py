@@ -43,7 +43,7 @@ from perfusion_core.imaging.thumbnails import thumbnail
 from perfusion_core.sampling import sampler
 from perfusion_core.sampling.sampler import Batch, ImageRequest, Trajectory
 from perfusion_core.strength import DEFAULT_BETA, beta_from_strength
-from worker.device import TakeTurn
+from worker.engine.device import TakeTurn
 from worker.errors import ImageDiverged
 
 # Images by the batch of trials that they were drawn in: the same batch gives the same images.

@@ -14,10 +14,10 @@ from perfusion_core.concept import Concept
 from perfusion_core.evaluation.eval_prompts import curve_trials, looks
 from perfusion_core.evaluators.similarity import Evaluator
 from perfusion_core.training.trainer import Training
-from worker.device import TakeTurn, free_memory, is_out_of_memory
+from worker.engine.device import TakeTurn, free_memory, is_out_of_memory
 from worker.errors import Interrupted
-from worker.evaluators import Evaluators
 from worker.judge import Judge
+from worker.models.evaluators import Evaluators
 
 _log = structlog.get_logger("perfusion.worker")
 

@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from perfusion_core.base_model import BaseModel
 from perfusion_core.config import SchedulerName
 from perfusion_core.sampling.sampler import ImageRequest
-from worker.tickets import Sample
+from worker.engine.requests import Sample
 
 _SAMPLERS: Mapping[SchedulerName, str] = {
     "ddim": "DDIM",

@@ -19,7 +19,7 @@ from service.errors import Unavailable, problem
 from service.execution import leases
 from service.execution.leases import ClaimedJob
 from service.views import JobKind
-from worker.device import free_memory, is_broken, is_out_of_memory
+from worker.engine.device import free_memory, is_broken, is_out_of_memory
 from worker.errors import (
     CancelRequested,
     Draining,
@@ -29,10 +29,10 @@ from worker.errors import (
     OfNewerRelease,
     WorkerError,
 )
-from worker.pulse import Pulse
+from worker.heartbeat import Pulse
 
 if TYPE_CHECKING:
-    from worker.parts import Parts
+    from worker.context import Parts
 
 Work = Callable[["Parts", ClaimedJob, Pulse], bool]
 """Does a job and records its result; False where the row would not take it."""
@@ -195,7 +195,7 @@ def _slug(error: Exception) -> str:
 
 def _work_on_the_device() -> Mapping[JobKind, Work]:
     # Imported here: these load torch.
-    from worker.generate_images import generate_images
-    from worker.train_concept import train_concept
+    from worker.jobs.generate import generate_images
+    from worker.jobs.train import train_concept
 
     return {JobKind.TRAIN: train_concept, JobKind.GENERATE: generate_images}

@@ -67,9 +67,9 @@ def train(
     opened, opened_masks = open_pictures(pictures, masks or [])
 
     from perfusion_core.training.trainer import train as begin
-    from worker import segmenter
-    from worker.evaluators import Evaluators
     from worker.looking import Looking
+    from worker.models import segmenter
+    from worker.models.evaluators import Evaluators
 
     chosen = environment.load()
     if base_model is not None:
@@ -172,8 +172,8 @@ def generate(
     from perfusion_core.conditioning import ConceptUse
     from perfusion_core.sampling.sampler import ImageRequest, decode, start, step
     from worker import overlays
+    from worker.engine.requests import Sample
     from worker.png import encode
-    from worker.tickets import Sample
 
     base = _load(base_model, device)
     uses = {}

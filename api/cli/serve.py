@@ -111,11 +111,11 @@ def worker(
             "With PERFUSION_QUEUE_URL=memory:// the worker runs inside `perfusion serve`. "
             "Set it to redis://... to run workers of their own."
         )
-    from worker import process
+    from worker import main
 
     send_traces = tracing.configure("perfusion-worker")
     try:
-        process.run(chosen, queues=names, concurrency=concurrency)
+        main.run(chosen, queues=names, concurrency=concurrency)
     finally:
         send_traces()
 

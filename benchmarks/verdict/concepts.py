@@ -13,8 +13,8 @@ from perfusion_core import BaseModel, Concept, ConceptUse, train
 from perfusion_core.evaluation.curve import recommended
 from perfusion_core.strength import beta_from_strength
 from service.settings.environment import Settings
-from worker.evaluators import Evaluators
 from worker.looking import Looking
+from worker.models.evaluators import Evaluators
 
 Way = Literal["usual", "ten steps", "wrong masks", "mixed pictures", "four times the steps"]
 T = TypeVar("T")

@@ -13,7 +13,7 @@ import torch
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.sampling.sampler import ImageRequest
-from worker.engine import Engine
+from worker.engine.engine import Engine
 
 _CPU_INFO = Path("/proc/cpuinfo")
 

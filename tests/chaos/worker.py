@@ -23,11 +23,11 @@ from service.jobs.lease_types import ClaimedJob, NewImage, TrainedConcept
 from service.settings import environment
 from service.views import JobKind
 from tests.chaos import disk
-from worker import process
+from worker import main as process
+from worker.context import Parts, new_worker_id
 from worker.embedded import Embedded
 from worker.errors import Draining
-from worker.parts import Parts, new_worker_id
-from worker.pulse import Pulse
+from worker.heartbeat import Pulse
 
 JOURNAL = "CHAOS_JOURNAL"
 MUTANT = "CHAOS_WITHOUT_LEASE_TOKEN"

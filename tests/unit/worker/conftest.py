@@ -16,7 +16,7 @@ from service import wiring
 from service.settings.environment import Settings
 from service.wiring import Service
 from tests.unit.worker.staging import drawing, noise_model, workers
-from worker.parts import Parts
+from worker.context import Parts
 
 # Two threads on two busy cores spend their time waiting for each other.
 torch.set_num_threads(1)

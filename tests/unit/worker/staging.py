@@ -25,8 +25,8 @@ from service.pictures.uploads import UploadedPicture
 from service.views import JobKind, JobView
 from service.wiring import Service
 from tests.unit.perfusion_core.conftest import tiny_pipeline
-from worker import parts as composition
-from worker.parts import Parts
+from worker import context as composition
+from worker.context import Parts
 
 OWNER = "local"
 

@@ -88,7 +88,7 @@ def test_stopping_takes_the_worker_off_the_list_and_leaves_no_thread(
 def test_a_step_that_hangs_does_not_keep_a_worker_from_stopping(
     service: Service, base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its process can then be ended, which is all that helps (worker/process.py)."""
+    """Its process can then be ended, which is all that helps (worker/main.py)."""
     monkeypatch.setattr(embedded, "_LAST_STEP_SECONDS", 0.2)
     worker = embedded.start(service, base=base)
     over = threading.Event()

@@ -20,11 +20,11 @@ from service.settings.environment import SHIPPED_BASE_MODEL, Settings
 from tests.unit.worker.staging import (
     drawing,
 )
-from worker import evaluators
-from worker.engine import Engine
+from worker.engine.engine import Engine
 from worker.errors import CancelRequested
-from worker.evaluators import Evaluators
 from worker.judge import Judge
+from worker.models import evaluators
+from worker.models.evaluators import Evaluators
 
 SHIPPED = SHIPPED_BASE_MODEL.with_name("evaluator")
 TRIALS = (Trial("a photo of a {} on the beach", 7),)

@@ -10,9 +10,9 @@ from perfusion_core.evaluation.eval_prompts import looks
 from perfusion_core.training.trainer import Training, train
 from service.wiring import Service
 from tests.unit.worker.staging import drawing, workers
+from worker.context import Parts
 from worker.errors import Draining
 from worker.looking import Looking
-from worker.parts import Parts
 
 PICTURES = [drawing(), drawing(96)]
 # With so large a batch few steps pay for five looks.
@@ -43,7 +43,7 @@ def look_at(training: Training, parts: Parts, *, check: Callable[[], None]) -> L
 
 
 def follow(training: Training, looking: Looking) -> Concept:
-    """As worker/train_concept.py does."""
+    """As worker/jobs/train.py does."""
     while True:
         looking.look_when_due()
         if next(training, None) is None:

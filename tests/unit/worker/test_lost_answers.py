@@ -24,8 +24,8 @@ from tests.unit.worker.staging import (
     wait_until,
 )
 from worker import runner as runner_module
-from worker.parts import Parts
-from worker.pulse import Pulse
+from worker.context import Parts
+from worker.heartbeat import Pulse
 from worker.runner import Runner, Work, _work_on_the_device
 
 

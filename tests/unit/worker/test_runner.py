@@ -38,8 +38,8 @@ from tests.unit.worker.staging import (
     wait_until,
 )
 from worker import runner as runner_module
-from worker.parts import Parts
-from worker.pulse import Pulse
+from worker.context import Parts
+from worker.heartbeat import Pulse
 from worker.runner import Runner, Work
 
 
@@ -380,7 +380,7 @@ def test_a_draining_worker_claims_nothing(service: Service, parts: Parts) -> Non
 def test_a_base_model_that_cannot_be_loaded_leaves_jobs_in_the_queue(
     make_service: Callable[..., Service], base: BaseModel
 ) -> None:
-    from worker import parts as composition
+    from worker import context as composition
 
     service = make_service(base_model="no/such-folder")
     parts = composition.build(service)

@@ -33,7 +33,7 @@ from tests.unit.worker.staging import (
     wait_until,
 )
 from worker import overlays
-from worker.parts import Parts
+from worker.context import Parts
 from worker.runner import Runner
 
 

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from tests.unit.perfusion_core.test_hub import as_pickle, save_clipseg
 from tests.unit.worker.staging import drawing
-from worker import segmenter
+from worker.models import segmenter
 
 COMMITS = {"main": "1" * 40, "earlier": "2" * 40}
 NAME = "a/clipseg"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from threading import Condition
 from typing import Any
 
-from worker.tickets import in_hand
+from worker.engine.requests import in_hand
 
 # A training gets a fifth of a device on which others sample.
 _SAMPLING_PER_TURN = 4.0

@@ -16,9 +16,9 @@ from perfusion_core.sampling.sampler import ImageRequest
 from perfusion_core.training.trainer import Training
 from service.execution import checkpoints
 from service.execution.leases import ClaimedJob
+from worker.context import Parts
+from worker.engine.requests import Sample
 from worker.errors import Interrupted
-from worker.parts import Parts
-from worker.tickets import Sample
 
 _HOW_MANY = 8
 _SHARE_OF_TIME = 0.1

@@ -84,7 +84,7 @@ LineKey: TypeAlias = tuple[tuple[int, ...], Ticket | None]
 
 @dataclass(eq=False, kw_only=True)
 class Place:
-    """One image of a ticket, and where in line it stands (worker.line)."""
+    """One image of a ticket, and where in line it stands (worker.engine.fair_queue)."""
 
     ticket: Ticket
     trajectory: Trajectory

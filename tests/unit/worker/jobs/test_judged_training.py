@@ -24,8 +24,8 @@ from tests.unit.worker.staging import (
     look_at,
     workers,
 )
+from worker.context import Parts
 from worker.judge import Judge
-from worker.parts import Parts
 from worker.runner import Runner
 
 

@@ -1,16 +1,17 @@
 """The engine: the one thread of this process that works on the device.
 
 It samples for all generation jobs. Between any two steps jobs may join and leave. Each step takes
-the first image in line (worker.line) and as many others of its latent shape as fit, and advances
-them in one U-Net batch (perfusion_core.sampling.sampler). A job that fails does so alone.
+the first image in line (worker.engine.fair_queue) and as many others of its latent shape as fit,
+and advances them in one U-Net batch (perfusion_core.sampling.sampler). A job that fails does so
+alone.
 
 An image is the same in any company to within one grey level: a row depends on the size of its
 batch, as kernels are chosen by shape, and on nothing else of it. An exact engine pads all batches
 of a shape to one size and decodes one image at a time: then it is the same bit by bit.
 
-A training takes its turns between them (worker.turns). Nothing can interrupt a step. Tickets and
-turns tell whether they are `in_hand`, so that only those spend an attempt when the device hangs or
-breaks.
+A training takes its turns between them (worker.engine.device_calls). Nothing can interrupt a step.
+Tickets and turns tell whether they are `in_hand`, so that only those spend an attempt when the
+device hangs or breaks.
 """
 
 import time
@@ -23,11 +24,11 @@ import structlog
 from perfusion_core.base_model import BaseModel
 from perfusion_core.sampling import sampler
 from perfusion_core.sampling.sampler import Batch, ImageRequest
-from worker.device import free_memory, is_broken, is_out_of_memory
+from worker.engine.device import free_memory, is_broken, is_out_of_memory
+from worker.engine.device_calls import Turn, Turns, WhileWaiting
+from worker.engine.fair_queue import Line
+from worker.engine.requests import OnStep, Place, Sample, Ticket, in_hand
 from worker.errors import Draining, OutOfMemory
-from worker.line import Line
-from worker.tickets import OnStep, Place, Sample, Ticket, in_hand
-from worker.turns import Turn, Turns, WhileWaiting
 
 T = TypeVar("T")
 # On a CPU 8 rows give nine tenths of the images per second that 32 give (docs/engine.md), and a

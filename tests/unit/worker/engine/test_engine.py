@@ -20,9 +20,9 @@ from perfusion_core.errors import PromptError
 from perfusion_core.sampling import sampler
 from perfusion_core.sampling.sampler import ImageRequest
 from tests.unit.worker.staging import wait_until
-from worker.engine import Engine
+from worker.engine.engine import Engine
+from worker.engine.requests import Ticket
 from worker.errors import Draining, ImageDiverged, OutOfMemory
-from worker.tickets import Ticket
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_keys_and_values_are_copied_only_when_the_company_changes(
             made.append(len(trajectories))
             super().__init__(trajectories, rows=rows)
 
-    monkeypatch.setattr("worker.engine.Batch", Counted)
+    monkeypatch.setattr("worker.engine.engine.Batch", Counted)
     engine = Engine(lambda: base)
     long = engine.submit(asking(num_inference_steps=6))
     short = engine.submit(asking(num_inference_steps=3, seed=2))

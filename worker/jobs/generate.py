@@ -17,12 +17,13 @@ from service.concepts import rows
 from service.execution import leases
 from service.execution.leases import ClaimedJob, NewAttentionMap, NewImage
 from service.views import PresenceView
-from worker import composition, options, overlays, png, presence
+from worker import overlays, png
+from worker.context import Parts
+from worker.engine.requests import Sample
 from worker.errors import FileGone
-from worker.parts import Parts
-from worker.pulse import Pulse
-from worker.sizes import check_size
-from worker.tickets import Sample
+from worker.heartbeat import Pulse
+from worker.jobs import composition, options, presence
+from worker.jobs.sizes import check_size
 
 _POLL_SECONDS = 0.1
 

@@ -19,15 +19,16 @@ from service.blobs.store import BlobNotFound
 from service.concepts import files
 from service.execution import leases
 from service.execution.leases import ClaimedJob, TrainedConcept
-from worker import options, segmenter
-from worker.checkpoints import Checkpoints
-from worker.device import TakeTurn
+from worker.context import Parts
+from worker.engine.device import TakeTurn
 from worker.errors import Draining, FileGone
+from worker.heartbeat import Pulse
+from worker.jobs import options
+from worker.jobs.checkpoints import Checkpoints
+from worker.jobs.previews import Previews
+from worker.jobs.sizes import check_size
 from worker.looking import Looking
-from worker.parts import Parts
-from worker.previews import Previews
-from worker.pulse import Pulse
-from worker.sizes import check_size
+from worker.models import segmenter
 
 
 def train_concept(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:

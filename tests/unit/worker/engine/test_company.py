@@ -17,8 +17,8 @@ from perfusion_core.conditioning import ConceptUse
 from perfusion_core.config import GenerateConfig
 from perfusion_core.sampling.sampler import ImageRequest
 from tests.unit.perfusion_core.test_conditioning import concept_like
-from worker.engine import Engine
-from worker.tickets import Ticket
+from worker.engine.engine import Engine
+from worker.engine.requests import Ticket
 
 TICKS = 8
 PROMPTS = ("a photo of a <x>", "<y> on the beach", "a <x> beside <y>", "a house", "")

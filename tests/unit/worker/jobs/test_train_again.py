@@ -18,7 +18,7 @@ from tests.unit.worker.staging import (
     noise_model,
     workers,
 )
-from worker.parts import Parts
+from worker.context import Parts
 from worker.runner import Runner
 
 

@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from perfusion_core.sampling.sampler import ImageRequest, Trajectory
-from worker.line import Line
-from worker.tickets import Place, Ticket
+from worker.engine.fair_queue import Line
+from worker.engine.requests import Place, Ticket
 
 SMALL, LARGE = (4, 8, 8), (4, 16, 8)
 

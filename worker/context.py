@@ -14,10 +14,10 @@ from service.wiring import Service
 
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
-    from worker.concept_cache import ConceptCache
-    from worker.engine import Engine
-    from worker.evaluators import Evaluators
-    from worker.resident import Resident
+    from worker.engine.engine import Engine
+    from worker.models.concept_cache import ConceptCache
+    from worker.models.evaluators import Evaluators
+    from worker.models.loader import Resident
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Parts:
 def build(service: Service, *, base: "BaseModel | None" = None) -> Parts:
     """Return the parts of one worker, none of them started; `base` may be loaded already."""
     # These load torch; claims, leases and repairs can do without it.
-    from worker.concept_cache import ConceptCache
-    from worker.engine import Engine
-    from worker.evaluators import Evaluators
-    from worker.resident import Resident
+    from worker.engine.engine import Engine
+    from worker.models.concept_cache import ConceptCache
+    from worker.models.evaluators import Evaluators
+    from worker.models.loader import Resident
 
     evaluators, broken = Evaluators(service.settings), Event()
     resident = Resident(service, base=base, beside=evaluators.load)

@@ -27,9 +27,9 @@ from tests.unit.worker.staging import (
     look_at,
     wait_until,
 )
-from worker import parts as composition
-from worker.evaluators import Evaluators
-from worker.parts import Parts
+from worker import context as composition
+from worker.context import Parts
+from worker.models.evaluators import Evaluators
 from worker.runner import Runner
 
 EVALUATOR = SHIPPED_BASE_MODEL.with_name("evaluator")
@@ -108,12 +108,12 @@ def test_an_evaluator_that_cannot_be_loaded_is_not_tried_by_every_image(
         threads.append(threading.current_thread().name)
         raise OSError("no such folder")
 
-    monkeypatch.setattr("worker.evaluators.Evaluator", fail)
+    monkeypatch.setattr("worker.models.evaluators.Evaluator", fail)
     evaluators = Evaluators(make_service(evaluator="somewhere").settings)
     evaluators.load(base)
     assert [evaluators.beside(base) for _ in range(3)] == [None] * 3
     assert len(threads) == 1
-    monkeypatch.setattr("worker.evaluators._TRY_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("worker.models.evaluators._TRY_AGAIN_SECONDS", 0.0)
     evaluators.load(base)
     assert evaluators.beside(base) is None
     wait_until(lambda: threads[2:] == ["load-evaluator"])
@@ -132,7 +132,7 @@ def test_no_job_waits_for_an_evaluator_that_loads_slowly(
         assert arrived.wait(60)
         return evaluator
 
-    monkeypatch.setattr("worker.evaluators.Evaluator", slow)
+    monkeypatch.setattr("worker.models.evaluators.Evaluator", slow)
     service = make_service(evaluator="somewhere")
     parts = composition.build(service, base=base)
     parts.resident.start()
@@ -166,8 +166,8 @@ def test_all_that_is_measured_beside_the_steps_is_measured_by_the_engine(
 
         monkeypatch.setattr(name, note)
 
-    noted("worker.presence.presences")
-    noted("worker.composition.blending_pairs")
+    noted("worker.jobs.presence.presences")
+    noted("worker.jobs.composition.blending_pairs")
     service = make_service(evaluator="auto")
     parts = working(service, base)
     add_concept(service, judged(concept, evaluator, floor=0.5, best=0.9))
@@ -175,8 +175,8 @@ def test_all_that_is_measured_beside_the_steps_is_measured_by_the_engine(
     add_concept(service, other)
     generate(parts, "a <rex> and a <other>", num_images=2)
     assert threads == [
-        ("worker.composition.blending_pairs", "engine"),
-        *[("worker.presence.presences", "engine")] * 2,
+        ("worker.jobs.composition.blending_pairs", "engine"),
+        *[("worker.jobs.presence.presences", "engine")] * 2,
     ]
 
 

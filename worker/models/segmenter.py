@@ -15,7 +15,7 @@ from PIL import Image
 from perfusion_core.errors import PerfusionError
 from perfusion_core.hub import split_revision
 from perfusion_core.training.masks import Segmenter
-from worker.device import load_apart
+from worker.engine.device import load_apart
 
 _log = structlog.get_logger("perfusion.worker")
 

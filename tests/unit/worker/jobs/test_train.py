@@ -28,7 +28,7 @@ from tests.unit.worker.staging import (
     look_at,
     wait_until,
 )
-from worker.parts import Parts
+from worker.context import Parts
 from worker.runner import Runner
 
 
@@ -110,7 +110,7 @@ def test_the_state_is_saved_now_and_then_while_training(
     make_service: Callable[..., Service], base: BaseModel
 ) -> None:
     service = make_service(checkpoint_seconds=0.1)
-    from worker import parts as composition
+    from worker import context as composition
 
     parts = composition.build(service, base=base)
     parts.resident.start()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from perfusion_core.concept import Concept
 from perfusion_core.errors import ConceptFileError
 from service.wiring import Service
-from worker.concept_cache import ConceptCache
 from worker.errors import FileGone
+from worker.models.concept_cache import ConceptCache
 
 PLENTY = 1024**3
 

@@ -24,10 +24,10 @@ from tests.unit.worker.staging import (
     look_at,
     wait_until,
 )
-from worker import pulse as pulse_module
+from worker import heartbeat as pulse_module
+from worker.context import Parts
 from worker.errors import Interrupted
-from worker.parts import Parts
-from worker.pulse import Pulse
+from worker.heartbeat import Pulse
 from worker.runner import Runner
 
 

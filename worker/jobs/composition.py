@@ -9,7 +9,7 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.rank_one import BLENDING_COSINE, blending_pairs
 from perfusion_core.sampling.sampler import ImageRequest
 from service.errors import problem
-from worker.device import TakeTurn
+from worker.engine.device import TakeTurn
 
 
 def warnings(

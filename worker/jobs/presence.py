@@ -14,9 +14,9 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.evaluators.presence import Presence, presences
 from perfusion_core.sampling.sampler import ImageRequest
 from service.errors import problem
-from worker.device import TakeTurn, free_memory, is_out_of_memory
+from worker.engine.device import TakeTurn, free_memory, is_out_of_memory
 from worker.errors import Interrupted
-from worker.evaluators import Evaluators
+from worker.models.evaluators import Evaluators
 
 Measured = dict[str, Presence]
 """By the concepts' names; without those that cannot be told."""

@@ -11,9 +11,9 @@ from perfusion_core.training.trainer import Training, train
 from service.blobs import store
 from service.wiring import Service
 from tests.unit.worker.staging import accept_training, blob_keys, claim, drawing
+from worker.context import Parts
 from worker.errors import CancelRequested
-from worker.parts import Parts
-from worker.previews import Previews
+from worker.jobs.previews import Previews
 
 
 def training_of(base: BaseModel, *, steps: int) -> Training:

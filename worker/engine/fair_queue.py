@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 from perfusion_core.sampling.sampler import Trajectory
-from worker.tickets import LineKey, Place, Ticket
+from worker.engine.requests import LineKey, Place, Ticket
 
 
 class Line:
