@@ -14,15 +14,17 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from api import concurrency, forms, openapi, problems, reference
+from api import docs_page, openapi, problems
 from api import embedded as embedded_worker
-from api.callers import Callers
+from api.access.auth_cache import Callers
 from api.dependencies import State
-from api.limits import Limiter
-from api.links import Links
+from api.limits import concurrency
+from api.limits.rate import Limiter
 from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext
 from api.routes import base_model, concepts, curves, generate, health, images, jobs, trainings
+from api.signed_urls import Links
+from api.uploads import forms
 from service import auth
 from service.wiring import Service
 from worker.reconciler import Reconciler
@@ -146,8 +148,8 @@ def _add_pages(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:
         if not rendered:
-            rendered.append(reference.render(app.openapi()))
-        policy = {"Content-Security-Policy": reference.CONTENT_SECURITY_POLICY}
+            rendered.append(docs_page.render(app.openapi()))
+        policy = {"Content-Security-Policy": docs_page.CONTENT_SECURITY_POLICY}
         return HTMLResponse(rendered[0], headers=policy)
 
     @app.get("/", include_in_schema=False)

@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from api.auth import refuse_foreign_pages
-from api.callers import Callers
-from api.concurrency import Concurrency
-from api.limits import Limiter
-from api.links import Links
+from api.access.auth import refuse_foreign_pages
+from api.access.auth_cache import Callers
+from api.limits.concurrency import Concurrency
+from api.limits.rate import Limiter
 from api.metrics import Metrics
+from api.signed_urls import Links
 from service import auth
 from service.auth import Scope
 from service.errors import Forbidden, Unauthorized, Unavailable

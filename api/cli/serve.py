@@ -74,7 +74,7 @@ def build_server(app: "FastAPI", chosen: Settings) -> "uvicorn.Server":
     """Return the server of `app`; its `run` gets the socket to listen on."""
     import uvicorn
 
-    from api import connections
+    from api.limits import connections
 
     return uvicorn.Server(
         uvicorn.Config(
@@ -130,7 +130,7 @@ def migrate() -> None:
 
 def _require_key(service: Service, host: str) -> bool:
     """Whether callers need a key; refuses to open the door to a network without one."""
-    from api.auth import is_loopback
+    from api.access.auth import is_loopback
 
     chosen = service.settings
     if not is_loopback(host) and chosen.auth == "off":

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from api import forms, schemas
+from api import schemas
 from api.dependencies import (
     ConceptList,
     OptionalIdempotency,
@@ -23,6 +23,7 @@ from api.dependencies import (
 )
 from api.files import NOT_MODIFIED, file_answer, file_headers
 from api.openapi import ACCEPTED_HEADERS, CONCEPT_FORM, IMPORT_FORM, headers, refusals
+from api.uploads import forms
 from service import quota
 from service.concepts import use_cases as concepts
 from service.pictures import uploads

@@ -9,8 +9,8 @@ from starlette.concurrency import run_in_threadpool
 
 from api import events, schemas
 from api.dependencies import Generator, OptionalIdempotency, state_of
-from api.guarded import GuardedRoute
 from api.openapi import ACCEPTED_HEADERS, GENERATE_EXAMPLES, headers, refusals
+from api.routes.guarded import GuardedRoute
 from service.generations import use_cases as generations
 from service.generations.strengths import ConceptChoice
 from service.generations.use_cases import GenerateBody

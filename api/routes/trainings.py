@@ -8,8 +8,8 @@ from starlette.concurrency import run_in_threadpool
 
 from api import schemas
 from api.dependencies import OptionalIdempotency, ServiceDep, StateDep, Trainer, with_blobs
-from api.guarded import GuardedRoute
 from api.openapi import ACCEPTED_HEADERS, headers, refusals
+from api.routes.guarded import GuardedRoute
 from service.concepts import trainings, versions
 from service.views import Answer
 

@@ -166,11 +166,11 @@ def test_a_signed_url_ends_within_a_quarter_of_an_hour(
 ) -> None:
     import time
 
-    from api import links
+    from api import signed_urls
 
     job = scene.client.get(f"/jobs/{scene.owned.job_id}", headers=bearer(scene.key)).json()
     link = job["images"][0]["signed_url"]
     now = time.time()
-    for seconds, status in ((599, 200), (links.MAX_AGE_SECONDS, 401)):
-        monkeypatch.setattr(links.time, "time", lambda later=now + seconds: later)
+    for seconds, status in ((599, 200), (signed_urls.MAX_AGE_SECONDS, 401)):
+        monkeypatch.setattr(signed_urls.time, "time", lambda later=now + seconds: later)
         assert scene.client.get(link).status_code == status

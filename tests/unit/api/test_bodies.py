@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.dependencies import OwnerWith
-from api.guarded import GuardedRoute
+from api.routes.guarded import GuardedRoute
 from service import auth
 from service.auth import Scope
 from service.wiring import Service

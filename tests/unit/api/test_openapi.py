@@ -13,7 +13,7 @@ from perfusion_core.config import GenerateConfig, TrainConfig
 from service.generations.strengths import ConceptChoice
 from service.generations.use_cases import GenerateBody
 from service.wiring import Service
-from tests.unit.api.test_generate import finish
+from tests.unit.api.routes.test_generate import finish
 from tests.unit.service import staging
 
 # Every path of the contract, and what it promises to answer.

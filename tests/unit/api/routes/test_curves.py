@@ -6,7 +6,7 @@ from starlette.testclient import TestClient
 from perfusion_core.strength import beta_from_strength
 from service.wiring import Service
 from tests.unit.api.checks import refusal
-from tests.unit.api.test_concept_import import send_file
+from tests.unit.api.routes.test_concept_import import send_file
 from tests.unit.service import staging
 
 

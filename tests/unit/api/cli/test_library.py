@@ -9,7 +9,7 @@ from PIL import Image
 from perfusion_core.concept import Concept
 from perfusion_core.evaluation.curve import recommended_strength
 from perfusion_core.strength import beta_from_strength
-from tests.unit.api.test_cli import Run, picture_file, refused, run
+from tests.unit.api.cli.test_commands import Run, picture_file, refused, run
 from tests.unit.service import staging
 
 __all__ = ["run"]  # the fixture
@@ -98,7 +98,7 @@ def test_a_gate_comes_from_the_options_the_prompt_the_file_or_the_locking(
 def test_a_base_model_is_prepared_with_captions_of_ones_own(run: Run, tmp_path: Path) -> None:
     from perfusion_core.covariance.estimate import Covariance
 
-    shipped = Path(__file__).parents[3] / "models" / "base"
+    shipped = Path(__file__).parents[4] / "models" / "base"
     words = ["a photo of a robot", "a teddy on the beach", "a red car", "two dogs at night"]
     (tmp_path / "captions.txt").write_text("\n".join(words * 200), "utf-8")
     code, out, err = run("prepare", str(shipped), "--captions", "captions.txt")

@@ -16,13 +16,14 @@ import pytest
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
-from api import concurrency, middleware
-from api.concurrency import MAX_IMPORTS_PER_CALLER, MAX_UPLOADS_PER_CALLER
+from api import middleware
+from api.limits import concurrency
+from api.limits.concurrency import MAX_IMPORTS_PER_CALLER, MAX_UPLOADS_PER_CALLER
 from service import quota
 from service.wiring import Service
 from tests.unit.api.checks import refusal
-from tests.unit.api.test_concepts import png, upload
-from tests.unit.api.test_connections import answer_of, bounded_server, connected
+from tests.unit.api.limits.test_connections import answer_of, bounded_server, connected
+from tests.unit.api.routes.test_concepts import png, upload
 from tests.unit.service import staging
 
 Make = Callable[..., Any]
@@ -254,7 +255,7 @@ import json, sys
 from pathlib import Path
 from service import log, wiring
 from service.settings.environment import Settings
-from tests.unit.api.test_connections import bounded_server
+from tests.unit.api.limits.test_connections import bounded_server
 
 def peak():
     status = Path("/proc/self/status").read_text()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.callers import Callers
+from api.access.auth_cache import Callers
 from service import auth
 from service.auth import Caller
 from service.database.engine import Database

@@ -20,7 +20,7 @@ from service.jobs import use_cases as jobs
 from service.views import ProgressView
 from service.wiring import Service
 from tests.unit.api.checks import pointers, refusal
-from tests.unit.api.test_generate import finish
+from tests.unit.api.routes.test_generate import finish
 from tests.unit.service import staging
 
 

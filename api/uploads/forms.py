@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from api.problems import field_errors
-from api.spool import read_form
+from api.uploads.spool import read_form
 from perfusion_core.concept import MAX_CONCEPT_BYTES
 from perfusion_core.config import TrainConfig
 from service import validation as texts

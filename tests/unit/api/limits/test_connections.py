@@ -14,11 +14,11 @@ import httpx2
 import pytest
 import uvicorn
 
-from api import connections
 from api.app import create_app
+from api.limits import connections
 from service.wiring import Service
 from tests.unit.api.checks import refusal
-from tests.unit.api.test_jobs import open_streams
+from tests.unit.api.routes.test_jobs import open_streams
 
 Make = Callable[..., Any]
 HEAD_SECONDS = 0.5
@@ -287,7 +287,7 @@ def test_of_silent_connections_the_one_that_has_waited_longest_makes_room(servic
 FLOODED = """
 import resource, uvicorn
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 256))
-from api import connections
+from api.limits import connections
 descriptors = connections.raise_descriptor_limit()
 assert resource.getrlimit(resource.RLIMIT_NOFILE) == (256, 256) and descriptors == 256
 

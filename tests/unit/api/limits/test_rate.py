@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from api import limits
-from api.limits import Limiter
+from api.limits import rate
+from api.limits.rate import Limiter
 from api.metrics import Metrics
 from service.errors import TooManyRequests
 from service.wiring import Service
@@ -69,6 +69,6 @@ def test_what_was_counted_ahead_is_worth_nothing_after_a_minute(
     limiter = make(600)
     limiter.check_often("a")
     assert limiter.counted("a")
-    monkeypatch.setattr(limits, "_AHEAD_SECONDS", 0)
+    monkeypatch.setattr(rate, "_AHEAD_SECONDS", 0)
     limiter.check_often("a")
     assert not limiter.counted("a")

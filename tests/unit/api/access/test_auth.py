@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from api.auth import is_loopback
+from api.access.auth import is_loopback
 from service import auth
 from service.wiring import Service
 from tests.unit.api.checks import refusal

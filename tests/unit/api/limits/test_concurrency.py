@@ -12,8 +12,8 @@ from prometheus_client import Counter
 from starlette.testclient import TestClient
 
 from api import events
-from api.callers import KNOWN_SECONDS
-from api.concurrency import (
+from api.access.auth_cache import KNOWN_SECONDS
+from api.limits.concurrency import (
     MAX_STREAMS_PER_CALLER,
     MAX_WAITS_PER_CALLER,
     CallerLimit,
@@ -24,7 +24,7 @@ from service.errors import TooManyRequests, Unavailable
 from service.jobs import use_cases as jobs
 from service.wiring import Service
 from tests.unit.api.checks import refusal
-from tests.unit.api.test_jobs import open_streams, queue, real_server
+from tests.unit.api.routes.test_jobs import open_streams, queue, real_server
 
 Make = Callable[..., Any]
 
@@ -129,7 +129,7 @@ def test_a_stream_ends_within_seconds_of_the_end_of_its_key(
 def test_a_stream_outlives_a_database_that_is_away_when_its_key_is_looked_at(
     service: Service, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from api.callers import Callers
+    from api.access.auth_cache import Callers
     from api.dependencies import may_read
 
     callers = Callers(service)

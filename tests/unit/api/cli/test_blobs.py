@@ -12,11 +12,11 @@ from service import wiring
 from service.blobs.store import DEPLOYMENT_KEY
 from service.settings import environment
 from service.wiring import Service
-from tests.unit.api.test_cli import Run, refused, run
+from tests.unit.api.cli.test_commands import Run, refused, run
 from tests.unit.service.staging import blob_keys
 
 __all__ = ["run"]  # the fixture
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(autouse=True)

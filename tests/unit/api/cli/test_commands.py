@@ -15,7 +15,7 @@ import pytest
 from api.__main__ import main
 from tests.unit.service import staging
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 Run = Callable[..., tuple[int, str, str]]
 
 
