@@ -84,4 +84,4 @@ bench: setup ## The figures that the README quotes
 	$(BIN)/python -m benchmarks.steps
 	$(BIN)/python -m benchmarks.concurrency
 	$(BIN)/python -m benchmarks.growth
-	$(BIN)/python -m benchmarks.service
+	$(BIN)/python -m benchmarks.servers.answers

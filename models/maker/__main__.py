@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from models.maker.art import make_art
 from models.maker.recipe import DEFAULT_CACHE, Recipe, recipe_of, rescheduled
+from models.maker.scenes.art import make_art
 
 # The judges come after the base model: they learn from what it gives back, too.
 STAGES = (
@@ -69,39 +69,39 @@ def run_stage(stage: str, recipe: Recipe, art_file: Path) -> None:
     """One stage; imports wait until a stage needs them."""
     torch.manual_seed(recipe.seed)  # a fresh model's first weights
     if stage == "vae":
-        from models.maker.vae import train_vae
+        from models.maker.stages.vae import train_vae
 
         train_vae(recipe, art_file)
     elif stage == "decoder":
-        from models.maker.vae import train_vae
+        from models.maker.stages.vae import train_vae
 
         train_vae(recipe, art_file, decoder_only=True)
     elif stage == "returned":
-        from models.maker.returned import make_returned
+        from models.maker.stages.returned import make_returned
 
         make_returned(recipe, art_file)
     elif stage == "evaluator":
-        from models.maker.evaluator import train_evaluator
+        from models.maker.stages.evaluator import train_evaluator
 
         train_evaluator(recipe, art_file)
     elif stage == "classifier":
-        from models.maker.classifier import train_classifier
+        from models.maker.stages.classifier import train_classifier
 
         train_classifier(recipe, art_file)
     elif stage == "unet":
-        from models.maker.unet import train_unet
+        from models.maker.stages.unet import train_unet
 
         train_unet(recipe, art_file)
     elif stage == "export":
-        from models.maker.export import export
+        from models.maker.stages.export import export
 
         export(recipe, art_file)
     elif stage == "sampling":
-        from models.maker.sampling import measure_sampling
+        from models.maker.report.sampling import measure_sampling
 
         measure_sampling(recipe)
     elif stage == "card":
-        from models.maker.card import make_card
+        from models.maker.report.card import make_card
 
         make_card(recipe, art_file)
 

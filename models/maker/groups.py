@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from models.maker.art import Art
-from models.maker.catalogue import PLACES, SUBJECTS
-from models.maker.colouring import OUTLINES, Change, draw_change
-from models.maker.places import SIDE
-from models.maker.returned import Returned
-from models.maker.scenes import Facts, caption, draw_facts
+from models.maker.scenes.art import Art
+from models.maker.scenes.catalogue import PLACES, SUBJECTS
+from models.maker.scenes.colouring import OUTLINES, Change, draw_change
+from models.maker.scenes.places import SIDE
+from models.maker.scenes.scene import Facts, caption, draw_facts
+from models.maker.stages.returned import Returned
 from models.maker.stream import tools
 
 LOOKS, SCENES = 2, 2

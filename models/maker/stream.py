@@ -12,10 +12,10 @@ from typing import Generic, Protocol, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from models.maker.art import load_art
-from models.maker.drawing import Painter
-from models.maker.scenes import Facts, caption, draw_facts, object_regions
-from models.maker.tokenizer import Encoder, make_tokenizer
+from models.maker.networks.tokenizer import Encoder, make_tokenizer
+from models.maker.scenes.art import load_art
+from models.maker.scenes.drawing import Painter
+from models.maker.scenes.scene import Facts, caption, draw_facts, object_regions
 
 
 class Joinable(Protocol):

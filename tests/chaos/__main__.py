@@ -23,8 +23,8 @@ from service.wiring import Service
 from tests.chaos import checks, scenes
 from tests.chaos.orders import Clients, orders
 from tests.chaos.scenes import Scene
-from tests.integration.deployment import ROOT, START_SECONDS, Deployment, wait_until
-from tests.integration.processes import Process
+from tests.integration.stack.deployment import ROOT, START_SECONDS, Deployment, wait_until
+from tests.integration.stack.processes import Process
 
 SCENES = ("postgres", "sqlite", "lost-answers", "mutant")
 _DRAIN_SECONDS = 240

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos.faults import freeze_for, until
-from tests.integration.deployment import START_SECONDS, Api
+from tests.integration.stack.deployment import START_SECONDS, Api
 
 
 @dataclass(frozen=True)

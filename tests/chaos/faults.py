@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.deployment import START_SECONDS, Api
-from tests.integration.lost_answers import LostAnswers
-from tests.integration.processes import Process
-from tests.integration.servers import Servers
+from tests.integration.stack.deployment import START_SECONDS, Api
+from tests.integration.stack.lost_answers import LostAnswers
+from tests.integration.stack.processes import Process
+from tests.integration.stack.servers import Servers
 
 
 @dataclass(frozen=True)

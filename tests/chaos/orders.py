@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import httpx2 as httpx
 from PIL import Image
 
-from tests.integration.deployment import Api
+from tests.integration.stack.deployment import Api
 
 _PATIENCE_SECONDS = 120
 # Promised is "never hangs"; this is where a client would begin to think that it does.

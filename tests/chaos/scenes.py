@@ -12,10 +12,10 @@ from typing import TypeVar
 from tests.chaos import disk, embedded_faults, faults, worker
 from tests.chaos.embedded_faults import EmbeddedStage
 from tests.chaos.faults import Stage
-from tests.integration import servers
-from tests.integration.deployment import Api, Deployment
-from tests.integration.lost_answers import LostAnswers, lost_answers
-from tests.integration.processes import Process
+from tests.integration.stack import servers
+from tests.integration.stack.deployment import Api, Deployment
+from tests.integration.stack.lost_answers import LostAnswers, lost_answers
+from tests.integration.stack.processes import Process
 
 LEASE_SECONDS = 3.0
 T = TypeVar("T")

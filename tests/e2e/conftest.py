@@ -12,7 +12,7 @@ from running import Photo, Visit, Visits, await_ready, serving, teach
 
 from api.demo.subjects import SUBJECTS, photograph
 from service.settings.environment import SHIPPED_BASE_MODEL
-from tests.integration.tiny_base import write_tiny_base
+from tests.integration.stack.tiny_base import write_tiny_base
 
 _BROWSERS = ("chromium", "google-chrome", "chromium-browser", "google-chrome-stable")
 _FLAGS = (

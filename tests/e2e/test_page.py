@@ -12,7 +12,7 @@ from running import Photo, Visits, await_ready, serving, teach
 
 from perfusion_core.concept import Concept
 from perfusion_core.strength import beta_from_strength, strength_from_beta
-from tests.integration.tiny_base import write_tiny_base
+from tests.integration.stack.tiny_base import write_tiny_base
 
 _JOB_MS = 90_000
 _SHORT_TRAINING = {"max_train_steps": "12", "train_batch_size": "2"}

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 from running import Photo, Visits, await_ready, serving, teach
 
-from tests.integration.tiny_base import write_tiny_base
+from tests.integration.stack.tiny_base import write_tiny_base
 
 pytestmark = pytest.mark.timeout(600)
 _JOB_MS = 120_000

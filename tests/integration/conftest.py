@@ -17,9 +17,9 @@ from service.blobs.sql import SqlBlobs
 from service.database import engine
 from service.database.engine import Database
 from service.database.tables import Blob
-from tests.integration import servers as real
-from tests.integration.deployment import Deployment
-from tests.integration.servers import S3, Postgres, Redis, Servers
+from tests.integration.stack import servers as real
+from tests.integration.stack.deployment import Deployment
+from tests.integration.stack.servers import S3, Postgres, Redis, Servers
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +66,7 @@ def deploy(servers: Servers, tmp_path: Path) -> Iterator[Callable[..., Deploymen
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a base model that loads and draws at once."""
     # Imported here: it loads torch, which most of these tests leave to other processes.
-    from tests.integration.tiny_base import write_tiny_base
+    from tests.integration.stack.tiny_base import write_tiny_base
 
     return write_tiny_base(tmp_path_factory.mktemp("models") / "tiny")
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from service.blobs.store import DEPLOYMENT_KEY
-from tests.integration.deployment import Deployment, ask_to_teach, wait_until
-from tests.integration.servers import Servers, postgres_programs
+from tests.integration.stack.deployment import Deployment, ask_to_teach, wait_until
+from tests.integration.stack.servers import Servers, postgres_programs
 
 
 @pytest.fixture

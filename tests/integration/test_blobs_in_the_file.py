@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.deployment import photos
-from tests.integration.server import Server
+from tests.integration.stack.deployment import photos
+from tests.integration.stack.server import Server
 
 
 @pytest.fixture

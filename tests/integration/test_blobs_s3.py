@@ -9,7 +9,7 @@ import pytest
 from service.blobs import s3 as blobs_s3
 from service.blobs.s3 import S3Blobs
 from service.errors import Unavailable
-from tests.integration.servers import S3
+from tests.integration.stack.servers import S3
 
 pytestmark = pytest.mark.servers
 

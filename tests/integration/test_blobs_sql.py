@@ -16,7 +16,7 @@ from service.blobs.store import BlobExists, BlobNotFound
 from service.database import engine
 from service.database.engine import Database
 from service.errors import Unavailable
-from tests.integration.servers import Postgres, postgres_programs
+from tests.integration.stack.servers import Postgres, postgres_programs
 from tests.unit.service.staging import Clock
 
 

@@ -13,8 +13,8 @@ import httpx2 as httpx
 import pytest
 from PIL import Image
 
-from tests.integration.deployment import ask_to_teach, wait_until
-from tests.integration.plain_stack import PlainStack
+from tests.integration.stack.deployment import ask_to_teach, wait_until
+from tests.integration.stack.plain_stack import PlainStack
 
 STORES = ("postgres", "redis", "s3")
 WORKERS = ("worker-generate-cpu", "worker-train-cpu")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.integration.deployment import photos
-from tests.integration.server import Server
+from tests.integration.stack.deployment import photos
+from tests.integration.stack.server import Server
 
 FINAL = {"succeeded", "failed", "cancelled"}
 

@@ -8,8 +8,8 @@ from sqlalchemy import text
 from service.database import engine
 from service.database.engine import Database
 from service.errors import Unavailable
-from tests.integration.lost_answers import LostAnswers, lost_answers
-from tests.integration.servers import Postgres
+from tests.integration.stack.lost_answers import LostAnswers, lost_answers
+from tests.integration.stack.servers import Postgres
 
 pytestmark = pytest.mark.servers
 

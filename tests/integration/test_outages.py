@@ -19,9 +19,9 @@ from PIL import Image
 from service.blobs.local import LocalBlobs
 from service.blobs.store import BlobNotFound
 from service.errors import Unavailable
-from tests.integration.deployment import Api, Deployment, wait_until
-from tests.integration.processes import Process, free_ports
-from tests.integration.servers import Servers
+from tests.integration.stack.deployment import Api, Deployment, wait_until
+from tests.integration.stack.processes import Process, free_ports
+from tests.integration.stack.servers import Servers
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
 LEASE_SECONDS = 5

@@ -35,7 +35,7 @@ from service.jobs import use_cases as jobs
 from service.settings.environment import Settings
 from service.views import Answer, JobKind, JobStatus
 from service.wiring import Service, build
-from tests.integration.servers import Postgres
+from tests.integration.stack.servers import Postgres
 from tests.unit.service.staging import (
     OWNER,
     STRANGER,

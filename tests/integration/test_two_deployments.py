@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw
 
 from service.blobs import store as blobs
 from service.blobs.store import BlobNotFound
-from tests.integration.deployment import Api, Deployment, wait_until
-from tests.integration.processes import Process
-from tests.integration.servers import Servers
+from tests.integration.stack.deployment import Api, Deployment, wait_until
+from tests.integration.stack.processes import Process
+from tests.integration.stack.servers import Servers
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
 STEPS = 8

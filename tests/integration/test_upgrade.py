@@ -23,10 +23,10 @@ from sqlalchemy.orm import Session
 from service.database.tables import Concept, Image, Job, JobEvent, Picture
 from service.settings.environment import Settings
 from service.views import TERMINAL
-from tests.integration import previous
-from tests.integration.deployment import Api, Deployment, ask_to_teach, wait_until
-from tests.integration.processes import Process
-from tests.integration.servers import Servers
+from tests.integration.stack import previous
+from tests.integration.stack.deployment import Api, Deployment, ask_to_teach, wait_until
+from tests.integration.stack.processes import Process
+from tests.integration.stack.servers import Servers
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
 LAST_TO_READ_ONLY_FORMAT_1 = "c03775b12b5eea31e86e219d8f662d2c23b984c3"

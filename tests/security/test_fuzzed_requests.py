@@ -22,7 +22,7 @@ from service.database.tables import Job
 from service.execution import leases
 from service.views import JobKind, JobStatus
 from service.wiring import Service
-from tests.integration.processes import free_ports
+from tests.integration.stack.processes import free_ports
 from tests.security.conftest import Scene
 from tests.unit.service import staging
 

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from service.settings.environment import Settings
 from service.wiring import build
-from tests.integration import servers
+from tests.integration.stack import servers
 from tests.unit.api.checks import refusal
 from tests.unit.api.conftest import BASE_URL, build_service
 

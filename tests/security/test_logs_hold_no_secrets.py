@@ -11,8 +11,8 @@ from tests.integration.conftest import postgres as postgres
 from tests.integration.conftest import redis as redis
 from tests.integration.conftest import s3 as s3
 from tests.integration.conftest import servers as servers
-from tests.integration.deployment import Deployment, wait_until
-from tests.integration.servers import Servers
+from tests.integration.stack.deployment import Deployment, wait_until
+from tests.integration.stack.servers import Servers
 from tests.security.conftest import bearer, give
 from tests.unit.service import staging
 

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from benchmarks import shapes
-from benchmarks.gpu import run
-from benchmarks.gpu_report import table
-from benchmarks.gpu_stages import DRY, STAGES, Bench, Figures, Size
+from benchmarks.gpu.__main__ import run
+from benchmarks.gpu.report import table
+from benchmarks.gpu.stages import DRY, STAGES, Bench, Figures, Size
 from benchmarks.measure import flops, kept_bytes, peak_bytes, ratio, traffic_bytes
 from benchmarks.needs import needs
 from benchmarks.staging import SHIPPED
@@ -61,7 +61,7 @@ def test_a_stage_without_time_is_skipped_and_one_that_fails_is_named(
     def rivals(_bench: Bench) -> Figures:
         raise AssertionError("there was no time for it")
 
-    monkeypatch.setattr("benchmarks.gpu.STAGES", {matrix: 1.0, rivals: 60.0})
+    monkeypatch.setattr("benchmarks.gpu.__main__.STAGES", {matrix: 1.0, rivals: 60.0})
     size = replace(DRY, steps=2)
     figures = run(size, device=CPU, out=tmp_path, until=time.monotonic() + 50)
     assert figures["matrix"]["failed"] == "RuntimeError: no such card"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from models.maker.art import SPRITE_PIXELS, Look
-from models.maker.catalogue import HELD_OUT_SUBJECTS, SOLID_SET, SUBJECTS
+from models.maker.scenes.art import SPRITE_PIXELS, Look
+from models.maker.scenes.catalogue import HELD_OUT_SUBJECTS, SOLID_SET, SUBJECTS
 
 SETS = ("noto", "twemoji", SOLID_SET)
 

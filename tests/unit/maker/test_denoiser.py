@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.maker.denoiser import Denoiser, TwoProductAttention, build_denoiser
-from models.maker.precision import cpu_has_bfloat16
+from models.maker.networks.denoiser import Denoiser, TwoProductAttention, build_denoiser
+from models.maker.networks.precision import cpu_has_bfloat16
+from models.maker.networks.teacher import Alignment, Teacher
+from models.maker.networks.tokenizer import Encoder, make_tokenizer
 from models.maker.recipe import recipe_of, rescheduled
+from models.maker.stages.unet import learning_rate, weighted_mean
+from models.maker.stages.vae import CROP, crop
 from models.maker.stream import draw_pictures
-from models.maker.teacher import Alignment, Teacher
-from models.maker.tokenizer import Encoder, make_tokenizer
-from models.maker.unet import learning_rate, weighted_mean
-from models.maker.vae import CROP, crop
 
 RECIPE = recipe_of("dry-run", Path("unused"), "cpu", None)
 

@@ -7,18 +7,18 @@ import torch
 from PIL import Image
 from transformers import CLIPModel
 
-from models.maker.art import load_art
-from models.maker.catalogue import SUBJECTS
-from models.maker.classifier import Classifier, look_at, names_all, wears
-from models.maker.colouring import Change
-from models.maker.drawing import Painter
-from models.maker.evaluator import build_evaluator
 from models.maker.groups import draw_groups, returned_groups
-from models.maker.returned import Returned
-from models.maker.scenes import Facts, Thing, draw_facts
-from models.maker.sight import Sight
-from models.maker.softening import share_of_cells, soften
-from models.maker.trusting import agreement_with_eyes, cut
+from models.maker.networks.sight import Sight
+from models.maker.report.trusting import agreement_with_eyes, cut
+from models.maker.scenes.art import load_art
+from models.maker.scenes.catalogue import SUBJECTS
+from models.maker.scenes.colouring import Change
+from models.maker.scenes.drawing import Painter
+from models.maker.scenes.scene import Facts, Thing, draw_facts
+from models.maker.scenes.softening import share_of_cells, soften
+from models.maker.stages.classifier import Classifier, look_at, names_all, wears
+from models.maker.stages.evaluator import build_evaluator
+from models.maker.stages.returned import Returned
 
 _SUBJECTS = list(SUBJECTS)
 EVALUATOR = Path(__file__).parents[3] / "models" / "evaluator"

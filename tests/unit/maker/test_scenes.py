@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from models.maker.art import load_art
-from models.maker.catalogue import WEARERS, withheld
-from models.maker.colouring import Change, draw_outline
-from models.maker.drawing import Painter
 from models.maker.groups import LOOKS, SCENES, draw_groups
-from models.maker.scenes import Facts, Thing, caption, draw_facts, object_regions
+from models.maker.scenes.art import load_art
+from models.maker.scenes.catalogue import WEARERS, withheld
+from models.maker.scenes.colouring import Change, draw_outline
+from models.maker.scenes.drawing import Painter
+from models.maker.scenes.scene import Facts, Thing, caption, draw_facts, object_regions
 from models.maker.stream import draw_shard
 
 

@@ -9,12 +9,12 @@ from PIL import Image
 
 from models.maker.__main__ import STAGES, run_stage
 from models.maker.checkpoints import Checkpoints
-from models.maker.questions import load_base
 from models.maker.recipe import Recipe, recipe_of, rescheduled
-from models.maker.returned import draw_mixed, load_returned
-from models.maker.scenes import Facts
+from models.maker.report.questions import load_base
+from models.maker.report.timing import time_one_image
+from models.maker.scenes.scene import Facts
+from models.maker.stages.returned import draw_mixed, load_returned
 from models.maker.stream import tools
-from models.maker.timing import time_one_image
 from perfusion_core.config import BaseModelDefaults, read_defaults
 from perfusion_core.evaluators.similarity import Evaluator
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.maker.team import Team, train_together
+from models.maker.networks.team import Team, train_together
 
 
 def _weights() -> list[nn.Parameter]:

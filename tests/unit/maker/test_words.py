@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from transformers import CLIPTokenizer
 
-from models.maker.catalogue import COLOURS, PLACES, SUBJECTS
-from models.maker.tokenizer import Encoder, make_tokenizer
+from models.maker.networks.tokenizer import Encoder, make_tokenizer
+from models.maker.scenes.catalogue import COLOURS, PLACES, SUBJECTS
 
 BASE = Path(__file__).parents[3] / "models" / "base"
 ASK = """
-from models.maker.tokenizer import make_tokenizer
+from models.maker.networks.tokenizer import make_tokenizer
 print(sorted(make_tokenizer().get_vocab().items()))
 """
 

@@ -92,7 +92,7 @@ def test_a_collection_that_fails_is_repeated(
         done.set()
         return 0
 
-    monkeypatch.setattr(collection.collector, "collect", collect)
+    monkeypatch.setattr(collection.collection, "collect", collect)
     clearing = collection.Collection(service)
     clearing.start()
     assert done.wait(10)

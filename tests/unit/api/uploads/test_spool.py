@@ -273,7 +273,7 @@ with bounded_server(service, key_required=True) as port:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads VmHWM")
 def test_strangers_who_send_megabytes_cost_hardly_any_memory(service: Service) -> None:
-    """A small edition of `python -m benchmarks.strangers`."""
+    """A small edition of `python -m benchmarks.servers.strangers`."""
     settings = json.dumps({"data_dir": service.settings.data_dir})
     server = subprocess.Popen(
         [sys.executable, "-c", MEASURED, settings],

@@ -1,0 +1,369 @@
+"""The stages of benchmarks/gpu/__main__.py: each measures one thing and returns its figures."""
+
+import copy
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from PIL import Image
+
+from benchmarks import shapes
+from benchmarks.measure import Work, flops, in_rounds, peak_bytes, ratio, seconds
+from benchmarks.rivals import Lora, TextualInversion
+from benchmarks.shapes import Shape
+from perfusion_core import BaseModel, ConceptUse, GenerateConfig, TrainConfig, train
+from perfusion_core.covariance.captions import captions
+from perfusion_core.sampling.sampler import ImageRequest, decode, generate, start, step
+from perfusion_core.training.trainer import Training
+from worker.engine.engine import Engine
+
+_SUPERCLASS = "teddy"
+_PROMPT = "a photo of a <x> on the beach"
+_PLAIN = "a photo of a teddy on the beach"
+_LONGEST_TRAINING_SECONDS = 120.0
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much is measured."""
+
+    shape: Shape = "sd15"
+    others: tuple[Shape, ...] = ("sdxl",)
+    matrix: int = 8192
+    captions: int = 2_000
+    steps: int = 400
+    batch: int = 16
+    timed_steps: int = 8
+    rival_batch: int = 4
+    rounds: int = 5
+    image_steps: int = 25
+    images: tuple[int, ...] = (1, 2, 4, 8, 16)
+    requests: int = 16
+    compile_modes: tuple[str, ...] = ("default", "max-autotune-no-cudagraphs")
+
+
+DRY = Size(
+    shape="tiny", others=("tiny", "shipped"), matrix=64, captions=200, steps=3, batch=2,
+    timed_steps=1, rival_batch=1, rounds=1, image_steps=2, images=(1, 2), requests=2,
+    compile_modes=(),
+)  # fmt: skip
+
+
+@dataclass
+class Bench:
+    """What the stages share."""
+
+    size: Size
+    device: torch.device
+    pipeline: Any  # diffusers' own, in the base model's precision
+    base: BaseModel
+    picture: Image.Image
+    figures: Figures = field(default_factory=dict)
+
+    def training(self, batch: int, base: BaseModel | None = None) -> Training:
+        """A training that goes on for as long as it is measured."""
+        config = TrainConfig(max_train_steps=20_000, train_batch_size=batch)
+        return train(
+            base or self.base, [self.picture], name="x", superclass=_SUPERCLASS, config=config
+        )
+
+    def concept(self) -> ConceptUse:
+        """An untrained concept: drawing with it costs what it costs with any."""
+        return ConceptUse(self.training(1).concept(), beta=0.7)
+
+    def images(self, count: int) -> GenerateConfig:
+        """How images are drawn."""
+        return GenerateConfig(
+            num_inference_steps=self.size.image_steps, guidance_scale=7.5, num_images=count, seed=1
+        )
+
+
+def load(shape: Shape, device: torch.device, caption_count: int) -> tuple[BaseModel, Any]:
+    """A base model, and a diffusers pipeline of the same weights in its precision."""
+    with torch.device(device):
+        pipeline = shapes.pipeline(shape)
+    plain = copy.deepcopy(pipeline)
+    base = BaseModel.from_pipeline(pipeline, name=shape, device=str(device))
+    base.estimate_covariance(captions(caption_count, known=base.knows_word))
+    return base, plain.to(base.device, base.dtype)
+
+
+def matrix(bench: Bench) -> Figures:
+    """The card's own rate, by a large product of random matrices."""
+    n, rates = bench.size.matrix, {}
+    for dtype in (torch.bfloat16, torch.float32):
+        a, b = torch.randn(2, n, n, device=bench.device).to(dtype)
+        times = [seconds(partial(torch.matmul, a, b)) for _ in range(8)][3:]
+        rates[str(dtype).removeprefix("torch.")] = 2 * n**3 / statistics.median(times) / 1e12
+    return {"tflops_a_second": rates}
+
+
+def options(bench: Bench) -> Figures:
+    """A training step with each option that may help; those that do stay on."""
+    training = bench.training(bench.size.batch)
+    found: Figures = {"tflop_a_step": flops(lambda: next(training)) / 1e12, "seconds": {}}
+    best = found["seconds"]["as it was loaded"] = _step_seconds(training, bench.size.timed_steps)
+    for name, (switch_on, switch_off) in _switches(bench).items():
+        switch_on()
+        found["seconds"][name] = now = _step_seconds(training, bench.size.timed_steps)
+        if now < 0.99 * best:
+            best = now
+        else:
+            switch_off()
+            found["seconds"][f"{name} (off again)"] = found["seconds"].pop(name)
+    with _autocast(bench.base):
+        found["seconds"]["float32 weights under autocast (off again)"] = _step_seconds(
+            training, bench.size.timed_steps
+        )
+    return found | {"best_seconds": best, **_rate(bench, found["tflop_a_step"], best)}
+
+
+def whole_training(bench: Bench) -> Figures:
+    """A whole training, its examples and all, with the options that have helped."""
+    config = TrainConfig(max_train_steps=bench.size.steps, train_batch_size=bench.size.batch)
+
+    expected = bench.figures.get("options", {}).get("best_seconds", 0.0) * bench.size.steps
+    if expected > _LONGEST_TRAINING_SECONDS:
+        return {"skipped": f"it would take {expected:.0f} s, extrapolated from `options`"}
+    taken: list[float] = []
+
+    def teach() -> None:
+        training = train(
+            bench.base, [bench.picture], name="x", superclass=_SUPERCLASS, config=config
+        )
+        list(training)
+
+    held = peak_bytes(lambda: taken.append(seconds(teach)))
+    return {"seconds": taken[0], "peak_bytes": held}
+
+
+def rivals(bench: Bench) -> Figures:
+    """A step beside textual inversion's and LoRA's, in paired rounds."""
+    ours = bench.training(bench.size.rival_batch)
+    steps: dict[str, Work] = {"ours": lambda: next(ours)}
+    for name, kind in (("textual inversion", TextualInversion), ("lora", Lora)):
+        own = copy.deepcopy(bench.pipeline)
+        own.text_encoder.float()
+        steps[name] = kind(
+            own, ours._examples.latents, batch=bench.size.rival_batch, superclass=_SUPERCLASS,
+            dtype=bench.base.dtype,
+        ).step  # fmt: skip
+    times = in_rounds(steps, bench.size.rounds)
+    memory = {name: peak_bytes(one) for name, one in steps.items()}
+    return {
+        name: {
+            "seconds": statistics.median(own),
+            "peak_bytes": memory[name],
+            "ours_takes_of_its_time": ratio(times["ours"], own),
+            "ours_takes_of_its_memory": memory["ours"] / memory[name],
+        }
+        for name, own in times.items()
+    }
+
+
+def one_image(bench: Bench) -> Figures:
+    """One image with guidance, with a concept, beside diffusers' own pipeline."""
+    use = {"x": bench.concept()}
+
+    def ours() -> object:
+        return generate(bench.base, _PROMPT, concepts=use, config=bench.images(1))
+
+    times = in_rounds(
+        {"ours": ours, "diffusers": lambda: _by_diffusers(bench, 1)}, bench.size.rounds
+    )
+    tflop, taken = flops(ours) / 1e12, statistics.median(times["ours"])
+    (trajectory,) = start(
+        bench.base, ImageRequest(prompt=_PROMPT, concepts=use, config=bench.images(1))
+    )
+    return {
+        "seconds": taken,
+        "diffusers_seconds": statistics.median(times["diffusers"]),
+        "ours_takes_of_its_time": ratio(times["ours"], times["diffusers"]),
+        "decoding_seconds": statistics.median(
+            seconds(lambda: decode(bench.base, trajectory)) for _ in range(3)
+        ),
+        "tflop": tflop,
+        **_rate(bench, tflop, taken),
+    }
+
+
+def batches(bench: Bench) -> Figures:
+    """Seconds an image when several are drawn at once, and the batch where they are fewest."""
+    use, each = {"x": bench.concept()}, {}
+    for count in bench.size.images:
+        request = ImageRequest(prompt=_PROMPT, concepts=use, config=bench.images(count))
+
+        def draw(request: ImageRequest = request) -> None:
+            trajectories = start(bench.base, request)
+            while not trajectories[0].finished:
+                step(bench.base, trajectories)
+            for one in trajectories:
+                decode(bench.base, one)
+
+        draw()
+        each[count] = seconds(draw) / count
+    best = min(each, key=lambda count: each[count])
+    tflop = bench.figures.get("one_image", {}).get("tflop")
+    return {"seconds_an_image": each, "best": best} | _rate(bench, tflop, each[best])
+
+
+def concurrency(bench: Bench) -> Figures:
+    """Requests at once through the engine, against one after another through diffusers."""
+    use, count = {"x": bench.concept()}, bench.size.requests
+    engine = Engine(lambda: bench.base)
+    engine.start()
+
+    def together() -> None:
+        request = ImageRequest(prompt=_PROMPT, concepts=use, config=bench.images(1))
+        for ticket in [engine.submit(request) for _ in range(count)]:
+            ticket.result()
+
+    try:
+        times = in_rounds(
+            {
+                "engine": together,
+                "one after another": lambda: [_by_diffusers(bench, 1) for _ in range(count)],
+            },
+            max(1, bench.size.rounds - 3),
+        )
+    finally:
+        engine.stop()
+    return {
+        "requests": count,
+        **{f"{name}_seconds": statistics.median(own) for name, own in times.items()},
+        "times_as_many_a_second": ratio(times["one after another"], times["engine"]),
+    }
+
+
+def memory(bench: Bench) -> Figures:
+    """What a step holds beyond the weights: a training's, by batch, whole and recomputing."""
+    found: Figures = {"weights": _weights(bench.base)}
+    for batch in (1, bench.size.batch):
+        for recomputes in (False, True):
+            training = bench.training(batch)
+            training.loss.recomputes = recomputes
+            found[f"batch {batch}{', recomputing' if recomputes else ''}"] = _costs(training)
+    return found
+
+
+def compiled(bench: Bench) -> Figures:
+    """A training step with the U-Net compiled: how long it takes to compile, and a step after."""
+    found: Figures = {}
+    for mode in bench.size.compile_modes:
+        training = bench.training(bench.size.batch)
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        bench.base.unet.compile(mode=mode, dynamic=False)
+        try:
+            first = _step_seconds(training, 1, warm_up=0)
+            taken = _step_seconds(training, bench.size.timed_steps)
+        finally:
+            bench.base.unet._compiled_call_impl = None
+        tflop = bench.figures.get("options", {}).get("tflop_a_step")
+        found[mode] = {
+            "compiling_seconds": first,
+            "seconds": taken,
+            "graph_breaks": sum(torch._dynamo.utils.counters["graph_break"].values()),
+            **_rate(bench, tflop, taken),
+        }
+    return found
+
+
+def others(bench: Bench) -> Figures:
+    """Memory and time of other base models, each at the size that it was trained at."""
+    found: Figures = {}
+    for shape in bench.size.others:
+        base, _ = load(shape, bench.device, bench.size.captions)
+        config = bench.images(1)
+        found[shape] = {
+            "side": base.default_resolution,
+            "weights": _weights(base),
+            "step": _costs(bench.training(1, base)),
+            "image_peak_bytes": peak_bytes(partial(generate, base, _PLAIN, config=config)),
+        }
+    return found
+
+
+# The most that a stage is thought to take on an H200, in seconds: with less left it is skipped.
+STAGES: Mapping[Callable[[Bench], Figures], float] = {
+    matrix: 5, options: 60, whole_training: 60, rivals: 40, one_image: 40, batches: 40,
+    concurrency: 90, memory: 30, others: 60, compiled: 150,
+}  # fmt: skip
+
+
+def _switches(bench: Bench) -> dict[str, tuple[Work, Work]]:
+    unet = bench.base.unet
+
+    def precision(name: str) -> Work:
+        return lambda: torch.set_float32_matmul_precision(name)
+
+    def tried(value: bool) -> Work:
+        return lambda: setattr(torch.backends.cudnn, "benchmark", value)
+
+    return {
+        "channels-last": (
+            lambda: unet.to(memory_format=torch.channels_last),
+            lambda: unet.to(memory_format=torch.contiguous_format),
+        ),
+        "cudnn.benchmark": (tried(True), tried(False)),
+        "TF32 in the text encoder and the edit": (precision("high"), precision("highest")),
+    }
+
+
+@contextmanager
+def _autocast(base: BaseModel) -> Iterator[None]:
+    """The U-Net's weights in float32, cast at each operation instead of once."""
+    unet = base.unet.float()
+
+    def cast(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(
+            base.device.type, dtype=base.dtype, enabled=base.dtype != torch.float32
+        ):
+            return unet(*args, **kwargs)
+
+    base.unet = cast
+    try:
+        yield
+    finally:
+        base.unet = unet.to(base.dtype)
+
+
+def _step_seconds(training: Training, count: int, *, warm_up: int = 2) -> float:
+    for _ in range(warm_up):
+        next(training)
+    return statistics.median(seconds(lambda: next(training)) for _ in range(count))
+
+
+def _costs(training: Training) -> Figures:
+    taken = _step_seconds(training, 2)
+    return {"seconds": taken, "peak_bytes": peak_bytes(lambda: next(training))}
+
+
+def _by_diffusers(bench: Bench, count: int) -> object:
+    return bench.pipeline(
+        [_PLAIN] * count, num_inference_steps=bench.size.image_steps, guidance_scale=7.5,
+        generator=torch.Generator().manual_seed(1),
+    )  # fmt: skip
+
+
+def _rate(bench: Bench, tflop: float | None, taken: float) -> Figures:
+    """How much of the card's matrix rate was reached, where both are known."""
+    rates = bench.figures.get("matrix", {}).get("tflops_a_second")
+    if tflop is None or rates is None:
+        return {}
+    own = tflop / taken
+    half = rates[str(torch.bfloat16).removeprefix("torch.")]
+    return {"tflops_a_second": own, "of_the_cards_bfloat16_rate": own / half}
+
+
+def _weights(base: BaseModel) -> Figures:
+    modules = {"unet": [base.unet], "text": base.text.encoders, "vae": [base.vae]}
+    return {
+        name: sum(w.numel() * w.element_size() for one in own for w in one.parameters())
+        for name, own in modules.items()
+    }

@@ -1,0 +1,112 @@
+"""What one owner's uploads and imports cost another owner's small requests.
+
+    python -m benchmarks.servers.neighbours [--seconds 60] [--uploads 4] [--imports 40] [--rude]
+
+Starts PostgreSQL, Redis and one `perfusion serve`; no worker. One owner sends `GET /jobs` and
+`POST /generate`, five a second each, first alone and then while another keeps 4 uploads of 20
+pictures of 3 MiB and 40 imports in flight (`benchmarks.servers.noisy_owner`; what is refused is
+sent again when its Retry-After has passed, or at once with --rude). Rate limits are out of the way.
+The bar: no 5xx, and a p99 of at most the larger of twice the quiet one and 100 ms.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.servers import load_client
+from benchmarks.servers.load_client import Measured
+from service import auth
+from tests.integration.stack import servers
+from tests.integration.stack.deployment import ROOT, Deployment
+from tests.unit.service import staging
+
+_PER_SECOND = 10.0
+_BODY = b'{"prompt": "a photo of <teddy:0.7> on the beach"}'
+_BAR_MILLISECONDS = 100.0
+
+
+def main() -> None:
+    """Print both phases and the bar."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--uploads", type=int, default=4)
+    parser.add_argument("--imports", type=int, default=40)
+    parser.add_argument("--rude", action="store_true", help="without heeding Retry-After")
+    arguments = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        servers.postgres() as postgres,
+        servers.redis() as redis,
+    ):
+        deployment = Deployment(
+            Path(folder),
+            {
+                "PERFUSION_DATABASE_URL": postgres.new_database(),
+                "PERFUSION_QUEUE_URL": redis.url,
+            },
+            auth="required",
+            log_level="info",
+            requests_per_minute=1_000_000,
+            max_queued_jobs_per_owner=100_000,
+        )
+        try:
+            _compare(deployment, arguments)
+        finally:
+            deployment.close()
+
+
+def _compare(deployment: Deployment, arguments: argparse.Namespace) -> None:
+    deployment.migrate()
+    service = deployment.service()
+    staging.register_base_model(service)
+    key, made = auth.create_key(service, label="small")
+    staging.ready(service, "teddy", owner_id=made.owner_id)
+    noisy, _ = auth.create_key(service, label="noisy")
+    service.close()
+    api = deployment.api()
+    api.start()
+    look = f"GET /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+    requests = [look, *load_client.posts("/generate", _BODY, keys=[key])]
+
+    def measure(seconds: float) -> Measured:
+        return load_client.run([api.port], requests, per_second=_PER_SECOND, seconds=seconds)
+
+    measure(3)
+    quiet = measure(arguments.seconds)
+    noise = _make_noise(api.port, noisy, arguments)
+    try:
+        loud = measure(arguments.seconds)
+        told, _ = noise.communicate(timeout=60)
+    finally:
+        noise.kill()
+    for name, measured in (("alone", quiet), ("beside", loud)):
+        print(
+            f"{name:>8}: p50 {measured.milliseconds(50):6.1f} ms, "
+            f"p99 {measured.milliseconds(99):6.1f} ms, answers {measured.statuses}"
+        )
+    print(f"the other owner's answers: {json.loads(told)}")
+    bar = max(2 * quiet.milliseconds(99), _BAR_MILLISECONDS)
+    failed = [status for status in loud.statuses if status >= 300]
+    met = not failed and loud.milliseconds(99) <= bar
+    print(f"bar: no 5xx and p99 at most {bar:.0f} ms: {'met' if met else 'MISSED'}")
+
+
+def _make_noise(port: int, key: str, arguments: argparse.Namespace) -> "subprocess.Popen[str]":
+    """Start the noisy owner, and wait until it sends."""
+    command = [sys.executable, "-m", "benchmarks.servers.noisy_owner", str(port), key]
+    for option in ("uploads", "imports", "seconds"):
+        command += [f"--{option}", str(getattr(arguments, option))]
+    noise = subprocess.Popen(
+        [*command, *(["--rude"] if arguments.rude else [])],
+        stdout=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert noise.stdout is not None
+    assert noise.stdout.readline() == "ready\n"
+    return noise
+
+
+if __name__ == "__main__":
+    main()

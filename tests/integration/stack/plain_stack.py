@@ -1,0 +1,197 @@
+"""Every service of docker-compose.yml as a plain process: its own command line, environment,
+health check and grace period, with nothing changed but where things lie on this machine.
+
+In place of names and ports of the containers' network stand 127.0.0.1 and free ports; in place of
+`/data` and `/tmp` folders of the test. What an image's entry point does is done here by hand:
+PostgreSQL's first start, and `perfusion` in front of our own commands.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.deployment import stack
+from tests.integration.stack.deployment import ROOT
+from tests.integration.stack.processes import Process, as_user, free_ports
+from tests.integration.stack.servers import not_root as not_root
+from tests.integration.stack.servers import postgres_programs as postgres_programs
+
+HOSTS = ("postgres", "redis", "s3", "api")
+PORTS = ("5432", "6379", "8333", "8000")
+# A container's network is its own; here SeaweedFS' inner ports must be free ones too.
+WEED_PORTS = ("master.port", "volume.port", "filer.port", "admin.port")
+
+
+class PlainStack:
+    """The services of one profile, none started yet. Close it: that kills what is left."""
+
+    def __init__(self, folder: Path, *, profile: str) -> None:
+        """`folder` is one that other users may pass through: PostgreSQL refuses root."""
+        self._folder = folder
+        self.env_file = stack.make_env(folder)
+        self.services = stack.resolve(self.env_file, profiles=[profile])
+        self._ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
+        self._processes: dict[str, Process] = {}
+        # What the images hold. Whatever is missing here fails by its name.
+        own = Path(sys.executable).parent
+        self._path = f"{own}:{postgres_programs()}:{os.environ['PATH']}"
+
+    @property
+    def url(self) -> str:
+        """Where the API answers."""
+        return f"http://127.0.0.1:{self._ports['8000']}"
+
+    @property
+    def key(self) -> str:
+        """The first API key."""
+        environment = self.services["api"]["environment"]
+        return str(environment["PERFUSION_BOOTSTRAP_KEY"])
+
+    def start(self, name: str) -> Process:
+        """Start a service."""
+        if name == "postgres":
+            self._initialise_postgres()
+        process = self._processes[name] = self._process(name)
+        process.start()
+        return process
+
+    def wait_until_healthy(self, name: str, *, seconds: float = 120) -> None:
+        """Wait until the service's own health check passes."""
+        self._processes[name].wait_until(
+            lambda: self.is_healthy(name), what="it was healthy", seconds=seconds, every=2
+        )
+
+    def is_healthy(self, name: str) -> bool:
+        """Run the service's health check once."""
+        kind, *words = self.services[name]["healthcheck"]["test"]
+        words = [self._local(name, word) for word in words]
+        command = words if kind == "CMD" else ["sh", "-c", *words]
+        try:
+            subprocess.run(
+                command,
+                env=self._environment(name),
+                cwd=ROOT,
+                capture_output=True,
+                timeout=_seconds(self.services[name]["healthcheck"]["timeout"]),
+                check=True,
+            )
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+            return False
+        return True
+
+    def stop(self, name: str) -> int:
+        """Stop it as Compose does, within its grace period; return the exit code."""
+        # Compose's own default where the file names none.
+        grace = self.services[name].get("stop_grace_period", "10s")
+        # The image of PostgreSQL names SIGINT as its signal: it means "end, and end the sessions".
+        number = signal.SIGINT if name == "postgres" else signal.SIGTERM
+        return self._processes.pop(name).terminate(seconds=_seconds(grace), number=number)
+
+    def close(self) -> None:
+        """Kill what is left."""
+        for process in self._processes.values():
+            process.kill()
+
+    def _process(self, name: str) -> Process:
+        service = self.services[name]
+        words = [*(service["entrypoint"] or self._entry_point(name)), *service["command"]]
+        command = [self._local(name, word) for word in words]
+        user = None
+        if name == "postgres":
+            user = not_root()
+            command += ["-p", self._ports["5432"], "-D", str(self._data(name) / "pgdata")]
+            command += ["-k", str(self._data(name)), "-c", "listen_addresses=127.0.0.1"]
+        if name == "s3":
+            names = [*WEED_PORTS, *(f"{port}.grpc" for port in (*WEED_PORTS, "s3.port"))]
+            ports = zip(names, free_ports(len(names)), strict=True)
+            command += [f"-{port}={number}" for port, number in ports]
+        return Process(
+            [shutil.which(command[0], path=self._path) or command[0], *command[1:]],
+            log=self._folder / f"{name}.log",
+            environment=self._environment(name),
+            user=user,
+            folder=self._data(name) if user else ROOT,
+        )
+
+    def _entry_point(self, name: str) -> list[str]:
+        if not self.services[name].get("build"):
+            return []
+        text = (ROOT / "docker" / "Dockerfile").read_text()
+        (word,) = re.findall(r'^ENTRYPOINT \["(\w+)"\]$', text, re.MULTILINE)
+        return [word]
+
+    def _environment(self, name: str) -> dict[str, str]:
+        given: Mapping[str, str | None] = self.services[name].get("environment") or {}
+        values = {k: self._local(name, v) for k, v in given.items() if v is not None}
+        # As the image sets them, and one thread, because several on busy cores only wait.
+        machine = {
+            "PATH": self._path,
+            "HOME": str(self._temporary(name)),
+            "PERFUSION_DATA_DIR": str(self._data(name)),
+            "OMP_NUM_THREADS": "1",
+            "NO_PROXY": "127.0.0.1",
+        }
+        return machine | values
+
+    def _local(self, name: str, word: str) -> str:
+        """A word of the file, with this machine's places in it."""
+        word = word.replace("$$", "$").replace("0.0.0.0", "127.0.0.1")
+        word = word.replace("/tmp", str(self._temporary(name)))
+        word = word.replace("=/data", f"={self._data(name)}").replace("/usr/bin/weed", "weed")
+        word = re.sub(rf"(@|//)({'|'.join(HOSTS)}):", r"\g<1>127.0.0.1:", word)
+        return re.sub(rf"\b({'|'.join(PORTS)})\b", lambda port: self._ports[port[1]], word)
+
+    def _data(self, name: str) -> Path:
+        return self._made(name, "data")
+
+    def _temporary(self, name: str) -> Path:
+        return self._made(name, "tmp")
+
+    def _made(self, name: str, kind: str) -> Path:
+        folder = self._folder / f"{name}-{kind}"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def _initialise_postgres(self) -> None:
+        """What the image's entry point does with an empty volume."""
+        environment = self._environment("postgres")
+        data, user = self._data("postgres"), not_root()
+        password = data / "password"
+        password.write_text(environment["POSTGRES_PASSWORD"])
+        if user is not None:
+            shutil.chown(data, user)
+            shutil.chown(password, user)
+        given = environment["POSTGRES_INITDB_ARGS"].split()
+        single = data / "pgdata"
+        superuser = environment["POSTGRES_USER"]
+        subprocess.run(
+            [
+                *(postgres_programs() / "initdb", "-D", single, "-U", superuser, *given),
+                *("--auth=scram-sha-256", f"--pwfile={password}", "--no-sync"),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=data,
+            **as_user(user),
+        )
+        subprocess.run(
+            [postgres_programs() / "postgres", "--single", "-D", single, "postgres"],
+            input=f"CREATE DATABASE {environment['POSTGRES_DB']};".encode(),
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=data,
+            **as_user(user),
+        )
+
+
+def _seconds(duration: str) -> int:
+    """Compose's way to write a time: 1m30s."""
+    found = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", duration)
+    assert found is not None, duration
+    return 60 * int(found[1] or 0) + int(found[2] or 0)
