@@ -5,7 +5,8 @@ What goes wrong on purpose is one sentence on stderr and exit code 1; wrong usag
 
 import sys
 
-from api.cli.commands import CommandError, build
+from api.cli.commands import build
+from api.cli.errors import CommandError
 from api.cli.options import WrongOption
 from perfusion_core.errors import PerfusionError
 from service.errors import ServiceError

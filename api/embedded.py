@@ -38,7 +38,7 @@ async def running(service: Service) -> AsyncIterator[None]:
     if orphans:
         log.info("embedded.orphans_requeued", count=orphans)
     worker = await run_in_threadpool(embedded.start, service)
-    broken = worker.parts.broken
+    broken = worker.context.broken
     watch = asyncio.create_task(_stop_server_when(broken))
     try:
         yield

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service import workers
-from service.database.tables import Job
+from service.database.tables import JobRow
 from service.errors import Unavailable
 from service.views import TERMINAL, JobKind, JobStatus
 from service.wiring import Service
@@ -97,10 +97,12 @@ class _Deployment(Collector):
     def _read(
         self, jobs: GaugeMetricFamily, wait: GaugeMetricFamily, live: GaugeMetricFamily
     ) -> None:
-        oldest = select(Job.kind, func.min(Job.created_at)).where(Job.status == JobStatus.QUEUED)
+        oldest = select(JobRow.kind, func.min(JobRow.created_at)).where(
+            JobRow.status == JobStatus.QUEUED
+        )
         with self._service.database.read() as session:
             now = self._service.database.now(session)
-            since = {kind: at for kind, at in session.execute(oldest.group_by(Job.kind))}  # noqa: C416
+            since = {kind: at for kind, at in session.execute(oldest.group_by(JobRow.kind))}  # noqa: C416
             counts = [*self._count(session, _UNDER_WAY), *self._count_ended(session)]
         queues = [queue for worker in workers.live(self._service) for queue in worker.queues]
         for kind, status, count in counts:
@@ -111,8 +113,10 @@ class _Deployment(Collector):
             live.add_metric([kind.value], queues.count(kind.value))
 
     def _count(self, session: Session, statuses: Iterable[JobStatus]) -> list[_Count]:
-        counted = select(Job.kind, Job.status, func.count()).where(Job.status.in_(statuses))
-        rows = session.execute(counted.group_by(Job.kind, Job.status))
+        counted = select(JobRow.kind, JobRow.status, func.count()).where(
+            JobRow.status.in_(statuses)
+        )
+        rows = session.execute(counted.group_by(JobRow.kind, JobRow.status))
         return [(kind, status, count) for kind, status, count in rows]
 
     def _count_ended(self, session: Session) -> list[_Count]:

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.staging import KINDS, SHIPPED, pipeline_of, request, untrained
+from benchmarks.staging import KINDS, SHIPPED, image_request, pipeline_of, untrained
 from perfusion_core import BaseModel, Concept
 from perfusion_core.sampling.sampler import ImageRequest
 from worker.engine.engine import Engine
-from worker.engine.requests import Ticket
+from worker.engine.requests import Request
 
 _SEED = 11
 
@@ -136,14 +136,14 @@ def _together(
 ) -> Crowd:
     begun = time.perf_counter()
     ends: dict[int, float] = {}
-    tickets: list[Ticket] = []
+    requests: list[Request] = []
 
     def submit(number: int, concept: Concept, owner: str) -> None:
-        ticket = engine.submit(_asking(base, concept, number), owner=owner)
-        ticket.future.add_done_callback(
+        request = engine.submit(_asking(base, concept, number), owner=owner)
+        request.future.add_done_callback(
             lambda _: ends.setdefault(number, time.perf_counter() - begun)
         )
-        tickets.append(ticket)
+        requests.append(request)
 
     lone_begun = 0.0
     for number, now in enumerate(arrivals):
@@ -152,14 +152,14 @@ def _together(
         if number == len(concepts) // 2:
             lone_begun = now
             submit(len(concepts), concepts[0], "lone")
-    for ticket in tickets:
-        ticket.result()
+    for request in requests:
+        request.result()
     lone = ends.pop(len(concepts)) - lone_begun
     return Crowd(arrivals, [ends[number] for number in range(len(concepts))], lone)
 
 
 def _asking(base: BaseModel, concept: Concept, seed: int) -> ImageRequest:
-    return request([concept], base.defaults.generate_config({"seed": seed, "num_images": 1}))
+    return image_request([concept], base.defaults.generate_config({"seed": seed, "num_images": 1}))
 
 
 if __name__ == "__main__":

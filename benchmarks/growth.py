@@ -17,7 +17,7 @@ from pathlib import Path
 import matplotlib as mpl
 import torch
 
-from benchmarks.staging import KINDS, SHIPPED, request, untrained
+from benchmarks.staging import KINDS, SHIPPED, image_request, untrained
 from perfusion_core import BaseModel, Concept
 from perfusion_core.sampling.sampler import ImageRequest
 from worker.engine.engine import Engine
@@ -53,7 +53,7 @@ def main() -> None:
             times[n].append(_seconds(engine, wanted))
             memory.setdefault(n, _peak_mb() - loaded)
     engine.stop()
-    by_requests = {n: statistics.median(one) for n, one in times.items()}
+    by_requests = {n: statistics.median(time) for n, time in times.items()}
     by_concepts = {n: statistics.median(one) for n, one in long.items()}
     for n, seconds in by_requests.items():
         print(
@@ -66,13 +66,13 @@ def main() -> None:
 
 
 def _request(base: BaseModel, concepts: Sequence[Concept]) -> ImageRequest:
-    return request(concepts, base.defaults.generate_config({"seed": 1, "num_images": 1}))
+    return image_request(concepts, base.defaults.generate_config({"seed": 1, "num_images": 1}))
 
 
 def _seconds(engine: Engine, requests: Sequence[ImageRequest]) -> float:
     begun = time.perf_counter()
-    for ticket in [engine.submit(one) for one in requests]:
-        ticket.result()
+    for request in [engine.submit(request) for request in requests]:
+        request.result()
     return time.perf_counter() - begun
 
 

@@ -100,8 +100,8 @@ class _Traffic(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         made = func(*args, **(kwargs or {}))
-        read = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
-        written = [one for one in tree_leaves(made) if isinstance(one, Tensor)]
+        read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        written = [leaf for leaf in tree_leaves(made) if isinstance(leaf, Tensor)]
         if not func.is_view:
             self.bytes += sum(one.nbytes for one in read + written)
         return made

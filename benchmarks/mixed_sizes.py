@@ -12,7 +12,7 @@ import statistics
 import time
 from threading import Event
 
-from benchmarks.staging import SHIPPED, request, untrained
+from benchmarks.staging import SHIPPED, image_request, untrained
 from perfusion_core import BaseModel, Concept
 from perfusion_core.config import max_sides
 from worker.engine.engine import Engine
@@ -51,7 +51,7 @@ def main() -> None:
 def _alone(base: BaseModel, engine: Engine, concept: Concept) -> float:
     config = base.defaults.generate_config({"seed": 1, "num_images": 1})
     begun = time.perf_counter()
-    engine.submit(request([concept], config), owner="lone").result()
+    engine.submit(image_request([concept], config), owner="lone").result()
     return time.perf_counter() - begun
 
 
@@ -68,7 +68,7 @@ def _behind(
         taken[0] = done
         began.set()
 
-    other = engine.submit(request([concept], config), owner="other", on_step=count)
+    other = engine.submit(image_request([concept], config), owner="other", on_step=count)
     began.wait()
     seconds = _alone(base, engine, concept)
     meanwhile = taken[0] - 1

@@ -52,7 +52,7 @@ def needs(shape: Shape) -> Needs:
         return Needs(
             side=int(unet.config.sample_size) * pipeline.vae_scale_factor,
             unet_bytes=_bytes(unet),
-            other_bytes=sum(_bytes(one) for one in others if one is not None),
+            other_bytes=sum(_bytes(other) for other in others if other is not None),
             kept_bytes=sum(kept),
             training_flops=backward + flops(lambda: _predict(unet, learned)),
             denoising_flops=flops(lambda: _without_gradients(lambda: _predict(unet, packed))),

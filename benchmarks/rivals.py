@@ -112,7 +112,9 @@ class Lora(Rival):
         self.pipeline.unet.add_adapter(
             LoraConfig(r=_RANK, lora_alpha=_RANK, target_modules=projections)
         )
-        learned = [one for one in self.pipeline.unet.parameters() if one.requires_grad]
+        learned = [
+            parameter for parameter in self.pipeline.unet.parameters() if parameter.requires_grad
+        ]
         for one in learned:
             one.data = one.data.float()
         return learned

@@ -41,11 +41,11 @@ def picture(base: BaseModel) -> Image.Image:
     return Image.fromarray(noise)
 
 
-def request(concepts: Sequence[Concept], config: GenerateConfig) -> ImageRequest:
+def image_request(concepts: Sequence[Concept], config: GenerateConfig) -> ImageRequest:
     """A prompt that names all of the concepts."""
     return ImageRequest(
-        prompt=" ".join(f"<{one.name}>" for one in concepts),
-        concepts={one.name: ConceptUse(one, beta=0.7) for one in concepts},
+        prompt=" ".join(f"<{concept.name}>" for concept in concepts),
+        concepts={concept.name: ConceptUse(concept, beta=0.7) for concept in concepts},
         config=config,
     )
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.staging import SHIPPED, picture, pipeline_of, request, seconds, untrained
+from benchmarks.staging import SHIPPED, image_request, picture, pipeline_of, seconds, untrained
 from perfusion_core import BaseModel, Concept, GenerateConfig, train
 from perfusion_core.conditioning import encode, keys_and_values, target_of, tokens_of
 from perfusion_core.sampling.sampler import Batch, ImageRequest, start, step
@@ -66,7 +66,7 @@ def _variants(
     lora = pipeline_of(arguments.base_model, base, adapters=["lora"])
 
     def ours(used: list[Concept]) -> Callable[[int], object]:
-        return lambda steps: _sample(base, request(used, _config(steps, images)))
+        return lambda steps: _sample(base, image_request(used, _config(steps, images)))
 
     return {
         _PLAIN: lambda steps: _run(plain, steps, images),
@@ -76,7 +76,7 @@ def _variants(
         "ours, 1 concept": ours(concepts[:1]),
         "ours, 3 concepts": ours(concepts),
         "the edit of 1 concept computed in each step": lambda steps: _sample_recomputed(
-            base, request(concepts[:1], _config(steps, images))
+            base, image_request(concepts[:1], _config(steps, images))
         ),
         "diffusers and peft, 1 LoRA": lambda steps: _run(lora, steps, images),
     }

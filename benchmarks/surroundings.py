@@ -39,7 +39,7 @@ def table_of_rows(
 ) -> Iterator[str]:
     """The lines of the first table, each as soon as it is measured."""
     subjects = subjects_of(pairs)
-    names = ", ".join(one.name for one in subjects)
+    names = ", ".join(subject.name for subject in subjects)
     together = ", ".join(f"{one.name} and {other.name}" for one, other in pairs)
     yield (
         f"| weight, rate, steps | image: {names} | text: {names} | scene: {names} "
@@ -47,7 +47,7 @@ def table_of_rows(
     )
     yield "| --- | --- | --- | --- | --- |"
     for row in rows:
-        alone = [bench.alone(row, one, beta) for one in subjects]
+        alone = [bench.alone(row, subject, beta) for subject in subjects]
         rough = [bench.beside(row, pair, BESIDE[0], beta).roughness for pair in pairs]
         yield (
             f"| {row or 'plain superclass'} | {_listed([one.image for one in alone])} "

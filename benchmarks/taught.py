@@ -180,7 +180,7 @@ class Bench:
         )
 
     def _uses(self, row: Row, subjects: Sequence[Subject], beta: float) -> dict[str, ConceptUse]:
-        return {one.name: ConceptUse(self.concept(row, one), beta) for one in subjects}
+        return {subject.name: ConceptUse(self.concept(row, subject), beta) for subject in subjects}
 
     def _kept(self, row: Row | None) -> Path:
         return self.folder / ("plain" if row is None else str(row))
@@ -201,7 +201,7 @@ def roughness(images: Sequence[Image.Image]) -> float:
     Taken along the top and the bottom, where two objects beside each other are not, less a narrow
     stripe in the middle.
     """
-    return float(np.mean([_roughness(one) for one in images]))
+    return float(np.mean([_roughness(image) for image in images]))
 
 
 def _roughness(image: Image.Image) -> float:

@@ -52,7 +52,7 @@ def main() -> None:
         for name, kind in (("textual inversion", TextualInversion), ("LoRA rank 4", Lora))
     }  # fmt: skip
     steps: dict[str, Work] = {"ours": lambda: next(ours)}
-    steps |= {name: one.step for name, one in rivals.items()}
+    steps |= {name: rival.step for name, rival in rivals.items()}
     times = in_rounds(
         {name: _often(step, arguments.steps) for name, step in steps.items()}, arguments.rounds
     )

@@ -235,8 +235,8 @@ def encode(
     """Encode tokenised prompts, each placeholder with its concept's own word embedding."""
     replacements = [
         Replacement(row=row, position=position, embeddings=targets[name].embeddings)
-        for row, one in enumerate(tokens[0])
-        for position, name in one.places
+        for row, token in enumerate(tokens[0])
+        for position, name in token.places
     ]
     return base.text.encode([[row.ids for row in rows] for rows in tokens], replacements)
 

@@ -16,7 +16,7 @@ from enum import StrEnum
 from sqlalchemy import Connection, bindparam, select
 from sqlalchemy.orm import Session
 
-from service.database.tables import ApiKey
+from service.database.tables import ApiKeyRow
 from service.errors import NotFound, Unauthorized, invalid
 from service.ids import new_id
 from service.settings.environment import Settings
@@ -28,8 +28,8 @@ LOCAL_OWNER = "local"
 _PREFIX_LENGTH = 11  # sk_ and 8 characters: enough to find the row, far too few to guess the rest
 _MAX_LABEL_LENGTH = 100
 # Made once: it is part of every request.
-_OF_PREFIX = select(ApiKey.sha256, ApiKey.owner_id, ApiKey.scopes).where(
-    ApiKey.prefix == bindparam("prefix"), ApiKey.revoked_at.is_(None)
+_OF_PREFIX = select(ApiKeyRow.sha256, ApiKeyRow.owner_id, ApiKeyRow.scopes).where(
+    ApiKeyRow.prefix == bindparam("prefix"), ApiKeyRow.revoked_at.is_(None)
 )
 
 
@@ -117,7 +117,7 @@ def ensure_bootstrap_key(service: Service) -> None:
     key = service.settings.bootstrap_key.get_secret_value()
 
     def act(connection: Connection, now: datetime) -> None:
-        known = select(ApiKey.id).where(ApiKey.sha256 == _digest(key))
+        known = select(ApiKeyRow.id).where(ApiKeyRow.sha256 == _digest(key))
         if connection.scalar(known) is None:
             row = _row(key, label="bootstrap", owner_id=LOCAL_OWNER, scopes=ALL_SCOPES, now=now)
             with Session(connection) as session:
@@ -130,7 +130,9 @@ def ensure_bootstrap_key(service: Service) -> None:
 def list_keys(service: Service) -> list[ApiKeyView]:
     """Return all keys, the newest first, without their secrets."""
     with service.database.read() as session:
-        rows = session.scalars(select(ApiKey).order_by(ApiKey.created_at.desc(), ApiKey.id))
+        rows = session.scalars(
+            select(ApiKeyRow).order_by(ApiKeyRow.created_at.desc(), ApiKeyRow.id)
+        )
         return [_view(row) for row in rows]
 
 
@@ -138,7 +140,7 @@ def revoke_key(service: Service, key_id: str) -> None:
     """Make a key useless from now on; `key_id` is its id or its visible prefix."""
     with service.database.write() as session:
         rows = session.scalars(
-            select(ApiKey).where((ApiKey.id == key_id) | (ApiKey.prefix == key_id))
+            select(ApiKeyRow).where((ApiKeyRow.id == key_id) | (ApiKeyRow.prefix == key_id))
         ).all()
         if not rows:
             raise NotFound("key-not-found", "There is no key with this id or prefix.")
@@ -161,8 +163,8 @@ def _store(
 
 def _row(
     key: str, *, label: str, owner_id: str, scopes: Collection[Scope], now: datetime
-) -> ApiKey:
-    return ApiKey(
+) -> ApiKeyRow:
+    return ApiKeyRow(
         id=new_id("key"),
         owner_id=owner_id,
         label=label,
@@ -174,7 +176,7 @@ def _row(
     )
 
 
-def _view(row: ApiKey) -> ApiKeyView:
+def _view(row: ApiKeyRow) -> ApiKeyView:
     return ApiKeyView(
         id=row.id,
         owner_id=row.owner_id,

@@ -8,17 +8,17 @@ from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
 from perfusion_core.evaluation.calibration import Calibration
-from service.database.tables import BaseModel
+from service.database.tables import BaseModelRow
 from service.views import BaseModelView
 from service.wiring import Service
 
 # The base model registered last; for statements that need more at once, too.
-CURRENT = select(*BaseModel.__table__.c).order_by(BaseModel.seen_at.desc()).limit(1)
+CURRENT = select(*BaseModelRow.__table__.c).order_by(BaseModelRow.seen_at.desc()).limit(1)
 _SERVED = CURRENT.with_only_columns(
-    BaseModel.name,
-    BaseModel.fingerprint,
-    BaseModel.covariance_fingerprint,
-    BaseModel.info["calibration"],
+    BaseModelRow.name,
+    BaseModelRow.fingerprint,
+    BaseModelRow.covariance_fingerprint,
+    BaseModelRow.info["calibration"],
 )
 _KEPT = "service.base_models.served"
 
@@ -47,7 +47,7 @@ def register_base_model(service: Service, model: NewBaseModel) -> None:
 
     def act(connection: Connection, now: datetime) -> None:
         with Session(connection) as session:
-            session.merge(BaseModel(**vars(model), seen_at=now))
+            session.merge(BaseModelRow(**vars(model), seen_at=now))
             session.flush()
 
     service.database.run(act)

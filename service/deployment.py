@@ -13,9 +13,9 @@ from itertools import islice
 import structlog
 from sqlalchemy import Connection, insert, select, text
 
-from service.blobs import store as keys
+from service.blobs import keys
 from service.blobs.store import BlobExists, BlobNotFound
-from service.database.tables import Concept, Deployment, Image, Picture
+from service.database.tables import ConceptRow, DeploymentRow, ImageRow, PictureRow
 from service.errors import Unavailable
 from service.ids import new_id
 from service.settings.environment import SettingsError
@@ -27,7 +27,7 @@ _ADVICE = (
     "Correct PERFUSION_DATABASE_URL or PERFUSION_BLOBS_URL. If these two are to belong together "
     "from now on, run `perfusion blobs adopt`."
 )
-_OF_DATABASE = select(Deployment.id).order_by(Deployment.created_at).limit(1)
+_OF_DATABASE = select(DeploymentRow.id).order_by(DeploymentRow.created_at).limit(1)
 _log = structlog.get_logger()
 
 
@@ -80,7 +80,7 @@ def _ensure(connection: Connection, now: datetime, *, wanted: str | None) -> str
     ours = connection.scalar(_OF_DATABASE)
     if ours is None:
         ours = wanted or new_id("deployment")
-        connection.execute(insert(Deployment).values(id=ours, created_at=now))
+        connection.execute(insert(DeploymentRow).values(id=ours, created_at=now))
     return ours
 
 
@@ -121,9 +121,9 @@ def _are_kin(service: Service) -> bool:
 def _some_named(service: Service) -> Iterator[str]:
     """Go through a few keys of each kind that rows name, chosen at random since ids are random."""
     for column, order in (
-        (Image.blob_key, Image.id),
-        (Concept.blob_key, Concept.id),
-        (Picture.blob_key, Picture.concept_id),
+        (ImageRow.blob_key, ImageRow.id),
+        (ConceptRow.blob_key, ConceptRow.id),
+        (PictureRow.blob_key, PictureRow.concept_id),
     ):
         with service.database.read() as session:
             named = select(column).where(column.is_not(None)).order_by(order).limit(_LOOKED_FOR)

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
-from service.database.tables import IdempotencyKey
+from service.database.tables import IdempotencyKeyRow
 from service.errors import ServiceError, Unavailable, invalid
 from service.views import Answer
 from service.wiring import Service
@@ -67,9 +67,9 @@ def answer_once(
         if stored is not None:
             return stored
         body, location = act(connection, now)
-        connection.execute(delete(IdempotencyKey).where(IdempotencyKey.expires_at <= now))
+        connection.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.expires_at <= now))
         connection.execute(
-            insert(IdempotencyKey).values(
+            insert(IdempotencyKeyRow).values(
                 owner_id=owner_id,
                 key=key,
                 request_sha256=request_sha256,
@@ -105,8 +105,8 @@ def answer_once(
 def _stored(
     connection: Connection, owner_id: str, *, key: str, request_sha256: str, now: datetime
 ) -> Answer | None:
-    of_key = (IdempotencyKey.owner_id == owner_id, IdempotencyKey.key == key)
-    row = connection.execute(select(*IdempotencyKey.__table__.c).where(*of_key)).one_or_none()
+    of_key = (IdempotencyKeyRow.owner_id == owner_id, IdempotencyKeyRow.key == key)
+    row = connection.execute(select(*IdempotencyKeyRow.__table__.c).where(*of_key)).one_or_none()
     if row is None or row.expires_at <= now:
         return None
     if row.request_sha256 != request_sha256:

@@ -43,16 +43,16 @@ _REDIS_OPTIONS: dict[str, Any] = {
 _REST_SECONDS = 2.0
 
 
-class Doorbell(Protocol):
+class JobNotifier(Protocol):
     """Tells workers that a job waits."""
 
-    def ring(self, job_id: str, kind: JobKind) -> bool:
+    def notify(self, job_id: str, kind: JobKind) -> bool:
         """Publish the job's id; False (and a log line) where that did not work."""
 
-    def ring_soon(self, job_id: str, kind: JobKind) -> None:
+    def notify_soon(self, job_id: str, kind: JobKind) -> None:
         """Do so while the caller goes on."""
 
-    def unheard(self, kind: JobKind) -> int:
+    def pending(self, kind: JobKind) -> int:
         """Return how many messages nobody has taken yet; 0 where that cannot be said."""
 
     def check(self) -> None:
@@ -77,19 +77,19 @@ class _Redis(redis.Transport):
     Channel = _Channel
 
 
-class CeleryDoorbell:
+class CeleryNotifier:
     """Rings through Celery's broker, in the queue named after the job's kind."""
 
     def __init__(self, queue_url: str) -> None:
         # Messages go out one by one, over one connection that stays open.
         self._lock = Lock()
-        self._ringer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="doorbell")
+        self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="notifier")
         self._producer: Producer | None = None
-        self._rests_until = 0.0
+        self._retry_at = 0.0
         # Not set as current: the worker's own app of the same process must stay the current one.
         # A host's name is of no meaning in memory, but kombu complains where none is given.
         broker = "memory://localhost//" if queue_url == "memory://" else queue_url
-        self._app = Celery("perfusion-doorbell", broker=broker, set_as_current=False)
+        self._app = Celery("perfusion-notifier", broker=broker, set_as_current=False)
         self._app.conf.update(
             result_backend=None,
             task_ignore_result=True,
@@ -100,23 +100,23 @@ class CeleryDoorbell:
         )
         self._message = self._app.amqp.as_task_v2("", TASK_NAME, args=(), ignore_result=True)
 
-    def ring(self, job_id: str, kind: JobKind) -> bool:
+    def notify(self, job_id: str, kind: JobKind) -> bool:
         """Publish the job's id; False (and a log line) where that did not work."""
         with self._lock:
-            if time.monotonic() < self._rests_until:
+            if time.monotonic() < self._retry_at:
                 return False
             try:
                 self._publish(job_id, queue=kind.value)
             except Exception as error:  # whatever the client raises: the reconciler repairs it
-                _log.warning("doorbell_failed", job_id=job_id, error=type(error).__name__)
-                self._rests_until = time.monotonic() + _REST_SECONDS
-                self._hang_up()
+                _log.warning("notify_failed", job_id=job_id, error=type(error).__name__)
+                self._retry_at = time.monotonic() + _REST_SECONDS
+                self._disconnect()
                 return False
         return True
 
-    def ring_soon(self, job_id: str, kind: JobKind) -> None:
+    def notify_soon(self, job_id: str, kind: JobKind) -> None:
         """Do so while the caller goes on."""
-        self._ringer.submit(self.ring, job_id, kind)
+        self._sender.submit(self.notify, job_id, kind)
 
     def _publish(self, job_id: str, *, queue: str) -> None:
         if self._producer is None:
@@ -137,13 +137,13 @@ class CeleryDoorbell:
             connection.transport_cls = _Redis
         return connection
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
             with suppress(Exception):
                 producer.connection.close()
 
-    def unheard(self, kind: JobKind) -> int:
+    def pending(self, kind: JobKind) -> int:
         """Return how many messages nobody has taken yet; 0 where that cannot be said."""
         # A queue without messages does not exist for the broker; one that is away fails to ring.
         with suppress(Exception), self._app.connection_or_acquire() as connection:
@@ -158,6 +158,6 @@ class CeleryDoorbell:
 
     def close(self) -> None:
         """Send what is still to be sent, and close the connections."""
-        self._ringer.shutdown()
-        self._hang_up()
+        self._sender.shutdown()
+        self._disconnect()
         self._app.close()

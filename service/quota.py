@@ -5,18 +5,11 @@ release that noted no sizes count 0. The sum is taken only if a limit is set, an
 seconds, so an owner may pass the limit by what is accepted meanwhile.
 """
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
 from sqlalchemy import String, bindparam, func, select
 
-from service.database.tables import Concept, Image, Job, Picture
+from service.database.tables import ConceptRow, ImageRow, JobRow, PictureRow
 from service.errors import StorageFull
-
-if TYPE_CHECKING:
-    from service.wiring import Service
+from service.wiring import Service
 
 _KNOWN_SECONDS = 10.0
 _FULL_SECONDS = 1.0  # an owner who has just deleted something should not wait for long
@@ -24,30 +17,24 @@ _MOST_KNOWN = 10_000
 _OWNER = bindparam("owner", type_=String)
 # Images are found by their jobs, which have an index of owners.
 _STORED = (
-    select(func.sum(Concept.size_bytes)).where(Concept.owner_id == _OWNER),
+    select(func.sum(ConceptRow.size_bytes)).where(ConceptRow.owner_id == _OWNER),
     # Of the files before.
-    select(func.sum(Concept.previous["size_bytes"].as_integer())).where(Concept.owner_id == _OWNER),
-    select(func.sum(Picture.size_bytes)).join(Concept).where(Concept.owner_id == _OWNER),
-    select(func.sum(Image.size_bytes)).join(Job).where(Job.owner_id == _OWNER),
+    select(func.sum(ConceptRow.previous["size_bytes"].as_integer())).where(
+        ConceptRow.owner_id == _OWNER
+    ),
+    select(func.sum(PictureRow.size_bytes)).join(ConceptRow).where(ConceptRow.owner_id == _OWNER),
+    select(func.sum(ImageRow.size_bytes)).join(JobRow).where(JobRow.owner_id == _OWNER),
 )
 
 
-@dataclass
-class KnownSizes:
-    """What owners had stored a moment ago, in one process."""
-
-    clock: Callable[[], float] = time.monotonic
-    known: dict[str, tuple[float, int]] = field(default_factory=dict)
-
-
-def stored_bytes(service: "Service", owner_id: str) -> int:
+def stored_bytes(service: Service, owner_id: str) -> int:
     """Return how many bytes this owner has in the blob store."""
     with service.database.read() as session:
         sums = [session.scalar(statement, {"owner": owner_id}) for statement in _STORED]
     return sum(int(size or 0) for size in sums)
 
 
-def full(service: "Service", owner_id: str) -> StorageFull | None:
+def full(service: Service, owner_id: str) -> StorageFull | None:
     """Return the error of an owner who has stored as much as is allowed; None: there is room."""
     limit = service.settings.max_bytes_per_owner
     if limit is None:
@@ -69,7 +56,7 @@ def full(service: "Service", owner_id: str) -> StorageFull | None:
     )
 
 
-def check_room(service: "Service", owner_id: str) -> None:
+def check_room(service: Service, owner_id: str) -> None:
     """Raise StorageFull where an owner has stored as much as is allowed."""
     error = full(service, owner_id)
     if error is not None:

@@ -1,23 +1,32 @@
 """The composition root: settings in, a wired Service out. Nothing here is global."""
 
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import BoundedSemaphore
 
-from service import queue as doorbell
+from service import queue as notifier
 from service.blobs import local, s3, sql
 from service.blobs.store import Blobs
 from service.database import engine
 from service.database.engine import Clock, Database
-from service.queue import Doorbell
-from service.quota import KnownSizes
+from service.queue import JobNotifier
 from service.settings.environment import Settings
 
 # Each decoder may take a few hundred megabytes; more of them at once would not be faster.
 # On a small machine one decoder leaves a core for other requests.
 _DECODERS = max(1, min(2, (os.cpu_count() or 1) // 2))
 _THUMBNAIL_DECODERS = 1
+
+
+@dataclass
+class KnownSizes:
+    """How many bytes owners had stored a moment ago, in one process; see quota.py."""
+
+    clock: Callable[[], float] = time.monotonic
+    known: dict[str, tuple[float, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Service:
     settings: Settings
     database: Database
     blobs: Blobs
-    doorbell: Doorbell
+    notifier: JobNotifier
     decoders: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(_DECODERS))
     sizes: KnownSizes = field(default_factory=KnownSizes)
     # Sentences for the operator that /readyz shows, by their subject.
@@ -38,7 +47,7 @@ class Service:
 
     def close(self) -> None:
         """Close connections to the database and the queue."""
-        self.doorbell.close()
+        self.notifier.close()
         self.database.close()
 
 
@@ -51,7 +60,7 @@ def build(settings: Settings, *, clock: Clock | None = None) -> Service:
         settings=settings,
         database=database,
         blobs=_connect_blobs(settings, database),
-        doorbell=doorbell.CeleryDoorbell(settings.queue_url),
+        notifier=notifier.CeleryNotifier(settings.queue_url),
     )
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from sqlalchemy import delete, select
 
-from service.database.tables import Worker
+from service.database.tables import WorkerRow
 from service.views import WorkerView
 from service.wiring import Service
 
@@ -17,10 +17,10 @@ def seen(service: Service, worker_id: str, *, queues: Sequence[str], device: str
     """Record a worker's sign of life; call it every `heartbeat_seconds`."""
     with service.database.write() as session:
         now = service.database.now(session)
-        worker = session.get(Worker, worker_id)
+        worker = session.get(WorkerRow, worker_id)
         if worker is None:
-            session.execute(delete(Worker).where(Worker.seen_at < now - _FORGET_AFTER))
-            worker = Worker(id=worker_id, started_at=now)
+            session.execute(delete(WorkerRow).where(WorkerRow.seen_at < now - _FORGET_AFTER))
+            worker = WorkerRow(id=worker_id, started_at=now)
             session.add(worker)
         worker.queues = list(queues)
         worker.device = device
@@ -40,7 +40,7 @@ def machine_of(worker_id: str) -> str:
 def gone(service: Service, worker_id: str) -> None:
     """Forget a worker that has stopped in good order."""
     with service.database.write() as session:
-        session.execute(delete(Worker).where(Worker.id == worker_id))
+        session.execute(delete(WorkerRow).where(WorkerRow.id == worker_id))
 
 
 def live(service: Service) -> list[WorkerView]:
@@ -48,7 +48,9 @@ def live(service: Service) -> list[WorkerView]:
     with service.database.read() as session:
         now = service.database.now(session)
         oldest = now - timedelta(seconds=service.settings.lease_seconds)
-        rows = session.scalars(select(Worker).where(Worker.seen_at >= oldest).order_by(Worker.id))
+        rows = session.scalars(
+            select(WorkerRow).where(WorkerRow.seen_at >= oldest).order_by(WorkerRow.id)
+        )
         return [
             WorkerView(id=row.id, queues=tuple(row.queues), device=row.device, seen_at=row.seen_at)
             for row in rows

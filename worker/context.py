@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from worker.engine.engine import Engine
     from worker.models.concept_cache import ConceptCache
     from worker.models.evaluators import Evaluators
-    from worker.models.loader import Resident
+    from worker.models.loader import ModelLoader
 
 
 @dataclass(frozen=True)
-class Parts:
+class WorkerContext:
     """What every job of this process shares."""
 
     service: Service
     worker_id: str
-    resident: "Resident"
+    model_loader: "ModelLoader"
     engine: "Engine"
     concepts: "ConceptCache"
     evaluators: "Evaluators | None" = None
@@ -42,21 +42,21 @@ class Parts:
         return not self.draining.is_set() and not self.broken.is_set()
 
 
-def build(service: Service, *, base: "BaseModel | None" = None) -> Parts:
+def build(service: Service, *, base: "BaseModel | None" = None) -> WorkerContext:
     """Return the parts of one worker, none of them started; `base` may be loaded already."""
     # These load torch; claims, leases and repairs can do without it.
     from worker.engine.engine import Engine
     from worker.models.concept_cache import ConceptCache
     from worker.models.evaluators import Evaluators
-    from worker.models.loader import Resident
+    from worker.models.loader import ModelLoader
 
     evaluators, broken = Evaluators(service.settings), Event()
-    resident = Resident(service, base=base, beside=evaluators.load)
-    return Parts(
+    model_loader = ModelLoader(service, base=base, beside=evaluators.load)
+    return WorkerContext(
         service=service,
         worker_id=new_worker_id(),
-        resident=resident,
-        engine=Engine(resident.base, exact=service.settings.batches == "exact", broken=broken),
+        model_loader=model_loader,
+        engine=Engine(model_loader.base, exact=service.settings.batches == "exact", broken=broken),
         concepts=ConceptCache(service.blobs, most_bytes=service.settings.concept_cache_bytes),
         evaluators=evaluators,
         broken=broken,

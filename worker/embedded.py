@@ -18,7 +18,7 @@ from service.views import JobKind
 from service.wiring import Service
 from worker import context as composition
 from worker.consumers import Consumers
-from worker.context import Parts
+from worker.context import WorkerContext
 from worker.reconciler import Reconciler
 from worker.runner import Runner, Work
 
@@ -40,25 +40,25 @@ class Embedded:
 
     def __init__(
         self,
-        parts: Parts,
+        context: WorkerContext,
         *,
         slots: Mapping[str, int],
         work: Mapping[JobKind, Work] | None = None,
     ) -> None:
-        self.parts = parts
+        self.context = context
         self._consumers = Consumers(
-            parts.service.settings,
-            run_jobs=Runner(parts, work=work).run,
+            context.service.settings,
+            run_jobs=Runner(context, work=work).run,
             slots=slots,
-            worker_id=parts.worker_id,
+            worker_id=context.worker_id,
         )
         self._queues = sorted(slots)
-        self._reconciler = Reconciler(parts.service, report=self._report_alive)
+        self._reconciler = Reconciler(context.service, report=self._report_alive)
 
     def start(self) -> None:
         """Start every thread, and return before the base model is loaded."""
-        self.parts.resident.start()
-        self.parts.engine.start()
+        self.context.model_loader.start()
+        self.context.engine.start()
         self._reconciler.start()
         self._consumers.start()
 
@@ -70,14 +70,14 @@ class Embedded:
         """
         began = time.monotonic()
         _log.info("worker.stopping")
-        self.parts.draining.set()
-        self.parts.resident.stop()
+        self.context.draining.set()
+        self.context.model_loader.stop()
         halt = Thread(target=self._halt_after, args=(drain_seconds,), daemon=True)
         halt.start()
         idle = self._consumers.stop(timeout_seconds=drain_seconds + _STOP_SECONDS)
-        self.parts.halted.set()
+        self.context.halted.set()
         # Whoever is idle by now has nothing in the engine but a step that nobody waits for.
-        idle = self.parts.engine.stop(timeout_seconds=_LAST_STEP_SECONDS) and idle
+        idle = self.context.engine.stop(timeout_seconds=_LAST_STEP_SECONDS) and idle
         self._reconciler.stop()
         self._report_gone()
         _log.info("worker.stopped", idle=idle, seconds=round(time.monotonic() - began, 2))
@@ -85,32 +85,32 @@ class Embedded:
 
     def _report_alive(self) -> bool:
         # A worker without its base model runs nothing, and so does not count as alive.
-        if not self.parts.resident.loaded or self.parts.broken.is_set():
+        if not self.context.model_loader.loaded or self.context.broken.is_set():
             return False
         workers.seen(
-            self.parts.service,
-            self.parts.worker_id,
+            self.context.service,
+            self.context.worker_id,
             queues=self._queues,
-            device=str(self.parts.resident.base().device),
+            device=str(self.context.model_loader.base().device),
         )
         return True
 
     def _report_gone(self) -> None:
         # Otherwise the row tells it by its age, a moment later.
         with suppress(Unavailable):
-            workers.gone(self.parts.service, self.parts.worker_id)
+            workers.gone(self.context.service, self.context.worker_id)
 
     def _halt_after(self, seconds: float) -> None:
-        if not self.parts.halted.wait(seconds):
-            self.parts.halted.set()
+        if not self.context.halted.wait(seconds):
+            self.context.halted.set()
 
 
 def start(
     service: Service, *, slots: Mapping[str, int] | None = None, base: "BaseModel | None" = None
 ) -> Embedded:
     """Start a worker on all queues, in threads of this process; `base` may be loaded already."""
-    parts = composition.build(service, base=base)
-    worker = Embedded(parts, slots=default_slots() if slots is None else slots)
+    context = composition.build(service, base=base)
+    worker = Embedded(context, slots=default_slots() if slots is None else slots)
     worker.start()
     return worker
 

@@ -35,7 +35,7 @@ T = TypeVar("T")
 _log = structlog.get_logger("perfusion.worker")
 
 
-class Pulse:
+class Heartbeat:
     """A context: inside it, the job's lease is renewed.
 
     `leave` is set by others when the work must stop; `broken` is set here when the job hangs.
@@ -59,9 +59,9 @@ class Pulse:
         self._reported_at = time.monotonic()
         self._total_steps = 0
         self._steps: deque[tuple[float, int]] = deque()
-        self._thread = Thread(target=self._beat, name=f"pulse-{claimed.id}", daemon=True)
+        self._thread = Thread(target=self._beat, name=f"heartbeat-{claimed.id}", daemon=True)
 
-    def __enter__(self) -> "Pulse":
+    def __enter__(self) -> "Heartbeat":
         self._thread.start()
         return self
 
@@ -83,15 +83,15 @@ class Pulse:
             while self._steps[0][0] < self._reported_at - _WINDOW_SECONDS and len(self._steps) > 2:
                 self._steps.popleft()
 
-    def waited(self, moved_at: float, *, in_hand: bool) -> None:
+    def keep_alive(self, moved_at: float, *, on_device: bool) -> None:
         """Say that the work waits for a device that last moved then (monotonic seconds).
 
         A job that waits behind others does not hang. If the device stands still, the jobs that it
-        has `in_hand` hang, and those in line behind them leave.
+        has `on_device` hang, and those in line behind them leave.
         """
         with self._lock:
             self._reported_at = max(self._reported_at, moved_at)
-            self._in_line_until = 0.0 if in_hand else time.monotonic() + _IN_LINE_SECONDS
+            self._in_line_until = 0.0 if on_device else time.monotonic() + _IN_LINE_SECONDS
 
     def check(self) -> None:
         """Raise Interrupted where the work is to stop: call it between steps."""
@@ -104,7 +104,7 @@ class Pulse:
         if self._leave.is_set() or self._device_hangs:
             raise Draining
 
-    def insist(self, act: Callable[[], T]) -> T:
+    def retry_while_unavailable(self, act: Callable[[], T]) -> T:
         """Repeat `act` while the database is away, unless the work has to stop.
 
         The answer to a commit may be lost, so `act` must be repeatable, as leases are.

@@ -47,7 +47,7 @@ def listen_for_signals() -> Event:
 
 def stay(worker: Embedded, signalled: Event) -> None:
     """Let a started worker work until the signal comes, or its device breaks; then drain it."""
-    broken = worker.parts.broken
+    broken = worker.context.broken
     while not signalled.wait(_LOOK_SECONDS) and not broken.is_set():
         pass
     idle = worker.stop()
@@ -55,7 +55,7 @@ def stay(worker: Embedded, signalled: Event) -> None:
         # A hanging step cannot be interrupted, and its thread would keep the process from ending.
         logging.shutdown()
         os._exit(1)
-    worker.parts.service.close()
+    worker.context.service.close()
     if broken.is_set():
         raise SystemExit(1)
 

@@ -29,18 +29,18 @@ from worker.errors import (
     OfNewerRelease,
     WorkerError,
 )
-from worker.heartbeat import Pulse
+from worker.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
-    from worker.context import Parts
+    from worker.context import WorkerContext
 
-Work = Callable[["Parts", ClaimedJob, Pulse], bool]
+Work = Callable[["WorkerContext", ClaimedJob, Heartbeat], bool]
 """Does a job and records its result; False where the row would not take it."""
 
 # How long a job rests after a fault of the infrastructure: doubled with each, to some 5 minutes.
 _FAULT_DELAY_SECONDS = 5.0
 _MOST_DOUBLINGS = 6
-_INSIST_SECONDS = 0.5
+_RETRY_SECONDS = 0.5
 # The end of a job that is no longer this worker's, or that ended while the answer was lost.
 _LOST = "lost"
 _log = structlog.get_logger("perfusion.worker")
@@ -49,15 +49,17 @@ _log = structlog.get_logger("perfusion.worker")
 class Runner:
     """Runs jobs when the queue says that there are some."""
 
-    def __init__(self, parts: "Parts", *, work: Mapping[JobKind, Work] | None = None) -> None:
-        self._parts = parts
+    def __init__(
+        self, context: "WorkerContext", *, work: Mapping[JobKind, Work] | None = None
+    ) -> None:
+        self._context = context
         self._work = work or _work_on_the_device()
 
     def run(self, kind: JobKind) -> None:
         """Run the jobs of this kind that wait, each in its turn, until none does; never raises."""
         # Before the claim: a job that nothing can be done for keeps waiting in the queue, and the
         # reconciler rings for it again.
-        while self._parts.resident.wait() and self._parts.willing:
+        while self._context.model_loader.wait() and self._context.willing:
             try:
                 claimed = self._claim(kind)
             except Exception:
@@ -68,9 +70,9 @@ class Runner:
             self._run_one(claimed)
 
     def _claim(self, kind: JobKind) -> ClaimedJob | None:
-        service, token = self._parts.service, leases.new_token()
+        service, token = self._context.service, leases.new_token()
         try:
-            return leases.claim_next(service, kind, worker_id=self._parts.worker_id, token=token)
+            return leases.claim_next(service, kind, worker_id=self._context.worker_id, token=token)
         except Unavailable as error:
             _log.warning("job.not_claimed", problem=error.slug)
         # The claim may have happened and only its answer be lost. Its job would wait until the
@@ -80,7 +82,7 @@ class Runner:
             try:
                 return leases.claimed_with(service, token)
             except Unavailable:
-                if self._parts.draining.wait(_INSIST_SECONDS) or time.monotonic() > give_up_at:
+                if self._context.draining.wait(_RETRY_SECONDS) or time.monotonic() > give_up_at:
                     return None
 
     def _run_one(self, claimed: ClaimedJob) -> None:
@@ -98,14 +100,14 @@ class Runner:
             structlog.contextvars.unbind_contextvars("job_id")
 
     def _run_claimed(self, claimed: ClaimedJob) -> str:
-        service, parts = self._parts.service, self._parts
-        leave = parts.draining if claimed.kind is JobKind.TRAIN else parts.halted
-        with Pulse(service, claimed, leave=leave, broken=parts.broken) as pulse:
+        service, context = self._context.service, self._context
+        leave = context.draining if claimed.kind is JobKind.TRAIN else context.halted
+        with Heartbeat(service, claimed, leave=leave, broken=context.broken) as heartbeat:
             try:
-                if self._work[claimed.kind](parts, claimed, pulse):
+                if self._work[claimed.kind](context, claimed, heartbeat):
                     return "succeeded"
                 # The row refused the result: it is cancelled, or not ours any more.
-                pulse.check()
+                heartbeat.check()
                 return self._cancelled(claimed)
             except CancelRequested:
                 return self._cancelled(claimed)
@@ -122,7 +124,7 @@ class Runner:
             except Exception as error:
                 if is_broken(error):
                     _log.critical("device.broken", exc_info=True)
-                    parts.broken.set()
+                    context.broken.set()
                     return self._released(claimed, delay_seconds=0, spend_attempt=True)
                 answer = explain(error)
                 out_of_memory = is_out_of_memory(error)
@@ -132,13 +134,15 @@ class Runner:
             return self._failed(claimed, answer)
 
     def _cancelled(self, claimed: ClaimedJob) -> str:
-        held = self._insist(lambda: leases.cancelled(self._parts.service, claimed))
+        held = self._retry_while_unavailable(
+            lambda: leases.cancelled(self._context.service, claimed)
+        )
         return "cancelled" if held else _LOST
 
     def _released(self, claimed: ClaimedJob, *, delay_seconds: float, spend_attempt: bool) -> str:
-        held = self._insist(
+        held = self._retry_while_unavailable(
             lambda: leases.release(
-                self._parts.service,
+                self._context.service,
                 claimed,
                 delay_seconds=delay_seconds,
                 spend_attempt=spend_attempt,
@@ -147,10 +151,12 @@ class Runner:
         return "released" if held else _LOST
 
     def _failed(self, claimed: ClaimedJob, answer: dict[str, str]) -> str:
-        held = self._insist(lambda: leases.fail(self._parts.service, claimed, problem=answer))
+        held = self._retry_while_unavailable(
+            lambda: leases.fail(self._context.service, claimed, problem=answer)
+        )
         return "failed" if held else _LOST
 
-    def _insist(self, write: Callable[[], bool]) -> bool:
+    def _retry_while_unavailable(self, write: Callable[[], bool]) -> bool:
         """Repeat a write while the database is away: what it would cost is an attempt.
 
         Nothing else could be claimed meanwhile, so there is no hurry, unless the process stops.
@@ -159,7 +165,7 @@ class Runner:
             try:
                 return write()
             except Unavailable:
-                if self._parts.halted.wait(_INSIST_SECONDS):
+                if self._context.halted.wait(_RETRY_SECONDS):
                     raise
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from api.cli import database
-from api.cli.commands import CommandError
+from api.cli.errors import CommandError
 from service import deployment, log, wiring
 from service.garbage import collection
 from service.settings import environment

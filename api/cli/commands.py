@@ -2,15 +2,11 @@
 
 import typer
 
-
-class CommandError(Exception):
-    """A command cannot do what was asked; the message is the sentence for the caller."""
+from api.cli import blobs, demo, health, keys, library, serve
 
 
 def build() -> typer.Typer:
     """The whole command line."""
-    from api.cli import blobs, demo, health, keys, library, serve
-
     app = typer.Typer(
         name="perfusion",
         help="Teach a frozen text-to-image model a subject, then compose it at any strength.",

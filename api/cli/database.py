@@ -4,7 +4,7 @@ import time
 
 import structlog
 
-from api.cli.commands import CommandError
+from api.cli.errors import CommandError
 from service.database import engine
 from service.errors import Unavailable
 from service.settings.environment import Settings

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli.commands import CommandError
+from api.cli.errors import CommandError
 from api.cli.progress import progress_bar
 
 _START_SECONDS = 180

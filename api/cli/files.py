@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from api.cli.commands import CommandError
+from api.cli.errors import CommandError
 from perfusion_core.concept import Concept
 from perfusion_core.text.prompt import parse
 from service import wiring

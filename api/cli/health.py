@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli.commands import CommandError
+from api.cli.errors import CommandError
 from service import wiring, workers
 from service.settings import environment
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from api.cli.commands import CommandError
+from api.cli.errors import CommandError
 from api.cli.files import find_concepts, free_name, map_name, open_pictures
-from api.cli.gates import read_gates
 from api.cli.options import with_options
 from api.cli.progress import progress_bar
+from api.cli.strengths import read_gates
 from perfusion_core.config import GenerateConfig, TrainConfig
 from perfusion_core.evaluation.verdict import figures_of, verdict
 from perfusion_core.strength import beta_from_strength
@@ -67,9 +67,9 @@ def train(
     opened, opened_masks = open_pictures(pictures, masks or [])
 
     from perfusion_core.training.trainer import train as begin
-    from worker.looking import Looking
     from worker.models import segmenter
     from worker.models.evaluators import Evaluators
+    from worker.training_evaluator import TrainingEvaluator
 
     chosen = environment.load()
     if base_model is not None:
@@ -95,16 +95,16 @@ def train(
     evaluators = Evaluators(chosen)
     evaluators.load(base)
     with progress_bar(f"Teaching <{name}>", total=training.config.max_train_steps) as advance:
-        looking = Looking(
+        looking = TrainingEvaluator(
             training,
-            take_turn=_at_once,  # nobody else wants the device
+            run_on_device=_at_once,  # nobody else wants the device
             evaluators=evaluators,
             pictures=opened,
             check=lambda: None,
         )
         for step in training:
             advance(step.step)
-            looking.look_when_due()
+            looking.evaluate_when_due()
         concept = looking.judged()
     concept.save(file, "float16" if half else "float32")
     typer.echo(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.cli import database
-from api.cli.commands import CommandError
+from api.cli.errors import CommandError
 from service import auth, deployment, log, tracing, wiring
 from service.settings import environment
 from service.settings.environment import Settings

@@ -83,7 +83,7 @@ def _check_worker(service: Service) -> None:
 _CHECKS: dict[str, Callable[[Service], None]] = {
     "database": lambda service: service.database.check(),
     "blobs": lambda service: service.blobs.check(),
-    "queue": lambda service: service.doorbell.check(),
+    "queue": lambda service: service.notifier.check(),
     "worker": _check_worker,
 }
 # Asked only if the others pass, because it needs database and blobs.

@@ -154,7 +154,7 @@ def rivals(bench: Bench) -> Figures:
             dtype=bench.base.dtype,
         ).step  # fmt: skip
     times = in_rounds(steps, bench.size.rounds)
-    memory = {name: peak_bytes(one) for name, one in steps.items()}
+    memory = {name: peak_bytes(step) for name, step in steps.items()}
     return {
         name: {
             "seconds": statistics.median(own),
@@ -202,8 +202,8 @@ def batches(bench: Bench) -> Figures:
             trajectories = start(bench.base, request)
             while not trajectories[0].finished:
                 step(bench.base, trajectories)
-            for one in trajectories:
-                decode(bench.base, one)
+            for trajectory in trajectories:
+                decode(bench.base, trajectory)
 
         draw()
         each[count] = seconds(draw) / count
@@ -219,9 +219,9 @@ def concurrency(bench: Bench) -> Figures:
     engine.start()
 
     def together() -> None:
-        request = ImageRequest(prompt=_PROMPT, concepts=use, config=bench.images(1))
-        for ticket in [engine.submit(request) for _ in range(count)]:
-            ticket.result()
+        image_request = ImageRequest(prompt=_PROMPT, concepts=use, config=bench.images(1))
+        for request in [engine.submit(image_request) for _ in range(count)]:
+            request.result()
 
     try:
         times = in_rounds(

@@ -116,11 +116,11 @@ def _draw(
     while not trajectories[0].finished:
         step(base, batch)
     maps = []
-    for one in trajectories:
-        assert one.maps is not None
-        (own,) = (found for found in one.maps.means() if found.word.text == word)
+    for trajectory in trajectories:
+        assert trajectory.maps is not None
+        (own,) = (found for found in trajectory.maps.means() if found.word.text == word)
         maps.append(own)
-    return [decode(base, one) for one in trajectories], maps
+    return [decode(base, trajectory) for trajectory in trajectories], maps
 
 
 def _without_edit(base: BaseModel, e: Tensor, _targets: Sequence[Target], **_: Any) -> Tensor:

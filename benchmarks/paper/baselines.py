@@ -140,7 +140,7 @@ def lora(base: BaseModel, source: Path, options: Options) -> Baseline:
         rank, projections = options.rank, list(options.projections)
         config = LoraConfig(r=rank, lora_alpha=rank, target_modules=projections)
         pipeline.unet.add_adapter(config)
-        return [one for one in pipeline.unet.parameters() if one.requires_grad]
+        return [parameter for parameter in pipeline.unet.parameters() if parameter.requires_grad]
 
     return Baseline(base, source, "lora", options, unfreeze, True)
 

@@ -20,10 +20,10 @@ from benchmarks.paper.compare import SEEDS, kept_in, write_whole
 from benchmarks.paper.perfusion import Change, Perfusion, changed, draw_all
 from benchmarks.paper.subjects import Subject, photograph
 from perfusion_core import BaseModel, Concept, ConceptUse
-from perfusion_core.evaluation.eval_prompts import curve_trials
+from perfusion_core.evaluation.eval_prompts import curve_prompts
 from perfusion_core.evaluators.presence import presences, windows
 from perfusion_core.evaluators.similarity import Evaluator
-from worker.judge import Judge
+from worker.concept_evaluator import ConceptEvaluator
 
 PROMPTS = {
     2: ("a photo of a <{}> next to a <{}>", "a photo of a <{}> next to a <{}> on the beach"),
@@ -51,15 +51,15 @@ class Gallery:
         else:
             (learned,) = Perfusion(self.base).learn(subject, photos, seed=0)
             concept = learned.concept
-        judge = Judge(
+        judge = ConceptEvaluator(
             self.evaluator, self.base, superclass=subject.superclass,
             pictures=[photo.picture for photo in photos],
-            take_turn=lambda work: work(), check=lambda: None,
+            run_on_device=lambda work: work(), check=lambda: None,
         )  # fmt: skip
-        trials = curve_trials(
+        eval_prompts = curve_prompts(
             self.base.defaults.train_config(), steps=int(concept.training["steps"])
         )
-        evaluation = judge.evaluate(concept, trials)
+        evaluation = judge.evaluate(concept, eval_prompts)
         concept = replace(concept, name=subject.name, evaluation=evaluation)
         kept.parent.mkdir(parents=True, exist_ok=True)
         concept.save(kept)
@@ -84,7 +84,7 @@ def compose(
         names = [subject.name for subject in subjects]
         file = kept_in(gallery.folder, title, names).with_suffix(".json")
         if not file.exists():
-            concepts = {one.name: gallery.concept(one) for one in subjects}
+            concepts = {subject.name: gallery.concept(subject) for subject in subjects}
             images = _draw(gallery, concepts, change, SEEDS[:seed_count])
             told = _measure(gallery, concepts, images, others)
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def _measure(
     images: Sequence[Image.Image],
     others: Sequence[Subject],
 ) -> list[dict[str, Any]]:
-    absent = [one for one in others if one.name not in concepts]
+    absent = [other for other in others if other.name not in concepts]
     shown = [*concepts.values(), *(gallery.concept(one) for one in absent)]
     references = np.stack([one.reference for one in shown if one.reference is not None])  # (s, p)
     told = []

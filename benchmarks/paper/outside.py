@@ -33,7 +33,9 @@ def features(images: Sequence[Image.Image]) -> Tensor:
 
 def _features(images: Sequence[Image.Image]) -> Tensor:
     network = _network()
-    small = [one.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC) for one in images]
+    small = [
+        image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC) for image in images
+    ]
     pixels = torch.from_numpy(np.stack([np.asarray(one) for one in small]))
     maps = (pixels.permute(0, 3, 1, 2).float() - 127) / 128  # as the network was trained
     maps = network._swish(network._bn0(network._conv_stem(maps)))

@@ -178,7 +178,7 @@ def draw_all(
         together = Batch(trajectories)
         while not trajectories[0].finished:
             step(base, together)
-        images += [decode(base, one) for one in trajectories]
+        images += [decode(base, trajectory) for trajectory in trajectories]
     return images
 
 

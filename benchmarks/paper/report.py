@@ -116,7 +116,7 @@ def cost_table(results: Results) -> str:
     for name in (SWEEP, *_BASELINES):
         if name in results:
             stored, steps = results[name][0]["stored_bytes"], results[name][0]["rows"][-1]["steps"]
-            seconds = np.median([one["seconds"] for one in results[name]])
+            seconds = np.median([result["seconds"] for result in results[name]])
             lines.append(
                 f"| {name} | {stored:,} | {stored / ours:,.2f} | {large[name]:,} | "
                 f"{large[name] / large[SWEEP]:,.2f} | {steps} | {seconds:.0f} |"
@@ -130,7 +130,7 @@ def front_table(results: Results) -> str:
         "| against | steps | dial | our dial | text, ours less theirs | image | | colours | |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    by_name = {one["subject"]: one for one in results[SWEEP]}
+    by_name = {result["subject"]: result for result in results[SWEEP]}
     for name in results:
         if name in (SWEEP, "superclass"):
             continue
@@ -170,8 +170,8 @@ def plot_ablations(results: Results, file: Path) -> None:
     figure, axes = plt.subplots(1, len(names), figsize=(2.6 * len(names), 3), sharex=True,
                                 sharey=True, squeeze=False)  # fmt: skip
     for axis, name in zip(axes[0], names, strict=True):
-        subjects = {one["subject"] for one in results[name]}
-        ours = [one for one in results[SWEEP] if one["subject"] in subjects]
+        subjects = {result["subject"] for result in results[name]}
+        ours = [result for result in results[SWEEP] if result["subject"] in subjects]
         _draw_method(axis, SWEEP, ours, "image")
         _draw_method(axis, name, results[name], "image", colour="#d1495b")
         axis.set_title(name.removeprefix("perfusion, "), fontsize=9)

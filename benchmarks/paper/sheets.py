@@ -52,7 +52,7 @@ def write_sweep(name: str, results: Results, folder: Path, file: Path) -> None:
     shown, ours = _shown(results), results[name]
     dials = [f"{row['dial']:g}" for row in ours[0]["rows"]]
     rows: Rows = {}
-    for subject in (one["subject"] for one in ours):
+    for subject in (our["subject"] for our in ours):
         kept = kept_in(folder, name, [subject])
         rows[subject] = [_cut(kept, 0, 0)]
         rows[subject] += [_cut(kept, k + 1, prompt) for prompt in shown for k in range(len(dials))]

@@ -29,8 +29,8 @@ from starlette.testclient import TestClient
 import migrations
 from api.app import create_app
 from service import deployment, log, wiring, workers
-from service.blobs import store
-from service.database.tables import Concept, Image, Job, Picture
+from service.blobs import keys
+from service.database.tables import ConceptRow, ImageRow, JobRow, PictureRow
 from service.garbage import collection as collector
 from service.settings.environment import Settings
 from service.views import ConceptStatus, JobKind, JobStatus
@@ -131,22 +131,27 @@ def fill(settings: Settings, folder: Path, *, jobs: int) -> int:
     deployment.check(service)
     with service.database.read() as session:
         now = service.database.now(session) - timedelta(seconds=_AGE_SECONDS)
-    rows: dict[Any, list[dict[str, Any]]] = {Concept: [], Picture: [], Job: [], Image: []}
+    rows: dict[Any, list[dict[str, Any]]] = {
+        ConceptRow: [],
+        PictureRow: [],
+        JobRow: [],
+        ImageRow: [],
+    }
     stored = 0
     for number in range(jobs):
         job_id, is_training = f"job_{number:032x}", number % 10 == 0
         concept_id = f"concept_{number:032x}" if is_training else None
-        rows[Job].append(_job_row(job_id, concept_id=concept_id, now=now))
-        names = [f"{store.attempt_prefix(job_id, 1)}0.png"]
+        rows[JobRow].append(_job_row(job_id, concept_id=concept_id, now=now))
+        names = [f"{keys.attempt_prefix(job_id, 1)}0.png"]
         if concept_id is None:
-            rows[Image].append(_image_row(number, job_id, blob_key=names[0], now=now))
+            rows[ImageRow].append(_image_row(number, job_id, blob_key=names[0], now=now))
         else:
-            picture = store.picture_key(concept_id, 0)
-            names = [f"{store.attempt_prefix(job_id, 1)}concept.safetensors", picture]
-            rows[Concept].append(
+            picture = keys.picture_key(concept_id, 0)
+            names = [f"{keys.attempt_prefix(job_id, 1)}concept.safetensors", picture]
+            rows[ConceptRow].append(
                 _concept_row(concept_id, job_id, blob_key=names[0], number=number, now=now)
             )
-            rows[Picture].append(_picture_row(concept_id, blob_key=picture))
+            rows[PictureRow].append(_picture_row(concept_id, blob_key=picture))
         for name in names:
             _write_old(folder / name)
         stored += len(names)

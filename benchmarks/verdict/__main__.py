@@ -131,11 +131,12 @@ def _fit(chosen: Sequence[Made], base: BaseModel, folder: Path, target: Path) ->
         cases.append(Case(made.name, labels[made.name], figures))
     told = calibrate(cases, base_model=base.fingerprint)
     target.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    for one in told["concepts"]:
+    for concept in told["concepts"]:
+        labels, agrees = concept["labels"], concept["said_when_left_out"] == concept["good"]
         print(
-            f"{one['name']:32} {sum(one['labels'])} of {len(one['labels'])}  "
-            f"gain {one['gain']:.2f}  presence {one['presence']:.2f}  kept {one['kept']:.2f}  "
-            f"{'' if one['said_when_left_out'] == one['good'] else 'disagrees when left out'}"
+            f"{concept['name']:32} {sum(labels)} of {len(labels)}  gain {concept['gain']:.2f}  "
+            f"presence {concept['presence']:.2f}  kept {concept['kept']:.2f}  "
+            f"{'' if agrees else 'disagrees when left out'}"
         )
     agreement = told["agreement"]
     print(

@@ -13,8 +13,8 @@ from perfusion_core import BaseModel, Concept, ConceptUse, train
 from perfusion_core.evaluation.curve import recommended
 from perfusion_core.strength import beta_from_strength
 from service.settings.environment import Settings
-from worker.looking import Looking
 from worker.models.evaluators import Evaluators
+from worker.training_evaluator import TrainingEvaluator
 
 Way = Literal["usual", "ten steps", "wrong masks", "mixed pictures", "four times the steps"]
 T = TypeVar("T")
@@ -97,11 +97,15 @@ def teach(made: Made, base: BaseModel, evaluator: Path) -> Concept:
     )  # fmt: skip
     evaluators = Evaluators(Settings.model_validate({"evaluator": str(evaluator)}))
     evaluators.load(base)
-    looking = Looking(
-        training, take_turn=_at_once, evaluators=evaluators, pictures=pictures, check=lambda: None
+    looking = TrainingEvaluator(
+        training,
+        run_on_device=_at_once,
+        evaluators=evaluators,
+        pictures=pictures,
+        check=lambda: None,
     )
     for _ in training:
-        looking.look_when_due()
+        looking.evaluate_when_due()
     concept = looking.judged()
     if concept.curve is None:
         raise RuntimeError(f"{made.name} could not be judged: see the log.")

@@ -52,7 +52,7 @@ def count_right(folder: Path) -> tuple[int, int]:
     """How many images were given to the right photo, and of how many; ValueError for gaps."""
     right = json.loads((folder / _KEY).read_text())["right"]
     answers = json.loads((folder / ANSWERS).read_text())
-    if not isinstance(answers, list) or [type(one) for one in answers] != [int] * len(right):
+    if not isinstance(answers, list) or [type(answer) for answer in answers] != [int] * len(right):
         raise ValueError(
             f"{folder / ANSWERS} needs the number of a photo for each of {len(right)} images."
         )

@@ -58,8 +58,8 @@ def as_written(curve: Curve) -> Curve:
     It says nothing of the proof, which is made of what the curve recommends.
     """
 
-    def rounded(one: Similarity) -> Similarity:
-        return Similarity(**_figures(one))
+    def rounded(similarity: Similarity) -> Similarity:
+        return Similarity(**_figures(similarity))
 
     return replace(
         curve,
@@ -153,8 +153,8 @@ def _read_curve(text: str, packed: npt.NDArray[Any]) -> tuple[Curve, tuple[bytes
 def _write_proof(proof: Proof) -> dict[str, Any]:
     return {
         "judging": proof.judging,
-        "images": [round(one, _DECIMALS) for one in proof.images],
-        "windows": [round(one, _DECIMALS) for one in proof.windows],
+        "images": [round(image, _DECIMALS) for image in proof.images],
+        "windows": [round(window, _DECIMALS) for window in proof.windows],
         "text": round(proof.text, _DECIMALS),
         "superclass": _figures(proof.superclass),
     }
@@ -169,8 +169,8 @@ def _read_proof(value: Any) -> Proof:
     _check_keys(value["superclass"], {"image", "text"})
     return Proof(
         judging=_text(value["judging"]),
-        images=tuple(_cosine(one) for one in images),
-        windows=tuple(_cosine(one) for one in windows),
+        images=tuple(_cosine(image) for image in images),
+        windows=tuple(_cosine(window) for window in windows),
         text=_cosine(value["text"]),
         superclass=_similarity(value["superclass"]),
     )
@@ -186,7 +186,7 @@ def _cut(packed: npt.NDArray[Any], lengths: list[Any]) -> tuple[bytes, ...]:
             raise ValueError("its thumbnails are cut short")
         thumbnails.append(data[:length])
         data = data[length:]
-    if data or not all(is_thumbnail(one) for one in thumbnails):
+    if data or not all(is_thumbnail(thumbnail) for thumbnail in thumbnails):
         raise ValueError("its thumbnails are no small WebP pictures")
     return tuple(thumbnails)
 

@@ -40,7 +40,7 @@ def presences(
     A concept can be told where this evaluator has made its curve (figures of another one do not
     compare), and where the curve sets it apart from its superclass.
     """
-    told = {key: one for key, one in concepts.items() if is_measurable(evaluator, one)}
+    told = {key: concept for key, concept in concepts.items() if is_measurable(evaluator, concept)}
     if not told:
         return {}
     seen = _embed_windows(evaluator, image)

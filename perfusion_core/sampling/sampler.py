@@ -89,10 +89,10 @@ class Batch:
 
     def __init__(self, trajectories: Sequence[Trajectory], *, rows: int = 0) -> None:
         self.trajectories = tuple(trajectories)
-        self._padding = max(0, rows - sum(one.rows for one in self.trajectories))
-        self.packed = self.padded([one.packed for one in self.trajectories])
+        self._padding = max(0, rows - sum(trajectory.rows for trajectory in self.trajectories))
+        self.packed = self.padded([trajectory.packed for trajectory in self.trajectories])
         self.added = {
-            name: self.padded([one.added[name] for one in self.trajectories])
+            name: self.padded([trajectory.added[name] for trajectory in self.trajectories])
             for name in self.trajectories[0].added
         }
 
@@ -124,7 +124,7 @@ def start(base: "BaseModel", request: ImageRequest) -> list[Trajectory]:
         )
         for prompt in prompts
     ]
-    packed = torch.stack([one.packed for one in conditionings])
+    packed = torch.stack([conditioning.packed for conditioning in conditionings])
     added = _added_conditions(base, conditionings, width=width, height=height)
     shape = (
         1, int(base.unet.config.in_channels), height // base.vae_factor, width // base.vae_factor
@@ -169,11 +169,11 @@ def step(base: "BaseModel", batch: Batch | Sequence[Trajectory]) -> None:
     trajectories = batch.trajectories
     rows: list[Tensor] = []
     times: list[Tensor] = []
-    for one in trajectories:
-        t = one.scheduler.timesteps[one.step_index]
-        scaled = one.scheduler.scale_model_input(one.latents, t)
-        rows += [scaled] * one.rows
-        times += [t[None]] * one.rows
+    for trajectory in trajectories:
+        t = trajectory.scheduler.timesteps[trajectory.step_index]
+        scaled = trajectory.scheduler.scale_model_input(trajectory.latents, t)
+        rows += [scaled] * trajectory.rows
+        times += [t[None]] * trajectory.rows
     with observed(_observer(trajectories)):
         prediction = base.unet(
             batch.padded(rows).to(base.dtype),
@@ -182,14 +182,18 @@ def step(base: "BaseModel", batch: Batch | Sequence[Trajectory]) -> None:
             added_cond_kwargs=batch.added or None,
         ).sample.float()  # (rows, c, h, w)
     begin = 0
-    for one in trajectories:
-        own, begin = prediction[begin : begin + one.rows], begin + one.rows
-        guided = own if one.rows == 1 else own[:1] + one.guidance_scale * (own[1:] - own[:1])
-        t = one.scheduler.timesteps[one.step_index]
-        one.latents = one.scheduler.step(guided, t, one.latents).prev_sample
-        one.step_index += 1
-        if one.maps is not None:
-            one.maps.keep_step()
+    for trajectory in trajectories:
+        own, begin = prediction[begin : begin + trajectory.rows], begin + trajectory.rows
+        guided = (
+            own
+            if trajectory.rows == 1
+            else own[:1] + trajectory.guidance_scale * (own[1:] - own[:1])
+        )
+        t = trajectory.scheduler.timesteps[trajectory.step_index]
+        trajectory.latents = trajectory.scheduler.step(guided, t, trajectory.latents).prev_sample
+        trajectory.step_index += 1
+        if trajectory.maps is not None:
+            trajectory.maps.keep_step()
 
 
 def decode(base: "BaseModel", trajectory: Trajectory) -> Image.Image:
@@ -201,7 +205,7 @@ def decode(base: "BaseModel", trajectory: Trajectory) -> Image.Image:
 def decode_together(base: "BaseModel", trajectories: Sequence[Trajectory]) -> list[Image.Image]:
     """The images that trajectories of one latent shape have come to, from one batch."""
     config = base.vae.config
-    latents = torch.cat([one.latents for one in trajectories])  # (B, c, h, w)
+    latents = torch.cat([trajectory.latents for trajectory in trajectories])  # (B, c, h, w)
     latents = latents / config.scaling_factor + (config.shift_factor or 0.0)
     return [to_image(one) for one in base.vae.decode(latents).sample]
 
@@ -226,7 +230,7 @@ def generate(
     batch = Batch(trajectories)
     while not trajectories[0].finished:  # all take as many steps
         step(base, batch)
-    return [decode(base, one) for one in trajectories]
+    return [decode(base, trajectory) for trajectory in trajectories]
 
 
 def make_scheduler(base: "BaseModel", name: SchedulerName) -> Any:
@@ -251,11 +255,11 @@ def _observer(trajectories: Sequence[Trajectory]) -> Observer | None:
     """Sees the prompt's row, the last one, of each trajectory that wants maps, and no other."""
     recorded: dict[int, AttentionMaps] = {}
     end = 0
-    for one in trajectories:
-        end += one.rows
-        if one.maps is not None:
-            one.maps.begin_step()
-            recorded[end - 1] = one.maps
+    for trajectory in trajectories:
+        end += trajectory.rows
+        if trajectory.maps is not None:
+            trajectory.maps.begin_step()
+            recorded[end - 1] = trajectory.maps
     return observer_of(recorded) if recorded else None
 
 
@@ -263,7 +267,9 @@ def _added_conditions(
     base: "BaseModel", conditionings: Sequence[Conditioning], *, width: int, height: int
 ) -> dict[str, Tensor]:
     """SDXL also reads the pooled text embedding, the original size, crop and target size."""
-    pooled = [one.pooled for one in conditionings if one.pooled is not None]
+    pooled = [
+        conditioning.pooled for conditioning in conditionings if conditioning.pooled is not None
+    ]
     if not pooled:
         return {}
     sizes = torch.tensor([[height, width, 0, 0, height, width]], device=base.device)

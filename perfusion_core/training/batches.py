@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class TrainingBatch:
     """B examples, and the P different prompts among theirs; tensors are on the device."""
 
     latents: Tensor  # (B, c, h, w)
@@ -34,7 +34,7 @@ class Batch:
     places: Tensor  # (P,): where the concept stands in each prompt
 
 
-class Batches:
+class TrainingBatches:
     """Every step's batch of one training."""
 
     def __init__(
@@ -51,7 +51,7 @@ class Batches:
             for tokenizer in base.tokenizers
         ]
 
-    def of(self, step: int) -> Batch:
+    def of(self, step: int) -> TrainingBatch:
         """The batch of the step that `step` others precede."""
         B, draw = self._config.train_batch_size, self._generator(step)
         latents, masks = self._examples.latents, self._examples.masks
@@ -64,11 +64,11 @@ class Batches:
         t = torch.randint(self._times, (B,), generator=draw)
         noise = torch.randn((B, *latents.shape[1:]), generator=draw)
         tokens = [[own[k] for k in templates.tolist()] for own in self._tokens]
-        places = torch.tensor([one.places[0][0] for one in tokens[0]])
+        places = torch.tensor([token.places[0][0] for token in tokens[0]])
         # Everything comes onto the device here, while it has nothing to do: each copy waits for it.
         device = self._base.device
         chosen = chosen.to(device)
-        return Batch(
+        return TrainingBatch(
             latents=latents[chosen],
             masks=masks[chosen],
             noise=noise.to(device),

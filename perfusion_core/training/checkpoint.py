@@ -20,13 +20,13 @@ class SavedState:
 
     tensors: Mapping[str, Tensor]
     step: int
-    looks: str
+    early_stopping: str
 
 
-def pack(tensors: Mapping[str, Tensor], *, step: int, looks: str, identity: str) -> bytes:
+def pack(tensors: Mapping[str, Tensor], *, step: int, early_stopping: str, identity: str) -> bytes:
     """A saved state; `identity` stands for the pictures, the options and the base model."""
     contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    metadata = {"step": str(step), "looks": looks, "identity": identity}
+    metadata = {"step": str(step), "looks": early_stopping, "identity": identity}
     return save(contiguous, metadata=metadata)
 
 
@@ -43,7 +43,7 @@ def unpack(state: bytes, *, identity: str) -> SavedState:
             "This training state was saved with other pictures, options or another base "
             "model: start the training anew."
         )
-    return SavedState(tensors=tensors, step=int(metadata["step"]), looks=metadata["looks"])
+    return SavedState(tensors=tensors, step=int(metadata["step"]), early_stopping=metadata["looks"])
 
 
 def moments(

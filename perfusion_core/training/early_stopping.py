@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from perfusion_core.config import TrainConfig
-from perfusion_core.evaluation.eval_prompts import looks
+from perfusion_core.evaluation.eval_prompts import eval_schedule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,11 +20,11 @@ PATIENCE = 3
 _PREFIX = "best."
 
 
-class BestState:
+class EarlyStopping:
     """Scores by step, and the parameters at the best of them; inactive until `watch`."""
 
     def __init__(self, config: TrainConfig) -> None:
-        self._look_steps = frozenset(looks(config).steps)
+        self._eval_steps = frozenset(eval_schedule(config).steps)
         self._judge: str | None = None
         self._scores: dict[int, float] = {}
         self._tensors: dict[str, Tensor] = {}
@@ -36,7 +36,7 @@ class BestState:
 
     def is_due(self, step: int) -> bool:
         """Whether the state after `step` is to be scored before the training goes on."""
-        wanted = self._judge is not None and step in self._look_steps
+        wanted = self._judge is not None and step in self._eval_steps
         return wanted and step not in self._scores and not self.stopped
 
     def record(self, step: int, score: float, tensors: "Mapping[str, Tensor]") -> None:
@@ -65,7 +65,7 @@ class BestState:
     def saved(self) -> "tuple[str, dict[str, Tensor]]":
         """All of it, for a saved state: a text, and tensors under names of their own."""
         told = {"judge": self._judge, "scores": list(self._scores.items())}
-        return json.dumps(told), {_PREFIX + name: one for name, one in self._tensors.items()}
+        return json.dumps(told), {_PREFIX + name: tensor for name, tensor in self._tensors.items()}
 
     def restore(self, text: str, tensors: "Mapping[str, Tensor]") -> None:
         """Take back what `saved` gave; raises KeyError, ValueError or TypeError otherwise."""

@@ -98,7 +98,7 @@ def _prepare(
 def _encode(base: "BaseModel", pixels: Tensor) -> Tensor:
     """The latents (m, c, h, w) of pictures (m, 3, side, side), each encoded by itself."""
     latents = torch.cat(
-        [base.vae.encode(one[None].to(base.device)).latent_dist.mode() for one in pixels]
+        [base.vae.encode(pixel[None].to(base.device)).latent_dist.mode() for pixel in pixels]
     )
     scale: float = base.vae.config.scaling_factor
     return (latents - (base.vae.config.shift_factor or 0.0)) * scale

@@ -15,7 +15,7 @@ from torch import Tensor
 from perfusion_core.conditioning import Plain
 from perfusion_core.diffusion import size_conditions, wanted_prediction
 from perfusion_core.memory import free_memory, is_out_of_memory
-from perfusion_core.training.batches import Batch
+from perfusion_core.training.batches import TrainingBatch
 
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
@@ -45,7 +45,12 @@ class MaskedLoss:
         """Whether the backward pass computes activations again instead of keeping them."""
 
     def backward(
-        self, batch: Batch, packed: Tensor, pooled: Tensor | None, *, plain: Plain | None = None
+        self,
+        batch: TrainingBatch,
+        packed: Tensor,
+        pooled: Tensor | None,
+        *,
+        plain: Plain | None = None,
     ) -> Tensor:
         """Return the batch's loss; add its gradient to what the prompts' encodings came from.
 
@@ -69,7 +74,9 @@ class MaskedLoss:
         torch.autograd.backward(told, [leaf.grad / n for leaf in leaves if leaf.grad is not None])
         return loss / n
 
-    def _in_parts(self, batch: Batch, leaves: Sequence[Tensor], plain: Plain | None) -> Tensor:
+    def _in_parts(
+        self, batch: TrainingBatch, leaves: Sequence[Tensor], plain: Plain | None
+    ) -> Tensor:
         """The sum of the squares, and its gradient in `leaves`.
 
         Not their mean, whose gradients are too small for float16's range.
@@ -84,7 +91,7 @@ class MaskedLoss:
         return total
 
     def _squares(
-        self, batch: Batch, part: slice, leaves: Sequence[Tensor], plain: Plain | None
+        self, batch: TrainingBatch, part: slice, leaves: Sequence[Tensor], plain: Plain | None
     ) -> Tensor:
         latents, noise, t = batch.latents[part], batch.noise[part], batch.t[part]
         noisy = self._scheduler.add_noise(latents, noise, t).to(self._base.dtype)  # (B, c, h, w)

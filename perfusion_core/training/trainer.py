@@ -33,8 +33,8 @@ from perfusion_core.sampling.sampler import make_scheduler
 from perfusion_core.text.templates import TEMPLATES
 from perfusion_core.text.tokenization import superclass_ids
 from perfusion_core.training import checkpoint
-from perfusion_core.training.batches import Batch, Batches
-from perfusion_core.training.early_stopping import BestState
+from perfusion_core.training.batches import TrainingBatch, TrainingBatches
+from perfusion_core.training.early_stopping import EarlyStopping
 from perfusion_core.training.examples import Examples, Run, at_once, encode_pictures
 from perfusion_core.training.loss import MaskedLoss
 from perfusion_core.training.masks import FindObject, MaskSource, choose_masks
@@ -116,10 +116,10 @@ class Training(Iterator[Step]):
         self.base, self.name, self.superclass = base, name, superclass
         self.config, self.mask_source = config, mask_source
         self.step = 0
-        self._best = BestState(config)
+        self._best = EarlyStopping(config)
         self._examples = examples
-        self._batches = Batches(base, examples, superclass=superclass, config=config)
-        self._ahead: Batch | None = None
+        self._batches = TrainingBatches(base, examples, superclass=superclass, config=config)
+        self._ahead: TrainingBatch | None = None
         self.loss = MaskedLoss(
             base,
             make_scheduler(base, "ddim"),
@@ -176,7 +176,7 @@ class Training(Iterator[Step]):
         self._best.watch(judge)
 
     @property
-    def is_look_due(self) -> bool:
+    def is_evaluation_due(self) -> bool:
         """Whether to score the concept now: a function of step and options, never of time."""
         return self._best.is_due(self.step)
 
@@ -201,9 +201,11 @@ class Training(Iterator[Step]):
     def state(self) -> bytes:
         """Everything that the rest of the training depends on, as safetensors bytes."""
         moments = checkpoint.moments(self._optimizer, self._parameters())
-        looks, best = self._best.saved()
+        early_stopping, best = self._best.saved()
         tensors = self._learned() | moments | best
-        return checkpoint.pack(tensors, step=self.step, looks=looks, identity=self._identity())
+        return checkpoint.pack(
+            tensors, step=self.step, early_stopping=early_stopping, identity=self._identity()
+        )
 
     def restore(self, state: bytes) -> None:
         """Go on from `state`; raises TrainingStateError unless it is of this very training."""
@@ -214,7 +216,7 @@ class Training(Iterator[Step]):
             for key, parameter in self._parameters().items():
                 parameter.data.copy_(tensors[key])
             checkpoint.set_moments(self._optimizer, self._parameters(), tensors)
-            self._best.restore(saved.looks, tensors)
+            self._best.restore(saved.early_stopping, tensors)
             self.step, self._ahead = saved.step, None
 
     def _concept(self, learned: Mapping[str, Tensor], *, step: int) -> Concept:
@@ -237,7 +239,7 @@ class Training(Iterator[Step]):
             training=config | found,
         )
 
-    def _backward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _backward(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
         """The loss and the mean gate of a batch; its gradient is in the parameters."""
         base = self.base
         encoding = encode(base, batch.tokens, {"x": self._target()})  # e: (P, N, d)

@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from service.blobs.store import BlobExists, BlobInfo, BlobNotFound, check_key, check_prefix
 from service.database.engine import Database
-from service.database.tables import Blob
+from service.database.tables import BlobRow
 
 _PAGE = 1000
 
@@ -42,14 +42,14 @@ class SqlBlobs:
                 from service.database.postgres import ask_for_binary
 
                 ask_for_binary(connection)
-            data = connection.scalar(select(Blob.data).where(Blob.key == check_key(key)))
+            data = connection.scalar(select(BlobRow.data).where(BlobRow.key == check_key(key)))
         if data is None:
             raise BlobNotFound(key)
         return data
 
     def delete(self, key: str) -> None:
         """Remove `key`; a key that is not there is fine."""
-        self._delete(Blob.key == check_key(key))
+        self._delete(BlobRow.key == check_key(key))
 
     def delete_prefix(self, prefix: str) -> None:
         """Remove every key under the folder `prefix`, in one transaction."""
@@ -74,7 +74,7 @@ class SqlBlobs:
     def check(self) -> None:
         """Raise Unavailable unless the table answers."""
         with self._database.read() as session:
-            session.scalar(select(Blob.key).limit(1))
+            session.scalar(select(BlobRow.key).limit(1))
 
     def _insert(self, key: str, data: bytes, *, replace: bool) -> bool:
         """Insert a row, and return whether it is there now; one that is in its way may stay."""
@@ -87,21 +87,21 @@ class SqlBlobs:
                 "modified_at": self._database.now(session),
             }
             # One statement: with two, writers at the same moment would get in each other's way.
-            new = insert(Blob).values(row)
+            new = insert(BlobRow).values(row)
             kept = new.on_conflict_do_nothing()
-            replaced = new.on_conflict_do_update(index_elements=[Blob.key], set_=new.excluded)
-            written = (replaced if replace else kept).returning(Blob.key)
+            replaced = new.on_conflict_do_update(index_elements=[BlobRow.key], set_=new.excluded)
+            written = (replaced if replace else kept).returning(BlobRow.key)
             return session.connection().scalar(written) is not None
 
     def _delete(self, which: ColumnElement[bool]) -> None:
         with self._database.write() as session:
-            session.connection().execute(delete(Blob).where(which))
+            session.connection().execute(delete(BlobRow).where(which))
 
     def _page(self, within: ColumnElement[bool], *, after: str) -> Sequence[BlobInfo]:
         wanted = (
-            select(Blob.key, Blob.size_bytes, Blob.modified_at)
-            .where(within, Blob.key > after)
-            .order_by(Blob.key)
+            select(BlobRow.key, BlobRow.size_bytes, BlobRow.modified_at)
+            .where(within, BlobRow.key > after)
+            .order_by(BlobRow.key)
             .limit(_PAGE)
         )
         with self._database.read() as session:
@@ -116,4 +116,4 @@ def _under(prefix: str) -> ColumnElement[bool]:
     if not check_prefix(prefix):
         return true()
     # Keys are compared byte by byte, and "0" is the byte that follows "/".
-    return and_(Blob.key >= prefix, Blob.key < f"{prefix[:-1]}0")
+    return and_(BlobRow.key >= prefix, BlobRow.key < f"{prefix[:-1]}0")

@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from perfusion_core.concept import MAX_CONCEPT_BYTES
-from perfusion_core.concept import Concept as CoreConcept
+from perfusion_core.concept import MAX_CONCEPT_BYTES, Concept
 from perfusion_core.errors import ConceptFileError
 from perfusion_core.evaluation.calibration import Calibration
 from perfusion_core.evaluation.curve import balance, recommended
@@ -24,7 +23,7 @@ _MASK_SOURCES = ("upload", "alpha", "segmenter", "uniform")
 _MAX_METADATA_LENGTH = 128
 
 
-def read_concept(data: bytes) -> CoreConcept:
+def read_concept(data: bytes) -> Concept:
     """Return the concept in a file from outside, or raise what is wrong with the file."""
     if len(data) > MAX_CONCEPT_BYTES:
         raise TooLarge(
@@ -33,7 +32,7 @@ def read_concept(data: bytes) -> CoreConcept:
             pointer="/file",
         )
     try:
-        core = CoreConcept.from_bytes(data)
+        core = Concept.from_bytes(data)
     except ConceptFileError as error:
         raise invalid("/file", str(error), slug="concept-file") from None
     superclass = check_superclass(core.superclass, pointer="/file")
@@ -55,7 +54,7 @@ def read_concept(data: bytes) -> CoreConcept:
     return core
 
 
-def check_fingerprints(core: CoreConcept, base_model: BaseModelView) -> None:
+def check_fingerprints(core: Concept, base_model: BaseModelView) -> None:
     """Raise Conflict, naming both sides, unless the concept belongs to this base model."""
     for what, own, here in (
         ("base model", core.base_model_fingerprint, base_model.fingerprint),
@@ -69,7 +68,7 @@ def check_fingerprints(core: CoreConcept, base_model: BaseModelView) -> None:
             )
 
 
-def write_anew(service: Service, core: CoreConcept, *, size_bytes: int) -> bytes:
+def write_anew(service: Service, core: Concept, *, size_bytes: int) -> bytes:
     """Return the bytes to store for a concept that came in a file of `size_bytes`.
 
     Pictures in it are drawn anew. Raises Invalid where they are none.
@@ -82,7 +81,7 @@ def write_anew(service: Service, core: CoreConcept, *, size_bytes: int) -> bytes
     return _with_own_thumbnails(service, core).to_bytes(dtype)
 
 
-def judgement_of(core: CoreConcept, calibration: Calibration | None) -> dict[str, Any] | None:
+def judgement_of(core: Concept, calibration: Calibration | None) -> dict[str, Any] | None:
     """Return what a concept's row keeps of its operating curve; None where it has no curve.
 
     The verdict is made of `figures` whenever it is read, see concept_rows. `quality` and `reasons`
@@ -100,7 +99,7 @@ def judgement_of(core: CoreConcept, calibration: Calibration | None) -> dict[str
     }
 
 
-def standing_of(core: CoreConcept, calibration: Calibration | None) -> Standing | None:
+def standing_of(core: Concept, calibration: Calibration | None) -> Standing | None:
     """Return how a concept stands beside another one; None where it has no curve."""
     curve = core.curve
     figures = figures_of(core.evaluation) if core.evaluation is not None else None
@@ -114,7 +113,7 @@ def standing_of(core: CoreConcept, calibration: Calibration | None) -> Standing 
     )
 
 
-def _verdict(core: CoreConcept, figures: Figures, calibration: Calibration | None) -> Verdict:
+def _verdict(core: Concept, figures: Figures, calibration: Calibration | None) -> Verdict:
     return verdict(
         figures,
         superclass=core.superclass,
@@ -123,7 +122,7 @@ def _verdict(core: CoreConcept, figures: Figures, calibration: Calibration | Non
     )
 
 
-def _with_own_thumbnails(service: Service, core: CoreConcept) -> CoreConcept:
+def _with_own_thumbnails(service: Service, core: Concept) -> Concept:
     found = core.evaluation
     if found is None or not found.thumbnails:
         return core

@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session, defer, object_session, with_expression
 from perfusion_core.concept import MAX_TRAINING_BYTES
 from perfusion_core.evaluation.verdict import read_figures, verdict
 from service import base_models
-from service.blobs import store as keys
-from service.database.tables import Concept, Job
+from service.blobs import keys
+from service.database.tables import ConceptRow, JobRow
 from service.errors import Conflict, NotFound
 from service.ids import is_plausible
 from service.jobs import transitions
@@ -42,13 +42,13 @@ _ADVICE = {
 }
 
 
-def find(session: Session, owner_id: str, *, ref: str) -> Concept:
+def find(session: Session, owner_id: str, *, ref: str) -> ConceptRow:
     """Return this owner's concept of the id or name `ref`, or raise NotFound."""
     concept = None
     if is_plausible(ref):
         concept = session.scalar(
-            select(Concept).where(
-                Concept.owner_id == owner_id, or_(Concept.id == ref, Concept.name == ref)
+            select(ConceptRow).where(
+                ConceptRow.owner_id == owner_id, or_(ConceptRow.id == ref, ConceptRow.name == ref)
             )
         )
     if concept is None:
@@ -56,11 +56,11 @@ def find(session: Session, owner_id: str, *, ref: str) -> Concept:
     return concept
 
 
-def lock(session: Session, concept: Concept) -> Concept:
+def lock(session: Session, concept: ConceptRow) -> ConceptRow:
     """Lock a concept's row until the commit and read it anew; raise NotFound if it is gone."""
     locked = session.scalar(
-        select(Concept)
-        .where(Concept.id == concept.id)
+        select(ConceptRow)
+        .where(ConceptRow.id == concept.id)
         .with_for_update()
         .execution_options(populate_existing=True)
     )
@@ -69,15 +69,15 @@ def lock(session: Session, concept: Concept) -> Concept:
     return locked
 
 
-def check_not_in_training(session: Session, concept: Concept) -> None:
+def check_not_in_training(session: Session, concept: ConceptRow) -> None:
     """Raise Conflict where a training of a concept, whose row is locked, waits or runs."""
     unfinished = session.scalar(
-        select(Job.id)
+        select(JobRow.id)
         .where(
-            Job.owner_id == concept.owner_id,
-            Job.status.not_in(TERMINAL),
-            Job.kind == JobKind.TRAIN,
-            Job.concept_id == concept.id,
+            JobRow.owner_id == concept.owner_id,
+            JobRow.status.not_in(TERMINAL),
+            JobRow.kind == JobKind.TRAIN,
+            JobRow.concept_id == concept.id,
         )
         .limit(1)
     )
@@ -89,17 +89,17 @@ def check_not_in_training(session: Session, concept: Concept) -> None:
         )
 
 
-def listed(statement: Select[Concept]) -> Select[Concept]:
+def listed(statement: Select[ConceptRow]) -> Select[ConceptRow]:
     """Return the statement of a list; it does not load training options that are too long.
 
     An earlier release imported concept files with megabytes of them, and a page lists a hundred.
     """
-    size = func.length(cast(Concept.training, Text))
-    bounded = case((size <= _MOST_LISTED, Concept.training))
+    size = func.length(cast(ConceptRow.training, Text))
+    bounded = case((size <= _MOST_LISTED, ConceptRow.training))
     return statement.options(
-        defer(Concept.training),
-        defer(Concept.previous),
-        with_expression(Concept.listed_training, bounded),
+        defer(ConceptRow.training),
+        defer(ConceptRow.previous),
+        with_expression(ConceptRow.listed_training, bounded),
     )
 
 
@@ -108,12 +108,12 @@ def free_name(session: Session, owner_id: str, *, name: str) -> list["Removed"]:
 
     The caller removes their files after the commit.
     """
-    named = select(Concept).where(Concept.owner_id == owner_id, Concept.name == name)
+    named = select(ConceptRow).where(ConceptRow.owner_id == owner_id, ConceptRow.name == name)
     concept = session.scalar(named)
     if concept is not None and concept.status in _REPLACEABLE:
         # Another request may be replacing or deleting it at this moment. Its job is locked first,
         # as everywhere: it forgets the concept that goes.
-        session.execute(select(Job.id).where(Job.id == concept.job_id).with_for_update())
+        session.execute(select(JobRow.id).where(JobRow.id == concept.job_id).with_for_update())
         fresh = named.with_for_update().execution_options(populate_existing=True)
         concept = session.scalar(fresh)
     if concept is None:
@@ -131,14 +131,16 @@ def free_name(session: Session, owner_id: str, *, name: str) -> list["Removed"]:
 class Removed:
     """A concept whose row is gone, and its trainings."""
 
-    concept: Concept
+    concept: ConceptRow
     job_ids: tuple[str, ...]
 
 
-def remove(session: Session, concept: Concept) -> Removed:
+def remove(session: Session, concept: ConceptRow) -> Removed:
     """Remove a concept's row, which is locked; the caller removes its files after the commit."""
     job_ids = session.scalars(
-        select(Job.id).where(Job.owner_id == concept.owner_id, Job.concept_id == concept.id)
+        select(JobRow.id).where(
+            JobRow.owner_id == concept.owner_id, JobRow.concept_id == concept.id
+        )
     ).all()
     session.delete(concept)
     session.flush()
@@ -162,10 +164,12 @@ def named_hashes(service: Service, concept_ids: Iterable[str]) -> dict[str, set[
     A worker asks at a job's start: what it keeps in memory may have been deleted since. The file
     before counts, because a request was accepted with the file that its concept had then.
     """
-    before = Concept.previous["sha256"].as_string()
+    before = ConceptRow.previous["sha256"].as_string()
     with service.database.read() as session:
         rows = session.execute(
-            select(Concept.id, Concept.sha256, before).where(Concept.id.in_(list(concept_ids)))
+            select(ConceptRow.id, ConceptRow.sha256, before).where(
+                ConceptRow.id.in_(list(concept_ids))
+            )
         )
         return {row[0]: {sha256 for sha256 in row[1:] if sha256 is not None} for row in rows}
 
@@ -179,17 +183,17 @@ def _not_found() -> NotFound:
     return NotFound("concept-not-found", "There is no concept of this id or name.")
 
 
-def list_view(concept: Concept) -> ConceptView:
+def list_view(concept: ConceptRow) -> ConceptView:
     """Return the view of a concept that `listed` has loaded."""
     return _view(concept, training=concept.listed_training or {})
 
 
-def view(concept: Concept) -> ConceptView:
+def view(concept: ConceptRow) -> ConceptView:
     """Return the view of a concept."""
     return _view(concept, training=concept.training)
 
 
-def _view(concept: Concept, *, training: dict[str, Any]) -> ConceptView:
+def _view(concept: ConceptRow, *, training: dict[str, Any]) -> ConceptView:
     base_model = None
     if concept.base_model_fingerprint is not None:
         base_model = BaseModelRef(
@@ -221,7 +225,7 @@ def _view(concept: Concept, *, training: dict[str, Any]) -> ConceptView:
     )
 
 
-def verdict_view(concept: Concept) -> VerdictView | None:
+def verdict_view(concept: ConceptRow) -> VerdictView | None:
     """Return the verdict of a concept's figures by what is served now; None where it has none.
 
     A row of an earlier release has a word, but not the figures that it was made of.
@@ -239,7 +243,7 @@ def verdict_view(concept: Concept) -> VerdictView | None:
     return VerdictView(quality=judged.quality, reasons=judged.reasons)
 
 
-def _why_not(concept: Concept) -> str | None:
+def _why_not(concept: ConceptRow) -> str | None:
     """Return why a prompt cannot use a concept now, and what to do; None where it can."""
     if concept.status is not ConceptStatus.READY:
         return f"It {_ADVICE[concept.status]}."

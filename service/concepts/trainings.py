@@ -18,7 +18,7 @@ from service import base_models, options, quota
 from service import idempotency as once
 from service.concepts import rows
 from service.concepts.versions import DEFAULT_REPLACE, Replace
-from service.database.tables import Concept, Picture
+from service.database.tables import ConceptRow, PictureRow
 from service.errors import Conflict
 from service.idempotency import Idempotency
 from service.ids import new_id
@@ -37,7 +37,7 @@ class Plan:
     config: TrainConfig
     options: dict[str, Any]  # what was asked for over the registered base model's defaults
 
-    def note(self, concept: Concept) -> None:
+    def note(self, concept: ConceptRow) -> None:
         """Write into a concept's row what its first training will be."""
         base_model = self.base_model
         concept.base_model_name = base_model.name if base_model else None
@@ -64,8 +64,8 @@ def queue(
     connection: Connection,
     service: Service,
     *,
-    concept: Concept,
-    pictures: Sequence[Picture],
+    concept: ConceptRow,
+    pictures: Sequence[PictureRow],
     job_id: str,
     plan: Plan,
     replace: Replace | None,
@@ -130,7 +130,9 @@ def train_again(
         concept = rows.lock(session, rows.find(session, owner_id, ref=ref))
         rows.check_not_in_training(session, concept)
         pictures = session.scalars(
-            select(Picture).where(Picture.concept_id == concept.id).order_by(Picture.position)
+            select(PictureRow)
+            .where(PictureRow.concept_id == concept.id)
+            .order_by(PictureRow.position)
         ).all()
         if not pictures:
             raise Conflict(
@@ -161,5 +163,5 @@ def train_again(
         act=act,
     )
     if not answer.replayed:
-        service.doorbell.ring_soon(job_id, JobKind.TRAIN)
+        service.notifier.notify_soon(job_id, JobKind.TRAIN)
     return answer

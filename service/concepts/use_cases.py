@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from service import base_models, quota
 from service import idempotency as once
-from service.blobs import store as keys
+from service.blobs import keys
 from service.blobs.store import BlobNotFound
 from service.concepts import files, rows, trainings
-from service.database.tables import Concept, Job
+from service.database.tables import ConceptRow, JobRow
 from service.errors import NotFound, Unavailable, invalid
 from service.idempotency import Idempotency
 from service.ids import new_id
@@ -62,7 +62,7 @@ def create(
             raise no_room
         session = Session(connection, expire_on_commit=False)
         replaced[:] = rows.free_name(session, owner_id, name=name)
-        concept = Concept(
+        concept = ConceptRow(
             id=concept_id,
             owner_id=owner_id,
             name=name,
@@ -114,7 +114,7 @@ def create(
         transitions.remove_blobs(service, prefix=keys.pictures_prefix(concept_id))
         return answer
     rows.remove_files(service, replaced)
-    service.doorbell.ring_soon(job_id, JobKind.TRAIN)
+    service.notifier.notify_soon(job_id, JobKind.TRAIN)
     return answer
 
 
@@ -133,15 +133,15 @@ def list_page(
     status: ConceptStatus | None = None,
 ) -> Page[ConceptView]:
     """Return one page of this owner's concepts, newest first."""
-    statement = rows.listed(select(Concept).where(Concept.owner_id == owner_id))
+    statement = rows.listed(select(ConceptRow).where(ConceptRow.owner_id == owner_id))
     if status is not None:
-        statement = statement.where(Concept.status == status)
+        statement = statement.where(ConceptRow.status == status)
     with service.database.read() as session:
         return read_page(
             session,
             statement,
-            created_at=Concept.created_at,
-            identity=Concept.id,
+            created_at=ConceptRow.created_at,
+            identity=ConceptRow.id,
             limit=limit,
             cursor=cursor,
             to_views=lambda page: [rows.list_view(row) for row in page],
@@ -156,23 +156,23 @@ def delete(service: Service, owner_id: str, *, ref: str) -> None:
     with service.database.write() as session:
         concept = rows.find(session, owner_id, ref=ref)
         ended = transitions.request_cancel(
-            session, now=service.database.now(session), where=(Job.concept_id == concept.id,)
+            session, now=service.database.now(session), where=(JobRow.concept_id == concept.id,)
         )
         # Locked after its job, as the end of a training does. That training may have ended just
         # before its cancellation and named a file; another request may have deleted the concept.
         concept = rows.lock(session, concept)
         accepted_meanwhile = session.scalars(
-            select(Job.id).where(
-                Job.concept_id == concept.id,
-                Job.status.not_in(TERMINAL),
-                Job.cancel_requested_at.is_(None),
+            select(JobRow.id).where(
+                JobRow.concept_id == concept.id,
+                JobRow.status.not_in(TERMINAL),
+                JobRow.cancel_requested_at.is_(None),
             )
         ).all()
         removed = rows.remove(session, concept)
     if accepted_meanwhile:
         with service.database.write() as session:
             now = service.database.now(session)
-            where = (Job.id.in_(accepted_meanwhile),)
+            where = (JobRow.id.in_(accepted_meanwhile),)
             ended += transitions.request_cancel(session, now=now, where=where)
     transitions.clear_after(service, ended)
     rows.remove_files(service, [removed])
@@ -219,7 +219,7 @@ def import_file(
     def act(connection: Connection, now: datetime) -> ConceptView:
         session = Session(connection, expire_on_commit=False)
         replaced[:] = rows.free_name(session, owner_id, name=core.name)
-        concept = Concept(
+        concept = ConceptRow(
             id=concept_id,
             owner_id=owner_id,
             name=core.name,

@@ -11,13 +11,13 @@ from typing import Any, Literal
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
-from perfusion_core.concept import Concept as CoreConcept
+from perfusion_core.concept import Concept
 from perfusion_core.errors import ConceptFileError
 from service import base_models
 from service import idempotency as once
 from service.blobs.store import BlobNotFound
 from service.concepts import files, rows
-from service.database.tables import Concept, Job
+from service.database.tables import ConceptRow, JobRow
 from service.errors import Conflict, NotFound, problem
 from service.idempotency import Idempotency
 from service.jobs import transitions
@@ -43,19 +43,19 @@ _OF_THE_FILE = (
 def standing(service: Service, concept_id: str | None) -> Standing | None:
     """Return how the file of a ready concept stands; None where there is none to compare with."""
     with service.database.read() as session:
-        concept = session.get(Concept, concept_id) if concept_id is not None else None
+        concept = session.get(ConceptRow, concept_id) if concept_id is not None else None
         served = base_models.served(session)
     if concept is None or concept.status is not ConceptStatus.READY or concept.blob_key is None:
         return None
     try:
-        core = CoreConcept.from_bytes(service.blobs.get(concept.blob_key))
+        core = Concept.from_bytes(service.blobs.get(concept.blob_key))
     except (BlobNotFound, ConceptFileError):
         return None
     return files.standing_of(core, served.calibration if served else None)
 
 
 def take(
-    session: Session, job: Job, *, trained: TrainedConcept, before: Standing | None
+    session: Session, job: JobRow, *, trained: TrainedConcept, before: Standing | None
 ) -> list[str]:
     """Give a concept what its training has made, in the transaction that ends the training's job.
 
@@ -63,8 +63,8 @@ def take(
     caller removes the returned blobs after the commit.
     """
     concept = session.scalar(
-        select(Concept)
-        .where(Concept.id == job.concept_id)
+        select(ConceptRow)
+        .where(ConceptRow.id == job.concept_id)
         .with_for_update()
         .execution_options(populate_existing=True)
     )
@@ -131,7 +131,7 @@ def clear(service: Service, dropped: list[str]) -> None:
 
 
 def _replaces(
-    concept: Concept, trained: TrainedConcept, *, before: Standing | None, replace: Replace
+    concept: ConceptRow, trained: TrainedConcept, *, before: Standing | None, replace: Replace
 ) -> bool:
     here = (trained.base_model_fingerprint, trained.covariance_fingerprint)
     if replace == "always" or here != (
@@ -149,7 +149,7 @@ def _replaces(
     return new.balance > before.balance
 
 
-def _kept(concept: Concept, *, before: Standing | None, new: Standing | None) -> dict[str, Any]:
+def _kept(concept: ConceptRow, *, before: Standing | None, new: Standing | None) -> dict[str, Any]:
     assert before is not None and new is not None
     detail = (
         f"The new training of <{concept.name}> is {new.quality} with a balance of "
@@ -161,7 +161,7 @@ def _kept(concept: Concept, *, before: Standing | None, new: Standing | None) ->
     return {**problem("kept-previous", detail), "concepts": named}
 
 
-def _remember(concept: Concept) -> None:
+def _remember(concept: ConceptRow) -> None:
     """Note the file that a concept has now as the one before."""
     assert concept.ready_at is not None
     concept.previous_blob_key, concept.previous_job_id = concept.blob_key, concept.job_id
@@ -171,7 +171,7 @@ def _remember(concept: Concept) -> None:
     }
 
 
-def _check_file_before(service: Service, concept: Concept) -> None:
+def _check_file_before(service: Service, concept: ConceptRow) -> None:
     """Raise NotFound where the file before is gone: the previous release may have collected it."""
     if concept.previous_blob_key is None:
         return  # told under the lock
@@ -183,7 +183,7 @@ def _check_file_before(service: Service, concept: Concept) -> None:
         ) from None
 
 
-def _nothing_before(concept: Concept) -> Conflict:
+def _nothing_before(concept: ConceptRow) -> Conflict:
     return Conflict(
         "no-file-before",
         f"The concept {concept.name} has no file before this one. There is one once a second "

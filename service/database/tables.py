@@ -87,7 +87,7 @@ class Base(DeclarativeBase):
     }
 
 
-class ApiKey(Base):
+class ApiKeyRow(Base):
     """A key that opens one owner's objects; only its SHA-256 is kept."""
 
     __tablename__ = "api_keys"
@@ -102,7 +102,7 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None]
 
 
-class BaseModel(Base):
+class BaseModelRow(Base):
     """A base model that a worker has loaded; the one seen last is the current one."""
 
     __tablename__ = "base_models"
@@ -114,7 +114,7 @@ class BaseModel(Base):
     seen_at: Mapped[datetime]
 
 
-class Worker(Base):
+class WorkerRow(Base):
     """A worker process; `seen_at` is its heartbeat."""
 
     __tablename__ = "workers"
@@ -125,7 +125,7 @@ class Worker(Base):
     seen_at: Mapped[datetime] = mapped_column(index=True)
 
 
-class Concept(Base):
+class ConceptRow(Base):
     """A concept of one owner; its file is the blob `blob_key` once it is ready."""
 
     __tablename__ = "concepts"
@@ -162,7 +162,7 @@ class Concept(Base):
     previous: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
-class Picture(Base):
+class PictureRow(Base):
     """One picture that a concept is trained on, already normalised, and its mask if it has one."""
 
     __tablename__ = "pictures"
@@ -180,7 +180,7 @@ class Picture(Base):
     size_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
 
 
-class Job(Base):
+class JobRow(Base):
     """The truth about a job. Every write checks status or lease token, and raises `version`."""
 
     __tablename__ = "jobs"
@@ -232,7 +232,7 @@ class Job(Base):
     finished_at: Mapped[datetime | None]
 
 
-class JobEvent(Base):
+class JobEventRow(Base):
     """The audit of one change of a job's status."""
 
     __tablename__ = "job_events"
@@ -248,7 +248,7 @@ class JobEvent(Base):
     reason: Mapped[str] = mapped_column(String(64))
 
 
-class Image(Base):
+class ImageRow(Base):
     """One generated image. Position is unique per job: a second wall behind the lease token."""
 
     __tablename__ = "images"
@@ -272,7 +272,7 @@ class Image(Base):
     created_at: Mapped[datetime]
 
 
-class Deployment(Base):
+class DeploymentRow(Base):
     """One row: the id that this database and its store of blobs share."""
 
     __tablename__ = "deployment"
@@ -280,7 +280,7 @@ class Deployment(Base):
     created_at: Mapped[datetime]
 
 
-class Blob(Base):
+class BlobRow(Base):
     """One blob, where `sql:` keeps them in the database."""
 
     __tablename__ = "blobs"
@@ -294,7 +294,7 @@ class Blob(Base):
     modified_at: Mapped[datetime]
 
 
-class IdempotencyKey(Base):
+class IdempotencyKeyRow(Base):
     """The first answer to a request, kept so that its repetition gets the same one."""
 
     __tablename__ = "idempotency_keys"

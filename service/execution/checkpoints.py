@@ -5,7 +5,7 @@ fenced update of the row, which says which attempt's are the newest: a worker th
 lease overwrites nothing of its heir's.
 """
 
-from service.blobs import store as keys
+from service.blobs import keys
 from service.blobs.store import BlobNotFound
 from service.execution import leases
 from service.jobs import transitions

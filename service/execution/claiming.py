@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, func, select
 
-from service.database.tables import Job
+from service.database.tables import JobRow
 from service.jobs import job_order, transitions
 from service.jobs.lease_types import ClaimedJob
 from service.views import JobKind, JobStatus
@@ -31,7 +31,7 @@ def claim_next(
     return _claim(
         service,
         lambda now: (
-            Job.id
+            JobRow.id
             == job_order.next_job(
                 kind, now=now, most_running=service.settings.max_running_jobs_per_owner
             )
@@ -43,14 +43,14 @@ def claim_next(
 
 def claim(service: Service, job_id: str, *, worker_id: str) -> ClaimedJob | None:
     """Take this queued job, even out of turn. None: it does not wait any more."""
-    return _claim(service, lambda now: Job.id == job_id, worker_id=worker_id, token=new_token())
+    return _claim(service, lambda now: JobRow.id == job_id, worker_id=worker_id, token=new_token())
 
 
 def claimed_with(service: Service, token: str) -> ClaimedJob | None:
     """Return the running job that was claimed with `token`. None: there is none (any more)."""
     with service.database.read() as session:
         job = session.scalar(
-            select(Job).where(Job.status == JobStatus.RUNNING, Job.lease_token == token)
+            select(JobRow).where(JobRow.status == JobStatus.RUNNING, JobRow.lease_token == token)
         )
         return None if job is None else _claimed(job, token)
 
@@ -67,17 +67,17 @@ def _claim(
         jobs = transitions.change(
             session,
             now=now,
-            where=(which(now), Job.cancel_requested_at.is_(None)),
+            where=(which(now), JobRow.cancel_requested_at.is_(None)),
             old=JobStatus.QUEUED,
             new=JobStatus.RUNNING,
             reason="claimed",
             values={
-                "attempt": Job.attempt + 1,
-                "attempts_spent": Job.attempts_spent + 1,
+                "attempt": JobRow.attempt + 1,
+                "attempts_spent": JobRow.attempts_spent + 1,
                 "lease_token": token,
                 "lease_until": now + timedelta(seconds=service.settings.lease_seconds),
                 "worker_id": worker_id,
-                "started_at": func.coalesce(Job.started_at, now),
+                "started_at": func.coalesce(JobRow.started_at, now),
             },
         )
         if not jobs:
@@ -89,7 +89,7 @@ def _claim(
         return _claimed(job, token)
 
 
-def _claimed(job: Job, token: str) -> ClaimedJob:
+def _claimed(job: JobRow, token: str) -> ClaimedJob:
     return ClaimedJob(
         id=job.id,
         kind=job.kind,

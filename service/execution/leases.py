@@ -22,7 +22,7 @@ from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from service.concepts import versions
-from service.database.tables import Job
+from service.database.tables import JobRow
 from service.execution.claiming import claim, claim_next, claimed_with, new_token
 from service.jobs import image_rows, transitions
 from service.jobs.lease_types import ClaimedJob, Lease, NewAttentionMap, NewImage, TrainedConcept
@@ -67,13 +67,13 @@ def heartbeat(
                 "step": progress.step,
                 "total_steps": progress.total_steps,
                 "seconds_per_step": progress.seconds_per_step,
-                "version": Job.version + 1,
+                "version": JobRow.version + 1,
             }
         row = session.execute(
-            update(Job)
-            .where(Job.status == JobStatus.RUNNING, *_held(claimed))
+            update(JobRow)
+            .where(JobRow.status == JobStatus.RUNNING, *_held(claimed))
             .values(values)
-            .returning(Job.cancel_requested_at)
+            .returning(JobRow.cancel_requested_at)
             .execution_options(synchronize_session=False)
         ).one_or_none()
     if row is None:
@@ -85,10 +85,10 @@ def warn(service: Service, claimed: ClaimedJob, *, warnings: Sequence[dict[str, 
     """Tell the owner of a running job what may go wrong; what was told before is replaced."""
     with service.database.write() as session:
         told = session.execute(
-            update(Job)
-            .where(Job.status == JobStatus.RUNNING, *_held(claimed))
-            .values(warnings=list(warnings), version=Job.version + 1)
-            .returning(Job.id)
+            update(JobRow)
+            .where(JobRow.status == JobStatus.RUNNING, *_held(claimed))
+            .values(warnings=list(warnings), version=JobRow.version + 1)
+            .returning(JobRow.id)
             .execution_options(synchronize_session=False)
         ).one_or_none()
     return told is not None
@@ -102,7 +102,7 @@ def finish_training(service: Service, claimed: ClaimedJob, *, trained: TrainedCo
     before = versions.standing(service, claimed.concept_id)
     dropped: list[str] = []
 
-    def store(session: Session, job: Job) -> None:
+    def store(session: Session, job: JobRow) -> None:
         dropped[:] = versions.take(session, job, trained=trained, before=before)
 
     job = _succeed(service, claimed, store=store)
@@ -115,7 +115,7 @@ def finish_training(service: Service, claimed: ClaimedJob, *, trained: TrainedCo
 def finish_generation(service: Service, claimed: ClaimedJob, *, images: Sequence[NewImage]) -> bool:
     """End a generation: in one transaction the job has succeeded and its images are there."""
 
-    def store(session: Session, job: Job) -> None:
+    def store(session: Session, job: JobRow) -> None:
         session.add_all(image_rows.new_row(job, image) for image in images)
 
     job = _succeed(service, claimed, store=store)
@@ -187,7 +187,7 @@ def release(
                 claimed,
                 new=JobStatus.QUEUED,
                 values={
-                    **transitions.waiting(ring_at=now + delay),
+                    **transitions.waiting(notify_at=now + delay),
                     "attempts_spent": job.attempts_spent
                     if spend_attempt
                     else claimed.attempts_spent - 1,
@@ -199,21 +199,21 @@ def release(
 
 
 def _held(claimed: ClaimedJob) -> tuple[ColumnElement[bool], ...]:
-    return (Job.id == claimed.id, Job.lease_token == claimed.lease_token)
+    return (JobRow.id == claimed.id, JobRow.lease_token == claimed.lease_token)
 
 
 def _succeed(
-    service: Service, claimed: ClaimedJob, *, store: Callable[[Session, Job], None]
-) -> Job | None:
+    service: Service, claimed: ClaimedJob, *, store: Callable[[Session, JobRow], None]
+) -> JobRow | None:
     with service.database.write() as session:
         jobs = transitions.change(
             session,
             now=service.database.now(session),
-            where=(*_held(claimed), Job.cancel_requested_at.is_(None)),
+            where=(*_held(claimed), JobRow.cancel_requested_at.is_(None)),
             old=JobStatus.RUNNING,
             new=JobStatus.SUCCEEDED,
             reason="succeeded",
-            values={"step": Job.total_steps},
+            values={"step": JobRow.total_steps},
         )
         if not jobs:
             ended = _ended(session, claimed)
@@ -230,7 +230,7 @@ def _leave(
     new: JobStatus,
     error: dict[str, Any] | None = None,
     values: dict[str, Any] | None = None,
-) -> list[Job]:
+) -> list[JobRow]:
     return transitions.change(
         session,
         now=service.database.now(session),
@@ -242,16 +242,16 @@ def _leave(
     )
 
 
-def lock(session: Session, claimed: ClaimedJob) -> Job | None:
+def lock(session: Session, claimed: ClaimedJob) -> JobRow | None:
     """Return the running job that this claim holds, for an update; None where it holds none."""
     return session.scalar(
-        select(Job).where(Job.status == JobStatus.RUNNING, *_held(claimed)).with_for_update()
+        select(JobRow).where(JobRow.status == JobStatus.RUNNING, *_held(claimed)).with_for_update()
     )
 
 
-def _ended(session: Session, claimed: ClaimedJob) -> list[Job]:
+def _ended(session: Session, claimed: ClaimedJob) -> list[JobRow]:
     """Return the job that this claim ended earlier, if it did.
 
     An end keeps the token of its claim; an expired lease leaves none.
     """
-    return list(session.scalars(select(Job).where(Job.status.in_(TERMINAL), *_held(claimed))))
+    return list(session.scalars(select(JobRow).where(JobRow.status.in_(TERMINAL), *_held(claimed))))

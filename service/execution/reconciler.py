@@ -14,18 +14,18 @@ from itertools import compress
 from sqlalchemy import ColumnElement, case, exists, select, true, update
 from sqlalchemy.orm import Session
 
-from service.database.tables import Job
+from service.database.tables import JobRow
 from service.jobs import transitions
 from service.views import JobKind, JobStatus
 from service.wiring import Service
 
 # Back-off of ringing for a job that nobody has claimed yet, by how often it was rung for.
-_RING_AGAIN_SECONDS = (5, 10, 20, 40, 60)
+_NOTIFY_AGAIN_SECONDS = (5, 10, 20, 40, 60)
 # Of one pass; the next one is a moment away, and shorter transactions are better neighbours.
 _MOST_AT_ONCE = 200
 # A message wakes a worker, which then takes whatever waits, until nothing does. More messages than
 # idle workers are of no use, and while none listens they would pile up without end.
-_MOST_UNHEARD = 100
+_MOST_PENDING = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Reconciled:
     cancelled: int
     requeued: int
     failed: int
-    rung: int
+    notified: int
 
 
 def reconcile(service: Service, *, may_take: Callable[[], bool] = lambda: True) -> Reconciled:
@@ -52,7 +52,7 @@ def reconcile(service: Service, *, may_take: Callable[[], bool] = lambda: True) 
         cancelled=sum(job.status is JobStatus.CANCELLED for job in ended),
         requeued=len(requeued),
         failed=sum(job.status is JobStatus.FAILED for job in ended),
-        rung=sum(_ring(service, kind) for kind in due),
+        notified=sum(_notify(service, kind) for kind in due),
     )
 
 
@@ -67,7 +67,7 @@ def orphans_at_start(service: Service) -> int:
         ended, requeued = _repair(session, now=now, expired=true())
         # Whatever rang for the queued ones went with the process: ring again at once.
         session.execute(
-            update(Job).where(Job.status == JobStatus.QUEUED).values(dispatch_at=now, rings=0)
+            update(JobRow).where(JobRow.status == JobStatus.QUEUED).values(dispatch_at=now, rings=0)
         )
     transitions.clear_after(service, ended)
     return len(ended) + len(requeued)
@@ -75,35 +75,37 @@ def orphans_at_start(service: Service) -> int:
 
 def _look(session: Session, *, now: datetime) -> tuple[bool, set[JobKind]]:
     """Whether any job needs a repair, and the kinds of those that are due to be rung for."""
-    expired = (Job.status == JobStatus.RUNNING, Job.lease_until < now)
-    flagged = (Job.status == JobStatus.QUEUED, Job.cancel_requested_at.is_not(None))
-    questions = [expired, flagged, *((Job.kind == kind, *_due(now)) for kind in JobKind)]
+    expired = (JobRow.status == JobStatus.RUNNING, JobRow.lease_until < now)
+    flagged = (JobRow.status == JobStatus.QUEUED, JobRow.cancel_requested_at.is_not(None))
+    questions = [expired, flagged, *((JobRow.kind == kind, *_due(now)) for kind in JobKind)]
     answers = session.execute(select(*(exists().where(*each) for each in questions))).one()
     return any(answers[:2]), set(compress(JobKind, answers[2:]))
 
 
-def _repair_expired(service: Service, may_take: Callable[[], bool]) -> tuple[list[Job], list[Job]]:
+def _repair_expired(
+    service: Service, may_take: Callable[[], bool]
+) -> tuple[list[JobRow], list[JobRow]]:
     """Repair what `_look` has seen: the jobs that ended, and those that wait again."""
     with service.database.write() as session:
         now = service.database.now(session)
         if not may_take():
             return [], []
-        ended, requeued = _repair(session, now=now, expired=Job.lease_until < now)
+        ended, requeued = _repair(session, now=now, expired=JobRow.lease_until < now)
     transitions.clear_after(service, ended)
     return ended, requeued
 
 
 def _repair(
     session: Session, *, now: datetime, expired: ColumnElement[bool]
-) -> tuple[list[Job], list[Job]]:
-    flagged = Job.cancel_requested_at.is_not(None)
-    free = _free(Job.status == JobStatus.RUNNING, expired)
+) -> tuple[list[JobRow], list[JobRow]]:
+    flagged = JobRow.cancel_requested_at.is_not(None)
+    free = _free(JobRow.status == JobStatus.RUNNING, expired)
     # A token that is taken away can never be mistaken for the one that ended the job.
     fenced = {"lease_token": None}
     ended = transitions.change(
         session,
         now=now,
-        where=(flagged, _free(Job.status == JobStatus.QUEUED, flagged)),
+        where=(flagged, _free(JobRow.status == JobStatus.QUEUED, flagged)),
         old=JobStatus.QUEUED,
         new=JobStatus.CANCELLED,
         reason="cancelled",
@@ -120,7 +122,7 @@ def _repair(
     ended += transitions.change(
         session,
         now=now,
-        where=(expired, Job.attempts_spent >= Job.max_attempts, free),
+        where=(expired, JobRow.attempts_spent >= JobRow.max_attempts, free),
         old=JobStatus.RUNNING,
         new=JobStatus.FAILED,
         reason="attempts_spent",
@@ -133,34 +135,34 @@ def _repair(
         old=JobStatus.RUNNING,
         new=JobStatus.QUEUED,
         reason="lease_expired",
-        values=transitions.waiting(ring_at=now),
+        values=transitions.waiting(notify_at=now),
     )
     return ended, requeued
 
 
 def _free(*which: ColumnElement[bool], most: int = _MOST_AT_ONCE) -> ColumnElement[bool]:
     """The condition that a job is one of those, and that nobody else is changing it now."""
-    some = select(Job.id).where(*which).order_by(Job.dispatch_at).limit(most)
+    some = select(JobRow.id).where(*which).order_by(JobRow.dispatch_at).limit(most)
     # PostgreSQL may run a plain subquery again for each row, and so pass the limit.
     once = some.with_for_update(skip_locked=True).cte("free")
-    return Job.id.in_(select(once.c.id))
+    return JobRow.id.in_(select(once.c.id))
 
 
 def _due(now: datetime) -> tuple[ColumnElement[bool], ...]:
-    return Job.status == JobStatus.QUEUED, Job.dispatch_at <= now
+    return JobRow.status == JobStatus.QUEUED, JobRow.dispatch_at <= now
 
 
-def _ring(service: Service, kind: JobKind) -> int:
+def _notify(service: Service, kind: JobKind) -> int:
     """Ring for jobs that are due; how many. While messages lie unheard, it writes nothing."""
-    room = _MOST_UNHEARD - service.doorbell.unheard(kind)
+    room = _MOST_PENDING - service.notifier.pending(kind)
     if room <= 0:
         return 0
     job_ids = _take_due(service, kind, most=room)
-    for rung, job_id in enumerate(job_ids):
-        if not service.doorbell.ring(job_id, kind):
+    for notified, job_id in enumerate(job_ids):
+        if not service.notifier.notify(job_id, kind):
             # Each failure may take seconds, and the next would fail as well.
-            _ring_soon(service, job_ids)
-            return rung
+            _notify_soon(service, job_ids)
+            return notified
     return len(job_ids)
 
 
@@ -169,29 +171,29 @@ def _take_due(service: Service, kind: JobKind, *, most: int) -> list[str]:
     with service.database.write() as session:
         now = service.database.now(session)
         steps = [
-            (Job.rings == rings, now + timedelta(seconds=seconds))
-            for rings, seconds in enumerate(_RING_AGAIN_SECONDS[:-1])
+            (JobRow.rings == rings, now + timedelta(seconds=seconds))
+            for rings, seconds in enumerate(_NOTIFY_AGAIN_SECONDS[:-1])
         ]
-        due = (Job.kind == kind, *_due(now))
+        due = (JobRow.kind == kind, *_due(now))
         rows = session.execute(
-            update(Job)
+            update(JobRow)
             .where(*due, _free(*due, most=most))
             .values(
-                dispatch_at=case(*steps, else_=now + timedelta(seconds=_RING_AGAIN_SECONDS[-1])),
-                rings=Job.rings + 1,
+                dispatch_at=case(*steps, else_=now + timedelta(seconds=_NOTIFY_AGAIN_SECONDS[-1])),
+                rings=JobRow.rings + 1,
             )
-            .returning(Job.id, Job.created_at)
+            .returning(JobRow.id, JobRow.created_at)
             .execution_options(synchronize_session=False)
         )
         return [row.id for row in sorted(rows, key=lambda row: (row.created_at, row.id))]
 
 
-def _ring_soon(service: Service, job_ids: list[str]) -> None:
+def _notify_soon(service: Service, job_ids: list[str]) -> None:
     with service.database.write() as session:
-        soon = service.database.now(session) + timedelta(seconds=_RING_AGAIN_SECONDS[0])
+        soon = service.database.now(session) + timedelta(seconds=_NOTIFY_AGAIN_SECONDS[0])
         session.execute(
-            update(Job)
-            .where(Job.id.in_(job_ids), Job.status == JobStatus.QUEUED)
+            update(JobRow)
+            .where(JobRow.id.in_(job_ids), JobRow.status == JobStatus.QUEUED)
             .values(dispatch_at=soon, rings=0)
             .execution_options(synchronize_session=False)
         )

@@ -10,17 +10,17 @@ from collections.abc import Collection, Iterator
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.blobs import store as keys
-from service.database.tables import Concept, Image, Job, Picture
+from service.blobs import keys
+from service.database.tables import ConceptRow, ImageRow, JobRow, PictureRow
 from service.jobs import image_rows
 from service.views import TERMINAL, JobStatus
 
-_OF_CONCEPT = (Concept.blob_key, Concept.previous_blob_key)
-_JOBS = select(Job.id, Job.status, Job.concept_id, Job.preview_attempt, *_OF_CONCEPT).outerjoin(
-    Concept, Concept.id == Job.concept_id
-)
-_IMAGES = select(Image.blob_key, Image.attention_maps)
-_NAMING = (Image.blob_key, *_OF_CONCEPT, Picture.blob_key, Picture.mask_key)
+_OF_CONCEPT = (ConceptRow.blob_key, ConceptRow.previous_blob_key)
+_JOBS = select(
+    JobRow.id, JobRow.status, JobRow.concept_id, JobRow.preview_attempt, *_OF_CONCEPT
+).outerjoin(ConceptRow, ConceptRow.id == JobRow.concept_id)
+_IMAGES = select(ImageRow.blob_key, ImageRow.attention_maps)
+_NAMING = (ImageRow.blob_key, *_OF_CONCEPT, PictureRow.blob_key, PictureRow.mask_key)
 
 
 def unnamed(session: Session, blob_keys: Collection[str]) -> set[str]:
@@ -38,7 +38,7 @@ def _found_by_owner(session: Session, blob_keys: Collection[str]) -> Iterator[st
     concept_ids = {owner[1] for owner in owners.values() if owner and owner[0] != "jobs"}
     if job_ids:
         unfinished = set()
-        for job in session.execute(_JOBS.where(Job.id.in_(job_ids))):
+        for job in session.execute(_JOBS.where(JobRow.id.in_(job_ids))):
             if job.status not in TERMINAL:
                 unfinished.add(("jobs", job.id))
             elif job.status is JobStatus.SUCCEEDED and job.concept_id is not None:
@@ -46,14 +46,14 @@ def _found_by_owner(session: Session, blob_keys: Collection[str]) -> Iterator[st
             yield from _named(job.blob_key, job.previous_blob_key)
         yield from (key for key, owner in owners.items() if owner in unfinished)
         yield from image_rows.blob_keys_of(
-            session.execute(_IMAGES.where(Image.job_id.in_(job_ids)))
+            session.execute(_IMAGES.where(ImageRow.job_id.in_(job_ids)))
         )
     if concept_ids:
-        of_concepts = select(*_OF_CONCEPT).where(Concept.id.in_(concept_ids))
+        of_concepts = select(*_OF_CONCEPT).where(ConceptRow.id.in_(concept_ids))
         for pair in session.execute(of_concepts):
             yield from _named(*pair)
-        of_pictures = select(Picture.blob_key, Picture.mask_key)
-        for pair in session.execute(of_pictures.where(Picture.concept_id.in_(concept_ids))):
+        of_pictures = select(PictureRow.blob_key, PictureRow.mask_key)
+        for pair in session.execute(of_pictures.where(PictureRow.concept_id.in_(concept_ids))):
             yield from _named(*pair)
 
 

@@ -16,8 +16,8 @@ from sqlalchemy import ColumnElement, Row, delete, exists, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from service import deployment
-from service.blobs import store as keys
-from service.database.tables import Concept, Image, Job
+from service.blobs import keys
+from service.database.tables import ConceptRow, ImageRow, JobRow
 from service.jobs import image_rows
 from service.views import TERMINAL
 from service.wiring import Service
@@ -27,10 +27,10 @@ _ROWS_AT_ONCE = 500  # of one look
 # their blobs are removed, the collector must find no more than it takes.
 _DELETED_AT_ONCE = 10
 _NOTHING_LEFT = (
-    Job.concept_id.is_(None),
-    ~exists().where(Image.job_id == Job.id),
-    ~exists().where(Concept.job_id == Job.id),
-    ~exists().where(Concept.previous_job_id == Job.id),
+    JobRow.concept_id.is_(None),
+    ~exists().where(ImageRow.job_id == JobRow.id),
+    ~exists().where(ConceptRow.job_id == JobRow.id),
+    ~exists().where(ConceptRow.previous_job_id == JobRow.id),
 )
 
 
@@ -55,12 +55,12 @@ def release(service: Service, *, stopping: Callable[[], bool] = lambda: False) -
 
 def _release_images(service: Service, oldest: datetime, stopping: Callable[[], bool]) -> int:
     released = 0
-    for rows in _windows(service, Image.id, Image.created_at):
+    for rows in _windows(service, ImageRow.id, ImageRow.created_at):
         if stopping():
             break
         old = [row.id for row in rows if row.created_at < oldest]
-        named = Image.blob_key, Image.attention_maps
-        for gone in _delete(service, Image.id, old, returning=named):
+        named = ImageRow.blob_key, ImageRow.attention_maps
+        for gone in _delete(service, ImageRow.id, old, returning=named):
             for key in image_rows.blob_keys_of(gone):
                 service.blobs.delete(key)
             released += len(gone)
@@ -69,13 +69,15 @@ def _release_images(service: Service, oldest: datetime, stopping: Callable[[], b
 
 def _release_jobs(service: Service, oldest: datetime, stopping: Callable[[], bool]) -> int:
     released = 0
-    for rows in _windows(service, Job.id, Job.status, Job.finished_at):
+    for rows in _windows(service, JobRow.id, JobRow.status, JobRow.finished_at):
         if stopping():
             break
         old = [row.id for row in rows if row.status in TERMINAL and row.finished_at < oldest]
         with service.database.read() as session:
-            empty = session.scalars(select(Job.id).where(Job.id.in_(old), *_NOTHING_LEFT)).all()
-        for gone in _delete(service, Job.id, empty, returning=(Job.id,), where=_NOTHING_LEFT):
+            empty = session.scalars(
+                select(JobRow.id).where(JobRow.id.in_(old), *_NOTHING_LEFT)
+            ).all()
+        for gone in _delete(service, JobRow.id, empty, returning=(JobRow.id,), where=_NOTHING_LEFT):
             for job in gone:
                 service.blobs.delete_prefix(keys.job_prefix(job.id))
             released += len(gone)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from service.database.tables import Concept
+from service.database.tables import ConceptRow
 from service.errors import FieldError, Invalid
 from service.views import ConceptStatus
 from service.wiring import Service
@@ -36,9 +36,9 @@ def unknown_placeholders(service: Service, owner_id: str, *, unknown: Sequence[s
     """Return the error that tells a caller which placeholders are unknown, and what is near."""
     with service.database.read() as session:
         names = session.scalars(
-            select(Concept.name)
-            .where(Concept.owner_id == owner_id, Concept.status == ConceptStatus.READY)
-            .order_by(Concept.created_at.desc())
+            select(ConceptRow.name)
+            .where(ConceptRow.owner_id == owner_id, ConceptRow.status == ConceptStatus.READY)
+            .order_by(ConceptRow.created_at.desc())
             .limit(_CANDIDATES)
         ).all()
     near = nearest(unknown[:_ADVISED], names)

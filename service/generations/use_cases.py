@@ -18,7 +18,7 @@ from perfusion_core.text import prompt as prompts
 from service import base_models, options, quota
 from service import idempotency as once
 from service.concepts import rows
-from service.database.tables import Concept
+from service.database.tables import ConceptRow
 from service.errors import Conflict, invalid
 from service.generations.strengths import (
     MAX_CONCEPTS,
@@ -33,34 +33,38 @@ from service.idempotency import Idempotency
 from service.ids import is_plausible, new_id
 from service.jobs import job_order, transitions
 from service.jobs import use_cases as jobs
-from service.jobs.job_order import Place
+from service.jobs.job_order import QueuePosition
 from service.validation import MAX_PROMPT_LENGTH, check_prompt, check_text
 from service.views import Answer, ConceptStatus, JobKind, to_json
 from service.wiring import Service
 
 __all__ = ["ConceptChoice", "GenerateBody", "request"]
 
-_PLACE, _SERVED = job_order.PLACE.subquery("place"), base_models.CURRENT.subquery("served")
+_QUEUE_POSITION, _SERVED = (
+    job_order.QUEUE_POSITION.subquery("place"),
+    base_models.CURRENT.subquery("served"),
+)
 _NAMED = and_(
-    Concept.owner_id == bindparam("owner"), Concept.name.in_(bindparam("names", expanding=True))
+    ConceptRow.owner_id == bindparam("owner"),
+    ConceptRow.name.in_(bindparam("names", expanding=True)),
 )
 # All that the database knows of a request, in one statement, because every request waits for it:
 # a row for each concept that it names, or one without. Made once, for the same reason.
 _KNOWN = select(
-    _PLACE,
+    _QUEUE_POSITION,
     _SERVED.c.fingerprint,
     _SERVED.c.covariance_fingerprint,
     _SERVED.c.info["defaults"]["generate"].label("defaults"),
     _SERVED.c.info["resolution"].as_integer().label("resolution"),
-    Concept.id,
-    Concept.name,
-    Concept.status,
-    Concept.sha256,
-    Concept.blob_key,
-    Concept.judgement["recommended_strength"].as_float().label("recommended_strength"),
-    Concept.base_model_fingerprint.label("own_fingerprint"),
-    Concept.covariance_fingerprint.label("own_covariance_fingerprint"),
-).select_from(_PLACE.outerjoin(_SERVED, true()).outerjoin(Concept, _NAMED))
+    ConceptRow.id,
+    ConceptRow.name,
+    ConceptRow.status,
+    ConceptRow.sha256,
+    ConceptRow.blob_key,
+    ConceptRow.judgement["recommended_strength"].as_float().label("recommended_strength"),
+    ConceptRow.base_model_fingerprint.label("own_fingerprint"),
+    ConceptRow.covariance_fingerprint.label("own_covariance_fingerprint"),
+).select_from(_QUEUE_POSITION.outerjoin(_SERVED, true()).outerjoin(ConceptRow, _NAMED))
 _Known = Row[Any]
 
 
@@ -138,7 +142,7 @@ def request(
             concept_id=None,
             now=now,
         )
-        place = Place(*known[0][:3])
+        place = QueuePosition(*known[0][:3])
         position = transitions.enqueue(connection, service, job=job, place=place)
         return {"job": to_json(jobs.accepted(job, queue_position=position))}, f"/jobs/{job_id}"
 
@@ -149,7 +153,7 @@ def request(
     except UnknownNames as error:  # the search for near names holds no transaction open
         raise unknown_placeholders(service, owner_id, unknown=error.names) from None
     if not answer.replayed:
-        service.doorbell.ring_soon(job_id, JobKind.GENERATE)
+        service.notifier.notify_soon(job_id, JobKind.GENERATE)
     return answer
 
 
@@ -256,8 +260,8 @@ def _not_in_prompt(connection: Connection, owner_id: str, *, ref: str | None) ->
     name = None
     if ref is not None and is_plausible(ref):
         name = connection.scalar(
-            select(Concept.name).where(
-                Concept.owner_id == owner_id, or_(Concept.id == ref, Concept.name == ref)
+            select(ConceptRow.name).where(
+                ConceptRow.owner_id == owner_id, or_(ConceptRow.id == ref, ConceptRow.name == ref)
             )
         )
     if name is None:

@@ -11,16 +11,16 @@ from typing import Any
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
-from service.database.tables import Image, Job
+from service.database.tables import ImageRow, JobRow
 from service.ids import new_id
 from service.jobs.lease_types import NewImage
 from service.views import AttentionMapView, ImageView, PresenceView
 
 
-def new_row(job: Job, image: NewImage) -> Image:
+def new_row(job: JobRow, image: NewImage) -> ImageRow:
     """Return the row of an image of a job that has just succeeded."""
     maps, presence = image.attention_maps, image.presence
-    return Image(
+    return ImageRow(
         id=new_id("image"),
         job_id=job.id,
         owner_id=job.owner_id,
@@ -42,7 +42,9 @@ def views_of(session: Session, job_ids: Sequence[str]) -> dict[str, list[ImageVi
     if not job_ids:
         return {}
     rows = session.scalars(
-        select(Image).where(Image.job_id.in_(job_ids)).order_by(Image.job_id, Image.position)
+        select(ImageRow)
+        .where(ImageRow.job_id.in_(job_ids))
+        .order_by(ImageRow.job_id, ImageRow.position)
     )
     images: dict[str, list[ImageView]] = {}
     for row in rows:
@@ -60,20 +62,23 @@ def views_of(session: Session, job_ids: Sequence[str]) -> dict[str, list[ImageVi
     return images
 
 
-def blob_keys_of(images: Iterable[Image | Row[Any]]) -> Iterator[str]:
+def blob_keys_of(images: Iterable[ImageRow | Row[Any]]) -> Iterator[str]:
     """Go through the keys of images and of their maps."""
     for image in images:
         yield image.blob_key
         yield from (stored["blob_key"] for stored in image.attention_maps or ())
 
 
-def _map_views(row: Image) -> tuple[AttentionMapView, ...] | None:
+def _map_views(row: ImageRow) -> tuple[AttentionMapView, ...] | None:
     if row.attention_maps is None:
         return None
-    return tuple(_map_view(row.id, number, one) for number, one in enumerate(row.attention_maps))
+    return tuple(
+        _map_view(row.id, number, attention_map)
+        for number, attention_map in enumerate(row.attention_maps)
+    )
 
 
-def _presence_views(row: Image) -> tuple[PresenceView, ...] | None:
+def _presence_views(row: ImageRow) -> tuple[PresenceView, ...] | None:
     if row.presence is None:
         return None
     return tuple(PresenceView(**one) for one in row.presence)

@@ -25,17 +25,17 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
-from service.database.tables import Job
+from service.database.tables import JobRow
 from service.views import JobKind, JobStatus
 
-_OWN, _KIND = Job.owner_id == bindparam("owner"), Job.kind == bindparam("kind")
-_RUNS, _WAITS = Job.status == JobStatus.RUNNING, Job.status == JobStatus.QUEUED
+_OWN, _KIND = JobRow.owner_id == bindparam("owner"), JobRow.kind == bindparam("kind")
+_RUNS, _WAITS = JobRow.status == JobStatus.RUNNING, JobRow.status == JobStatus.QUEUED
 
 
 def _turn(*which: ColumnElement[bool], last: bool) -> ScalarSelect[int]:
     """The last or the first turn: one step into an index, however many jobs there are."""
-    order = Job.turn.desc() if last else Job.turn
-    return select(Job.turn).where(*which).order_by(order).limit(1).scalar_subquery()
+    order = JobRow.turn.desc() if last else JobRow.turn
+    return select(JobRow.turn).where(*which).order_by(order).limit(1).scalar_subquery()
 
 
 # What is being served now: the latest turn that runs, or else the first that waits.
@@ -56,19 +56,19 @@ def counted(rows: Select[Any], *, most: int | BindParameter[int]) -> ScalarSelec
     return select(func.count()).select_from(rows.limit(most).subquery()).scalar_subquery()
 
 
-# A row of columns like `Place`, for `owner`, `kind` and `most_waiting`; made once, for every
-# request accepted.
+# A row of columns like `QueuePosition`, for `owner`, `kind` and `most_waiting`; made once, for
+# every request accepted.
 _MOST_WAITING = bindparam("most_waiting", type_=Integer)
-_AHEAD = select(Job.turn).where(_KIND, _WAITS, Job.turn <= _TURN.c.turn).correlate(_TURN)
-PLACE = select(
+_AHEAD = select(JobRow.turn).where(_KIND, _WAITS, JobRow.turn <= _TURN.c.turn).correlate(_TURN)
+QUEUE_POSITION = select(
     _TURN.c.turn,
-    counted(select(Job.turn).where(_OWN, _WAITS), most=_MOST_WAITING).label("waiting"),
+    counted(select(JobRow.turn).where(_OWN, _WAITS), most=_MOST_WAITING).label("waiting"),
     counted(_AHEAD, most=LAST_POSITION - 1).label("ahead"),
 )
 
 
 @dataclass(frozen=True)
-class Place:
+class QueuePosition:
     """Where a new job goes; how many of its owner's wait already, of both kinds; how many go first.
 
     `waiting` is counted no further than its limit. `ahead` counts the jobs of its kind, whoever's,
@@ -80,10 +80,12 @@ class Place:
     ahead: int
 
 
-def place(connection: Connection, owner_id: str, *, kind: JobKind, most_waiting: int) -> Place:
+def place(
+    connection: Connection, owner_id: str, *, kind: JobKind, most_waiting: int
+) -> QueuePosition:
     """Return where a job goes that this owner has just sent; at most so many of hers may wait."""
     parameters = {"owner": owner_id, "kind": kind, "most_waiting": most_waiting}
-    return Place(*connection.execute(PLACE, parameters).one())
+    return QueuePosition(*connection.execute(QUEUE_POSITION, parameters).one())
 
 
 def next_job(kind: JobKind, *, now: datetime, most_running: int) -> ScalarSelect[str]:
@@ -92,23 +94,23 @@ def next_job(kind: JobKind, *, now: datetime, most_running: int) -> ScalarSelect
     An owner who has `most_running` jobs running waits until one of them ends. Claims of the same
     moment do not see each other, so that number may be passed by one or two.
     """
-    other = aliased(Job)
+    other = aliased(JobRow)
     running = (
         select(func.count())
-        .where(other.owner_id == Job.owner_id, other.status == JobStatus.RUNNING)
-        .correlate(Job)
+        .where(other.owner_id == JobRow.owner_id, other.status == JobStatus.RUNNING)
+        .correlate(JobRow)
         .scalar_subquery()
     )
     return (
-        select(Job.id)
+        select(JobRow.id)
         .where(
-            Job.kind == kind,
-            Job.status == JobStatus.QUEUED,
-            Job.cancel_requested_at.is_(None),
-            or_(Job.not_before.is_(None), Job.not_before <= now),
+            JobRow.kind == kind,
+            JobRow.status == JobStatus.QUEUED,
+            JobRow.cancel_requested_at.is_(None),
+            or_(JobRow.not_before.is_(None), JobRow.not_before <= now),
             running < most_running,
         )
-        .order_by(Job.turn, Job.created_at, Job.id)
+        .order_by(JobRow.turn, JobRow.created_at, JobRow.id)
         .limit(1)
         .with_for_update(skip_locked=True)
         .scalar_subquery()

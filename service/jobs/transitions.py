@@ -14,12 +14,12 @@ import structlog
 from sqlalchemy import ColumnElement, Connection, bindparam, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from service.blobs import store as keys
+from service.blobs import keys
 from service.blobs.store import BlobNotFound
-from service.database.tables import Concept, Job, JobEvent
+from service.database.tables import ConceptRow, JobEventRow, JobRow
 from service.errors import TooManyRequests, Unavailable
 from service.errors import problem as make_problem
-from service.jobs.job_order import Place
+from service.jobs.job_order import QueuePosition
 from service.views import TERMINAL, ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 
@@ -29,9 +29,9 @@ _CONCEPT_STATUS = {
     JobStatus.FAILED: ConceptStatus.FAILED,
     JobStatus.CANCELLED: ConceptStatus.CANCELLED,
 }
-_INSERT_JOB, _INSERT_EVENT = insert(Job), insert(JobEvent).inline()
+_INSERT_JOB, _INSERT_EVENT = insert(JobRow), insert(JobEventRow).inline()
 # Both in one round trip, where the database can: every request that is accepted waits for it.
-_JOB_PARAMETERS = {column.name: f"of_{column.name}" for column in Job.__table__.c}
+_JOB_PARAMETERS = {column.name: f"of_{column.name}" for column in JobRow.__table__.c}
 _INSERT_BOTH = _INSERT_EVENT.add_cte(
     _INSERT_JOB.values({column: bindparam(name) for column, name in _JOB_PARAMETERS.items()}).cte(
         "accepted"
@@ -40,7 +40,7 @@ _INSERT_BOTH = _INSERT_EVENT.add_cte(
 _log = structlog.get_logger()
 
 
-def enqueue(connection: Connection, service: Service, *, job: Job, place: Place) -> int:
+def enqueue(connection: Connection, service: Service, *, job: JobRow, place: QueuePosition) -> int:
     """Add a queued job at its `place`, unless its owner has too many waiting; return it, from 1.
 
     The caller rings the doorbell once the transaction has been committed. Requests of the same
@@ -59,7 +59,7 @@ def enqueue(connection: Connection, service: Service, *, job: Job, place: Place)
     return place.ahead + 1
 
 
-def _insert(connection: Connection, job: Job, event: dict[str, Any]) -> None:
+def _insert(connection: Connection, job: JobRow, event: dict[str, Any]) -> None:
     if connection.dialect.name == "postgresql":
         values = {name: getattr(job, column) for column, name in _JOB_PARAMETERS.items()}
         connection.execute(_INSERT_BOTH, values | event)
@@ -79,9 +79,9 @@ def new_job(
     total_steps: int,
     concept_id: str | None,
     now: datetime,
-) -> Job:
+) -> JobRow:
     """Return the row of a job that has just been accepted."""
-    return Job(
+    return JobRow(
         id=job_id,
         owner_id=owner_id,
         kind=kind,
@@ -109,19 +109,19 @@ def change(
     new: JobStatus,
     reason: str,
     values: dict[str, Any] | None = None,
-) -> list[Job]:
+) -> list[JobRow]:
     """Move the jobs that are `old` and meet `where` to `new`; return those that moved."""
     assert old not in TERMINAL
-    assigned: dict[str, Any] = {"status": new, "version": Job.version + 1}
+    assigned: dict[str, Any] = {"status": new, "version": JobRow.version + 1}
     if new is not JobStatus.RUNNING:
         assigned["lease_until"] = None
     if new in TERMINAL:
         assigned["finished_at"] = now
     statement = (
-        update(Job)
-        .where(Job.status == old, *where)
+        update(JobRow)
+        .where(JobRow.status == old, *where)
         .values(assigned | (values or {}))
-        .returning(Job)
+        .returning(JobRow)
         .execution_options(synchronize_session=False, populate_existing=True)
     )
     jobs = list(session.scalars(statement))
@@ -130,8 +130,8 @@ def change(
     if (concept_status := _CONCEPT_STATUS.get(new)) is not None:
         concept_ids = [job.concept_id for job in jobs if job.kind is JobKind.TRAIN]
         session.execute(
-            update(Concept)
-            .where(Concept.id.in_(concept_ids), Concept.status == ConceptStatus.TRAINING)
+            update(ConceptRow)
+            .where(ConceptRow.id.in_(concept_ids), ConceptRow.status == ConceptStatus.TRAINING)
             .values(status=concept_status)
             .execution_options(synchronize_session=False)
         )
@@ -148,35 +148,35 @@ def _notify_next(session: Session, owner_id: str, *, now: datetime) -> None:
     otherwise wait until it is rung for again. Rows that another transaction holds are skipped.
     """
     next_jobs = [
-        select(Job.id)
+        select(JobRow.id)
         .where(
-            Job.owner_id == owner_id,
-            Job.status == JobStatus.QUEUED,
-            Job.kind == kind,
-            or_(Job.not_before.is_(None), Job.not_before <= now),
+            JobRow.owner_id == owner_id,
+            JobRow.status == JobStatus.QUEUED,
+            JobRow.kind == kind,
+            or_(JobRow.not_before.is_(None), JobRow.not_before <= now),
         )
-        .order_by(Job.turn, Job.created_at, Job.id)
+        .order_by(JobRow.turn, JobRow.created_at, JobRow.id)
         .limit(1)
         .with_for_update(skip_locked=True)
         .scalar_subquery()
         for kind in JobKind
     ]
     session.execute(
-        update(Job)
-        .where(or_(*(Job.id == next_job for next_job in next_jobs)), Job.dispatch_at > now)
+        update(JobRow)
+        .where(or_(*(JobRow.id == next_job for next_job in next_jobs)), JobRow.dispatch_at > now)
         .values(dispatch_at=now, rings=0)
         .execution_options(synchronize_session=False)
     )
 
 
 def record(
-    session: Session, job: Job, *, now: datetime, old: JobStatus | None, reason: str
+    session: Session, job: JobRow, *, now: datetime, old: JobStatus | None, reason: str
 ) -> None:
     """Write the audit event of a status that has just been set."""
-    session.add(JobEvent(**_event(job, now=now, old=old, reason=reason)))
+    session.add(JobEventRow(**_event(job, now=now, old=old, reason=reason)))
 
 
-def _event(job: Job, *, now: datetime, old: JobStatus | None, reason: str) -> dict[str, Any]:
+def _event(job: JobRow, *, now: datetime, old: JobStatus | None, reason: str) -> dict[str, Any]:
     return {
         "job_id": job.id,
         "at": now,
@@ -190,13 +190,13 @@ def _event(job: Job, *, now: datetime, old: JobStatus | None, reason: str) -> di
 
 def request_cancel(
     session: Session, *, now: datetime, where: Sequence[ColumnElement[bool]]
-) -> list[Job]:
+) -> list[JobRow]:
     """Cancel the jobs that meet `where`: waiting ones at once, running ones by a flag.
 
     Return those that ended at once.
     """
     # Held for the two statements together: between them a running job might go back to the queue.
-    session.execute(select(Job.id).where(*where).order_by(Job.id).with_for_update())
+    session.execute(select(JobRow.id).where(*where).order_by(JobRow.id).with_for_update())
     ended = change(
         session,
         now=now,
@@ -207,21 +207,21 @@ def request_cancel(
         values={"cancel_requested_at": now},
     )
     session.execute(
-        update(Job)
-        .where(Job.status == JobStatus.RUNNING, Job.cancel_requested_at.is_(None), *where)
-        .values(cancel_requested_at=now, version=Job.version + 1)
+        update(JobRow)
+        .where(JobRow.status == JobStatus.RUNNING, JobRow.cancel_requested_at.is_(None), *where)
+        .values(cancel_requested_at=now, version=JobRow.version + 1)
         .execution_options(synchronize_session=False)
     )
     return ended
 
 
-def waiting(*, ring_at: datetime) -> dict[str, Any]:
+def waiting(*, notify_at: datetime) -> dict[str, Any]:
     """Return the values of a job that goes back to the queue, and is not claimed before then."""
     return {
         "lease_token": None,
         "worker_id": None,
-        "not_before": ring_at,
-        "dispatch_at": ring_at,
+        "not_before": notify_at,
+        "dispatch_at": notify_at,
         "rings": 0,
     }
 
@@ -245,14 +245,14 @@ def infrastructure_failed() -> dict[str, str]:
     )
 
 
-def clear_after(service: Service, jobs: Iterable[Job]) -> None:
+def clear_after(service: Service, jobs: Iterable[JobRow]) -> None:
     """Remove what jobs that ended without a result have written; call it after the commit."""
     for job in jobs:
         if job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
             remove_blobs(service, prefix=keys.job_prefix(job.id))
 
 
-def settle_training(service: Service, job: Job) -> None:
+def settle_training(service: Service, job: JobRow) -> None:
     """Tidy up after a training that has succeeded; call it after the commit.
 
     This removes its states and moves its preview to the key that the previous release also knows.
@@ -269,7 +269,7 @@ def settle_training(service: Service, job: Job) -> None:
     clear_earlier_attempts(service, job)
 
 
-def clear_earlier_attempts(service: Service, job: Job) -> None:
+def clear_earlier_attempts(service: Service, job: JobRow) -> None:
     """Remove what the other attempts of a succeeded job wrote; call it after the commit.
 
     Their leases are gone, so no row will name those blobs. The previews of a training stay.

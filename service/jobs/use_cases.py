@@ -6,9 +6,9 @@ from contextlib import suppress
 from sqlalchemy import bindparam, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
-from service.blobs import store as keys
+from service.blobs import keys
 from service.blobs.store import BlobNotFound
-from service.database.tables import Image, Job
+from service.database.tables import ImageRow, JobRow
 from service.errors import Conflict, NotFound
 from service.ids import is_plausible
 from service.jobs import image_rows, job_order, transitions
@@ -42,17 +42,17 @@ def list_page(
     kind: JobKind | None = None,
 ) -> Page[JobView]:
     """Return one page of this owner's jobs, newest first."""
-    statement = select(Job).where(Job.owner_id == owner_id)
+    statement = select(JobRow).where(JobRow.owner_id == owner_id)
     if status is not None:
-        statement = statement.where(Job.status == status)
+        statement = statement.where(JobRow.status == status)
     if kind is not None:
-        statement = statement.where(Job.kind == kind)
+        statement = statement.where(JobRow.kind == kind)
     with service.database.read() as session:
         return read_page(
             session,
             statement,
-            created_at=Job.created_at,
-            identity=Job.id,
+            created_at=JobRow.created_at,
+            identity=JobRow.id,
             limit=limit,
             cursor=cursor,
             to_views=lambda rows: views(session, rows),
@@ -67,7 +67,7 @@ def cancel(service: Service, owner_id: str, *, job_id: str) -> JobView:
     with service.database.write() as session:
         job = _find(session, owner_id, job_id=job_id)
         now = service.database.now(session)
-        ended = transitions.request_cancel(session, now=now, where=(Job.id == job_id,))
+        ended = transitions.request_cancel(session, now=now, where=(JobRow.id == job_id,))
         session.refresh(job)
         if job.status in TERMINAL and not ended:
             raise Conflict(
@@ -114,17 +114,17 @@ def preview(service: Service, owner_id: str, *, job_id: str) -> bytes:
     raise NotFound("preview-not-found", "This job has no preview picture (yet).")
 
 
-def accepted(job: Job, *, queue_position: int) -> JobView:
+def accepted(job: JobRow, *, queue_position: int) -> JobView:
     """Return the view of a job that has just been queued."""
     return _view(job, images=(), queue_position=queue_position)
 
 
-def view(session: Session, job: Job) -> JobView:
+def view(session: Session, job: JobRow) -> JobView:
     """Return the view of one job, within a transaction."""
     return views(session, [job])[0]
 
 
-def views(session: Session, jobs: Sequence[Job]) -> list[JobView]:
+def views(session: Session, jobs: Sequence[JobRow]) -> list[JobView]:
     """Return the views of `jobs`, with at most two more queries for all of them together."""
     images = image_rows.views_of(
         session, [job.id for job in jobs if job.status is JobStatus.SUCCEEDED]
@@ -136,7 +136,7 @@ def views(session: Session, jobs: Sequence[Job]) -> list[JobView]:
     ]
 
 
-def _view(job: Job, *, images: Sequence[ImageView], queue_position: int | None) -> JobView:
+def _view(job: JobRow, *, images: Sequence[ImageView], queue_position: int | None) -> JobView:
     return JobView(
         id=job.id,
         kind=job.kind,
@@ -155,21 +155,21 @@ def _view(job: Job, *, images: Sequence[ImageView], queue_position: int | None) 
     )
 
 
-_AHEAD = aliased(Job)
+_AHEAD = aliased(JobRow)
 _POSITIONS = select(
-    Job.id,
+    JobRow.id,
     job_order.counted(
         select(_AHEAD.turn)
         .where(
-            _AHEAD.kind == Job.kind,
+            _AHEAD.kind == JobRow.kind,
             _AHEAD.status == JobStatus.QUEUED,
             tuple_(_AHEAD.turn, _AHEAD.created_at, _AHEAD.id)
-            <= tuple_(Job.turn, Job.created_at, Job.id),
+            <= tuple_(JobRow.turn, JobRow.created_at, JobRow.id),
         )
-        .correlate(Job),
+        .correlate(JobRow),
         most=job_order.LAST_POSITION,
     ),
-).where(Job.id.in_(bindparam("ids", expanding=True)))
+).where(JobRow.id.in_(bindparam("ids", expanding=True)))
 
 _HAS_ENDED = {
     JobStatus.SUCCEEDED: "succeeded",
@@ -178,20 +178,20 @@ _HAS_ENDED = {
 }
 
 
-def _find(session: Session, owner_id: str, *, job_id: str) -> Job:
+def _find(session: Session, owner_id: str, *, job_id: str) -> JobRow:
     job = None
     if is_plausible(job_id):
-        job = session.scalar(select(Job).where(Job.id == job_id, Job.owner_id == owner_id))
+        job = session.scalar(select(JobRow).where(JobRow.id == job_id, JobRow.owner_id == owner_id))
     if job is None:
         raise NotFound("job-not-found", "There is no such job.")
     return job
 
 
-def _find_image(service: Service, owner_id: str | None, *, image_id: str) -> Image:
+def _find_image(service: Service, owner_id: str | None, *, image_id: str) -> ImageRow:
     image = None
     if is_plausible(image_id):
         with service.database.read() as session:
-            image = session.get(Image, image_id)
+            image = session.get(ImageRow, image_id)
         if image is not None and owner_id not in (image.owner_id, None):
             image = None
     if image is None:
@@ -199,7 +199,7 @@ def _find_image(service: Service, owner_id: str | None, *, image_id: str) -> Ima
     return image
 
 
-def _progress(job: Job) -> ProgressView:
+def _progress(job: JobRow) -> ProgressView:
     eta_seconds = None
     if job.status is JobStatus.RUNNING and job.seconds_per_step is not None:
         eta_seconds = round(max(0, job.total_steps - job.step) * job.seconds_per_step, 1)

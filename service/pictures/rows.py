@@ -4,8 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from service.blobs import store as keys
-from service.database.tables import Picture
+from service.blobs import keys
+from service.database.tables import PictureRow
 from service.pictures.uploads import UploadedPicture
 from service.wiring import Service
 
@@ -40,10 +40,10 @@ def put(
     )
 
 
-def new_row(concept_id: str, position: int, picture: StoredPicture) -> Picture:
+def new_row(concept_id: str, position: int, picture: StoredPicture) -> PictureRow:
     """Return the row of a stored picture."""
     has_mask = picture.mask_sha256 is not None
-    return Picture(
+    return PictureRow(
         concept_id=concept_id,
         position=position,
         blob_key=keys.picture_key(concept_id, position),
@@ -56,7 +56,7 @@ def new_row(concept_id: str, position: int, picture: StoredPicture) -> Picture:
     )
 
 
-def payload(row: Picture) -> dict[str, Any]:
+def payload(row: PictureRow) -> dict[str, Any]:
     """Return what a training's payload says of a picture."""
     return {
         "blob_key": row.blob_key,

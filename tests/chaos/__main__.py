@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from service.database.tables import Job, Worker
+from service.database.tables import JobRow, WorkerRow
 from service.views import TERMINAL
 from service.wiring import Service
 from tests.chaos import checks, scenes
@@ -79,7 +79,7 @@ def _wait_for_the_end(service: Service) -> float:
 
     def ended() -> bool:
         with service.database.read() as session:
-            return not session.scalar(select(func.count()).where(Job.status.not_in(TERMINAL)))
+            return not session.scalar(select(func.count()).where(JobRow.status.not_in(TERMINAL)))
 
     wait_until(ended, seconds=_DRAIN_SECONDS)
     return time.monotonic() - began
@@ -92,7 +92,7 @@ def _wait_until_all_started(service: Service, stage: Scene) -> None:
 
     def is_alive(worker: Process) -> bool:
         with service.database.read() as session:
-            return any(f"-{worker.pid}-" in name for name in session.scalars(select(Worker.id)))
+            return any(f"-{worker.pid}-" in name for name in session.scalars(select(WorkerRow.id)))
 
     for worker in stage.workers:
         alive = partial(is_alive, worker)
@@ -112,8 +112,8 @@ def _collect(deployment: Deployment) -> None:
 
 def _count(service: Service) -> dict[str, Any]:
     with service.database.read() as session:
-        ends = Counter(job.status.value for job in session.scalars(select(Job)))
-        rerun = session.scalar(select(func.count()).where(Job.attempt > 1))
+        ends = Counter(job.status.value for job in session.scalars(select(JobRow)))
+        rerun = session.scalar(select(func.count()).where(JobRow.attempt > 1))
     return {"jobs": sum(ends.values()), "ends": ends, "rerun": rerun}
 
 

@@ -8,8 +8,16 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.blobs.store import DEPLOYMENT_KEY, BlobNotFound, last_preview_key
-from service.database.tables import Concept, IdempotencyKey, Image, Job, JobEvent, Picture
+from service.blobs.keys import DEPLOYMENT_KEY, last_preview_key
+from service.blobs.store import BlobNotFound
+from service.database.tables import (
+    ConceptRow,
+    IdempotencyKeyRow,
+    ImageRow,
+    JobEventRow,
+    JobRow,
+    PictureRow,
+)
 from service.views import TERMINAL, ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 from tests.chaos.orders import Order
@@ -41,10 +49,10 @@ def violations(
 def _one_end(session: Session) -> list[str]:
     """Every job ends once; its audit is an unbroken chain, and says what the row says."""
     found = []
-    events: dict[str, list[JobEvent]] = defaultdict(list)
-    for event in session.scalars(select(JobEvent).order_by(JobEvent.id)):
+    events: dict[str, list[JobEventRow]] = defaultdict(list)
+    for event in session.scalars(select(JobEventRow).order_by(JobEventRow.id)):
         events[event.job_id].append(event)
-    for job in session.scalars(select(Job)):
+    for job in session.scalars(select(JobRow)):
         chain = events[job.id]
         ends = [event.to_status for event in chain if event.to_status in _TERMINAL]
         if len(ends) != 1 or chain[-1].to_status != job.status.value:
@@ -64,11 +72,13 @@ def _one_result(session: Session, told: dict[str, list[int]]) -> list[str]:
     """A job that succeeded has one result, that of its last attempt; others have none."""
     found = []
     results: dict[str, list[str]] = defaultdict(list)
-    for image in session.scalars(select(Image)):
+    for image in session.scalars(select(ImageRow)):
         results[image.job_id].append(image.blob_key)
-    for concept in session.scalars(select(Concept).where(Concept.status == ConceptStatus.READY)):
+    for concept in session.scalars(
+        select(ConceptRow).where(ConceptRow.status == ConceptStatus.READY)
+    ):
         results[str(concept.job_id)].append(str(concept.blob_key))
-    for job in session.scalars(select(Job)):
+    for job in session.scalars(select(JobRow)):
         name = "0.png" if job.kind is JobKind.GENERATE else "concept.safetensors"
         won = job.status is JobStatus.SUCCEEDED
         expected = [f"jobs/{job.id}/{job.attempt}/{name}"] if won else []
@@ -85,7 +95,7 @@ def _one_result(session: Session, told: dict[str, list[int]]) -> list[str]:
 def _what_was_said(session: Session, orders: Sequence[Order]) -> list[str]:
     """Each key made one job, which is there; what was said to be cancelled is."""
     found = []
-    status_of = {job.id: job.status for job in session.scalars(select(Job))}
+    status_of = {job.id: job.status for job in session.scalars(select(JobRow))}
     for order in orders:
         if len(order.job_ids) != 1:
             found.append(f"{order.key} has the jobs {sorted(order.job_ids)}")
@@ -100,24 +110,24 @@ def _what_was_said(session: Session, orders: Sequence[Order]) -> list[str]:
 
 
 def _no_orphan_rows(session: Session) -> list[str]:
-    jobs = {job.id: job for job in session.scalars(select(Job))}
-    concepts = {concept.id for concept in session.scalars(select(Concept))}
+    jobs = {job.id: job for job in session.scalars(select(JobRow))}
+    concepts = {concept.id for concept in session.scalars(select(ConceptRow))}
     found = [
         f"the image {image.id} belongs to no job that succeeded"
-        for image in session.scalars(select(Image))
+        for image in session.scalars(select(ImageRow))
         if image.job_id not in jobs or jobs[image.job_id].status is not JobStatus.SUCCEEDED
     ]
     found += [
         f"the concept {concept.id} belongs to no job"
-        for concept in session.scalars(select(Concept))
+        for concept in session.scalars(select(ConceptRow))
         if concept.job_id not in jobs or concept.status is ConceptStatus.TRAINING
     ]
     found += [
         f"a picture of {picture.concept_id} belongs to no concept"
-        for picture in session.scalars(select(Picture))
+        for picture in session.scalars(select(PictureRow))
         if picture.concept_id not in concepts
     ]
-    locations = Counter(key.location for key in session.scalars(select(IdempotencyKey)))
+    locations = Counter(key.location for key in session.scalars(select(IdempotencyKeyRow)))
     found += [
         f"{count} keys lead to {location}"
         for location, count in locations.items()
@@ -142,13 +152,13 @@ def _every_result_whole(session: Session, service: Service) -> list[str]:
 
 def _no_orphan_blobs(session: Session, service: Service) -> list[str]:
     named = {key for key, _ in _named_with_hashes(session)}
-    named |= {last_preview_key(job_id) for job_id in session.scalars(select(Job.id))}
+    named |= {last_preview_key(job_id) for job_id in session.scalars(select(JobRow.id))}
     there = {blob.key for blob in service.blobs.list()} - {DEPLOYMENT_KEY}
     return [f"the blob {key} belongs to no row" for key in sorted(there - named)]
 
 
 def _named_with_hashes(session: Session) -> Iterator[tuple[str, str]]:
-    for named in (Image, Concept, Picture):
+    for named in (ImageRow, ConceptRow, PictureRow):
         rows = session.execute(select(named.blob_key, named.sha256))
         yield from ((str(key), str(sha256)) for key, sha256 in rows if key is not None)
 

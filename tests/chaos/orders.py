@@ -68,7 +68,7 @@ class Clients:
             self.problems.append(f"{order.key}: {error!r}")
 
     def _send(self, order: Order, choose: random.Random) -> None:
-        answer = self._insist(choose, lambda api: _post(api, order))
+        answer = self._retry_while_unavailable(choose, lambda api: _post(api, order))
         if answer.status_code != 202:
             self.problems.append(f"{order.key} was answered {answer.status_code}: {answer.text}")
         else:
@@ -76,12 +76,14 @@ class Clients:
 
     def _cancel(self, order: Order, choose: random.Random) -> None:
         (job_id,) = order.job_ids
-        answer = self._insist(choose, lambda api: api.http.post(f"/jobs/{job_id}/cancel"))
+        answer = self._retry_while_unavailable(
+            choose, lambda api: api.http.post(f"/jobs/{job_id}/cancel")
+        )
         if answer.status_code not in (202, 409):
             self.problems.append(f"cancelling {job_id} was answered {answer.status_code}")
         order.cancelled = answer.status_code == 202
 
-    def _insist(self, choose: random.Random, send: "object") -> httpx.Response:
+    def _retry_while_unavailable(self, choose: random.Random, send: "object") -> httpx.Response:
         """Send until an answer says anything but "not now"."""
         give_up_at = time.monotonic() + _PATIENCE_SECONDS
         while time.monotonic() < give_up_at:

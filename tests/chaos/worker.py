@@ -15,8 +15,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from service import log, wiring
-from service.blobs import store
-from service.database.tables import Job
+from service.blobs import keys
+from service.database.tables import JobRow
 from service.errors import Unavailable
 from service.execution import checkpoints, leases
 from service.jobs.lease_types import ClaimedJob, NewImage, TrainedConcept
@@ -24,10 +24,10 @@ from service.settings import environment
 from service.views import JobKind
 from tests.chaos import disk
 from worker import main as process
-from worker.context import Parts, new_worker_id
+from worker.context import WorkerContext, new_worker_id
 from worker.embedded import Embedded
 from worker.errors import Draining
-from worker.heartbeat import Pulse
+from worker.heartbeat import Heartbeat
 
 JOURNAL = "CHAOS_JOURNAL"
 MUTANT = "CHAOS_WITHOUT_LEASE_TOKEN"
@@ -52,17 +52,17 @@ class Loaded:
         return SimpleNamespace(device="none")
 
 
-def generate(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
+def generate(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> bool:
     steps = claimed.payload["config"]["num_inference_steps"]
     for step in range(steps):
-        pulse.check()
+        heartbeat.check()
         time.sleep(STEP_SECONDS)
-        pulse.report(step + 1, steps)
-    pulse.check()
+        heartbeat.report(step + 1, steps)
+    heartbeat.check()
     images = []
     for index, seed in enumerate(claimed.payload["seeds"]):
-        key = f"{store.attempt_prefix(claimed.id, claimed.attempt)}{index}.png"
-        parts.service.blobs.put_new(key, key.encode())
+        key = f"{keys.attempt_prefix(claimed.id, claimed.attempt)}{index}.png"
+        context.service.blobs.put_new(key, key.encode())
         images.append(
             NewImage(
                 index=index,
@@ -74,32 +74,34 @@ def generate(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
                 size_bytes=len(key),
             )
         )
-    won = pulse.insist(lambda: leases.finish_generation(parts.service, claimed, images=images))
+    won = heartbeat.retry_while_unavailable(
+        lambda: leases.finish_generation(context.service, claimed, images=images)
+    )
     return _noted(claimed, won)
 
 
-def train(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
-    state = checkpoints.read_state(parts.service, claimed)
+def train(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> bool:
+    state = checkpoints.read_state(context.service, claimed)
     done = int(state or 0)
 
     def save(step: int) -> None:
-        checkpoints.save_state(parts.service, claimed, state=str(step).encode(), step=step)
+        checkpoints.save_state(context.service, claimed, state=str(step).encode(), step=step)
 
     steps = claimed.payload["training"]["max_train_steps"]
     for step in range(done, steps):
         try:
-            pulse.check()
+            heartbeat.check()
         except Draining:
             save(step)
             raise
         time.sleep(STEP_SECONDS)
-        pulse.report(step + 1, steps)
+        heartbeat.report(step + 1, steps)
         if step % 5 == 0:
             with suppress(Unavailable):
                 save(step)
-    pulse.check()
-    key = f"{store.attempt_prefix(claimed.id, claimed.attempt)}concept.safetensors"
-    parts.service.blobs.put_new(key, key.encode())
+    heartbeat.check()
+    key = f"{keys.attempt_prefix(claimed.id, claimed.attempt)}concept.safetensors"
+    context.service.blobs.put_new(key, key.encode())
     trained = TrainedConcept(
         blob_key=key,
         sha256=_sha256(key),
@@ -110,23 +112,25 @@ def train(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
         mask_source="uniform",
         training={"steps_of_this_attempt": steps - done},
     )
-    won = pulse.insist(lambda: leases.finish_training(parts.service, claimed, trained=trained))
+    won = heartbeat.retry_while_unavailable(
+        lambda: leases.finish_training(context.service, claimed, trained=trained)
+    )
     return _noted(claimed, won)
 
 
 def build(service: wiring.Service) -> Embedded:
     """Return a worker on all queues, not started."""
     engine: Any = SimpleNamespace(start=lambda: None, stop=lambda *, timeout_seconds: True)
-    resident: Any = Loaded()
-    parts = Parts(
+    model_loader: Any = Loaded()
+    context = WorkerContext(
         service=service,
         worker_id=new_worker_id(),
-        resident=resident,
+        model_loader=model_loader,
         engine=engine,
         concepts=engine,
     )
     work = {JobKind.GENERATE: generate, JobKind.TRAIN: train}
-    return Embedded(parts, slots=SLOTS, work=work)
+    return Embedded(context, slots=SLOTS, work=work)
 
 
 def _sha256(key: str) -> str:
@@ -143,7 +147,7 @@ def _noted(claimed: ClaimedJob, won: bool) -> bool:
 
 
 def _forget_the_lease_token() -> None:
-    leases._held = lambda claimed: (Job.id == claimed.id,)  # type: ignore[assignment]
+    leases._held = lambda claimed: (JobRow.id == claimed.id,)  # type: ignore[assignment]
 
 
 def main() -> None:

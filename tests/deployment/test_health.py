@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import update
 
 import migrations
-from api.cli.commands import CommandError
+from api.cli.errors import CommandError
 from api.cli.health import health
 from service import wiring, workers
-from service.database.tables import Worker
+from service.database.tables import WorkerRow
 from service.settings.environment import load
 from service.wiring import Service
 
@@ -58,6 +58,6 @@ def test_an_old_sign_of_life_is_none(service: Service) -> None:
     with service.database.write() as session:
         lease = timedelta(seconds=service.settings.lease_seconds)
         past = service.database.now(session) - lease - timedelta(seconds=1)
-        session.execute(update(Worker).values(seen_at=past))
+        session.execute(update(WorkerRow).values(seen_at=past))
     with pytest.raises(CommandError):
         health("train")

@@ -47,7 +47,7 @@ def call(page: Page, module: str, code: str, argument: Any = None) -> Any:
 )
 def test_the_page_reads_placeholders_as_the_server_does(page: Page, prompt: str) -> None:
     code = "return m.mentions(a).map((one) => [one.name, one.strength])"
-    told = [(one.name, one.strength) for one in parse(prompt).placeholders]
+    told = [(placeholder.name, placeholder.strength) for placeholder in parse(prompt).placeholders]
     assert [tuple(one) for one in call(page, "prompt", code, prompt)] == told
 
 

@@ -16,7 +16,7 @@ from service.blobs.s3 import S3Blobs
 from service.blobs.sql import SqlBlobs
 from service.database import engine
 from service.database.engine import Database
-from service.database.tables import Blob
+from service.database.tables import BlobRow
 from tests.integration.stack import servers as real
 from tests.integration.stack.deployment import Deployment
 from tests.integration.stack.servers import S3, Postgres, Redis, Servers
@@ -116,7 +116,7 @@ def postgres_database(_migrated_postgres: str) -> Iterator[Database]:
     database = engine.connect(_migrated_postgres)
     yield database
     with database.write() as session:
-        session.execute(delete(Blob))
+        session.execute(delete(BlobRow))
     database.close()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.blobs.store import DEPLOYMENT_KEY
+from service.blobs.keys import DEPLOYMENT_KEY
 from tests.integration.stack.deployment import Deployment, ask_to_teach, wait_until
 from tests.integration.stack.servers import Servers, postgres_programs
 

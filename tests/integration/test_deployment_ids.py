@@ -11,7 +11,8 @@ import pytest
 
 import migrations
 from service import deployment
-from service.blobs.store import DEPLOYMENT_KEY, Blobs
+from service.blobs.keys import DEPLOYMENT_KEY
+from service.blobs.store import Blobs
 from service.deployment import Mismatch
 from service.garbage import collection
 from service.settings.environment import Settings

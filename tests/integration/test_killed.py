@@ -76,9 +76,9 @@ def test_generations_survive_kill_9_whether_they_ran_or_waited(server: Server) -
     again = server.wait_for(
         server.post_generation(f"a photo of {number} dogs", seed=number, **request)
     )
-    for one, other in zip(job["images"], again["images"], strict=True):
-        assert one["seed"] == other["seed"]
-        assert apart(server, one["url"], other["url"]) <= 1
+    for image, other in zip(job["images"], again["images"], strict=True):
+        assert image["seed"] == other["seed"]
+        assert apart(server, image["url"], other["url"]) <= 1
 
 
 def test_a_server_that_is_asked_to_stop_does_so_in_good_order(server: Server) -> None:

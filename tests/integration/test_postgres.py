@@ -21,12 +21,12 @@ from sqlalchemy import Connection, func, inspect, select, text
 
 import migrations
 from service import auth, deployment
-from service.blobs.store import DEPLOYMENT_KEY
+from service.blobs.keys import DEPLOYMENT_KEY
 from service.concepts import rows as concept_rows
 from service.concepts import use_cases as concepts
 from service.database import engine as db
 from service.database.engine import Database
-from service.database.tables import ApiKey, Base, BaseModel, Deployment, Job
+from service.database.tables import ApiKeyRow, Base, BaseModelRow, DeploymentRow, JobRow
 from service.errors import NotFound, Unavailable
 from service.execution import leases, reconciler
 from service.idempotency import Idempotency, answer_once
@@ -69,13 +69,17 @@ def empty(request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgres) ->
 @pytest.mark.timeout(900)
 def test_the_laws_of_jobs_hold_on_postgres_as_on_sqlite(postgres: Postgres) -> None:
     """The same test files that `make test` runs on SQLite, Hypothesis' machine among them."""
-    laws = ("lease_machine", "leases", "reconcile", "turns", "lost_answers", "concept_use_cases")
-    laws += ("auth_keys", "registry_and_workers", "deployment", "collector", "retention")
-    laws += ("checkpoints", "storage", "concept_import", "generation_requests", "trainings")
+    laws = (
+        *(f"execution/{law}" for law in ("lease_machine", "leases", "reconciler", "lost_answers")),
+        *("execution/checkpoints", "jobs/job_order", "garbage/collection", "garbage/retention"),
+        *(f"concepts/{law}" for law in ("use_cases", "import", "trainings")),
+        *("auth_keys", "base_models_and_workers", "deployment", "quota", "generations/requests"),
+    )
+    files = [Path("tests/unit/service", law) for law in laws]
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
-            *(f"tests/unit/service/test_{law}.py" for law in laws),
+            *(str(file.with_name(f"test_{file.name}.py")) for file in files),
         ],
         cwd=ROOT,
         env=os.environ | {"TEST_POSTGRES_URL": postgres.url()},
@@ -170,9 +174,11 @@ def test_first_starts_at_once_agree(service: Service) -> None:
 
     at_once([start] * 8)
     with service.database.read() as session:
-        for table in (Deployment, ApiKey, BaseModel):
+        for table in (DeploymentRow, ApiKeyRow, BaseModelRow):
             assert session.scalar(select(func.count()).select_from(table)) == 1
-        assert session.scalar(select(Deployment.id)) == service.blobs.get(DEPLOYMENT_KEY).decode()
+        assert (
+            session.scalar(select(DeploymentRow.id)) == service.blobs.get(DEPLOYMENT_KEY).decode()
+        )
 
 
 def test_leases_follow_the_clock_of_the_server(service: Service) -> None:
@@ -268,7 +274,7 @@ def test_a_cancellation_is_not_lost_between_running_and_waiting(service: Service
             transitions.change(
                 session,
                 now=service.database.now(session),
-                where=(Job.id == claimed.id,),
+                where=(JobRow.id == claimed.id,),
                 old=JobStatus.RUNNING,
                 new=JobStatus.QUEUED,
                 reason="released",
@@ -313,7 +319,7 @@ def test_many_workers_at_once_take_each_job_once_and_by_turns(service: Service) 
     with ThreadPoolExecutor(8) as pool:
         taken = list(pool.map(work, range(8)))
     with service.database.read() as session:
-        rows = list(session.scalars(select(Job)))
+        rows = list(session.scalars(select(JobRow)))
     turn_of = {job.id: job.turn for job in rows}
     assert sorted(job_id for job_ids in taken for job_id in job_ids) == sorted(turn_of)
     assert len(turn_of) == 40
@@ -435,7 +441,7 @@ def test_a_failed_concept_that_is_deleted_and_replaced_at_once_costs_nobody_a_de
     with ThreadPoolExecutor(1) as pool:
         with service.database.write() as session:
             # A deletion has locked the job, and locks the concept next.
-            session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
+            session.execute(select(JobRow.id).where(JobRow.id == job_id).with_for_update())
             replacing = pool.submit(submit, service, "rex")
             await_a_lock(service)
             concept_rows.lock(session, concept_rows.find(session, OWNER, ref="rex"))

@@ -14,7 +14,7 @@ from contextlib import suppress
 import pytest
 from PIL import Image, ImageDraw
 
-from service.blobs import store as blobs
+from service.blobs import keys
 from service.blobs.store import BlobNotFound
 from tests.integration.stack.deployment import Api, Deployment, wait_until
 from tests.integration.stack.processes import Process
@@ -140,7 +140,7 @@ def _saved_step(deployment: Deployment) -> Callable[[str], int]:
 
     def saved(job_id: str) -> int:
         steps = [0]
-        for blob in store.list(blobs.job_prefix(job_id)):
+        for blob in store.list(keys.job_prefix(job_id)):
             # The state of an attempt that was overtaken goes while this looks.
             with suppress(BlobNotFound):
                 if blob.key.endswith("/state.safetensors"):

@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.database.tables import Concept, Image, Job, JobEvent, Picture
+from service.database.tables import ConceptRow, ImageRow, JobEventRow, JobRow, PictureRow
 from service.settings.environment import Settings
 from service.views import TERMINAL
 from tests.integration.stack import previous
@@ -187,7 +187,7 @@ def test_an_old_worker_that_meets_a_file_of_format_2_fails_the_job_and_draws_not
     assert "has the format version '2'" in job["error"]["detail"]
     assert "this release reads version 1:" in job["error"]["detail"]
     with upgrade_to_format_2.service.database.read() as session:
-        assert session.scalars(select(Image).where(Image.job_id == waiting)).all() == []
+        assert session.scalars(select(ImageRow).where(ImageRow.job_id == waiting)).all() == []
 
     # The job was the old worker's to lose; the concept is not.
     assert old.worker.terminate() == 0
@@ -274,10 +274,14 @@ def _hash(api: Api, path: str) -> str:
 
 def assert_each_job_ended_once(upgrade: Upgrade) -> None:
     with upgrade.service.database.read() as session:
-        for job in session.scalars(select(Job)):
-            events = session.scalars(select(JobEvent.to_status).where(JobEvent.job_id == job.id))
+        for job in session.scalars(select(JobRow)):
+            events = session.scalars(
+                select(JobEventRow.to_status).where(JobEventRow.job_id == job.id)
+            )
             assert [status for status in events if status in set(TERMINAL)] == [job.status]
-            images = session.scalars(select(Image.position).where(Image.job_id == job.id)).all()
+            images = session.scalars(
+                select(ImageRow.position).where(ImageRow.job_id == job.id)
+            ).all()
             assert len(images) == len(job.payload.get("seeds", []))
 
 
@@ -290,12 +294,12 @@ def assert_every_named_blob_is_there(upgrade: Upgrade) -> None:
 
 
 def _named(session: Session) -> Iterator[str]:
-    for concept in session.scalars(select(Concept)):
+    for concept in session.scalars(select(ConceptRow)):
         assert concept.blob_key is not None
         yield concept.blob_key
-    for picture in session.scalars(select(Picture)):
+    for picture in session.scalars(select(PictureRow)):
         yield picture.blob_key
-    for image in session.scalars(select(Image)):
+    for image in session.scalars(select(ImageRow)):
         yield image.blob_key
         for shown in image.attention_maps or []:
             yield shown["blob_key"]

@@ -18,7 +18,7 @@ import uvicorn
 from sqlalchemy import select
 
 from service import auth, workers
-from service.database.tables import Job
+from service.database.tables import JobRow
 from service.execution import leases
 from service.views import JobKind, JobStatus
 from service.wiring import Service
@@ -121,7 +121,7 @@ def finishing_jobs(service: Service) -> Iterator[None]:
             workers.seen(service, "token", queues=["generate", "train"], device="none")
             with service.database.read() as session:
                 waiting = list(
-                    session.scalars(select(Job.id).where(Job.status == JobStatus.QUEUED))
+                    session.scalars(select(JobRow.id).where(JobRow.status == JobStatus.QUEUED))
                 )
             for job_id in waiting:
                 claimed = leases.claim(service, job_id, worker_id="token")

@@ -152,13 +152,13 @@ def test_a_signed_url_opens_its_image_without_a_key_and_no_other(scene: Scene, p
 def test_a_signed_url_opens_the_maps_of_its_image_without_a_key(scene: Scene) -> None:
     client, headers = scene.client, bearer(scene.key)
     image = client.get(f"/jobs/{scene.owned.job_id}", headers=headers).json()["images"][0]
-    for one in image["attention_maps"]:
-        answer = client.get(one["signed_url"])
+    for attention_map in image["attention_maps"]:
+        answer = client.get(attention_map["signed_url"])
         assert answer.status_code == 200
-        assert answer.content == client.get(one["url"], headers=headers).content
+        assert answer.content == client.get(attention_map["url"], headers=headers).content
         assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
-        refusal(client.get(one["url"]), 401)
-        refusal(client.get(one["signed_url"][:-1]), 401, "link-not-valid")
+        refusal(client.get(attention_map["url"]), 401)
+        refusal(client.get(attention_map["signed_url"][:-1]), 401, "link-not-valid")
 
 
 def test_a_signed_url_ends_within_a_quarter_of_an_hour(

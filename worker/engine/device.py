@@ -6,13 +6,13 @@ from typing import Protocol, TypeVar
 
 from perfusion_core.memory import free_memory, is_out_of_memory
 
-__all__ = ["TakeTurn", "free_memory", "is_broken", "is_out_of_memory", "load_apart"]
+__all__ = ["RunOnDevice", "free_memory", "is_broken", "is_out_of_memory", "load_apart"]
 
 T = TypeVar("T")
 
 
-class TakeTurn(Protocol):
-    """Runs a step on the device when it may, such as `Engine.take_turn`."""
+class RunOnDevice(Protocol):
+    """Runs a step on the device when it may, such as `Engine.run_on_device`."""
 
     def __call__(self, act: Callable[[], T], /) -> T:
         """Return what `act` returns, raise what it raises."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from threading import Condition
 from typing import Any
 
-from worker.engine.requests import in_hand
+from worker.engine.requests import on_device
 
 # A training gets a fifth of a device on which others sample.
 _SAMPLING_PER_TURN = 4.0
@@ -25,31 +25,31 @@ WhileWaiting = Callable[[bool], None]
 
 
 @dataclass(eq=False)
-class Turn:
+class DeviceCall:
     """A piece of work for the device, and whether a generation waits for it."""
 
     act: Callable[[], Any]
     urgent: bool
-    in_hand: bool = False  # whether the device works at it now
+    on_device: bool = False  # whether the device works at it now
     future: "Future[Any]" = field(default_factory=Future)
 
     def take(self) -> None:
         """Do it; the future has what came of it."""
-        with in_hand([self]):
+        with on_device([self]):
             try:
                 self.future.set_result(self.act())
             except BaseException as error:  # it belongs to who waits for the result
                 self.future.set_exception(error)
 
 
-class Turns:
+class DeviceCalls:
     """Those that wait, in order of age, and when the next of them is due."""
 
     def __init__(self, changed: Condition, *, patience_seconds: float) -> None:
         """`changed` is the engine's, and guards the turns that wait."""
         self._changed = changed
         self._patience_seconds = patience_seconds
-        self._waiting: list[Turn] = []
+        self._waiting: list[DeviceCall] = []
         self._turn_seconds = 0.0  # of the last turn that was not urgent
         self._sampled_seconds = 0.0  # since then
 
@@ -57,40 +57,40 @@ class Turns:
         """Whether any turn waits."""
         return bool(self._waiting)
 
-    def add(self, turn: Turn) -> None:
+    def add(self, call: DeviceCall) -> None:
         """Queue a turn; the caller holds the lock, and notifies the engine."""
-        self._waiting.append(turn)
+        self._waiting.append(call)
 
-    def result_of(self, turn: Turn, while_waiting: WhileWaiting | None) -> Any:
+    def result_of(self, call: DeviceCall, while_waiting: WhileWaiting | None) -> Any:
         """Wait for a turn's end; return or raise what came of it, or what `while_waiting` raises.
 
         A turn that has begun is always waited for: what it works on must not change meanwhile.
         """
-        while while_waiting is not None and not wait([turn.future], _POLL_SECONDS).done:
+        while while_waiting is not None and not wait([call.future], _POLL_SECONDS).done:
             try:
-                while_waiting(turn.in_hand)
+                while_waiting(call.on_device)
             except BaseException:
-                if not self._withdraw(turn):
-                    wait([turn.future])
+                if not self._withdraw(call):
+                    wait([call.future])
                 raise
-        return turn.future.result()
+        return call.future.result()
 
-    def next(self, *, sampling: bool) -> Turn | None:
+    def next(self, *, sampling: bool) -> DeviceCall | None:
         """Take the turn that is due, if any: an urgent one, or one for which enough was sampled."""
         with self._changed:
             enough = max(self._patience_seconds, _SAMPLING_PER_TURN * self._turn_seconds)
-            due = [turn for turn in self._waiting if turn.urgent]
+            due = [call for call in self._waiting if call.urgent]
             if not due and (not sampling or self._sampled_seconds >= enough):
                 due = self._waiting
             if not due:
                 return None
-            turn = due[0]
-            self._waiting.remove(turn)
-            return turn
+            call = due[0]
+            self._waiting.remove(call)
+            return call
 
-    def taken(self, turn: Turn, seconds: float) -> None:
+    def taken(self, call: DeviceCall, seconds: float) -> None:
         """Count a turn; an urgent one is part of the sampling."""
-        if turn.urgent:
+        if call.urgent:
             self._sampled_seconds += seconds
         else:
             self._turn_seconds, self._sampled_seconds = seconds, 0.0
@@ -103,12 +103,12 @@ class Turns:
         """End all turns that wait with an error."""
         with self._changed:
             waiting, self._waiting = self._waiting, []
-        for turn in waiting:
-            turn.future.set_exception(error)
+        for call in waiting:
+            call.future.set_exception(error)
 
-    def _withdraw(self, turn: Turn) -> bool:
+    def _withdraw(self, call: DeviceCall) -> bool:
         with self._changed:
-            waits = turn in self._waiting
+            waits = call in self._waiting
             if waits:
-                self._waiting.remove(turn)
+                self._waiting.remove(call)
             return waits

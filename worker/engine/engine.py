@@ -10,7 +10,7 @@ batch, as kernels are chosen by shape, and on nothing else of it. An exact engin
 of a shape to one size and decodes one image at a time: then it is the same bit by bit.
 
 A training takes its turns between them (worker.engine.device_calls). Nothing can interrupt a step.
-Tickets and turns tell whether they are `in_hand`, so that only those spend an attempt when the
+Tickets and turns tell whether they are `on_device`, so that only those spend an attempt when the
 device hangs or breaks.
 """
 
@@ -25,9 +25,9 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.sampling import sampler
 from perfusion_core.sampling.sampler import Batch, ImageRequest
 from worker.engine.device import free_memory, is_broken, is_out_of_memory
-from worker.engine.device_calls import Turn, Turns, WhileWaiting
-from worker.engine.fair_queue import Line
-from worker.engine.requests import OnStep, Place, Sample, Ticket, in_hand
+from worker.engine.device_calls import DeviceCall, DeviceCalls, WhileWaiting
+from worker.engine.fair_queue import FairQueue
+from worker.engine.requests import OnStep, Request, Sample, Slot, on_device
 from worker.errors import Draining, OutOfMemory
 
 T = TypeVar("T")
@@ -66,11 +66,11 @@ class Engine:
         # Shapes whose batches did not fit into memory, and how many rows they may take since.
         self._rows_that_fit: dict[tuple[int, ...], int] = {}
         self._changed = Condition()
-        self._arrivals: list[Ticket] = []
-        self._turns = Turns(self._changed, patience_seconds=patience_seconds)
+        self._arrivals: list[Request] = []
+        self._calls = DeviceCalls(self._changed, patience_seconds=patience_seconds)
         # In order of age. The engine's thread alone touches these three.
-        self._tickets: list[Ticket] = []
-        self._line = Line()
+        self._requests: list[Request] = []
+        self._fair_queue = FairQueue()
         self._batch: Batch | None = None  # of the last step
         self._stopped = False
         self.moved_at = clock()
@@ -95,27 +95,27 @@ class Engine:
 
     def submit(
         self,
-        request: ImageRequest,
+        image_request: ImageRequest,
         *,
         owner: str = "",
         on_step: OnStep | None = None,
         alone: bool = False,
-    ) -> Ticket:
+    ) -> Request:
         """Queue a request; `on_step(steps done, steps in all)` is called as it advances.
 
         Owners share the device fairly, however many images each of them asks for. With `alone`
         no other request is in its batches.
         """
-        ticket = Ticket(request=request, owner=owner, on_step=on_step, alone=alone)
+        request = Request(image_request=image_request, owner=owner, on_step=on_step, alone=alone)
         with self._changed:
             if self._stopped:
-                ticket.end(Draining())
+                request.end(Draining())
             else:
-                self._arrivals.append(ticket)
+                self._arrivals.append(request)
                 self._changed.notify()
-        return ticket
+        return request
 
-    def take_turn(
+    def run_on_device(
         self,
         act: Callable[[], T],
         *,
@@ -128,45 +128,45 @@ class Engine:
         `while_waiting` is called now and then with whether the device works at this turn; what it
         raises withdraws a turn that has not begun. Raises Draining where the engine stops first.
         """
-        turn = Turn(act, urgent)
+        call = DeviceCall(act, urgent)
         with self._changed:
             if self._stopped:
                 raise Draining
-            self._turns.add(turn)
+            self._calls.add(call)
             self._changed.notify()
-        result: T = self._turns.result_of(turn, while_waiting)
+        result: T = self._calls.result_of(call, while_waiting)
         return result
 
     def _run(self) -> None:
         while self._wait_for_work():
             began = self.moved_at = self._clock()
-            if (turn := self._turns.next(sampling=bool(self._tickets))) is not None:
-                turn.take()
-                self._turns.taken(turn, self._clock() - began)
-                self._stop_if_broken(turn.future.exception())
+            if (call := self._calls.next(sampling=bool(self._requests))) is not None:
+                call.take()
+                self._calls.taken(call, self._clock() - began)
+                self._stop_if_broken(call.future.exception())
                 continue
             try:
                 self._cycle()
             except Exception as error:
                 # A bug here must not silence the engine: these requests fail, later ones do not.
                 _log.exception("engine.failed")
-                for ticket in self._tickets:
-                    self._end(ticket, error)
-            self._turns.sampled(self._clock() - began)
-            self._tickets = [ticket for ticket in self._tickets if not ticket.ended]
-        for ticket in self._tickets + self._arrivals:
-            self._end(ticket, Draining())
-        self._turns.refuse(Draining())
+                for request in self._requests:
+                    self._end(request, error)
+            self._calls.sampled(self._clock() - began)
+            self._requests = [request for request in self._requests if not request.ended]
+        for request in self._requests + self._arrivals:
+            self._end(request, Draining())
+        self._calls.refuse(Draining())
 
     def _wait_for_work(self) -> bool:
-        if not self._tickets:
+        if not self._requests:
             self._rows_that_fit.clear()
             self._batch = None
         with self._changed:
             self._changed.wait_for(
-                lambda: self._arrivals or self._tickets or self._turns or self._stopped
+                lambda: self._arrivals or self._requests or self._calls or self._stopped
             )
-            self._tickets += self._arrivals
+            self._requests += self._arrivals
             self._arrivals = []
             return not self._stopped
 
@@ -178,104 +178,104 @@ class Engine:
                 self._stopped = True
 
     def _cycle(self) -> None:
-        for ticket in self._tickets:
-            if ticket.cancelled:
-                self._end(ticket)
-            elif not ticket.places:
-                self._begin(ticket)
+        for request in self._requests:
+            if request.cancelled:
+                self._end(request)
+            elif not request.slots:
+                self._begin(request)
         waiting = self._waiting()
-        places = self._line.choose(waiting, self._room_for)
-        if places:
-            self._line.charge(places, waiting=waiting)
-            self._advance(places)
+        slots = self._fair_queue.next_batch(waiting, self._room_for)
+        if slots:
+            self._fair_queue.charge(slots, waiting=waiting)
+            self._advance(slots)
         self._collect()
 
-    def _begin(self, ticket: Ticket) -> None:
+    def _begin(self, request: Request) -> None:
         def start() -> None:
-            trajectories = sampler.start(self._base(), ticket.request)
-            ticket.places = self._line.join(ticket, trajectories, waiting=self._waiting())
+            trajectories = sampler.start(self._base(), request.image_request)
+            request.slots = self._fair_queue.join(request, trajectories, waiting=self._waiting())
 
-        if (error := self._attempt([ticket], start)) is not None:
-            self._end(ticket, error)
+        if (error := self._attempt([request], start)) is not None:
+            self._end(request, error)
 
-    def _end(self, ticket: Ticket, error: Exception | None = None) -> None:
-        if not ticket.ended:
-            self._line.leave(ticket)
-            ticket.end(error)
+    def _end(self, request: Request, error: Exception | None = None) -> None:
+        if not request.ended:
+            self._fair_queue.leave(request)
+            request.end(error)
 
-    def _waiting(self) -> list[Place]:
-        return [one for ticket in self._tickets for one in ticket.places if one.waiting]
+    def _waiting(self) -> list[Slot]:
+        return [slot for request in self._requests for slot in request.slots if slot.waiting]
 
-    def _advance(self, places: Sequence[Place]) -> None:
-        before = [one.trajectory.step_index for one in places]
-        tickets = list(dict.fromkeys(one.ticket for one in places))
-        error = self._attempt(tickets, lambda: sampler.step(self._base(), self._batch_of(places)))
+    def _advance(self, slots: Sequence[Slot]) -> None:
+        before = [slot.trajectory.step_index for slot in slots]
+        requests = list(dict.fromkeys(slot.request for slot in slots))
+        error = self._attempt(requests, lambda: sampler.step(self._base(), self._batch_of(slots)))
         if error is None:
-            for ticket in tickets:
-                if (error := self._attempt([], ticket.report)) is not None:
-                    self._end(ticket, error)
+            for request in requests:
+                if (error := self._attempt([], request.report)) is not None:
+                    self._end(request, error)
             return
         self._batch = None
-        rows = self._rows_of(places)
-        if isinstance(error, OutOfMemory) and rows > places[0].trajectory.rows:
-            self._rows_that_fit[places[0].trajectory.latent_shape] = rows // 2
+        rows = self._rows_of(slots)
+        if isinstance(error, OutOfMemory) and rows > slots[0].trajectory.rows:
+            self._rows_that_fit[slots[0].trajectory.latent_shape] = rows // 2
             _log.warning("engine.batch_halved", rows=rows // 2)
-        elif len(places) == 1 or self._broken.is_set():
-            for ticket in tickets:
-                self._end(ticket, error)
+        elif len(slots) == 1 or self._broken.is_set():
+            for request in requests:
+                self._end(request, error)
         else:
             # Whose fault it is shows when each takes the step alone.
-            for one, index in zip(places, before, strict=True):
-                if not one.ticket.ended and one.trajectory.step_index == index:
-                    self._advance([one])
+            for slot, index in zip(slots, before, strict=True):
+                if not slot.request.ended and slot.trajectory.step_index == index:
+                    self._advance([slot])
 
-    def _batch_of(self, places: Sequence[Place]) -> Batch:
+    def _batch_of(self, slots: Sequence[Slot]) -> Batch:
         """The batch of the last step where the same ones step again: it holds their K and V."""
-        trajectories = tuple(one.trajectory for one in places)
+        trajectories = tuple(slot.trajectory for slot in slots)
         if self._batch is None or self._batch.trajectories != trajectories:
             self._batch = None  # first give its memory back
-            self._batch = Batch(trajectories, rows=self._rows_of(places))
+            self._batch = Batch(trajectories, rows=self._rows_of(slots))
         return self._batch
 
-    def _rows_of(self, places: Sequence[Place]) -> int:
-        own = sum(one.trajectory.rows for one in places)
-        return max(own, self._room_for(places[0].trajectory.latent_shape)) if self._exact else own
+    def _rows_of(self, slots: Sequence[Slot]) -> int:
+        own = sum(slot.trajectory.rows for slot in slots)
+        return max(own, self._room_for(slots[0].trajectory.latent_shape)) if self._exact else own
 
     def _collect(self) -> None:
         """Decode some of what has finished; a request with all its images is done."""
         finished = [
-            one
-            for ticket in self._tickets
-            for one in ticket.places
-            if not one.waiting and one.sample is None
+            slot
+            for request in self._requests
+            for slot in request.slots
+            if not slot.waiting and slot.sample is None
         ]
         if not finished:
             return
-        together = [one for one in finished if one.line == finished[0].line]
+        together = [one for one in finished if one.queue_key == finished[0].queue_key]
         together = together[:_DECODED_AT_ONCE]
         for group in [[one] for one in together] if self._exact else [together]:
             self._decode(group)
-        for ticket in dict.fromkeys(one.ticket for one in together):
-            if all(one.sample is not None for one in ticket.places):
-                self._end(ticket)
+        for request in dict.fromkeys(one.request for one in together):
+            if all(slot.sample is not None for slot in request.slots):
+                self._end(request)
 
-    def _decode(self, places: Sequence[Place]) -> None:
+    def _decode(self, slots: Sequence[Slot]) -> None:
         def decode() -> None:
-            images = sampler.decode_together(self._base(), [one.trajectory for one in places])
-            for one, image in zip(places, images, strict=True):
-                one.sample = Sample.of(one.trajectory, image)
+            images = sampler.decode_together(self._base(), [slot.trajectory for slot in slots])
+            for slot, image in zip(slots, images, strict=True):
+                slot.sample = Sample.of(slot.trajectory, image)
 
-        tickets = list(dict.fromkeys(one.ticket for one in places))
-        error = self._attempt(tickets, decode)
-        if error is not None and (len(places) == 1 or self._broken.is_set()):
-            for ticket in tickets:
-                self._end(ticket, error)
+        requests = list(dict.fromkeys(slot.request for slot in slots))
+        error = self._attempt(requests, decode)
+        if error is not None and (len(slots) == 1 or self._broken.is_set()):
+            for request in requests:
+                self._end(request, error)
         elif error is not None:
-            for one in places:
-                if not one.ticket.ended:
-                    self._decode([one])
+            for slot in slots:
+                if not slot.request.ended:
+                    self._decode([slot])
 
-    def _attempt(self, work: Sequence[Ticket], act: Callable[[], object]) -> Exception | None:
+    def _attempt(self, work: Sequence[Request], act: Callable[[], object]) -> Exception | None:
         """Do something for these tickets on the device, and return what it raises.
 
         Where it is memory, in words, and behind the handler: the error holds the frames of what
@@ -284,7 +284,7 @@ class Engine:
         if self._stopped:
             return Draining()  # a device that is broken would refuse this, too
         try:
-            with in_hand(work):
+            with on_device(work):
                 act()
         except Exception as error:
             if not is_out_of_memory(error):

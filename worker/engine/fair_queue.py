@@ -19,44 +19,46 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 from perfusion_core.sampling.sampler import Trajectory
-from worker.engine.requests import LineKey, Place, Ticket
+from worker.engine.requests import QueueKey, Request, Slot
 
 
-class Line:
+class FairQueue:
     """Gives each image its place, and each line its turns."""
 
     def __init__(self) -> None:
-        self._ends: dict[tuple[LineKey, str], float] = {}  # of each owner's last image in a line
-        self._tags: dict[LineKey, float] = {}  # what each line has had, for each owner served
-        self._served: dict[LineKey, set[str]] = {}  # the owners in each line's last batch
+        self._ends: dict[tuple[QueueKey, str], float] = {}  # of each owner's last image in a line
+        self._tags: dict[QueueKey, float] = {}  # what each line has had, for each owner served
+        self._served: dict[QueueKey, set[str]] = {}  # the owners in each line's last batch
         self._had: dict[str, float] = {}  # the tags of lines that ended, of the owners served last
         self._clock = 0.0  # the tag of the last step's line, before that step
 
     def join(
-        self, ticket: Ticket, trajectories: Sequence[Trajectory], *, waiting: Sequence[Place]
-    ) -> list[Place]:
+        self, request: Request, trajectories: Sequence[Trajectory], *, waiting: Sequence[Slot]
+    ) -> list[Slot]:
         """Places for a ticket's images behind, or between, those that are waiting."""
-        places = [Place(ticket=ticket, trajectory=one, tag=0.0) for one in trajectories]
-        for key in dict.fromkeys(place.line for place in places):
-            self._join(key, [place for place in places if place.line == key], waiting=waiting)
-        return places
+        slots = [
+            Slot(request=request, trajectory=trajectory, tag=0.0) for trajectory in trajectories
+        ]
+        for key in dict.fromkeys(slot.queue_key for slot in slots):
+            self._join(key, [slot for slot in slots if slot.queue_key == key], waiting=waiting)
+        return slots
 
-    def leave(self, ticket: Ticket) -> None:
+    def leave(self, request: Request) -> None:
         """Take the steps off its owner's account that a ticket's images have not had."""
-        for place in ticket.places:
-            if (account := (place.line, ticket.owner)) in self._ends:
-                self._ends[account] -= _cost(place.trajectory, place.trajectory.steps_left)
+        for slot in request.slots:
+            if (account := (slot.queue_key, request.owner)) in self._ends:
+                self._ends[account] -= _cost(slot.trajectory, slot.trajectory.steps_left)
 
-    def choose(
-        self, waiting: Sequence[Place], room_for: Callable[[tuple[int, ...]], int]
-    ) -> list[Place]:
+    def next_batch(
+        self, waiting: Sequence[Slot], room_for: Callable[[tuple[int, ...]], int]
+    ) -> list[Slot]:
         """Return the next batch: of the line whose turn it is, and as many as fit.
 
         `waiting` is in order of age; `room_for` tells how many rows a batch of a shape may have.
         """
         if not waiting:
             return []
-        keys = dict.fromkeys(place.line for place in waiting)
+        keys = dict.fromkeys(slot.queue_key for slot in waiting)
         if not keys.keys() & self._tags.keys():
             # All images that wait came after the last step: start anew.
             self._tags, self._served, self._had, self._clock = {}, {}, {}, 0.0
@@ -64,49 +66,49 @@ class Line:
         new = keys.keys() - self._tags.keys()
         self._tags = {key: tag for key, tag in self._tags.items() if key in keys}
         for key in new:
-            owners = {place.ticket.owner for place in waiting if place.line == key}
+            owners = {slot.request.owner for slot in waiting if slot.queue_key == key}
             self._tags[key] = min(self._had.get(owner, 0.0) for owner in owners)
         self._tags |= {key: max(self._tags.get(key, 0.0), self._clock) for key in keys}
         key = min(keys, key=self._tags.__getitem__)
-        return _batch_of([place for place in waiting if place.line == key], room_for)
+        return _batch_of([slot for slot in waiting if slot.queue_key == key], room_for)
 
-    def charge(self, batch: Sequence[Place], *, waiting: Sequence[Place]) -> None:
+    def charge(self, batch: Sequence[Slot], *, waiting: Sequence[Slot]) -> None:
         """Count a step of `batch`, chosen from `waiting`, as its line's."""
-        key = batch[0].line
-        lines: dict[str, set[LineKey]] = {}
-        for place in waiting:
-            lines.setdefault(place.ticket.owner, set()).add(place.line)
+        key = batch[0].queue_key
+        lines: dict[str, set[QueueKey]] = {}
+        for slot in waiting:
+            lines.setdefault(slot.request.owner, set()).add(slot.queue_key)
         self._clock = self._tags[key]
-        self._served[key] = {place.ticket.owner for place in batch}
-        owners = sum(1 / len(lines[owner]) for owner in {place.ticket.owner for place in batch})
-        self._tags[key] += sum(_cost(place.trajectory, 1) for place in batch) / owners
+        self._served[key] = {slot.request.owner for slot in batch}
+        owners = sum(1 / len(lines[owner]) for owner in {slot.request.owner for slot in batch})
+        self._tags[key] += sum(_cost(slot.trajectory, 1) for slot in batch) / owners
 
-    def _end(self, keys: Collection[LineKey]) -> None:
+    def _end(self, keys: Collection[QueueKey]) -> None:
         """Hold what lines had that ended against the owners whom they served last."""
         for key in keys:
             for owner in self._served.pop(key, ()):
                 self._had[owner] = max(self._had.get(owner, 0.0), self._tags[key])
         self._had = {owner: tag for owner, tag in self._had.items() if tag > self._clock}
 
-    def _join(self, key: LineKey, places: Sequence[Place], *, waiting: Sequence[Place]) -> None:
-        clocks: dict[LineKey, float] = {}
-        for place in waiting:
-            clocks[place.line] = min(place.tag, clocks.get(place.line, place.tag))
+    def _join(self, key: QueueKey, slots: Sequence[Slot], *, waiting: Sequence[Slot]) -> None:
+        clocks: dict[QueueKey, float] = {}
+        for slot in waiting:
+            clocks[slot.queue_key] = min(slot.tag, clocks.get(slot.queue_key, slot.tag))
         # Accounts that ended before now are forgotten; all are where no image waits.
         self._ends = {
             (line, owner): end
             for (line, owner), end in self._ends.items()
             if line in clocks and end > clocks[line]
         }
-        account = (key, places[0].ticket.owner)
+        account = (key, slots[0].request.owner)
         tag = self._ends.get(account, clocks.get(key, 0.0))
-        for place in places:
-            place.tag = tag
-            tag += _cost(place.trajectory, place.trajectory.total_steps)
+        for slot in slots:
+            slot.tag = tag
+            tag += _cost(slot.trajectory, slot.trajectory.total_steps)
         self._ends[account] = tag
 
 
-def _batch_of(line: Sequence[Place], room_for: Callable[[tuple[int, ...]], int]) -> list[Place]:
+def _batch_of(line: Sequence[Slot], room_for: Callable[[tuple[int, ...]], int]) -> list[Slot]:
     """The first in line, and the next ones that fit beside it.
 
     If an owner waits for just one image, owners of several fill its batch only to twice its rows:
@@ -114,12 +116,12 @@ def _batch_of(line: Sequence[Place], room_for: Callable[[tuple[int, ...]], int])
     whose owner has nothing in the batch.
     """
     room = room_for(line[0].trajectory.latent_shape)
-    images = Counter(one.ticket.owner for one in line)
-    batch: list[Place] = []
+    images = Counter(one.request.owner for one in line)
+    batch: list[Slot] = []
     served: set[str] = set()
     rows = room_for_many = 0
     for one in sorted(line, key=lambda one: one.tag):
-        owner, own = one.ticket.owner, one.trajectory.rows
+        owner, own = one.request.owner, one.trajectory.rows
         alone = images[owner] == 1
         if not batch or rows + own <= (room if alone else room_for_many or room):
             batch.append(one)

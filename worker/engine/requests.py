@@ -35,19 +35,19 @@ class Sample:
 
 
 @dataclass(eq=False, kw_only=True)
-class Ticket:
+class Request:
     """One request in the engine: wait for its `result`, or `cancel` it at any time.
 
     Nothing else is in the batches of a request that samples `alone`.
     """
 
-    request: ImageRequest
+    image_request: ImageRequest
     owner: str
     on_step: OnStep | None
     alone: bool = False
     cancelled: bool = False
-    in_hand: bool = False  # whether the device works at it now
-    places: "list[Place]" = field(default_factory=list)
+    on_device: bool = False  # whether the device works at it now
+    slots: "list[Slot]" = field(default_factory=list)
     future: "Future[list[Sample]]" = field(default_factory=Future)
 
     def cancel(self) -> None:
@@ -68,25 +68,25 @@ class Ticket:
         if error is not None:
             self.future.set_exception(error)
         else:
-            self.future.set_result([one.sample for one in self.places if one.sample is not None])
-        self.places = []
+            self.future.set_result([slot.sample for slot in self.slots if slot.sample is not None])
+        self.slots = []
 
     def report(self) -> None:
         """Tell whoever watches how many steps are done, over all images."""
         if self.on_step is not None:
-            done = sum(one.trajectory.step_index for one in self.places)
-            self.on_step(done, sum(one.trajectory.total_steps for one in self.places))
+            done = sum(slot.trajectory.step_index for slot in self.slots)
+            self.on_step(done, sum(slot.trajectory.total_steps for slot in self.slots))
 
 
-LineKey: TypeAlias = tuple[tuple[int, ...], Ticket | None]
+QueueKey: TypeAlias = tuple[tuple[int, ...], Request | None]
 """What images have in common that may share a batch: the latent shape, and a ticket if alone."""
 
 
 @dataclass(eq=False, kw_only=True)
-class Place:
+class Slot:
     """One image of a ticket, and where in line it stands (worker.engine.fair_queue)."""
 
-    ticket: Ticket
+    request: Request
     trajectory: Trajectory
     tag: float
     sample: Sample | None = None
@@ -97,22 +97,22 @@ class Place:
         return not self.trajectory.finished
 
     @property
-    def line(self) -> LineKey:
+    def queue_key(self) -> QueueKey:
         """The line that it stands in."""
-        return self.trajectory.latent_shape, self.ticket if self.ticket.alone else None
+        return self.trajectory.latent_shape, self.request if self.request.alone else None
 
 
-class _InHand(Protocol):
-    in_hand: bool
+class _OnDevice(Protocol):
+    on_device: bool
 
 
 @contextmanager
-def in_hand(work: Sequence[_InHand]) -> Iterator[None]:
+def on_device(work: Sequence[_OnDevice]) -> Iterator[None]:
     """Say of tickets or turns that the device works at them."""
     for one in work:
-        one.in_hand = True
+        one.on_device = True
     try:
         yield
     finally:
         for one in work:
-            one.in_hand = False
+            one.on_device = False

@@ -9,11 +9,15 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.rank_one import BLENDING_COSINE, blending_pairs
 from perfusion_core.sampling.sampler import ImageRequest
 from service.errors import problem
-from worker.engine.device import TakeTurn
+from worker.engine.device import RunOnDevice
 
 
 def warnings(
-    base: BaseModel, request: ImageRequest, take_turn: TakeTurn, *, concept_ids: dict[str, str]
+    base: BaseModel,
+    request: ImageRequest,
+    run_on_device: RunOnDevice,
+    *,
+    concept_ids: dict[str, str],
 ) -> list[dict[str, Any]]:
     """Return a warning for each pair of concepts that lie too close together to stay apart.
 
@@ -40,4 +44,4 @@ def warnings(
             "concepts": [{"id": concept_ids[name], "name": name} for name in (one, other)],
         }
 
-    return list(starmap(warning, take_turn(solve)))
+    return list(starmap(warning, run_on_device(solve)))

@@ -12,68 +12,78 @@ from typing import Any
 from perfusion_core.base_model import BaseModel
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.sampling.sampler import ImageRequest
-from service.blobs import store
+from service.blobs import keys
 from service.concepts import rows
 from service.execution import leases
 from service.execution.leases import ClaimedJob, NewAttentionMap, NewImage
 from service.views import PresenceView
 from worker import overlays, png
-from worker.context import Parts
+from worker.context import WorkerContext
 from worker.engine.requests import Sample
 from worker.errors import FileGone
-from worker.heartbeat import Pulse
+from worker.heartbeat import Heartbeat
 from worker.jobs import composition, options, presence
 from worker.jobs.sizes import check_size
 
 _POLL_SECONDS = 0.1
 
 
-def generate_images(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
+def generate_images(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> bool:
     """Generate the images of a claimed job and record them; False where the row refused them."""
-    base = parts.resident.base()
-    pulse.insist(lambda: _check_concepts(parts, claimed.payload))
-    request = _to_request(parts, claimed.payload, base)
+    base = context.model_loader.base()
+    heartbeat.retry_while_unavailable(lambda: _check_concepts(context, claimed.payload))
+    request = _to_request(context, claimed.payload, base)
     concept_ids = _concept_ids(claimed)
 
-    def while_waiting(in_hand: bool) -> None:
-        pulse.waited(parts.engine.moved_at, in_hand=in_hand)
-        pulse.check()
+    def while_waiting(on_device: bool) -> None:
+        heartbeat.keep_alive(context.engine.moved_at, on_device=on_device)
+        heartbeat.check()
 
     # Short turns that come before the next step of the images.
-    take_turn = partial(parts.engine.take_turn, urgent=True, while_waiting=while_waiting)
-    warnings = composition.warnings(base, request, take_turn, concept_ids=concept_ids)
+    run_on_device = partial(context.engine.run_on_device, urgent=True, while_waiting=while_waiting)
+    warnings = composition.warnings(base, request, run_on_device, concept_ids=concept_ids)
     # An attempt before may have warned of its own images, which are not these.
-    if (warnings or claimed.attempt > 1) and not _warn(parts, claimed, pulse, warnings=warnings):
+    if (warnings or claimed.attempt > 1) and not _warn(
+        context, claimed, heartbeat, warnings=warnings
+    ):
         return False
-    samples = _sample(parts, claimed, request, pulse)
-    pulse.check()
+    samples = _sample(context, claimed, request, heartbeat)
+    heartbeat.check()
     measured = presence.measure(
-        parts.evaluators,
+        context.evaluators,
         base,
-        take_turn=take_turn,
+        run_on_device=run_on_device,
         request=request,
         images=[sample.image for sample in samples],
     )
     images = [
         replace(
-            _store(parts, claimed, sample, index=index, request=request, base=base),
+            _store(context, claimed, sample, index=index, request=request, base=base),
             presence=None if measured is None else _presence_views(measured[index], concept_ids),
         )
         for index, sample in enumerate(samples)
     ]
     vanished = presence.warnings(measured, concept_ids=concept_ids)
-    if vanished and not _warn(parts, claimed, pulse, warnings=[*warnings, *vanished]):
+    if vanished and not _warn(context, claimed, heartbeat, warnings=[*warnings, *vanished]):
         return False
-    return pulse.insist(lambda: leases.finish_generation(parts.service, claimed, images=images))
+    return heartbeat.retry_while_unavailable(
+        lambda: leases.finish_generation(context.service, claimed, images=images)
+    )
 
 
 def _warn(
-    parts: Parts, claimed: ClaimedJob, pulse: Pulse, *, warnings: Sequence[dict[str, Any]]
+    context: WorkerContext,
+    claimed: ClaimedJob,
+    heartbeat: Heartbeat,
+    *,
+    warnings: Sequence[dict[str, Any]],
 ) -> bool:
-    return pulse.insist(lambda: leases.warn(parts.service, claimed, warnings=warnings))
+    return heartbeat.retry_while_unavailable(
+        lambda: leases.warn(context.service, claimed, warnings=warnings)
+    )
 
 
-def _check_concepts(parts: Parts, payload: dict[str, Any]) -> None:
+def _check_concepts(context: WorkerContext, payload: dict[str, Any]) -> None:
     """Raise FileGone if a concept's file went meanwhile; the cache may still hold it.
 
     A concept that was trained again since keeps the file that the request was accepted with, as
@@ -82,7 +92,7 @@ def _check_concepts(parts: Parts, payload: dict[str, Any]) -> None:
     listed = payload["concepts"]
     if not listed:
         return
-    named = rows.named_hashes(parts.service, [one["id"] for one in listed])
+    named = rows.named_hashes(context.service, [one["id"] for one in listed])
     gone = [one["name"] for one in listed if one["sha256"] not in named.get(one["id"], ())]
     if gone:
         names = ", ".join(f"<{name}>" for name in gone)
@@ -92,12 +102,12 @@ def _check_concepts(parts: Parts, payload: dict[str, Any]) -> None:
         )
 
 
-def _to_request(parts: Parts, payload: dict[str, Any], base: BaseModel) -> ImageRequest:
+def _to_request(context: WorkerContext, payload: dict[str, Any], base: BaseModel) -> ImageRequest:
     config = options.generate_config(base.defaults, payload["config"])
     check_size(base, config)
     concepts: dict[str, ConceptUse] = {}
     for one in payload["concepts"]:
-        concept = parts.concepts.get(one["sha256"], blob_key=one["blob_key"])
+        concept = context.concepts.get(one["sha256"], blob_key=one["blob_key"])
         # Its name is the owner's to choose; the file may carry an older one.
         concept = concept.renamed(one["name"])
         base.check(concept)
@@ -112,7 +122,7 @@ def _to_request(parts: Parts, payload: dict[str, Any], base: BaseModel) -> Image
 
 
 def _concept_ids(claimed: ClaimedJob) -> dict[str, str]:
-    return {one["name"]: one["id"] for one in claimed.payload["concepts"]}
+    return {concept["name"]: concept["id"] for concept in claimed.payload["concepts"]}
 
 
 def _presence_views(
@@ -130,31 +140,31 @@ def _presence_views(
 
 
 def _sample(
-    parts: Parts, claimed: ClaimedJob, request: ImageRequest, pulse: Pulse
+    context: WorkerContext, claimed: ClaimedJob, image_request: ImageRequest, heartbeat: Heartbeat
 ) -> Sequence[Sample]:
-    steps = request.config.num_inference_steps
+    steps = image_request.config.num_inference_steps
 
     def report(done: int, total: int) -> None:
         # Images of one job need not advance together; what is shown is their mean.
-        pulse.report(done * steps // total, steps)
+        heartbeat.report(done * steps // total, steps)
 
-    pulse.report(0, steps)
-    ticket = parts.engine.submit(
-        request, owner=claimed.owner_id, on_step=report, alone=claimed.lost_before
+    heartbeat.report(0, steps)
+    request = context.engine.submit(
+        image_request, owner=claimed.owner_id, on_step=report, alone=claimed.lost_before
     )
     try:
         while True:
             try:
-                return ticket.result(timeout_seconds=_POLL_SECONDS)
+                return request.result(timeout_seconds=_POLL_SECONDS)
             except TimeoutError:
-                pulse.waited(parts.engine.moved_at, in_hand=ticket.in_hand)
-                pulse.check()
+                heartbeat.keep_alive(context.engine.moved_at, on_device=request.on_device)
+                heartbeat.check()
     finally:
-        ticket.cancel()
+        request.cancel()
 
 
 def _store(
-    parts: Parts,
+    context: WorkerContext,
     claimed: ClaimedJob,
     sample: Sample,
     *,
@@ -162,11 +172,11 @@ def _store(
     request: ImageRequest,
     base: BaseModel,
 ) -> NewImage:
-    hashes = {one["name"]: one["sha256"] for one in claimed.payload["concepts"]}
+    hashes = {concept["name"]: concept["sha256"] for concept in claimed.payload["concepts"]}
     data = png.encode(sample, request=request, concept_hashes=hashes, base=base)
-    blob_key = store.image_key(claimed.id, claimed.attempt, index=index)
-    parts.service.blobs.put_new(blob_key, data)
-    maps, maps_bytes = _store_maps(parts, claimed, sample, index=index)
+    blob_key = keys.image_key(claimed.id, claimed.attempt, index=index)
+    context.service.blobs.put_new(blob_key, data)
+    maps, maps_bytes = _store_maps(context, claimed, sample, index=index)
     return NewImage(
         index=index,
         seed=sample.seed,
@@ -180,7 +190,7 @@ def _store(
 
 
 def _store_maps(
-    parts: Parts, claimed: ClaimedJob, sample: Sample, *, index: int
+    context: WorkerContext, claimed: ClaimedJob, sample: Sample, *, index: int
 ) -> tuple[tuple[NewAttentionMap, ...] | None, int]:
     """Store an image's maps; return them, and their bytes."""
     if sample.maps is None:
@@ -188,8 +198,8 @@ def _store_maps(
     concept_ids, stored, size_bytes = _concept_ids(claimed), [], 0
     for number, one in enumerate(sample.maps):
         data = overlays.draw(sample.image, one.share)
-        blob_key = store.attention_map_key(claimed.id, claimed.attempt, index=index, number=number)
-        parts.service.blobs.put_new(blob_key, data)
+        blob_key = keys.attention_map_key(claimed.id, claimed.attempt, index=index, number=number)
+        context.service.blobs.put_new(blob_key, data)
         size_bytes += len(data)
         stored.append(
             NewAttentionMap(

@@ -14,7 +14,7 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.evaluators.presence import Presence, presences
 from perfusion_core.sampling.sampler import ImageRequest
 from service.errors import problem
-from worker.engine.device import TakeTurn, free_memory, is_out_of_memory
+from worker.engine.device import RunOnDevice, free_memory, is_out_of_memory
 from worker.errors import Interrupted
 from worker.models.evaluators import Evaluators
 
@@ -28,7 +28,7 @@ def measure(
     evaluators: Evaluators | None,
     base: BaseModel,
     *,
-    take_turn: TakeTurn,
+    run_on_device: RunOnDevice,
     request: ImageRequest,
     images: Sequence[Image.Image],
 ) -> list[Measured] | None:
@@ -42,7 +42,7 @@ def measure(
         evaluator = evaluators.beside(base)
         if evaluator is None:
             return None
-        measured = [take_turn(partial(presences, evaluator, image, judged)) for image in images]
+        measured = [run_on_device(partial(presences, evaluator, image, judged)) for image in images]
     except Interrupted:
         raise
     except Exception as error:

@@ -16,7 +16,7 @@ from perfusion_core.sampling.sampler import ImageRequest
 from perfusion_core.training.trainer import Training
 from service.execution import checkpoints
 from service.execution.leases import ClaimedJob
-from worker.context import Parts
+from worker.context import WorkerContext
 from worker.engine.requests import Sample
 from worker.errors import Interrupted
 
@@ -35,8 +35,8 @@ _log = structlog.get_logger("perfusion.worker")
 class Previews:
     """Draws a preview whenever one is due and there is time for it."""
 
-    def __init__(self, parts: Parts, claimed: ClaimedJob, training: Training) -> None:
-        self._parts = parts
+    def __init__(self, context: WorkerContext, claimed: ClaimedJob, training: Training) -> None:
+        self._context = context
         self._claimed = claimed
         config = training.config
         self._every_steps = max(1, config.max_train_steps // _HOW_MANY)
@@ -75,7 +75,7 @@ class Previews:
         sample = self._sample(training, while_waiting)
         file = io.BytesIO()
         sample.image.save(file, "PNG")
-        checkpoints.save_preview(self._parts.service, self._claimed, png=file.getvalue())
+        checkpoints.save_preview(self._context.service, self._claimed, png=file.getvalue())
 
     def _sample(self, training: Training, while_waiting: Callable[[bool], None]) -> Sample:
         config = training.base.defaults.generate_config(
@@ -87,7 +87,7 @@ class Previews:
             }
         )
         use = ConceptUse(training.concept())  # nothing has measured it yet: at the usual strength
-        ticket = self._parts.engine.submit(
+        request = self._context.engine.submit(
             ImageRequest(
                 prompt=f"a photo of a <{training.name}>",
                 concepts={training.name: use},
@@ -98,8 +98,8 @@ class Previews:
         try:
             while True:
                 try:
-                    return ticket.result(timeout_seconds=_POLL_SECONDS)[0]
+                    return request.result(timeout_seconds=_POLL_SECONDS)[0]
                 except TimeoutError:
-                    while_waiting(ticket.in_hand)
+                    while_waiting(request.on_device)
         finally:
-            ticket.cancel()
+            request.cancel()

@@ -14,80 +14,82 @@ from PIL import Image
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.training.trainer import Training, train
-from service.blobs import store
+from service.blobs import keys
 from service.blobs.store import BlobNotFound
 from service.concepts import files
 from service.execution import leases
 from service.execution.leases import ClaimedJob, TrainedConcept
-from worker.context import Parts
-from worker.engine.device import TakeTurn
+from worker.context import WorkerContext
+from worker.engine.device import RunOnDevice
 from worker.errors import Draining, FileGone
-from worker.heartbeat import Pulse
+from worker.heartbeat import Heartbeat
 from worker.jobs import options
 from worker.jobs.checkpoints import Checkpoints
 from worker.jobs.previews import Previews
 from worker.jobs.sizes import check_size
-from worker.looking import Looking
 from worker.models import segmenter
+from worker.training_evaluator import TrainingEvaluator
 
 
-def train_concept(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
+def train_concept(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> bool:
     """Train the concept of a claimed job and record it; False where the row would not take it."""
-    base = parts.resident.base()
-    pictures, masks = _read_pictures(parts, claimed.payload["pictures"])
-    checkpoints = Checkpoints(parts.service, claimed)
+    base = context.model_loader.base()
+    pictures, masks = _read_pictures(context, claimed.payload["pictures"])
+    checkpoints = Checkpoints(context.service, claimed)
 
-    def while_waiting(in_hand: bool) -> None:
-        pulse.waited(parts.engine.moved_at, in_hand=in_hand)
-        pulse.check()
+    def while_waiting(on_device: bool) -> None:
+        heartbeat.keep_alive(context.engine.moved_at, on_device=on_device)
+        heartbeat.check()
 
-    take_turn = partial(parts.engine.take_turn, while_waiting=while_waiting)
+    run_on_device = partial(context.engine.run_on_device, while_waiting=while_waiting)
     training = _begin(
         claimed,
         base,
-        take_turn,
+        run_on_device,
         pictures=pictures,
         masks=masks,
-        segmenter_name=parts.service.settings.segmenter,
+        segmenter_name=context.service.settings.segmenter,
         checkpoints=checkpoints,
     )
 
     def check() -> None:
         # Drawing takes its time, too: it is a sign of life, and stops when it is told to.
-        pulse.report(training.step, training.config.max_train_steps)
-        pulse.check()
+        heartbeat.report(training.step, training.config.max_train_steps)
+        heartbeat.check()
 
-    pulse.report(training.step, training.config.max_train_steps)
-    looking = Looking(
+    heartbeat.report(training.step, training.config.max_train_steps)
+    looking = TrainingEvaluator(
         training,
-        take_turn=take_turn,
-        evaluators=parts.evaluators,
+        run_on_device=run_on_device,
+        evaluators=context.evaluators,
         pictures=pictures,
         check=check,
     )
-    previews = Previews(parts, claimed, training)
+    previews = Previews(context, claimed, training)
     while True:
         try:
-            pulse.check()
-            looking.look_when_due()
-            step = take_turn(lambda: next(training, None))
+            heartbeat.check()
+            looking.evaluate_when_due()
+            step = run_on_device(lambda: next(training, None))
             if step is None:
                 concept = looking.judged()
                 break
-            pulse.report(step.step, step.total_steps)
+            heartbeat.report(step.step, step.total_steps)
             previews.maybe_draw(training, while_waiting=while_waiting)
         except Draining:
             checkpoints.save(training)
             raise
         checkpoints.save_when_due(training)
-    trained = _store(parts, claimed, base, concept)
-    return pulse.insist(lambda: leases.finish_training(parts.service, claimed, trained=trained))
+    trained = _store(context, claimed, base, concept)
+    return heartbeat.retry_while_unavailable(
+        lambda: leases.finish_training(context.service, claimed, trained=trained)
+    )
 
 
 def _begin(
     claimed: ClaimedJob,
     base: BaseModel,
-    take_turn: TakeTurn,
+    run_on_device: RunOnDevice,
     *,
     pictures: list[Image.Image],
     masks: list[Image.Image | None],
@@ -109,17 +111,17 @@ def _begin(
             masks=masks,
             segmenter=finds_objects,
             state=state,
-            run=take_turn,
+            run=run_on_device,
         )
     )
 
 
 def _read_pictures(
-    parts: Parts, listed: list[dict[str, Any]]
+    context: WorkerContext, listed: list[dict[str, Any]]
 ) -> tuple[list[Image.Image], list[Image.Image | None]]:
     def read(key: str) -> Image.Image:
         # Written by this service itself, from pictures that it decoded within bounds.
-        picture = Image.open(io.BytesIO(parts.service.blobs.get(key)), formats=("PNG",))
+        picture = Image.open(io.BytesIO(context.service.blobs.get(key)), formats=("PNG",))
         picture.load()
         return picture
 
@@ -133,11 +135,13 @@ def _read_pictures(
     return pictures, masks
 
 
-def _store(parts: Parts, claimed: ClaimedJob, base: BaseModel, concept: Concept) -> TrainedConcept:
+def _store(
+    context: WorkerContext, claimed: ClaimedJob, base: BaseModel, concept: Concept
+) -> TrainedConcept:
     data = concept.to_bytes()
     written = Concept.from_bytes(data)  # where numbers are rounded: the API reads the same
-    blob_key = f"{store.attempt_prefix(claimed.id, claimed.attempt)}concept.safetensors"
-    parts.service.blobs.put_new(blob_key, data)
+    blob_key = f"{keys.attempt_prefix(claimed.id, claimed.attempt)}concept.safetensors"
+    context.service.blobs.put_new(blob_key, data)
     return TrainedConcept(
         blob_key=blob_key,
         sha256=hashlib.sha256(data).hexdigest(),

@@ -23,7 +23,7 @@ _REGISTER_AGAIN_SECONDS = 2.0
 _log = structlog.get_logger("perfusion.worker")
 
 
-class Resident:
+class ModelLoader:
     """Holds the base model, or what stands in its way."""
 
     def __init__(

@@ -23,8 +23,10 @@ from perfusion_core.config import GenerateConfig, read_defaults
 from perfusion_core.sampling.sampler import ImageRequest, decode, start, step
 
 _SUBJECTS, _PLACES, _COLOURS = list(SUBJECTS), list(PLACES), list(COLOURS)
-Judge = Callable[[dict[str, Tensor], int], bool]  # the classifier's logits, which picture
-Question = tuple[str, Judge]
+ConceptEvaluator = Callable[
+    [dict[str, Tensor], int], bool
+]  # the classifier's logits, which picture
+Question = tuple[str, ConceptEvaluator]
 
 
 def draw_questions(seed: int, count: int) -> dict[str, list[Question]]:
@@ -112,9 +114,9 @@ def sample_prompts(
             ]
             for k, prompt in enumerate(prompts[begin : begin + size], begin)
         ]
-        while unfinished := [one for one in trajectories if not one.finished]:
+        while unfinished := [trajectory for trajectory in trajectories if not trajectory.finished]:
             step(base, unfinished)
-        pictures += [decode(base, one) for one in trajectories]
+        pictures += [decode(base, trajectory) for trajectory in trajectories]
     return pictures
 
 
@@ -132,15 +134,15 @@ def _a(word: str) -> str:
     return f"an {word}" if word[0] in "aeio" else f"a {word}"
 
 
-def _names(*subjects: str) -> Judge:
+def _names(*subjects: str) -> ConceptEvaluator:
     wanted = {_SUBJECTS.index(subject) for subject in subjects}
     return lambda logits, row: names_all(logits, row, wanted)
 
 
-def _wears(wearer: str, worn: str) -> Judge:
+def _wears(wearer: str, worn: str) -> ConceptEvaluator:
     below, above = _SUBJECTS.index(wearer), _SUBJECTS.index(worn)
     return lambda logits, row: wears(logits, row, below, above)
 
 
-def _shows(question: str, words: list[str], word: str) -> Judge:
+def _shows(question: str, words: list[str], word: str) -> ConceptEvaluator:
     return lambda logits, row: int(logits[question][row].argmax()) == words.index(word)

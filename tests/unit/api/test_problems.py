@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from api.metrics import Metrics
 from service import workers
-from service.blobs.store import DEPLOYMENT_KEY
+from service.blobs.keys import DEPLOYMENT_KEY
 from service.garbage import collection
 from service.jobs import use_cases as jobs
 from service.wiring import Service

@@ -18,7 +18,7 @@ from benchmarks.verdict.sheets import read_labels, write_sheets
 from perfusion_core.base_model import BaseModel
 from perfusion_core.config import TrainConfig
 from perfusion_core.evaluation.calibration import NOTHING_KNOWN, Thresholds, read_calibration
-from perfusion_core.evaluation.eval_prompts import PROOF, curve_trials, looks
+from perfusion_core.evaluation.eval_prompts import PROOF, curve_prompts, looks
 from perfusion_core.evaluation.verdict import Figures
 from perfusion_core.text.templates import TEMPLATES
 
@@ -48,7 +48,7 @@ def test_there_are_sixteen_usual_concepts_of_held_out_looks_and_eight_made_badly
 
 def test_people_see_places_and_seeds_that_neither_training_nor_judging_has() -> None:
     config = TrainConfig(max_train_steps=20_000)
-    judged = (*PROOF, *looks(config).trials, *curve_trials(config, steps=20_000))
+    judged = (*PROOF, *looks(config).trials, *curve_prompts(config, steps=20_000))
     assert not set(SEEDS) & {trial.seed for trial in judged}
     places = {prompt.removeprefix("a photo of {}") for prompt in PROMPTS} - {""}
     assert len(places) == 4
@@ -73,7 +73,7 @@ def test_thresholds_lie_between_the_good_and_the_others_in_the_widest_gap() -> N
     cases = [case(f"g{k}", good=True, gain=0.6 + k / 100) for k in range(9)]
     cases += [case(f"b{k}", good=False, gain=0.2 + k / 100) for k in range(9)]
     assert choose(cases) == Thresholds(gain=0.44, presence=0, kept=0)
-    assert left_out(cases) == [one.good for one in cases]
+    assert left_out(cases) == [case.good for case in cases]
 
 
 def test_a_figure_that_tells_nothing_more_is_not_asked_for() -> None:
@@ -121,8 +121,8 @@ def test_a_case_is_tried_by_thresholds_that_have_not_seen_it(
 
     monkeypatch.setattr(fit, "choose", chosen)
     left_out(cases)
-    everyone = {one.name for one in cases}
-    assert seen == [everyone - {one.name} for one in cases]
+    everyone = {case.name for case in cases}
+    assert seen == [everyone - {case.name} for case in cases]
 
 
 def test_agreement_with_figures_that_tell_nothing_is_told_by_what_was_left_out() -> None:

@@ -18,7 +18,7 @@ from service import wiring
 from service.database import engine as db
 from service.settings.environment import Settings
 from service.wiring import Service
-from tests.unit.service.staging import Clock, RecordedDoorbell
+from tests.unit.service.staging import Clock, RecordedNotifier
 
 POSTGRES_URL = os.environ.get("TEST_POSTGRES_URL")
 
@@ -65,19 +65,19 @@ def make_service(
 ) -> Iterator[Callable[..., Service]]:
     built: list[Service] = []
 
-    def make(*, doorbell: object = None, **options: object) -> Service:
+    def make(*, notifier: object = None, **options: object) -> Service:
         values = {
             "database_url": make_database(),
             "blobs_url": f"file:{tmp_path}/blobs{len(built)}",
             **options,
         }
         wired = wiring.build(Settings.model_validate(values), clock=clock)
-        wired.doorbell.close()
+        wired.notifier.close()
         service = Service(
             settings=wired.settings,
             database=wired.database,
             blobs=wired.blobs,
-            doorbell=doorbell or RecordedDoorbell(),  # type: ignore[arg-type]
+            notifier=notifier or RecordedNotifier(),  # type: ignore[arg-type]
         )
         built.append(service)
         return service
@@ -93,9 +93,9 @@ def service(make_service: Callable[..., Service]) -> Service:
 
 
 @pytest.fixture
-def doorbell(service: Service) -> RecordedDoorbell:
-    assert isinstance(service.doorbell, RecordedDoorbell)
-    return service.doorbell
+def notifier(service: Service) -> RecordedNotifier:
+    assert isinstance(service.notifier, RecordedNotifier)
+    return service.notifier
 
 
 def _create_postgres(server_url: str, *, template: str = "template1") -> str:

@@ -14,14 +14,14 @@ from PIL import Image
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from perfusion_core.concept import Concept as CoreConcept
+from perfusion_core.concept import Concept
 from perfusion_core.evaluation.calibration import Calibration, Thresholds
 from perfusion_core.evaluation.curve import Curve, Point, Proof, Similarity, recommended
 from perfusion_core.evaluation.record import Evaluation, EvaluatorRef
 from perfusion_core.imaging.thumbnails import thumbnail
 from service import base_models
 from service.base_models import NewBaseModel
-from service.blobs import store
+from service.blobs import keys
 from service.concepts import files
 from service.concepts import use_cases as concepts
 from service.database.engine import Database
@@ -77,23 +77,23 @@ class Deaf(Database):
 
 
 @dataclass
-class RecordedDoorbell:
+class RecordedNotifier:
     """A doorbell that nobody hears: tests claim jobs themselves."""
 
-    rung: list[tuple[str, JobKind]] = field(default_factory=list)
+    notified: list[tuple[str, JobKind]] = field(default_factory=list)
     broken: bool = False
     lying: int = 0  # messages that nobody takes
 
-    def ring(self, job_id: str, kind: JobKind) -> bool:
+    def notify(self, job_id: str, kind: JobKind) -> bool:
         if self.broken:
             return False
-        self.rung.append((job_id, kind))
+        self.notified.append((job_id, kind))
         return True
 
-    def ring_soon(self, job_id: str, kind: JobKind) -> None:
-        self.ring(job_id, kind)
+    def notify_soon(self, job_id: str, kind: JobKind) -> None:
+        self.notify(job_id, kind)
 
-    def unheard(self, kind: JobKind) -> int:
+    def pending(self, kind: JobKind) -> int:
         return self.lying
 
     def check(self) -> None:
@@ -130,7 +130,7 @@ def uploaded(number: int = 1, *, seed: int = 0) -> list[UploadedPicture]:
     ]
 
 
-def core_concept(name: str = "teddy", **changes: object) -> CoreConcept:
+def core_concept(name: str = "teddy", **changes: object) -> Concept:
     values: dict[str, object] = {
         "name": name,
         "superclass": "bear",
@@ -145,7 +145,7 @@ def core_concept(name: str = "teddy", **changes: object) -> CoreConcept:
         "mask_source": "uniform",
         "training": {"max_train_steps": 5},
     }
-    return CoreConcept(**{**values, **changes})  # type: ignore[arg-type]
+    return Concept(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def evaluation(**changes: object) -> Evaluation:
@@ -254,10 +254,10 @@ def _maps(
     if not claimed.payload["attention_maps"]:
         return None
     words = [("a", None)]
-    words += [(f"<{one['name']}>", one["id"]) for one in claimed.payload["concepts"]]
+    words += [(f"<{concept['name']}>", concept["id"]) for concept in claimed.payload["concepts"]]
     maps = []
     for number, (word, concept_id) in enumerate(words):
-        key = store.attention_map_key(claimed.id, claimed.attempt, index=index, number=number)
+        key = keys.attention_map_key(claimed.id, claimed.attempt, index=index, number=number)
         service.blobs.put(key, encoded(picture(seed=100 + number)))
         maps.append(
             NewAttentionMap(
@@ -289,4 +289,4 @@ def at_once(acts: Sequence[Callable[[], object]]) -> None:
 
 def blob_keys(service: Service) -> set[str]:
     """Every blob but the one that names the deployment."""
-    return {blob.key for blob in service.blobs.list()} - {store.DEPLOYMENT_KEY}
+    return {blob.key for blob in service.blobs.list()} - {keys.DEPLOYMENT_KEY}

@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 
 from service import auth
 from service.auth import Scope
-from service.database.tables import ApiKey
+from service.database.tables import ApiKeyRow
 from service.errors import Invalid, NotFound, Unauthorized
 from service.settings.environment import Settings
 from service.wiring import Service
@@ -48,8 +48,8 @@ def test_two_keys_may_belong_to_one_owner(service: Service) -> None:
 def test_the_database_never_sees_a_key(service: Service) -> None:
     key, view = auth.create_key(service, label="laptop")
     with service.database.read() as session:
-        row = session.scalars(select(ApiKey)).one()
-        stored = " ".join(str(getattr(row, column.name)) for column in ApiKey.__table__.columns)
+        row = session.scalars(select(ApiKeyRow)).one()
+        stored = " ".join(str(getattr(row, column.name)) for column in ApiKeyRow.__table__.columns)
     assert key not in stored
     assert key not in repr(view)
     assert view.prefix == key[:11]
@@ -128,7 +128,7 @@ def test_a_key_has_the_scopes_that_it_was_made_with(service: Service) -> None:
 def test_a_key_of_the_first_release_may_do_what_it_always_might(service: Service) -> None:
     key, view = auth.create_key(service, label="old")
     with service.database.write() as session:
-        session.execute(update(ApiKey).where(ApiKey.id == view.id).values(scopes=None))
+        session.execute(update(ApiKeyRow).where(ApiKeyRow.id == view.id).values(scopes=None))
     assert auth.authenticate(service, bearer(key), key_required=True).scopes == auth.ALL_SCOPES
 
 

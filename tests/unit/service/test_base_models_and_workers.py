@@ -3,7 +3,7 @@
 from sqlalchemy import func, select
 
 from service import base_models, workers
-from service.database.tables import BaseModel
+from service.database.tables import BaseModelRow
 from service.generations import use_cases as generations
 from service.generations.use_cases import GenerateBody
 from service.wiring import Service
@@ -62,4 +62,4 @@ def test_workers_that_load_the_same_base_model_at_once_register_it_once(
 ) -> None:
     at_once([lambda: register_base_model(service)] * 8)
     with service.database.read() as session:
-        assert session.scalar(select(func.count()).select_from(BaseModel)) == 1
+        assert session.scalar(select(func.count()).select_from(BaseModelRow)) == 1

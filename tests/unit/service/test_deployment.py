@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import delete, func, select
 
 from service import deployment
+from service.blobs.keys import DEPLOYMENT_KEY
 from service.blobs.local import LocalBlobs
-from service.blobs.store import DEPLOYMENT_KEY
 from service.concepts import use_cases as concepts
-from service.database.tables import Deployment
+from service.database.tables import DeploymentRow
 from service.deployment import Mismatch
 from service.errors import Unavailable
 from service.garbage import collection, retention
@@ -36,8 +36,8 @@ def later(clock: Clock) -> None:
 
 def of_database(service: Service) -> str | None:
     with service.database.read() as session:
-        assert session.scalar(select(func.count()).select_from(Deployment)) in (0, 1)
-        return session.scalar(select(Deployment.id))
+        assert session.scalar(select(func.count()).select_from(DeploymentRow)) in (0, 1)
+        return session.scalar(select(DeploymentRow.id))
 
 
 def of_store(service: Service) -> str:
@@ -47,7 +47,7 @@ def of_store(service: Service) -> str:
 def forget_the_ids(service: Service) -> None:
     """Leave a deployment as the release before does."""
     with service.database.write() as session:
-        session.execute(delete(Deployment))
+        session.execute(delete(DeploymentRow))
     service.blobs.delete(DEPLOYMENT_KEY)
 
 
@@ -82,7 +82,7 @@ def test_the_side_that_lost_its_id_gets_it_back_from_the_other(service: Service,
         service.blobs.delete(DEPLOYMENT_KEY)
     else:
         with service.database.write() as session:
-            session.execute(delete(Deployment))
+            session.execute(delete(DeploymentRow))
     deployment.check(service)
     assert of_database(service) == of_store(service) == first
 

@@ -41,8 +41,8 @@ def test_json_lines_carry_the_bound_ids(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_people_get_words(capsys: pytest.CaptureFixture[str]) -> None:
     log.configure(Settings(log_level="warning"))
-    structlog.get_logger().warning("doorbell_failed", job_id="job_1")
+    structlog.get_logger().warning("notify_failed", job_id="job_1")
     structlog.get_logger().info("unheard")
     written = capsys.readouterr().err
-    assert "doorbell_failed" in written
+    assert "notify_failed" in written
     assert "unheard" not in written

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from service.queue import TASK_NAME, CeleryDoorbell
+from service.queue import TASK_NAME, CeleryNotifier
 from service.views import JobKind
 
 
 @pytest.fixture
-def doorbell() -> Iterator[CeleryDoorbell]:
-    bell = CeleryDoorbell("memory://")
+def notifier() -> Iterator[CeleryNotifier]:
+    bell = CeleryNotifier("memory://")
     yield bell
     bell.close()
 
@@ -32,27 +32,27 @@ def heard(queue: str) -> list[tuple[str, Any]]:
 
 
 def test_a_worker_of_the_same_process_hears_the_jobs_id_in_its_kinds_queue(
-    doorbell: CeleryDoorbell,
+    notifier: CeleryNotifier,
 ) -> None:
     heard("train")
     heard("generate")
-    assert doorbell.ring("job_1", JobKind.TRAIN)
-    assert doorbell.ring("job_2", JobKind.GENERATE)
-    assert doorbell.ring("job_3", JobKind.GENERATE)
+    assert notifier.notify("job_1", JobKind.TRAIN)
+    assert notifier.notify("job_2", JobKind.GENERATE)
+    assert notifier.notify("job_3", JobKind.GENERATE)
     assert heard("train") == [(TASK_NAME, ["job_1"])]
     assert heard("generate") == [(TASK_NAME, ["job_2"]), (TASK_NAME, ["job_3"])]
 
 
-def test_a_reachable_queue_passes_its_check(doorbell: CeleryDoorbell) -> None:
-    doorbell.check()
+def test_a_reachable_queue_passes_its_check(notifier: CeleryNotifier) -> None:
+    notifier.check()
 
 
 def test_a_refused_queue_is_a_quick_false() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        bell = CeleryDoorbell(f"redis://127.0.0.1:{unused.getsockname()[1]}/0")
+        bell = CeleryNotifier(f"redis://127.0.0.1:{unused.getsockname()[1]}/0")
         start = time.monotonic()
-        assert not bell.ring("job_1", JobKind.TRAIN)
+        assert not bell.notify("job_1", JobKind.TRAIN)
         with pytest.raises(Exception, match=r"."):
             bell.check()
         assert time.monotonic() - start < 5
@@ -63,9 +63,9 @@ def test_a_queue_that_never_answers_is_given_up_in_seconds() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        bell = CeleryDoorbell(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        bell = CeleryNotifier(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         start = time.monotonic()
-        assert not bell.ring("job_1", JobKind.TRAIN)
+        assert not bell.notify("job_1", JobKind.TRAIN)
         assert time.monotonic() - start < 8
         bell.close()
 
@@ -74,16 +74,16 @@ def test_who_rings_soon_does_not_wait_for_a_queue_that_never_answers() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        bell = CeleryDoorbell(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        bell = CeleryNotifier(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         start = time.monotonic()
-        bell.ring_soon("job_1", JobKind.TRAIN)
+        bell.notify_soon("job_1", JobKind.TRAIN)
         assert time.monotonic() - start < 0.5
         bell.close()
 
 
 def test_what_was_to_be_rung_soon_is_heard_before_the_doorbell_is_closed() -> None:
     heard("train")
-    bell = CeleryDoorbell("memory://")
-    bell.ring_soon("job_1", JobKind.TRAIN)
+    bell = CeleryNotifier("memory://")
+    bell.notify_soon("job_1", JobKind.TRAIN)
     bell.close()
     assert heard("train") == [(TASK_NAME, ["job_1"])]

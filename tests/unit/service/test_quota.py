@@ -8,15 +8,14 @@ from sqlalchemy import select
 
 from service import quota
 from service.concepts import use_cases as concepts
-from service.database.tables import Image
+from service.database.tables import ImageRow
 from service.errors import StorageFull
 from service.execution import leases
 from service.generations import use_cases as generations
 from service.generations.use_cases import GenerateBody
 from service.idempotency import Idempotency
 from service.pictures.uploads import read_pictures
-from service.quota import KnownSizes
-from service.wiring import Service
+from service.wiring import KnownSizes, Service
 from tests.unit.service import staging
 from tests.unit.service.staging import OWNER, STRANGER
 
@@ -72,7 +71,7 @@ def test_images_are_counted_under_their_owner(service: Service) -> None:
     before = quota.stored_bytes(service, OWNER)
     make_images(service, num_images=3)
     with service.database.read() as session:
-        sizes = session.scalars(select(Image.size_bytes)).all()
+        sizes = session.scalars(select(ImageRow.size_bytes)).all()
     assert len(sizes) == 3
     assert min(sizes) > 0
     assert quota.stored_bytes(service, OWNER) == before + sum(sizes)

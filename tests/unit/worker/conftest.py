@@ -16,7 +16,7 @@ from service import wiring
 from service.settings.environment import Settings
 from service.wiring import Service
 from tests.unit.worker.staging import drawing, noise_model, workers
-from worker.context import Parts
+from worker.context import WorkerContext
 
 # Two threads on two busy cores spend their time waiting for each other.
 torch.set_num_threads(1)
@@ -63,14 +63,14 @@ def service(make_service: Callable[..., Service]) -> Service:
 
 
 @pytest.fixture
-def make_parts(service: Service, base: BaseModel) -> Iterator[Callable[[], Parts]]:
+def make_parts(service: Service, base: BaseModel) -> Iterator[Callable[[], WorkerContext]]:
     """Makes workers without consumers: tests bring the job ids themselves."""
     with workers(service, base) as make:
         yield make
 
 
 @pytest.fixture
-def parts(make_parts: Callable[[], Parts]) -> Parts:
+def context(make_parts: Callable[[], WorkerContext]) -> WorkerContext:
     return make_parts()
 
 

@@ -13,9 +13,9 @@ from sqlalchemy import select
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.covariance.captions import captions
-from service.blobs import store
+from service.blobs import keys
 from service.concepts import use_cases as concepts
-from service.database.tables import JobEvent
+from service.database.tables import JobEventRow
 from service.execution import leases
 from service.execution.leases import ClaimedJob
 from service.generations import use_cases as generations
@@ -26,7 +26,7 @@ from service.views import JobKind, JobView
 from service.wiring import Service
 from tests.unit.perfusion_core.conftest import tiny_pipeline
 from worker import context as composition
-from worker.context import Parts
+from worker.context import WorkerContext
 
 OWNER = "local"
 
@@ -47,23 +47,23 @@ def noise_model() -> BaseModel:
 
 
 @contextmanager
-def workers(service: Service, base: BaseModel) -> Iterator[Callable[[], Parts]]:
+def workers(service: Service, base: BaseModel) -> Iterator[Callable[[], WorkerContext]]:
     """Makes workers without consumers: tests bring the job ids themselves."""
-    built: list[Parts] = []
+    built: list[WorkerContext] = []
 
-    def make() -> Parts:
-        parts = composition.build(service, base=base)
-        parts.resident.start()
-        assert parts.resident.wait(timeout_seconds=10)
-        parts.engine.start()
-        built.append(parts)
-        return parts
+    def make() -> WorkerContext:
+        context = composition.build(service, base=base)
+        context.model_loader.start()
+        assert context.model_loader.wait(timeout_seconds=10)
+        context.engine.start()
+        built.append(context)
+        return context
 
     yield make
-    for parts in built:
-        parts.draining.set()
-        parts.halted.set()
-        parts.engine.stop()
+    for context in built:
+        context.draining.set()
+        context.halted.set()
+        context.engine.stop()
 
 
 def accept_training(service: Service, *, name: str = "rex", **options: Any) -> str:
@@ -103,14 +103,14 @@ def claim(service: Service, job_id: str, worker_id: str = "somebody") -> Claimed
 def add_concept(service: Service, concept: Concept) -> str:
     """Import a concept and return its blob's key."""
     view = concepts.import_file(service, OWNER, data=concept.to_bytes())
-    return store.imported_concept_key(view.id)
+    return keys.imported_concept_key(view.id)
 
 
 def events(service: Service, job_id: str) -> list[tuple[str, int]]:
     """The audit of a job: each status that it came to, and in which attempt."""
     with service.database.read() as session:
         rows = session.scalars(
-            select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.id)
+            select(JobEventRow).where(JobEventRow.job_id == job_id).order_by(JobEventRow.id)
         )
         return [(row.to_status, row.attempt) for row in rows]
 

@@ -9,7 +9,7 @@ import pytest
 
 from perfusion_core.base_model import BaseModel
 from service import workers
-from service.blobs import store
+from service.blobs import keys
 from service.queue import TASK_NAME
 from service.views import JobStatus
 from service.wiring import Service
@@ -63,7 +63,7 @@ def test_stopping_sends_the_training_back_with_its_state_and_starting_again_goes
         job_id = accept_training(service, max_train_steps=400)
         wait_until(lambda: look_at(service, job_id).progress.step > 0)
     assert status(service, job_id) is JobStatus.QUEUED
-    assert service.blobs.get(store.state_key(job_id, 1))
+    assert service.blobs.get(keys.state_key(job_id, 1))
     stopped_at = look_at(service, job_id).progress.step
     with running(service, base):
         wait_until(lambda: status(service, job_id) is JobStatus.RUNNING)
@@ -77,7 +77,7 @@ def test_stopping_takes_the_worker_off_the_list_and_leaves_no_thread(
 ) -> None:
     before = set(threading.enumerate())
     with running(service, base) as worker:
-        wait_until(lambda: [one.id for one in workers.live(service)] == [worker.parts.worker_id])
+        wait_until(lambda: [one.id for one in workers.live(service)] == [worker.context.worker_id])
         began = time.monotonic()
     assert time.monotonic() - began < 5
     assert workers.live(service) == []
@@ -92,12 +92,12 @@ def test_a_step_that_hangs_does_not_keep_a_worker_from_stopping(
     monkeypatch.setattr(embedded, "_LAST_STEP_SECONDS", 0.2)
     worker = embedded.start(service, base=base)
     over = threading.Event()
-    hanging = threading.Thread(target=worker.parts.engine.take_turn, args=(over.wait,))
+    hanging = threading.Thread(target=worker.context.engine.run_on_device, args=(over.wait,))
     hanging.start()
     assert not worker.stop(drain_seconds=0.1)
     over.set()
     hanging.join(5)
-    assert worker.parts.engine.stop(timeout_seconds=5)
+    assert worker.context.engine.stop(timeout_seconds=5)
 
 
 def test_a_message_that_was_lost_is_made_up_for(

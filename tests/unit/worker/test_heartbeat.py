@@ -12,7 +12,7 @@ from perfusion_core.conditioning import ConceptUse
 from perfusion_core.config import GenerateConfig
 from perfusion_core.sampling import sampler
 from perfusion_core.sampling.sampler import Batch, ImageRequest
-from service.database.tables import Job
+from service.database.tables import JobRow
 from service.execution import reconciler
 from service.views import JobKind, JobStatus
 from service.wiring import Service
@@ -24,16 +24,16 @@ from tests.unit.worker.staging import (
     look_at,
     wait_until,
 )
-from worker import heartbeat as pulse_module
-from worker.context import Parts
+from worker import heartbeat as heartbeat_module
+from worker.context import WorkerContext
 from worker.errors import Interrupted
-from worker.heartbeat import Pulse
+from worker.heartbeat import Heartbeat
 from worker.runner import Runner
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulse_module, "HANG_SECONDS", 0.6)
+    monkeypatch.setattr(heartbeat_module, "HANG_SECONDS", 0.6)
 
 
 class Waiting:
@@ -57,18 +57,20 @@ class Waiting:
 
 
 def end_of(
-    service: Service, monkeypatch: pytest.MonkeyPatch, *, moves: bool, in_hand: bool
+    service: Service, monkeypatch: pytest.MonkeyPatch, *, moves: bool, on_device: bool
 ) -> str | None:
     """What stops a job that waits for three times as long as a hang; None: nothing does."""
     waiting = Waiting(times=9, seconds=0.2)
-    monkeypatch.setattr(pulse_module, "time", waiting)
+    monkeypatch.setattr(heartbeat_module, "time", waiting)
     claimed, broken = claim(service, accept_generation(service)), Event()
-    pulse = Pulse(service, claimed, leave=Event(), broken=broken)
-    monkeypatch.setattr(pulse, "_stopped", waiting)
-    waiting.meanwhile = lambda: pulse.waited(waiting.now if moves else 0.0, in_hand=in_hand)
-    pulse._beat()
+    heartbeat = Heartbeat(service, claimed, leave=Event(), broken=broken)
+    monkeypatch.setattr(heartbeat, "_stopped", waiting)
+    waiting.meanwhile = lambda: heartbeat.keep_alive(
+        waiting.now if moves else 0.0, on_device=on_device
+    )
+    heartbeat._beat()
     try:
-        pulse.check()
+        heartbeat.check()
     except Interrupted as error:
         assert broken.is_set()
         return type(error).__name__
@@ -79,29 +81,29 @@ def end_of(
 def test_a_job_waits_as_long_as_its_line_moves(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert end_of(service, monkeypatch, moves=True, in_hand=False) is None
+    assert end_of(service, monkeypatch, moves=True, on_device=False) is None
 
 
 def test_where_the_device_hangs_its_job_is_lost_and_a_job_in_line_goes_back(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert end_of(service, monkeypatch, moves=False, in_hand=True) == "LeaseLost"
-    assert end_of(service, monkeypatch, moves=False, in_hand=False) == "Draining"
+    assert end_of(service, monkeypatch, moves=False, on_device=True) == "LeaseLost"
+    assert end_of(service, monkeypatch, moves=False, on_device=False) == "Draining"
 
 
 def test_a_job_that_hangs_after_it_stood_in_line_is_lost(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pulse_module, "_IN_LINE_SECONDS", 0.1)
+    monkeypatch.setattr(heartbeat_module, "_IN_LINE_SECONDS", 0.1)
     claimed, broken = claim(service, accept_generation(service)), Event()
-    with Pulse(service, claimed, leave=Event(), broken=broken) as pulse:
-        pulse.waited(time.monotonic(), in_hand=False)
+    with Heartbeat(service, claimed, leave=Event(), broken=broken) as heartbeat:
+        heartbeat.keep_alive(time.monotonic(), on_device=False)
         assert broken.wait(60)
-        wait_until(lambda: pulse._lost)
+        wait_until(lambda: heartbeat._lost)
 
 
 def test_a_hang_spends_an_attempt_of_the_job_that_hangs_and_of_no_neighbour(
-    service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    service: Service, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over, stuck = Event(), Event()
     real = sampler.step
@@ -114,12 +116,12 @@ def test_a_hang_spends_an_attempt_of_the_job_that_hangs_and_of_no_neighbour(
 
     monkeypatch.setattr(sampler, "step", hang)
     culprit = accept_generation(service, width=32)
-    runner = Runner(parts)
+    runner = Runner(context)
     threads = [in_thread(runner.run, JobKind.GENERATE)]
     assert stuck.wait(60)
     generation, training = accept_generation(service), accept_training(service)
     threads += [in_thread(runner.run, kind) for kind in (JobKind.GENERATE, JobKind.TRAIN)]
-    wait_until(lambda: parts.broken.is_set())
+    wait_until(lambda: context.broken.is_set())
     wait_until(
         lambda: all(
             look_at(service, job_id).status is JobStatus.QUEUED for job_id in (generation, training)
@@ -135,13 +137,13 @@ def test_a_hang_spends_an_attempt_of_the_job_that_hangs_and_of_no_neighbour(
 
 
 def test_a_job_whose_worker_was_lost_samples_alone(
-    service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    service: Service, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[set[int]] = []
     real = sampler.step
 
     def step(base: BaseModel, batch: Batch) -> None:
-        batches.append({one.seed for one in batch.trajectories})
+        batches.append({trajectory.seed for trajectory in batch.trajectories})
         real(base, batch)
 
     monkeypatch.setattr(sampler, "step", step)
@@ -155,10 +157,10 @@ def test_a_job_whose_worker_was_lost_samples_alone(
         began.set()
         released.wait(60)
 
-    busy = parts.engine.submit(asking_for(steps=20), owner="another", on_step=hold)
+    busy = context.engine.submit(asking_for(steps=20), owner="another", on_step=hold)
     assert began.wait(60)
-    threads = [in_thread(Runner(parts).run, JobKind.GENERATE) for _ in range(2)]
-    wait_until(lambda: len(parts.engine._arrivals) == 2)
+    threads = [in_thread(Runner(context).run, JobKind.GENERATE) for _ in range(2)]
+    wait_until(lambda: len(context.engine._arrivals) == 2)
     released.set()
     for thread in threads:
         thread.join(60)
@@ -171,7 +173,7 @@ def test_a_job_whose_worker_was_lost_samples_alone(
 
 def spent_attempts(service: Service, job_id: str) -> int:
     with service.database.read() as session:
-        job = session.get(Job, job_id)
+        job = session.get(JobRow, job_id)
         assert job is not None
         return job.attempts_spent
 
@@ -204,39 +206,39 @@ def test_a_process_that_was_stopped_for_long_does_not_take_its_job_for_a_hang(
     service: Service, monkeypatch: pytest.MonkeyPatch, waits: list[float], hangs: bool
 ) -> None:
     stopped = Stopped(*waits)
-    monkeypatch.setattr(pulse_module, "time", stopped)
+    monkeypatch.setattr(heartbeat_module, "time", stopped)
     claimed, broken = claim(service, accept_generation(service)), Event()
-    pulse = Pulse(service, claimed, leave=Event(), broken=broken)
-    monkeypatch.setattr(pulse, "_stopped", stopped)
-    pulse._beat()
+    heartbeat = Heartbeat(service, claimed, leave=Event(), broken=broken)
+    monkeypatch.setattr(heartbeat, "_stopped", stopped)
+    heartbeat._beat()
     assert broken.is_set() == hangs
 
 
 def test_a_generation_behind_others_is_done_however_long_they_take(
-    service: Service, parts: Parts
+    service: Service, context: WorkerContext
 ) -> None:
-    parts.engine._max_rows = 2
+    context.engine._max_rows = 2
     config = GenerateConfig(num_inference_steps=80, seed=1)
     request = ImageRequest(prompt="a dog", config=config)
-    before = parts.engine.submit(request, owner="another", on_step=lambda *_: time.sleep(0.02))
+    before = context.engine.submit(request, owner="another", on_step=lambda *_: time.sleep(0.02))
     began = time.monotonic()
     job_id = accept_generation(service)
-    Runner(parts).run(JobKind.GENERATE)
-    assert before.ended and time.monotonic() - began > 2 * pulse_module.HANG_SECONDS
+    Runner(context).run(JobKind.GENERATE)
+    assert before.ended and time.monotonic() - began > 2 * heartbeat_module.HANG_SECONDS
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
-    assert not parts.broken.is_set()
+    assert not context.broken.is_set()
 
 
-def test_the_line_stands_still_while_a_step_hangs(parts: Parts, concept: Concept) -> None:
+def test_the_line_stands_still_while_a_step_hangs(context: WorkerContext, concept: Concept) -> None:
     config = GenerateConfig(num_inference_steps=3, seed=1)
     request = ImageRequest(
         prompt="a <rex>", concepts={"rex": ConceptUse(concept, beta=0.7)}, config=config
     )
-    ticket = parts.engine.submit(request, on_step=lambda done, _: time.sleep(0.5 * (done == 2)))
+    ticket = context.engine.submit(request, on_step=lambda done, _: time.sleep(0.5 * (done == 2)))
     seen = set()
     while not ticket.ended:
-        seen.add(parts.engine.moved_at)
+        seen.add(context.engine.moved_at)
         time.sleep(0.01)
-    seen.add(parts.engine.moved_at)  # the last step may have ended within the last sleep
+    seen.add(context.engine.moved_at)  # the last step may have ended within the last sleep
     longest = max(b - a for a, b in zip(sorted(seen), sorted(seen)[1:], strict=False))
     assert longest >= 0.5

@@ -24,8 +24,8 @@ from tests.unit.worker.staging import (
     wait_until,
 )
 from worker import runner as runner_module
-from worker.context import Parts
-from worker.heartbeat import Pulse
+from worker.context import WorkerContext
+from worker.heartbeat import Heartbeat
 from worker.runner import Runner, Work, _work_on_the_device
 
 
@@ -40,7 +40,7 @@ class LostAnswers:
         self.began = False
 
     def __call__(self) -> bool:
-        if not self.began or threading.current_thread().name.startswith("pulse"):
+        if not self.began or threading.current_thread().name.startswith("heartbeat"):
             return False
         self.number -= 1
         return self.number >= 0
@@ -49,15 +49,15 @@ class LostAnswers:
 def losing(work: Work, lost: LostAnswers, monkeypatch: pytest.MonkeyPatch) -> Work:
     """Work whose answers are lost from the moment on at which it records its result."""
 
-    def work_and_lose(parts: Parts, claimed: ClaimedJob, pulse: Pulse) -> bool:
-        original = pulse.insist
+    def work_and_lose(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> bool:
+        original = heartbeat.retry_while_unavailable
 
-        def insist(write: Callable[[], bool]) -> bool:
+        def retry_while_unavailable(write: Callable[[], bool]) -> bool:
             lost.began = True
             return original(write)
 
-        monkeypatch.setattr(pulse, "insist", insist)
-        return work(parts, claimed, pulse)
+        monkeypatch.setattr(heartbeat, "retry_while_unavailable", retry_while_unavailable)
+        return work(context, claimed, heartbeat)
 
     return work_and_lose
 
@@ -65,13 +65,19 @@ def losing(work: Work, lost: LostAnswers, monkeypatch: pytest.MonkeyPatch) -> Wo
 @pytest.mark.parametrize("number", [1, 2, 5, 9])
 @pytest.mark.parametrize("kind", JobKind)
 def test_a_job_that_succeeded_unheard_keeps_its_results_however_many_answers_are_lost(
-    service: Service, parts: Parts, kind: JobKind, number: int, monkeypatch: pytest.MonkeyPatch
+    service: Service,
+    context: WorkerContext,
+    kind: JobKind,
+    number: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lost = LostAnswers(number)
-    parts = replace(parts, service=replace(service, database=Deaf(service.database, loses=lost)))
+    context = replace(
+        context, service=replace(service, database=Deaf(service.database, loses=lost))
+    )
     job_id = accept_training(service) if kind is JobKind.TRAIN else accept_generation(service)
     work = {kind: losing(_work_on_the_device()[kind], lost, monkeypatch)}
-    Runner(parts, work=work).run(kind)
+    Runner(context, work=work).run(kind)
     assert events(service, job_id) == [("queued", 0), ("running", 1), ("succeeded", 1)]
     if kind is JobKind.TRAIN:
         assert concepts.read_file(service, OWNER, ref="rex").data
@@ -81,55 +87,57 @@ def test_a_job_that_succeeded_unheard_keeps_its_results_however_many_answers_are
 
 
 def test_a_worker_that_stops_before_it_learns_how_a_job_ended_deletes_nothing(
-    service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    service: Service, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost = LostAnswers(10**6)
     lost.began = True
-    parts = replace(parts, service=replace(service, database=Deaf(service.database, loses=lost)))
+    context = replace(
+        context, service=replace(service, database=Deaf(service.database, loses=lost))
+    )
     job_id = accept_generation(service)
 
-    def insist(pulse: Pulse, write: Callable[[], bool]) -> bool:
+    def retry_while_unavailable(heartbeat: Heartbeat, write: Callable[[], bool]) -> bool:
         def write_and_stop() -> bool:
             try:
                 return write()
             except Unavailable:
-                wait_until(lambda: pulse._lost)  # the heartbeat finds that the job does not run
-                parts.draining.set()
-                parts.halted.set()
+                wait_until(lambda: heartbeat._lost)  # the heartbeat finds that the job does not run
+                context.draining.set()
+                context.halted.set()
                 raise
 
-        return original(pulse, write_and_stop)
+        return original(heartbeat, write_and_stop)
 
-    original = Pulse.insist
-    monkeypatch.setattr(Pulse, "insist", insist)
+    original = Heartbeat.retry_while_unavailable
+    monkeypatch.setattr(Heartbeat, "retry_while_unavailable", retry_while_unavailable)
     with capture_logs() as lines:
-        Runner(parts).run(JobKind.GENERATE)
+        Runner(context).run(JobKind.GENERATE)
     assert [line["end"] for line in lines if line["event"] == "job.left"] == ["lost"]
     assert jobs.read_image(service, OWNER, image_id=look_at(service, job_id).images[0].id).data
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])
 def test_a_claim_whose_answer_is_lost_is_worked_on_at_once_and_costs_no_attempt(
-    service: Service, parts: Parts, number: int, monkeypatch: pytest.MonkeyPatch
+    service: Service, context: WorkerContext, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner_module, "_INSIST_SECONDS", 0.01)
+    monkeypatch.setattr(runner_module, "_RETRY_SECONDS", 0.01)
     lost = LostAnswers(number)
     lost.began = True
     deaf = replace(service, database=Deaf(service.database, loses=lost))
     job_ids = [accept_generation(service, seed=seed) for seed in (1, 2)]
-    Runner(replace(parts, service=deaf)).run(JobKind.GENERATE)
+    Runner(replace(context, service=deaf)).run(JobKind.GENERATE)
     for job_id in job_ids:
         assert events(service, job_id) == [("queued", 0), ("running", 1), ("succeeded", 1)]
     assert lost.number < 0
 
 
 def test_a_claim_that_did_not_happen_is_not_waited_for(
-    service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    service: Service, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object, **__: object) -> None:
         raise Unavailable("database-unavailable", "The connection broke.")
 
     monkeypatch.setattr(leases, "claim_next", away)
     job_id = accept_generation(service)
-    Runner(parts).run(JobKind.GENERATE)
+    Runner(context).run(JobKind.GENERATE)
     assert events(service, job_id) == [("queued", 0)]

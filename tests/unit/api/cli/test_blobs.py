@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service import wiring
-from service.blobs.store import DEPLOYMENT_KEY
+from service.blobs.keys import DEPLOYMENT_KEY
 from service.settings import environment
 from service.wiring import Service
 from tests.unit.api.cli.test_commands import Run, refused, run

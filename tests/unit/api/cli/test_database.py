@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 import migrations
 from api.cli import database
-from api.cli.commands import CommandError
+from api.cli.errors import CommandError
 from service.database.engine import Database, make_engine
 from service.errors import Unavailable
 from service.settings.environment import Settings

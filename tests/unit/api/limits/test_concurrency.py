@@ -115,7 +115,7 @@ def test_a_stream_ends_within_seconds_of_the_end_of_its_key(
         auth.revoke_key(service, view.id)
     else:
         with service.database.write() as session:
-            row = session.get(auth.ApiKey, view.id)
+            row = session.get(auth.ApiKeyRow, view.id)
             assert row is not None
             row.scopes = "generate"
     reader.join(10)

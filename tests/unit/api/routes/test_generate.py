@@ -312,7 +312,7 @@ def test_an_image_has_its_maps_where_they_were_asked_for(
     job_id = client.post("/generate", json=body).json()["job"]["id"]
     finish(service, job_id)
     (image,) = client.get(f"/jobs/{job_id}").json()["images"]
-    assert [one["word"] for one in image["attention_maps"]] == ["a", "<teddy>"]
+    assert [attention_map["word"] for attention_map in image["attention_maps"]] == ["a", "<teddy>"]
     answer = client.get(image["attention_maps"][1]["url"])
     assert answer.headers["content-type"] == "image/png"
     assert "immutable" in answer.headers["cache-control"]

@@ -32,7 +32,7 @@ def test_a_concept_is_taught_again_and_goes_back(
     repeated = client.post("/concepts/teddy/train", json=options, headers={"Idempotency-Key": "a"})
     assert repeated.json() == answer.json()
     assert repeated.headers["idempotency-replayed"] == "true"
-    assert [one["id"] for one in client.get("/jobs?status=queued").json()["items"]] == [job["id"]]
+    assert [item["id"] for item in client.get("/jobs?status=queued").json()["items"]] == [job["id"]]
 
     finish(service, job["id"])
     after = client.get("/concepts/teddy").json()

@@ -9,9 +9,9 @@ from perfusion_core.evaluation.curve import STRENGTHS
 from perfusion_core.evaluation.eval_prompts import (
     INFERENCE_STEPS,
     PROOF,
-    curve_trials,
+    curve_prompts,
+    eval_schedule,
     judging_of,
-    looks,
 )
 from perfusion_core.text.templates import TEMPLATES
 
@@ -35,21 +35,21 @@ def share(config: TrainConfig, images: int) -> float:
 def test_looks_are_few_rise_to_the_last_step_and_cost_two_fifths_at_most(
     config: TrainConfig,
 ) -> None:
-    plan = looks(config)
-    assert plan == looks(config)
+    plan = eval_schedule(config)
+    assert plan == eval_schedule(config)
     assert len(plan.steps) <= 8
     assert list(plan.steps) == sorted(set(plan.steps))
     if plan.steps:
         assert plan.steps[0] >= 1
         assert plan.steps[-1] == config.max_train_steps
-        assert share(config, (len(plan.steps) + 1) * len(plan.trials)) <= 0.4
+        assert share(config, (len(plan.steps) + 1) * len(plan.eval_prompts)) <= 0.4
 
 
 @given(configs)
 def test_a_curve_costs_two_fifths_or_one_trial_at_each_strength(config: TrainConfig) -> None:
-    trials = curve_trials(config, steps=config.max_train_steps)
-    images = len(trials) * (len(STRENGTHS) + 1)
-    assert len(trials) == 1 or share(config, images) <= 0.4
+    eval_prompts = curve_prompts(config, steps=config.max_train_steps)
+    images = len(eval_prompts) * (len(STRENGTHS) + 1)
+    assert len(eval_prompts) == 1 or share(config, images) <= 0.4
 
 
 def test_the_usual_trainings_are_looked_at_and_tried_in_more_than_one_scene() -> None:
@@ -57,35 +57,41 @@ def test_the_usual_trainings_are_looked_at_and_tried_in_more_than_one_scene() ->
         TrainConfig(),
         TrainConfig(max_train_steps=160, train_batch_size=8),  # the shipped base model's
     ):
-        assert len(looks(config).steps) >= 7
-        assert len({trial.prompt for trial in looks(config).trials}) >= 4
-        trials = curve_trials(config, steps=config.max_train_steps)
-        assert len({trial.prompt for trial in trials}) == 3
-        assert len({trial.seed for trial in trials}) == len(trials) >= 5
+        assert len(eval_schedule(config).steps) >= 7
+        assert len({eval_prompt.prompt for eval_prompt in eval_schedule(config).eval_prompts}) >= 4
+        eval_prompts = curve_prompts(config, steps=config.max_train_steps)
+        assert len({eval_prompt.prompt for eval_prompt in eval_prompts}) == 3
+        assert len({eval_prompt.seed for eval_prompt in eval_prompts}) == len(eval_prompts) >= 5
 
 
 @pytest.mark.parametrize("options", [{"early_stopping": False}, {"max_train_steps": 3}])
 def test_without_early_stopping_and_in_short_trainings_nobody_looks(
     options: dict[str, int],
 ) -> None:
-    assert looks(TrainConfig(**options)).steps == ()  # type: ignore[arg-type]
+    assert eval_schedule(TrainConfig(**options)).steps == ()  # type: ignore[arg-type]
 
 
 def test_no_trial_is_a_training_prompt_and_looks_and_curve_share_nothing() -> None:
     config = TrainConfig(max_train_steps=20_000)
-    seen, tried = looks(config).trials, curve_trials(config, steps=20_000)
-    assert not {trial.prompt for trial in (*seen, *tried)} & set(TEMPLATES)
-    assert not {trial.prompt for trial in seen} & {trial.prompt for trial in tried}
-    assert not {trial.seed for trial in seen} & {trial.seed for trial in tried}
+    seen, tried = eval_schedule(config).eval_prompts, curve_prompts(config, steps=20_000)
+    assert not {eval_prompt.prompt for eval_prompt in (*seen, *tried)} & set(TEMPLATES)
+    assert not {eval_prompt.prompt for eval_prompt in seen} & {
+        eval_prompt.prompt for eval_prompt in tried
+    }
+    assert not {eval_prompt.seed for eval_prompt in seen} & {
+        eval_prompt.seed for eval_prompt in tried
+    }
 
 
 def test_a_proof_is_half_in_places_as_the_curve_and_half_plain() -> None:
-    usual = curve_trials(TrainConfig(max_train_steps=80, train_batch_size=8), steps=80)
+    usual = curve_prompts(TrainConfig(max_train_steps=80, train_batch_size=8), steps=80)
     assert PROOF[:4] == usual[:4]
-    assert {trial.prompt for trial in PROOF[4:]} == {"a photo of a {}"}
-    assert len({trial.seed for trial in PROOF}) == len(PROOF) == 8
-    looked_at = looks(TrainConfig(max_train_steps=20_000)).trials
-    assert not {trial.seed for trial in PROOF} & {trial.seed for trial in looked_at}
+    assert {eval_prompt.prompt for eval_prompt in PROOF[4:]} == {"a photo of a {}"}
+    assert len({eval_prompt.seed for eval_prompt in PROOF}) == len(PROOF) == 8
+    looked_at = eval_schedule(TrainConfig(max_train_steps=20_000)).eval_prompts
+    assert not {eval_prompt.seed for eval_prompt in PROOF} & {
+        eval_prompt.seed for eval_prompt in looked_at
+    }
 
 
 def test_the_version_of_the_judging_is_of_how_images_are_drawn_and_of_no_training() -> None:

@@ -30,9 +30,9 @@ QUICK = GenerateConfig(num_inference_steps=3, guidance_scale=4.0, seed=3)
 
 
 def finish(base: BaseModel, trajectories: list[Trajectory]) -> list[Image.Image]:
-    while active := [one for one in trajectories if not one.finished]:
+    while active := [trajectory for trajectory in trajectories if not trajectory.finished]:
         step(base, active)
-    return [decode(base, one) for one in trajectories]
+    return [decode(base, trajectory) for trajectory in trajectories]
 
 
 def maps_of(base: BaseModel, request: ImageRequest) -> tuple[WordMap, ...]:
@@ -146,8 +146,8 @@ def test_a_step_that_fails_in_the_middle_leaves_nothing_in_the_mean() -> None:
         one.begin_step()
         one.see(q, k)
         one.keep_step()
-    for one, other in zip(once.means(), retried.means(), strict=True):
-        assert torch.equal(one.share, other.share)
+    for mean, other in zip(once.means(), retried.means(), strict=True):
+        assert torch.equal(mean.share, other.share)
 
 
 def test_threads_that_share_a_unet_do_not_see_each_other(base: BaseModel) -> None:

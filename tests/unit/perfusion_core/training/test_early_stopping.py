@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.config import TrainConfig
-from perfusion_core.evaluation.eval_prompts import looks
-from perfusion_core.training.early_stopping import PATIENCE, BestState
+from perfusion_core.evaluation.eval_prompts import eval_schedule
+from perfusion_core.training.early_stopping import PATIENCE, EarlyStopping
 from perfusion_core.training.trainer import Training
 from tests.unit.perfusion_core.training.test_trainer import begin
 
 WATCHED = TrainConfig(max_train_steps=80, train_batch_size=8)
-LOOKS = looks(WATCHED).steps
+LOOKS = eval_schedule(WATCHED).steps
 
 
-def scored(scores: list[float]) -> BestState:
+def scored(scores: list[float]) -> EarlyStopping:
     """A best state after as many looks as it wanted of these scores."""
-    best = BestState(WATCHED)
+    best = EarlyStopping(WATCHED)
     best.watch("judge")
     for step, score in zip(LOOKS, scores, strict=False):
         if best.is_due(step):
@@ -49,7 +49,7 @@ def test_a_training_stops_after_three_looks_without_a_better_score() -> None:
 
 
 def test_nobody_is_asked_for_scores_unless_somebody_watches() -> None:
-    best = BestState(WATCHED)
+    best = EarlyStopping(WATCHED)
     assert not any(best.is_due(step) for step in range(81))
     best.watch("judge")
     assert [step for step in range(81) if best.is_due(step)] == list(LOOKS)
@@ -73,7 +73,7 @@ def follow(training: Training, scores: dict[int, float], *, until: int = 16) -> 
     """Train, scoring what is due, to the end or to the step `until`."""
     training.watch("judge")
     while True:
-        if training.is_look_due:
+        if training.is_evaluation_due:
             training.record_score(scores[training.step])
         if training.step == until or next(training, None) is None:
             return training
@@ -123,7 +123,7 @@ def test_a_state_saved_just_before_its_look_is_looked_at_after_all(
         next(first)
     resumed = begin(base, SHORT, state=first.state())
     resumed.watch("judge")
-    assert resumed.is_look_due
+    assert resumed.is_evaluation_due
 
 
 def test_a_training_that_stopped_stays_stopped_when_it_is_resumed(

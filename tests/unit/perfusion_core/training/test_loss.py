@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.config import TrainConfig
-from perfusion_core.training.batches import Batch
+from perfusion_core.training.batches import TrainingBatch
 from perfusion_core.training.trainer import Training, train
 from tests.unit.perfusion_core.conftest import tiny_pipeline
 
@@ -29,7 +29,7 @@ def begin(base: BaseModel, config: TrainConfig = CONFIG) -> Training:
 
 
 def gradients(
-    base: BaseModel, *, parts: int = 1, recomputes: bool = False, batch: Batch | None = None
+    base: BaseModel, *, parts: int = 1, recomputes: bool = False, batch: TrainingBatch | None = None
 ) -> list[Tensor]:
     """The loss, and the gradients of all that is learned."""
     training = begin(base)

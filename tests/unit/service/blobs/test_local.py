@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.blobs import local
-from service.blobs import store as blobs
+from service.blobs import keys, local
 from service.blobs.local import LocalBlobs
 from service.blobs.store import check_key, check_prefix
 from service.errors import Unavailable
@@ -119,16 +118,16 @@ def test_a_folder_that_cannot_be_used_is_unavailable(tmp_path: Path) -> None:
 
 def test_every_key_function_makes_a_safe_key() -> None:
     for key in (
-        blobs.picture_key("concept_1", 0),
-        blobs.mask_key("concept_1", 19),
-        blobs.imported_concept_key("concept_1"),
-        blobs.state_key("job_1", 2),
-        blobs.preview_key("job_1", 2),
+        keys.picture_key("concept_1", 0),
+        keys.mask_key("concept_1", 19),
+        keys.imported_concept_key("concept_1"),
+        keys.state_key("job_1", 2),
+        keys.preview_key("job_1", 2),
     ):
         assert check_key(key) == key
     for prefix in (
-        blobs.pictures_prefix("concept_1"),
-        blobs.job_prefix("job_1"),
-        blobs.attempt_prefix("job_1", 3),
+        keys.pictures_prefix("concept_1"),
+        keys.job_prefix("job_1"),
+        keys.attempt_prefix("job_1", 3),
     ):
         assert check_prefix(prefix) == prefix

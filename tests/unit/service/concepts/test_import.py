@@ -10,12 +10,11 @@ import pytest
 from safetensors.numpy import save
 from sqlalchemy import event
 
-from perfusion_core.concept import MAX_TRAINING_BYTES
-from perfusion_core.concept import Concept as CoreConcept
+from perfusion_core.concept import MAX_TRAINING_BYTES, Concept
 from perfusion_core.imaging.thumbnails import is_thumbnail
 from service.concepts import curves, rows
 from service.concepts import use_cases as concepts
-from service.database.tables import Concept
+from service.database.tables import ConceptRow
 from service.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 from service.wiring import Service
 from tests.unit.service.staging import (
@@ -44,7 +43,7 @@ def test_an_imported_concept_is_ready_at_once(service: Service) -> None:
     file = concepts.read_file(service, OWNER, ref=view.id)
     assert file.sha256 == view.sha256
     assert len(file.data) == view.bytes
-    np.testing.assert_array_equal(CoreConcept.from_bytes(file.data).o_v, core.o_v)
+    np.testing.assert_array_equal(Concept.from_bytes(file.data).o_v, core.o_v)
 
 
 def test_a_concept_may_be_imported_under_another_name(service: Service) -> None:
@@ -53,7 +52,7 @@ def test_a_concept_may_be_imported_under_another_name(service: Service) -> None:
     view = concepts.import_file(service, OWNER, data=data, name="other")
     assert view.placeholder == "<other>"
     file = concepts.read_file(service, OWNER, ref="other")
-    assert CoreConcept.from_bytes(file.data).name == "other"
+    assert Concept.from_bytes(file.data).name == "other"
 
 
 def test_a_file_in_half_precision_stays_so(service: Service) -> None:
@@ -197,7 +196,7 @@ def test_an_import_keeps_the_format_of_the_file(
     concepts.import_file(service, OWNER, data=judged, name="other")
     for name in ("teddy", "other"):
         exported = concepts.read_file(service, OWNER, ref=name).data
-        assert CoreConcept.from_bytes(exported).format_version == version
+        assert Concept.from_bytes(exported).format_version == version
 
 
 def test_a_file_whose_superclass_has_an_encoding_of_another_width_is_refused(
@@ -265,14 +264,14 @@ def test_a_list_does_not_load_what_an_earlier_release_has_imported(service: Serv
         row.training = {"note": "x" * 1_800_000}
     loaded: list[str] = []
 
-    def note(row: Concept, _: object) -> None:
+    def note(row: ConceptRow, _: object) -> None:
         loaded.append(str(vars(row)))
 
-    event.listen(Concept, "load", note)
+    event.listen(ConceptRow, "load", note)
     try:
         large, small = concepts.list_page(service, OWNER).items
     finally:
-        event.remove(Concept, "load", note)
+        event.remove(ConceptRow, "load", note)
     assert (large.training, small.training) == ({}, {"max_train_steps": 5})
     assert loaded
     assert sum(map(len, loaded)) < 10_000

@@ -10,12 +10,12 @@ from sqlalchemy import select
 from perfusion_core.evaluation.curve import Point, Similarity
 from perfusion_core.evaluation.record import EvaluatorRef
 from service import deployment, quota
-from service.blobs import store
+from service.blobs import keys
 from service.concepts import files as concept_files
 from service.concepts import rows, trainings, versions
 from service.concepts import use_cases as concepts
 from service.concepts.versions import Replace
-from service.database.tables import Concept, Job
+from service.database.tables import ConceptRow, JobRow
 from service.errors import Conflict, Invalid, NotFound, Unavailable
 from service.errors import problem as make_problem
 from service.execution import leases, reconciler
@@ -34,7 +34,7 @@ from tests.unit.service.staging import (
     STRANGER,
     Clock,
     Deaf,
-    RecordedDoorbell,
+    RecordedNotifier,
     at_once,
     blob_keys,
     claim,
@@ -100,7 +100,7 @@ def first(service: Service, **curve: object) -> str:
 
 
 def test_a_ready_concept_stays_as_it_is_until_the_new_file_replaces_it(
-    service: Service, doorbell: RecordedDoorbell
+    service: Service, notifier: RecordedNotifier
 ) -> None:
     old_job = ready(service)
     before = teddy(service)
@@ -111,11 +111,11 @@ def test_a_ready_concept_stays_as_it_is_until_the_new_file_replaces_it(
     assert answer.location == f"/jobs/{job_id}"
     assert answer.body["job"]["progress"]["total_steps"] == 7
     assert answer.body["job"]["concept_id"] == before.id
-    assert doorbell.rung[-1] == (job_id, JobKind.TRAIN)
+    assert notifier.notified[-1] == (job_id, JobKind.TRAIN)
     claimed = claim(service, job_id)
     assert claimed.payload["training"] == {"max_train_steps": 7, "seed": 3}
-    assert [one["blob_key"] for one in claimed.payload["pictures"]] == [
-        store.picture_key(before.id, 0)
+    assert [picture["blob_key"] for picture in claimed.payload["pictures"]] == [
+        keys.picture_key(before.id, 0)
     ]
     assert teddy(service) == before
     assert concepts.read_file(service, OWNER, ref="teddy").sha256 == OLD_SHA256
@@ -174,7 +174,7 @@ def test_the_better_one_replaces_the_other(
 
 
 def service_holds(service: Service, job_id: str) -> set[str]:
-    return {key for key in blob_keys(service) if key.startswith(store.job_prefix(job_id))}
+    return {key for key in blob_keys(service) if key.startswith(keys.job_prefix(job_id))}
 
 
 @pytest.mark.parametrize("changed", ["base_model_fingerprint", "covariance_fingerprint"])
@@ -372,10 +372,10 @@ def test_two_requests_at_once_begin_one_training(service: Service) -> None:
 
 
 def test_the_same_request_under_one_key_begins_one_training(
-    service: Service, doorbell: RecordedDoorbell
+    service: Service, notifier: RecordedNotifier
 ) -> None:
     first(service)
-    rung = len(doorbell.rung)
+    notified = len(notifier.notified)
     answers = [
         trainings.train_again(
             service, OWNER, ref="teddy", training={}, idempotency=Idempotency("once")
@@ -384,7 +384,7 @@ def test_the_same_request_under_one_key_begins_one_training(
     ]
     assert [answer.replayed for answer in answers] == [False, True]
     assert answers[0].body == answers[1].body
-    assert len(doorbell.rung) == rung + 1
+    assert len(notifier.notified) == notified + 1
     with pytest.raises(Invalid):
         trainings.train_again(
             service, OWNER, ref="teddy", training={"seed": 1}, idempotency=Idempotency("once")
@@ -468,12 +468,14 @@ def test_deleting_a_concept_removes_the_file_before_as_well(service: Service) ->
     first(service, **WORSE)
     retrain(service, **BETTER)
     claimed = retrain(service, **WORSE)  # kept as it was
-    service.blobs.put(store.last_preview_key(claimed.id), b"png")
+    service.blobs.put(keys.last_preview_key(claimed.id), b"png")
     again(service)
     concepts.delete(service, OWNER, ref="teddy")
     assert not blob_keys(service)
     with service.database.read() as session:
-        open_jobs = session.scalars(select(Job.id).where(Job.status == JobStatus.QUEUED)).all()
+        open_jobs = session.scalars(
+            select(JobRow.id).where(JobRow.status == JobStatus.QUEUED)
+        ).all()
     assert open_jobs == []
 
 
@@ -484,11 +486,11 @@ def test_a_training_accepted_in_the_middle_of_a_deletion_is_cancelled(
     accepted: list[str] = []
     original = transitions.request_cancel
 
-    def cancel_and_accept(session: object, **options: object) -> list[Job]:
+    def cancel_and_accept(session: object, **options: object) -> list[JobRow]:
         ended = original(session, **options)  # type: ignore[arg-type]
         if not accepted:
             # As another transaction would, right after this one looked for jobs to cancel.
-            concept = session.scalar(select(Concept))  # type: ignore[attr-defined]
+            concept = session.scalar(select(ConceptRow))  # type: ignore[attr-defined]
             planned = trainings.plan(service, {}, pointer="")
             trainings.queue(
                 session.connection(),  # type: ignore[attr-defined]
@@ -517,7 +519,7 @@ def test_the_job_of_the_file_before_outlives_the_time_that_jobs_are_kept(
     old_job = first(service, **WORSE)
     retrain(service, **BETTER)
     with service.database.write() as session:  # as if only the row of the concept still knew it
-        session.get_one(Job, old_job).concept_id = None
+        session.get_one(JobRow, old_job).concept_id = None
     clock.tick(30 * DAY_SECONDS)
     assert retention.release(service) == (0, 0)
     assert revert(service).job_id == old_job

@@ -17,7 +17,7 @@ from tests.unit.service.staging import OWNER, claim, ready, register_base_model,
 def seen(service: Service, name: str = "teddy") -> ConceptView:
     """The concept by itself, which says the same as in the list."""
     found = concepts.get(service, OWNER, ref=name)
-    (listed,) = (one for one in concepts.list_page(service, OWNER).items if one.name == name)
+    (listed,) = (item for item in concepts.list_page(service, OWNER).items if item.name == name)
     assert (listed.usable, listed.reason) == (found.usable, found.reason)
     return found
 

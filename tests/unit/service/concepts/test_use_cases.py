@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from service.blobs.local import LocalBlobs
 from service.blobs.store import unavailable
 from service.concepts import use_cases as concepts
-from service.database.tables import Concept, Job, Picture
+from service.database.tables import ConceptRow, JobRow, PictureRow
 from service.errors import Conflict, Invalid, NotFound, TooManyRequests, Unavailable, problem
 from service.execution import leases, reconciler
 from service.idempotency import Idempotency
@@ -25,7 +25,7 @@ from tests.unit.service.staging import (
     OWNER,
     STRANGER,
     Clock,
-    RecordedDoorbell,
+    RecordedNotifier,
     blob_keys,
     claim,
     ready,
@@ -62,14 +62,14 @@ def count(service: Service, table: type) -> int:
 
 
 def test_an_accepted_concept_is_all_there_before_the_answer(
-    service: Service, doorbell: RecordedDoorbell
+    service: Service, notifier: RecordedNotifier
 ) -> None:
     register_base_model(service)
     pictures = uploaded(2)
     answer = create(service, pictures=pictures, training={"seed": 3})
     concept, job = answer.body["concept"], answer.body["job"]
     assert answer.location == f"/jobs/{job['id']}"
-    assert doorbell.rung == [(job["id"], "train")]
+    assert notifier.notified == [(job["id"], "train")]
     assert concept == to_json(concepts.get(service, OWNER, ref="teddy"))
     assert job == to_json(jobs.get(service, OWNER, job_id=job["id"]))
     assert (concept["status"], concept["placeholder"]) == ("training", "<teddy>")
@@ -138,7 +138,11 @@ def test_a_name_belongs_to_one_concept_of_each_owner(service: Service) -> None:
         create(service)
     assert caught.value.slug == "name-taken"
     assert blob_keys(service) == before
-    assert (count(service, Concept), count(service, Job), count(service, Picture)) == (1, 1, 1)
+    assert (count(service, ConceptRow), count(service, JobRow), count(service, PictureRow)) == (
+        1,
+        1,
+        1,
+    )
     submit(service, "teddy", owner_id=STRANGER)
 
 
@@ -171,7 +175,7 @@ def test_deletion_removes_row_pictures_and_file(service: Service) -> None:
     assert len(blob_keys(service)) == 3
     concepts.delete(service, OWNER, ref="teddy")
     assert blob_keys(service) == set()
-    assert (count(service, Concept), count(service, Picture)) == (0, 0)
+    assert (count(service, ConceptRow), count(service, PictureRow)) == (0, 0)
     assert jobs.get(service, OWNER, job_id=claimed_id).status is JobStatus.SUCCEEDED
     with pytest.raises(NotFound):
         concepts.delete(service, OWNER, ref="teddy")
@@ -187,7 +191,7 @@ def test_deleting_a_concept_cancels_its_training_first(service: Service, clock: 
     assert not leases.finish_training(service, running, trained=trained(service, running))
     assert leases.cancelled(service, running)
     assert jobs.get(service, OWNER, job_id=running.id).status is JobStatus.CANCELLED
-    assert (count(service, Concept), blob_keys(service)) == (0, set())
+    assert (count(service, ConceptRow), blob_keys(service)) == (0, set())
     clock.tick(100)
     assert reconciler.reconcile(service).requeued == 0
 
@@ -259,7 +263,7 @@ def test_a_concept_takes_one_to_twenty_pictures(service: Service, number: int) -
 
 
 def test_a_repeated_request_gets_the_first_answer(
-    service: Service, clock: Clock, doorbell: RecordedDoorbell
+    service: Service, clock: Clock, notifier: RecordedNotifier
 ) -> None:
     first = create(service, key="k1")
     claimed = claim(service, first.body["job"]["id"])
@@ -269,8 +273,8 @@ def test_a_repeated_request_gets_the_first_answer(
     assert (again.body, again.location) == (first.body, first.location)
     assert list(again.body["concept"]) == list(first.body["concept"])
     assert (first.replayed, again.replayed) == (False, True)
-    assert (count(service, Job), blob_keys(service)) == (1, before)
-    assert len(doorbell.rung) == 1
+    assert (count(service, JobRow), blob_keys(service)) == (1, before)
+    assert len(notifier.notified) == 1
 
 
 def test_a_key_is_good_for_one_request_of_one_caller_for_a_day(
@@ -314,7 +318,7 @@ def test_the_same_request_twice_at_once_makes_one_job(service: Service) -> None:
             answers = list(pool.map(lambda _, n=n: create(service, f"c{n}", key=f"k{n}"), range(2)))
             assert answers[0].body == answers[1].body
             assert sorted(answer.replayed for answer in answers) == [False, True]
-    assert (count(service, Job), count(service, Concept)) == (5, 5)
+    assert (count(service, JobRow), count(service, ConceptRow)) == (5, 5)
     assert len(blob_keys(service)) == 5
 
 
@@ -354,7 +358,7 @@ def test_nothing_is_accepted_when_pictures_cannot_be_stored(
         create(service)
     assert caught.value.slug == "blobs-unavailable"
     assert folder not in caught.value.detail
-    assert (count(service, Job), count(service, Concept)) == (0, 0)
+    assert (count(service, JobRow), count(service, ConceptRow)) == (0, 0)
 
 
 def test_pictures_of_an_upload_that_the_store_broke_off_do_not_stay(service: Service) -> None:
@@ -373,14 +377,14 @@ def test_pictures_of_an_upload_that_the_store_broke_off_do_not_stay(service: Ser
 
 
 def test_a_job_is_accepted_although_the_doorbell_is_dead(
-    service: Service, doorbell: RecordedDoorbell, clock: Clock
+    service: Service, notifier: RecordedNotifier, clock: Clock
 ) -> None:
-    doorbell.broken = True
+    notifier.broken = True
     job_id = create(service).body["job"]["id"]
-    doorbell.broken = False
+    notifier.broken = False
     clock.tick(6)
     reconciler.reconcile(service)
-    assert doorbell.rung == [(job_id, "train")]
+    assert notifier.notified == [(job_id, "train")]
 
 
 def test_concepts_are_listed_newest_first_and_by_status(service: Service) -> None:

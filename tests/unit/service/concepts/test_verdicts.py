@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from service.concepts import curves
 from service.concepts import use_cases as concepts
-from service.database.tables import Concept
+from service.database.tables import ConceptRow
 from service.execution import leases
 from service.views import VerdictView
 from service.wiring import Service
@@ -27,7 +27,7 @@ from tests.unit.service.staging import (
 def seen(service: Service, name: str = "teddy") -> VerdictView:
     """The verdict of a concept by itself, in a list and with its curve."""
     found = concepts.get(service, OWNER, ref=name).verdict
-    (listed,) = (one for one in concepts.list_page(service, OWNER).items if one.name == name)
+    (listed,) = (item for item in concepts.list_page(service, OWNER).items if item.name == name)
     assert found is not None
     assert found == listed.verdict == curves.get(service, OWNER, ref=name).verdict
     return found
@@ -89,7 +89,7 @@ def test_a_row_that_an_earlier_release_judged_is_uncalibrated_and_keeps_its_stre
 
     def as_before(connection: Any, now: object) -> None:
         with Session(connection) as session:
-            row = session.query(Concept).one()
+            row = session.query(ConceptRow).one()
             row.judgement = {
                 "quality": "good", "reasons": ["It looks like it."], "recommended_strength": 0.6,
             }  # fmt: skip

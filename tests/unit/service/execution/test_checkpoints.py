@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from service.blobs import store
-from service.database.tables import Job
+from service.blobs import keys
+from service.database.tables import JobRow
 from service.errors import Unavailable
 from service.execution import checkpoints, leases, reconciler
 from service.garbage import collection
@@ -17,9 +17,9 @@ from service.wiring import Service
 from tests.unit.service.staging import OWNER, Clock, Deaf, blob_keys, claim, submit, trained
 
 
-def row(service: Service, job_id: str) -> Job:
+def row(service: Service, job_id: str) -> JobRow:
     with service.database.read() as session:
-        return session.get_one(Job, job_id)
+        return session.get_one(JobRow, job_id)
 
 
 def save(service: Service, claimed: ClaimedJob, step: int) -> bool:
@@ -53,7 +53,7 @@ def test_an_attempt_goes_on_from_the_newest_state_and_the_older_one_goes(
     second = claim(service, job_id)
     assert checkpoints.read_state(service, second) == b"1: 20"
     assert save(service, second, 30)
-    assert states(service) == {store.state_key(job_id, 2)}
+    assert states(service) == {keys.state_key(job_id, 2)}
     lose(service, clock)
     assert checkpoints.read_state(service, claim(service, job_id)) == b"2: 30"
 
@@ -84,7 +84,7 @@ def test_a_state_whose_answer_is_lost_may_be_saved_again_and_what_it_replaces_st
     second = claim(service, job_id)
     with pytest.raises(Unavailable):
         save(replace(service, database=Deaf(service.database)), second, 20)
-    assert states(service) == {store.state_key(job_id, 1), store.state_key(job_id, 2)}
+    assert states(service) == {keys.state_key(job_id, 1), keys.state_key(job_id, 2)}
     assert save(service, second, 20)
     lose(service, clock)
     assert row(service, job_id).attempts_spent == 0

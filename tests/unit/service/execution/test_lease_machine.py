@@ -24,8 +24,8 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import delete, event, select
 
-from service.blobs import store
-from service.database.tables import Image, Job, JobEvent
+from service.blobs import keys
+from service.database.tables import ImageRow, JobEventRow, JobRow
 from service.errors import Conflict, Unavailable, problem
 from service.execution import checkpoints, leases, reconciler
 from service.execution.leases import ClaimedJob, NewImage
@@ -57,14 +57,14 @@ class LeaseMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         with self.service.database.write() as session:
-            session.execute(delete(Image))
-            session.execute(delete(Job))
+            session.execute(delete(ImageRow))
+            session.execute(delete(JobRow))
         self.ended: dict[str, JobStatus] = {}
         self.winners: dict[str, int] = {}
 
     def holds(self, claimed: ClaimedJob) -> bool:
         with self.service.database.read() as session:
-            row = session.get_one(Job, claimed.id)
+            row = session.get_one(JobRow, claimed.id)
             return row.status is JobStatus.RUNNING and row.lease_token == claimed.lease_token
 
     def said(self, heard: bool) -> Service:
@@ -114,7 +114,7 @@ class LeaseMachine(RuleBasedStateMachine):
             won = leases.finish_generation(self.said(heard), claimed, images=[image])
         except Unavailable:
             with self.service.database.read() as session:
-                won = may and session.get_one(Job, claimed.id).status is JobStatus.SUCCEEDED
+                won = may and session.get_one(JobRow, claimed.id).status is JobStatus.SUCCEEDED
         if won:
             assert may
             self.winners[claimed.id] = claimed.attempt
@@ -170,20 +170,20 @@ class LeaseMachine(RuleBasedStateMachine):
     @invariant()
     def an_end_is_final_and_happens_once(self) -> None:
         with self.service.database.read() as session:
-            rows = {row.id: row for row in session.scalars(select(Job))}
+            rows = {row.id: row for row in session.scalars(select(JobRow))}
             ends = Counter(
                 session.scalars(
-                    select(JobEvent.job_id).where(
-                        JobEvent.to_status.in_([status.value for status in TERMINAL])
+                    select(JobEventRow.job_id).where(
+                        JobEventRow.to_status.in_([status.value for status in TERMINAL])
                     )
                 )
             )
-            images = list(session.scalars(select(Image)))
+            images = list(session.scalars(select(ImageRow)))
         for job_id, status in self.ended.items():
             assert rows[job_id].status is status
         for job_id, row in rows.items():
             if row.status not in TERMINAL and row.state_attempt is not None:
-                assert self.service.blobs.get(store.state_key(job_id, row.state_attempt))
+                assert self.service.blobs.get(keys.state_key(job_id, row.state_attempt))
             assert 0 <= row.attempts_spent <= row.max_attempts
             assert ends[job_id] == (row.status in TERMINAL)
             assert (row.lease_until is not None) == (row.status is JobStatus.RUNNING)
@@ -225,6 +225,6 @@ def zombie_finishes() -> None:
 
 def test_without_the_token_check_the_machine_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     zombie_finishes()
-    monkeypatch.setattr(leases, "_held", lambda claimed: (Job.id == claimed.id,))
+    monkeypatch.setattr(leases, "_held", lambda claimed: (JobRow.id == claimed.id,))
     with pytest.raises(AssertionError):
         zombie_finishes()

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import select
 
-from perfusion_core.concept import Concept as CoreConcept
-from service.blobs import store
+from perfusion_core.concept import Concept
+from service.blobs import keys
 from service.concepts import use_cases as concepts
-from service.database.tables import Job, JobEvent
+from service.database.tables import JobEventRow, JobRow
 from service.errors import problem
 from service.execution import checkpoints, leases, reconciler
 from service.execution.leases import Lease
@@ -21,7 +21,7 @@ from service.wiring import Service
 from tests.unit.service.staging import (
     OWNER,
     Clock,
-    RecordedDoorbell,
+    RecordedNotifier,
     blob_keys,
     claim,
     generated,
@@ -36,14 +36,14 @@ PROBLEM = problem("training-diverged", "The loss stopped being finite. Lower lea
 def events(service: Service, job_id: str) -> list[tuple[str | None, str, int, str]]:
     with service.database.read() as session:
         rows = session.scalars(
-            select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.id)
+            select(JobEventRow).where(JobEventRow.job_id == job_id).order_by(JobEventRow.id)
         )
         return [(row.from_status, row.to_status, row.attempt, row.reason) for row in rows]
 
 
-def row(service: Service, job_id: str) -> Job:
+def row(service: Service, job_id: str) -> JobRow:
     with service.database.read() as session:
-        return session.get_one(Job, job_id)
+        return session.get_one(JobRow, job_id)
 
 
 def test_a_job_is_claimed_once_however_often_the_doorbell_rings(service: Service) -> None:
@@ -63,7 +63,7 @@ def test_a_job_is_claimed_once_however_often_the_doorbell_rings(service: Service
 def test_a_finished_training_makes_its_concept_ready_in_the_same_moment(service: Service) -> None:
     claimed = claim(service, submit(service))
     checkpoints.save_state(service, claimed, state=b"state", step=1)
-    service.blobs.put(store.previous_state_key(claimed.id), b"state")
+    service.blobs.put(keys.previous_state_key(claimed.id), b"state")
     assert leases.finish_training(service, claimed, trained=trained(service, claimed))
     job = jobs.get(service, OWNER, job_id=claimed.id)
     concept = concepts.get(service, OWNER, ref="teddy")
@@ -74,7 +74,7 @@ def test_a_finished_training_makes_its_concept_ready_in_the_same_moment(service:
     assert concept.base_model.fingerprint == "base-1"
     assert not [key for key in blob_keys(service) if "state" in key]
     file = concepts.read_file(service, OWNER, ref="teddy")
-    assert CoreConcept.from_bytes(file.data).name == file.name == "teddy"
+    assert Concept.from_bytes(file.data).name == file.name == "teddy"
 
 
 def test_warnings_show_while_the_job_runs_and_stay_and_only_its_worker_gives_them(
@@ -199,7 +199,7 @@ def test_a_worker_cannot_cancel_by_itself(service: Service) -> None:
 
 
 def test_a_drained_job_waits_again_and_has_spent_no_attempt(
-    service: Service, clock: Clock, doorbell: RecordedDoorbell
+    service: Service, clock: Clock, notifier: RecordedNotifier
 ) -> None:
     job_id = submit(service)
     for attempt in range(1, 8):
@@ -207,21 +207,21 @@ def test_a_drained_job_waits_again_and_has_spent_no_attempt(
         assert claimed.attempt == attempt
         assert leases.release(service, claimed, delay_seconds=0, spend_attempt=False)
         assert row(service, job_id).attempts_spent == 0
-        doorbell.rung.clear()
+        notifier.notified.clear()
         reconciler.reconcile(service)
-        assert doorbell.rung == [(job_id, "train")]
+        assert notifier.notified == [(job_id, "train")]
 
 
 def test_a_delayed_job_is_rung_for_after_its_delay(
-    service: Service, clock: Clock, doorbell: RecordedDoorbell
+    service: Service, clock: Clock, notifier: RecordedNotifier
 ) -> None:
     claimed = claim(service, submit(service))
-    doorbell.rung.clear()
+    notifier.notified.clear()
     assert leases.release(service, claimed, delay_seconds=20, spend_attempt=False)
     clock.tick(19)
-    assert reconciler.reconcile(service).rung == 0
+    assert reconciler.reconcile(service).notified == 0
     clock.tick(2)
-    assert reconciler.reconcile(service).rung == 1
+    assert reconciler.reconcile(service).notified == 1
 
 
 def test_released_attempts_that_count_end_the_job(service: Service) -> None:

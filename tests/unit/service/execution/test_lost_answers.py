@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from service.blobs import store
+from service.blobs import keys
 from service.concepts import use_cases as concepts
 from service.concepts.use_cases import create
 from service.errors import Unavailable
@@ -45,7 +45,7 @@ def test_the_pictures_of_a_concept_that_was_accepted_stay(service: Service, deaf
     answer = create(service, OWNER, **request)  # type: ignore[arg-type]
     assert answer.replayed
     concept_id = answer.body["concept"]["id"]
-    assert blob_keys(service) == {store.picture_key(concept_id, 0)}
+    assert blob_keys(service) == {keys.picture_key(concept_id, 0)}
 
 
 def test_the_file_of_a_concept_that_was_imported_stays(service: Service, deaf: Service) -> None:
@@ -78,7 +78,7 @@ def test_what_a_failed_job_wrote_goes_once_its_end_is_heard(
     with pytest.raises(Unavailable):
         leases.fail(deaf, claimed, problem=problem)
     assert leases.fail(service, claimed, problem=problem)
-    assert not [key for key in blob_keys(service) if key.startswith(store.job_prefix(claimed.id))]
+    assert not [key for key in blob_keys(service) if key.startswith(keys.job_prefix(claimed.id))]
 
 
 def test_an_end_that_happened_unheard_may_be_said_again(service: Service, deaf: Service) -> None:

@@ -15,7 +15,7 @@ from service.wiring import Service
 from tests.unit.service.staging import (
     OWNER,
     Clock,
-    RecordedDoorbell,
+    RecordedNotifier,
     blob_keys,
     claim,
     generated,
@@ -29,7 +29,7 @@ def test_a_job_whose_worker_fell_silent_waits_again(service: Service, clock: Clo
     assert reconciler.reconcile(service).requeued == 0
     clock.tick(2)
     assert reconciler.reconcile(service) == reconciler.Reconciled(
-        cancelled=0, requeued=1, failed=0, rung=1
+        cancelled=0, requeued=1, failed=0, notified=1
     )
     view = jobs.get(service, OWNER, job_id=claimed.id)
     assert (view.status, view.attempt, view.queue_position) == (JobStatus.QUEUED, 1, 1)
@@ -78,14 +78,14 @@ def test_a_cancelled_job_whose_worker_is_gone_ends_cancelled(
 
 
 def test_the_doorbell_rings_again_with_growing_pauses(
-    service: Service, clock: Clock, doorbell: RecordedDoorbell
+    service: Service, clock: Clock, notifier: RecordedNotifier
 ) -> None:
     job_id = submit(service)
-    assert doorbell.rung == [(job_id, "train")]
+    assert notifier.notified == [(job_id, "train")]
     pauses, last = [], 0
     for second in range(1, 82):
         clock.tick(1)
-        if reconciler.reconcile(service).rung:
+        if reconciler.reconcile(service).notified:
             pauses.append(second - last)
             last = second
     assert pauses == [5, 5, 10, 20, 40]
@@ -95,8 +95,8 @@ def test_an_owner_at_the_running_limit_is_rung_for_as_soon_as_a_job_of_the_other
     make_service: Callable[..., Service], clock: Clock
 ) -> None:
     service = make_service(max_running_jobs_per_owner=1)
-    doorbell = service.doorbell
-    assert isinstance(doorbell, RecordedDoorbell)
+    notifier = service.notifier
+    assert isinstance(notifier, RecordedNotifier)
     body = GenerateBody(prompt="a boat")
     runs = claim(service, generations.request(service, OWNER, body=body).body["job"]["id"])
     waits, _ = submit(service, "waits"), submit(service, "behind")
@@ -106,74 +106,74 @@ def test_an_owner_at_the_running_limit_is_rung_for_as_soon_as_a_job_of_the_other
         assert leases.heartbeat(service, runs) is leases.Lease.KEPT
         reconciler.reconcile(service)
         assert leases.claim_next(service, JobKind.TRAIN, worker_id="trainer") is None
-    doorbell.rung.clear()
+    notifier.notified.clear()
     leases.finish_generation(service, runs, images=generated(service, runs))
     reconciler.reconcile(service)
-    assert sorted(doorbell.rung) == sorted([(waits, JobKind.TRAIN), (too, JobKind.GENERATE)])
+    assert sorted(notifier.notified) == sorted([(waits, JobKind.TRAIN), (too, JobKind.GENERATE)])
     assert leases.claim_next(service, JobKind.TRAIN, worker_id="trainer") is not None
 
 
 def test_waiting_jobs_are_rung_for_in_the_order_of_their_arrival(
-    service: Service, clock: Clock, doorbell: RecordedDoorbell
+    service: Service, clock: Clock, notifier: RecordedNotifier
 ) -> None:
     job_ids = [submit(service, f"concept-{n}") for n in range(4)]
-    doorbell.rung.clear()
+    notifier.notified.clear()
     clock.tick(6)
     reconciler.reconcile(service)
-    assert [job_id for job_id, _ in doorbell.rung] == job_ids
+    assert [job_id for job_id, _ in notifier.notified] == job_ids
 
 
 def test_nobody_rings_while_a_hundred_messages_lie_unheard(
-    service: Service, clock: Clock, doorbell: RecordedDoorbell
+    service: Service, clock: Clock, notifier: RecordedNotifier
 ) -> None:
     job_ids = [submit(service, f"concept-{n}") for n in range(3)]
     before = [jobs.get(service, OWNER, job_id=job_id) for job_id in job_ids]
-    doorbell.rung.clear()
+    notifier.notified.clear()
     clock.tick(6)
-    doorbell.lying = 100
-    assert reconciler.reconcile(service).rung == 0
-    doorbell.lying = 98
-    assert reconciler.reconcile(service).rung == 2
-    assert [job_id for job_id, _ in doorbell.rung] == job_ids[:2]
-    doorbell.lying = 0
+    notifier.lying = 100
+    assert reconciler.reconcile(service).notified == 0
+    notifier.lying = 98
+    assert reconciler.reconcile(service).notified == 2
+    assert [job_id for job_id, _ in notifier.notified] == job_ids[:2]
+    notifier.lying = 0
     # What was not rung for is due still, and what was is not.
-    assert reconciler.reconcile(service).rung == 1
-    assert doorbell.rung[-1] == (job_ids[2], "train")
+    assert reconciler.reconcile(service).notified == 1
+    assert notifier.notified[-1] == (job_ids[2], "train")
     assert [jobs.get(service, OWNER, job_id=job_id) for job_id in job_ids] == before
 
 
 def test_a_dead_queue_costs_one_attempt_and_is_tried_again_soon(
-    service: Service, clock: Clock, doorbell: RecordedDoorbell
+    service: Service, clock: Clock, notifier: RecordedNotifier
 ) -> None:
     for n in range(3):
         submit(service, f"concept-{n}")
-    doorbell.broken = True
+    notifier.broken = True
     for _ in range(20):
         clock.tick(6)
-        assert reconciler.reconcile(service).rung == 0
-    doorbell.broken = False
-    doorbell.rung.clear()
+        assert reconciler.reconcile(service).notified == 0
+    notifier.broken = False
+    notifier.notified.clear()
     clock.tick(6)
-    assert reconciler.reconcile(service).rung == 3
-    assert len(doorbell.rung) == 3
+    assert reconciler.reconcile(service).notified == 3
+    assert len(notifier.notified) == 3
 
 
 def test_many_reconcilers_at_once_repair_each_job_once(
-    service: Service, clock: Clock, doorbell: RecordedDoorbell
+    service: Service, clock: Clock, notifier: RecordedNotifier
 ) -> None:
     claims = [claim(service, submit(service, f"concept-{n}")) for n in range(3)]
     clock.tick(31)
-    doorbell.rung.clear()
+    notifier.notified.clear()
     with ThreadPoolExecutor(6) as pool:
         passes = list(pool.map(lambda _: reconciler.reconcile(service), range(12)))
     # Each passes by the rows that another is looking at; the next one finds what was left.
     passes.append(reconciler.reconcile(service))
     assert sum(done.requeued for done in passes) == len(claims)
-    assert len(doorbell.rung) == len(claims)
+    assert len(notifier.notified) == len(claims)
 
 
 def test_at_the_start_of_a_single_process_every_running_job_is_an_orphan(
-    service: Service, clock: Clock, doorbell: RecordedDoorbell
+    service: Service, clock: Clock, notifier: RecordedNotifier
 ) -> None:
     waiting = submit(service, "waiting")
     running = claim(service, submit(service, "running"))
@@ -185,7 +185,7 @@ def test_at_the_start_of_a_single_process_every_running_job_is_an_orphan(
         for job_id in (waiting, running.id, unwanted.id)
     ]
     assert statuses == [JobStatus.QUEUED, JobStatus.QUEUED, JobStatus.CANCELLED]
-    doorbell.rung.clear()
+    notifier.notified.clear()
     # Both: the messages of the process that ended are gone with it.
-    assert reconciler.reconcile(service).rung == 2
-    assert sorted(doorbell.rung) == sorted([(waiting, "train"), (running.id, "train")])
+    assert reconciler.reconcile(service).notified == 2
+    assert sorted(notifier.notified) == sorted([(waiting, "train"), (running.id, "train")])

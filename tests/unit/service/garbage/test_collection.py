@@ -10,7 +10,7 @@ from sqlalchemy import delete, event, update
 
 from service import deployment
 from service.concepts import use_cases as concepts
-from service.database.tables import Image, Job, Picture
+from service.database.tables import ImageRow, JobRow, PictureRow
 from service.execution import leases
 from service.garbage import collection
 from service.generations import use_cases as generations
@@ -74,10 +74,10 @@ def test_a_blob_that_a_row_names_stays_whatever_job_or_folder_it_lies_under(
     service.blobs.put(moved, b"png")
     with service.database.write() as session:
         # The rows of these jobs are gone; of what they made, nothing is.
-        session.execute(update(Image).where(Image.job_id == drawn).values(blob_key=moved))
-        session.execute(delete(Job).where(Job.id == done))
+        session.execute(update(ImageRow).where(ImageRow.job_id == drawn).values(blob_key=moved))
+        session.execute(delete(JobRow).where(JobRow.id == done))
         session.execute(
-            update(Picture).values(mask_key=f"concepts/{imported.id}/mask-of-another.png")
+            update(PictureRow).values(mask_key=f"concepts/{imported.id}/mask-of-another.png")
         )
     service.blobs.put(f"concepts/{imported.id}/mask-of-another.png", b"png")
     service.blobs.delete(f"jobs/{drawn}/1/0.png")

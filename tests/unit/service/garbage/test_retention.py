@@ -13,7 +13,7 @@ from service import deployment
 from service.blobs.local import LocalBlobs
 from service.blobs.store import unavailable
 from service.concepts import use_cases as concepts
-from service.database.tables import Image, Job, JobEvent
+from service.database.tables import ImageRow, JobEventRow, JobRow
 from service.errors import NotFound, Unavailable, problem
 from service.execution import leases
 from service.garbage import collection, retention
@@ -63,7 +63,7 @@ def fail(service: Service, name: str) -> str:
     return claimed.id
 
 
-def count(service: Service, table: type[Image | Job | JobEvent]) -> int:
+def count(service: Service, table: type[ImageRow | JobRow | JobEventRow]) -> int:
     with service.database.read() as session:
         return session.scalar(select(func.count()).select_from(table)) or 0
 
@@ -126,7 +126,7 @@ def test_a_store_that_goes_away_ends_the_pass_before_it_leaves_more_than_is_coll
     clock.tick(11 * DAY_SECONDS)
     with pytest.raises(Unavailable):
         retention.release(dataclasses.replace(service, blobs=LosingBlobs(folder, left=3)))
-    assert 0 < count(service, Image) < 30
+    assert 0 < count(service, ImageRow) < 30
     assert collection.collect(service) > 0
     assert not service.notices
 
@@ -139,7 +139,7 @@ def test_a_release_whose_answer_is_lost_leaves_no_more_than_is_collected(
     clock.tick(11 * DAY_SECONDS)
     with pytest.raises(Unavailable):
         retention.release(dataclasses.replace(service, database=Deaf(service.database)))
-    assert 0 < count(service, Image) < 30
+    assert 0 < count(service, ImageRow) < 30
     assert collection.collect(service) > 0
     assert not service.notices
 
@@ -158,7 +158,7 @@ def test_a_finished_job_goes_when_neither_image_nor_concept_is_left(
     assert jobs.get(service, OWNER, job_id=failed)  # its concept says that it failed
     assert f"jobs/{deleted}/preview.png" not in blob_keys(service)
     with service.database.read() as session:
-        assert set(session.scalars(select(JobEvent.job_id))) == {failed}
+        assert set(session.scalars(select(JobEventRow.job_id))) == {failed}
 
 
 def test_a_job_from_which_something_is_left_is_never_deleted(
@@ -185,7 +185,7 @@ def test_a_job_that_a_concept_names_stays_though_it_has_forgotten_the_concept(
 ) -> None:
     job_id = ready(service)
     with service.database.write() as session:
-        session.execute(update(Job).values(concept_id=None))
+        session.execute(update(JobRow).values(concept_id=None))
     clock.tick(1000 * DAY_SECONDS)
     assert retention.release(service) == (0, 0)
     assert jobs.get(service, OWNER, job_id=job_id)
@@ -194,8 +194,8 @@ def test_a_job_that_a_concept_names_stays_though_it_has_forgotten_the_concept(
 def test_the_database_refuses_to_delete_a_job_with_images(service: Service) -> None:
     job_id = draw(service)
     with pytest.raises(IntegrityError), service.database.write() as session:
-        session.delete(session.get(Job, job_id))
-    assert count(service, Image) == 2
+        session.delete(session.get(JobRow, job_id))
+    assert count(service, ImageRow) == 2
 
 
 def test_processes_that_release_at_once_release_each_thing_once(

@@ -22,7 +22,7 @@ from service.wiring import Service
 from tests.unit.service.staging import (
     OWNER,
     STRANGER,
-    RecordedDoorbell,
+    RecordedNotifier,
     claim,
     core_concept,
     ready,
@@ -52,7 +52,7 @@ def choose(*choices: ConceptChoice) -> dict[str, Any]:
 
 
 def test_a_request_is_queued_with_everything_that_a_retry_needs(
-    service: Service, doorbell: RecordedDoorbell
+    service: Service, notifier: RecordedNotifier
 ) -> None:
     register_base_model(service, info={"defaults": {"generate": {"num_inference_steps": 20}}})
     ready(service, "teddy")
@@ -74,7 +74,7 @@ def test_a_request_is_queued_with_everything_that_a_retry_needs(
     assert (rex["name"], rex["beta"]) == ("rex", beta_from_strength(0.6))
     [job] = jobs.list_page(service, OWNER, kind=JobKind.GENERATE).items
     assert job.progress.total_steps == 20
-    assert doorbell.rung[-1] == (job.id, "generate")
+    assert notifier.notified[-1] == (job.id, "generate")
 
 
 def test_a_seed_is_drawn_once_where_none_is_given(service: Service) -> None:
@@ -381,13 +381,13 @@ def test_prompts_are_stored_in_one_normal_form(service: Service) -> None:
     assert request(service, "cafe\u0301")["prompt"] == "caf\u00e9"
 
 
-def test_a_repeated_request_repeats_its_seed(service: Service, doorbell: RecordedDoorbell) -> None:
+def test_a_repeated_request_repeats_its_seed(service: Service, notifier: RecordedNotifier) -> None:
     body = GenerateBody(prompt="a boat")
     key = Idempotency("k1")
     first = generations.request(service, OWNER, body=body, idempotency=key)
     again = generations.request(service, OWNER, body=body, idempotency=key)
     assert again == replace(first, replayed=True)
-    assert len(doorbell.rung) == 1
+    assert len(notifier.notified) == 1
     other = GenerateBody(prompt="a ship")
     with pytest.raises(Invalid, match="another request"):
         generations.request(service, OWNER, body=other, idempotency=key)

@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import insert, select
 
-from service.blobs import store
+from service.blobs import keys
 from service.concepts import use_cases as concepts
-from service.database.tables import Job
+from service.database.tables import JobRow
 from service.errors import Conflict, Invalid, NotFound
 from service.execution import leases
 from service.generations import use_cases as generations
@@ -51,8 +51,8 @@ def test_positions_are_counted_to_a_thousand_which_stands_for_all_behind_it(
 ) -> None:
     first = draw(service, owner_id=STRANGER)
     with service.database.write() as session:
-        row = session.execute(select(Job.__table__).where(Job.id == first)).one()._asdict()
-        session.execute(insert(Job), [row | {"id": f"job_{n}"} for n in range(1200)])
+        row = session.execute(select(JobRow.__table__).where(JobRow.id == first)).one()._asdict()
+        session.execute(insert(JobRow), [row | {"id": f"job_{n}"} for n in range(1200)])
     body = GenerateBody(prompt="a boat at sea")
     accepted = generations.request(service, OWNER, body=body).body["job"]
     assert accepted["queue_position"] == 1000
@@ -112,7 +112,7 @@ def test_a_preview_is_there_while_and_after_training(service: Service) -> None:
     claimed = claim(service, submit(service))
     with pytest.raises(NotFound):
         jobs.preview(service, OWNER, job_id=claimed.id)
-    service.blobs.put(store.last_preview_key(claimed.id), b"png")
+    service.blobs.put(keys.last_preview_key(claimed.id), b"png")
     assert jobs.preview(service, OWNER, job_id=claimed.id) == b"png"
     leases.finish_training(service, claimed, trained=trained(service, claimed))
     assert jobs.preview(service, OWNER, job_id=claimed.id) == b"png"

@@ -18,7 +18,7 @@ from perfusion_core.config import GenerateConfig
 from perfusion_core.sampling.sampler import ImageRequest
 from tests.unit.perfusion_core.test_conditioning import concept_like
 from worker.engine.engine import Engine
-from worker.engine.requests import Ticket
+from worker.engine.requests import Request
 
 TICKS = 8
 PROMPTS = ("a photo of a <x>", "<y> on the beach", "a <x> beside <y>", "a house", "")
@@ -59,14 +59,14 @@ ARRIVALS = st.builds(
 )
 
 
-def request_of(base: BaseModel, one: Arrival) -> ImageRequest:
+def request_of(base: BaseModel, arrival: Arrival) -> ImageRequest:
     concepts = {
-        name: ConceptUse(concept_like(base, superclass, name, seed), beta=one.beta)
+        name: ConceptUse(concept_like(base, superclass, name, seed), beta=arrival.beta)
         for name, superclass, seed in (("x", "teddy", 1), ("y", "robot", 2))
-        if f"<{name}>" in one.prompt
+        if f"<{name}>" in arrival.prompt
     }
     return ImageRequest(
-        prompt=one.prompt, concepts=concepts, config=one.config, attention_maps=one.maps
+        prompt=arrival.prompt, concepts=concepts, config=arrival.config, attention_maps=arrival.maps
     )
 
 
@@ -77,41 +77,43 @@ class Company:
     base: BaseModel
     arrivals: list[Arrival]
     exact: bool
-    tickets: dict[int, Ticket] = field(default_factory=dict)
+    requests: dict[int, Request] = field(default_factory=dict)
 
     def play(self) -> dict[int, list[Image.Image]]:
         engine = Engine(lambda: self.base, exact=self.exact)
 
         def tick(done: int, _total: int) -> None:
-            for number, one in enumerate(self.arrivals):
-                if one.tick == done - 1:
-                    request = request_of(self.base, one)
-                    self.tickets[number] = engine.submit(request, owner=one.owner)
-                if one.given_up_at == done - 1 and number in self.tickets:
-                    self.tickets[number].cancel()
+            for number, arrival in enumerate(self.arrivals):
+                if arrival.tick == done - 1:
+                    request = request_of(self.base, arrival)
+                    self.requests[number] = engine.submit(request, owner=arrival.owner)
+                if arrival.given_up_at == done - 1 and number in self.requests:
+                    self.requests[number].cancel()
 
         config = GenerateConfig(seed=0, num_inference_steps=TICKS, width=32, height=32)
         clock = engine.submit(ImageRequest(prompt="a clock", config=config), on_step=tick)
         engine.start()
         clock.result(timeout_seconds=60)
         images = {
-            number: [sample.image for sample in ticket.result(timeout_seconds=60)]
-            for number, ticket in self.tickets.items()
+            number: [sample.image for sample in request.result(timeout_seconds=60)]
+            for number, request in self.requests.items()
         }
         engine.stop()
         return images
 
 
-def alone(base: BaseModel, one: Arrival, *, exact: bool) -> list[Image.Image]:
+def alone(base: BaseModel, arrival: Arrival, *, exact: bool) -> list[Image.Image]:
     engine = Engine(lambda: base, exact=exact)
     engine.start()
-    samples = engine.submit(request_of(base, replace(one, maps=False))).result(timeout_seconds=60)
+    samples = engine.submit(request_of(base, replace(arrival, maps=False))).result(
+        timeout_seconds=60
+    )
     engine.stop()
     return [sample.image for sample in samples]
 
 
-def grey_levels_apart(one: Image.Image, other: Image.Image) -> int:
-    return int(np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max())
+def grey_levels_apart(image: Image.Image, other: Image.Image) -> int:
+    return int(np.abs(np.asarray(image, np.int16) - np.asarray(other, np.int16)).max())
 
 
 @pytest.mark.parametrize(("exact", "tolerance"), [(True, 0), (False, 1)])

@@ -21,7 +21,7 @@ from perfusion_core.sampling import sampler
 from perfusion_core.sampling.sampler import ImageRequest
 from tests.unit.worker.staging import wait_until
 from worker.engine.engine import Engine
-from worker.engine.requests import Ticket
+from worker.engine.requests import Request
 from worker.errors import Draining, ImageDiverged, OutOfMemory
 
 
@@ -67,11 +67,11 @@ def test_an_exploding_request_hurts_nobody(
     huge = replace(concept, o_v=np.full_like(concept.o_v, 1e38))
     exploding = replace(asking("a photo of a <rex>"), concepts={"rex": ConceptUse(huge, beta=-5.0)})
     good = asking(seed=9)
-    tickets = [engine.submit(one) for one in (good, exploding, good)]
+    requests = [engine.submit(one) for one in (good, exploding, good)]
     with pytest.raises(ImageDiverged, match="diverged"):
-        tickets[1].result(timeout_seconds=60)
-    for ticket in (tickets[0], tickets[2]):
-        image = ticket.result(timeout_seconds=60)[0].image
+        requests[1].result(timeout_seconds=60)
+    for request in (requests[0], requests[2]):
+        image = request.result(timeout_seconds=60)[0].image
         assert grey_levels_apart(image, alone(base, good)[0]) <= 1
 
 
@@ -85,43 +85,43 @@ def test_a_request_that_cannot_begin_fails_alone(engine: Engine) -> None:
 
 def test_a_request_that_fails_in_the_middle_of_a_step_fails_alone(base: BaseModel) -> None:
     engine = Engine(lambda: base)
-    tickets = [engine.submit(asking(seed=seed, num_inference_steps=4)) for seed in range(3)]
+    requests = [engine.submit(asking(seed=seed, num_inference_steps=4)) for seed in range(3)]
 
     def spoil(done: int, _: int) -> None:
         if done == 2:
             # The first has taken its step by the time that this fails, the third has not.
-            tickets[1].places[0].trajectory.guidance_scale = None  # type: ignore[assignment]
+            requests[1].slots[0].trajectory.guidance_scale = None  # type: ignore[assignment]
 
-    tickets[1].on_step = spoil
+    requests[1].on_step = spoil
     engine.start()
     with pytest.raises(TypeError):
-        tickets[1].result(timeout_seconds=60)
-    _assert_unhurt(base, tickets)
+        requests[1].result(timeout_seconds=60)
+    _assert_unhurt(base, requests)
     engine.stop()
 
 
-def _assert_unhurt(base: BaseModel, tickets: Sequence[Ticket]) -> None:
+def _assert_unhurt(base: BaseModel, requests: Sequence[Request]) -> None:
     for seed in (0, 2):
-        image = tickets[seed].result(timeout_seconds=60)[0].image
+        image = requests[seed].result(timeout_seconds=60)[0].image
         expected = alone(base, asking(seed=seed, num_inference_steps=4))[0]
         assert grey_levels_apart(image, expected) <= 1
 
 
 def test_a_request_that_no_batch_can_take_fails_alone(base: BaseModel) -> None:
     engine = Engine(lambda: base)
-    tickets = [engine.submit(asking(seed=seed, num_inference_steps=4)) for seed in range(2)]
+    requests = [engine.submit(asking(seed=seed, num_inference_steps=4)) for seed in range(2)]
 
     def spoil(done: int, _: int) -> None:
         if done == 2:
-            bad = tickets[1].places[0].trajectory
+            bad = requests[1].slots[0].trajectory
             bad.packed = bad.packed[..., :-1]
-            tickets.append(engine.submit(asking(seed=2, num_inference_steps=4)))
+            requests.append(engine.submit(asking(seed=2, num_inference_steps=4)))
 
-    tickets[1].on_step = spoil
+    requests[1].on_step = spoil
     engine.start()
     with pytest.raises(RuntimeError):
-        tickets[1].result(timeout_seconds=60)
-    _assert_unhurt(base, tickets)
+        requests[1].result(timeout_seconds=60)
+    _assert_unhurt(base, requests)
     engine.stop()
 
 
@@ -147,10 +147,10 @@ def test_a_cancelled_request_leaves_within_a_step(engine: Engine) -> None:
         steps.append(done)
         seen.set()
 
-    ticket = engine.submit(asking(num_inference_steps=200), on_step=on_step)
+    request = engine.submit(asking(num_inference_steps=200), on_step=on_step)
     assert seen.wait(60)
-    ticket.cancel()
-    assert ticket.result(timeout_seconds=60) == []
+    request.cancel()
+    assert request.result(timeout_seconds=60) == []
     assert len(steps) < 200
     assert len(engine.submit(asking()).result(timeout_seconds=60)) == 1
 
@@ -170,19 +170,19 @@ def test_a_younger_request_joins_between_steps_and_the_oldest_ends_first(engine:
 def test_a_lone_request_overtakes_the_many_of_another_owner(base: BaseModel) -> None:
     engine = Engine(lambda: base, max_rows=4)
     ended: list[str] = []
-    tickets: list[Ticket] = []
+    requests: list[Request] = []
 
     def submit(name: str, *, owner: str) -> None:
-        tickets.append(engine.submit(asking(num_inference_steps=3), owner=owner))
-        tickets[-1].future.add_done_callback(lambda _: ended.append(name))
+        requests.append(engine.submit(asking(num_inference_steps=3), owner=owner))
+        requests[-1].future.add_done_callback(lambda _: ended.append(name))
 
     for number in range(6):
         submit(f"many {number}", owner="many")
-    tickets[0].on_step = lambda done, _: submit("lone", owner="lone") if done == 1 else None
+    requests[0].on_step = lambda done, _: submit("lone", owner="lone") if done == 1 else None
     engine.start()
-    for ticket in tickets:
-        ticket.result(timeout_seconds=60)
-    tickets[-1].result(timeout_seconds=60)
+    for request in requests:
+        request.result(timeout_seconds=60)
+    requests[-1].result(timeout_seconds=60)
     engine.stop()
     assert set(ended[:3]) == {"many 0", "many 1", "lone"}
     assert [name for name in ended if name != "lone"] == [f"many {number}" for number in range(6)]
@@ -195,7 +195,7 @@ def test_an_image_of_the_default_size_waits_for_a_share_of_a_long_one_of_another
     taken = [0]
     side = 2 * base.default_resolution
     long = asking(num_inference_steps=200, width=side, height=side)
-    default: list[Ticket] = []
+    default: list[Request] = []
 
     def on_step(done: int, _: int) -> None:
         taken[0] = done
@@ -226,8 +226,8 @@ def test_keys_and_values_are_copied_only_when_the_company_changes(
     long = engine.submit(asking(num_inference_steps=6))
     short = engine.submit(asking(num_inference_steps=3, seed=2))
     engine.start()
-    for ticket in (long, short):
-        ticket.result(timeout_seconds=60)
+    for request in (long, short):
+        request.result(timeout_seconds=60)
     engine.stop()
     assert made == [2, 1]
 
@@ -244,12 +244,12 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(
 ) -> None:
     sizes = _limit_memory(monkeypatch, rows=4)
     engine = Engine(lambda: base, max_rows=16)
-    request = asking(num_images=5, num_inference_steps=2)
-    ticket = engine.submit(request)
+    image_request = asking(num_images=5, num_inference_steps=2)
+    request = engine.submit(image_request)
     engine.start()
-    samples = ticket.result(timeout_seconds=60)
+    samples = request.result(timeout_seconds=60)
     monkeypatch.undo()
-    for sample, expected in zip(samples, alone(base, request), strict=True):
+    for sample, expected in zip(samples, alone(base, image_request), strict=True):
         assert grey_levels_apart(sample.image, expected) <= 1
     assert sizes[0] == 10
     assert max(sizes[2:]) <= 4
@@ -261,9 +261,9 @@ def test_an_exact_batch_that_does_not_fit_into_memory_is_halved_with_its_padding
 ) -> None:
     sizes = _limit_memory(monkeypatch, rows=4)
     engine = Engine(lambda: base, exact=True)
-    ticket = engine.submit(asking(num_inference_steps=2))
+    request = engine.submit(asking(num_inference_steps=2))
     engine.start()
-    assert len(ticket.result(timeout_seconds=60)) == 1
+    assert len(request.result(timeout_seconds=60)) == 1
     engine.stop()
     assert sizes == [8, 4, 4]
 
@@ -273,10 +273,10 @@ def test_a_picture_that_does_not_fit_into_memory_alone_is_refused_in_words(
 ) -> None:
     _limit_memory(monkeypatch, rows=1)
     engine = Engine(lambda: base)
-    ticket = engine.submit(asking())
+    request = engine.submit(asking())
     engine.start()
     with pytest.raises(OutOfMemory, match="smaller width and height"):
-        ticket.result(timeout_seconds=60)
+        request.result(timeout_seconds=60)
     monkeypatch.undo()
     assert len(engine.submit(asking()).result(timeout_seconds=60)) == 1
     engine.stop()
@@ -284,13 +284,13 @@ def test_a_picture_that_does_not_fit_into_memory_alone_is_refused_in_words(
 
 def test_stopping_gives_unfinished_requests_back(base: BaseModel) -> None:
     engine = Engine(lambda: base)
-    tickets: list[Ticket] = [engine.submit(asking(num_inference_steps=200)) for _ in range(2)]
+    requests: list[Request] = [engine.submit(asking(num_inference_steps=200)) for _ in range(2)]
     engine.start()
     time.sleep(0.1)
     engine.stop()
-    for ticket in [*tickets, engine.submit(asking())]:
+    for request in [*requests, engine.submit(asking())]:
         with pytest.raises(Draining):
-            ticket.result(timeout_seconds=1)
+            request.result(timeout_seconds=1)
 
 
 def test_all_work_on_the_device_is_done_by_one_thread(engine: Engine) -> None:
@@ -299,20 +299,22 @@ def test_all_work_on_the_device_is_done_by_one_thread(engine: Engine) -> None:
     def note(*_: int) -> None:
         threads.add(threading.current_thread().name)
 
-    ticket = engine.submit(asking(), on_step=note)
-    engine.take_turn(note)
-    ticket.result(timeout_seconds=60)
+    request = engine.submit(asking(), on_step=note)
+    engine.run_on_device(note)
+    request.result(timeout_seconds=60)
     assert threads == {"engine"}
 
 
 def test_a_generation_that_waits_goes_before_a_training_that_waited_longer(base: BaseModel) -> None:
     engine = Engine(lambda: base, patience_seconds=600)
     order: list[str] = []
-    trainer = threading.Thread(target=engine.take_turn, args=(lambda: order.append("training"),))
+    trainer = threading.Thread(
+        target=engine.run_on_device, args=(lambda: order.append("training"),)
+    )
     trainer.start()
     time.sleep(0.05)
-    ticket = engine.submit(asking(num_inference_steps=2))
-    ticket.future.add_done_callback(lambda _: order.append("generation"))
+    request = engine.submit(asking(num_inference_steps=2))
+    request.future.add_done_callback(lambda _: order.append("generation"))
     engine.start()
     trainer.join(60)
     assert order == ["generation", "training"]
@@ -325,7 +327,7 @@ def test_a_queue_of_generations_that_never_empties_does_not_stop_a_training(
     engine = Engine(lambda: base, patience_seconds=0.05)
     engine.start()
     endless = engine.submit(asking(num_inference_steps=200))
-    engine.take_turn(lambda: None)
+    engine.run_on_device(lambda: None)
     assert not endless.ended
     endless.cancel()
     engine.stop()
@@ -336,8 +338,8 @@ def test_a_turn_that_fails_gives_the_device_back(engine: Engine) -> None:
         raise ValueError
 
     with pytest.raises(ValueError):
-        engine.take_turn(fail)
-    assert engine.take_turn(lambda: 1) == 1
+        engine.run_on_device(fail)
+    assert engine.run_on_device(lambda: 1) == 1
     assert len(engine.submit(asking()).result(timeout_seconds=60)) == 1
 
 
@@ -346,11 +348,11 @@ def test_stopping_sends_a_waiting_training_home(engine: Engine) -> None:
 
     def train() -> None:
         try:
-            engine.take_turn(lambda: None)
+            engine.run_on_device(lambda: None)
         except Draining:
             refused.set()
 
-    present = threading.Thread(target=engine.take_turn, args=(over.wait,))
+    present = threading.Thread(target=engine.run_on_device, args=(over.wait,))
     waiting = threading.Thread(target=train)
     stopping = threading.Thread(target=engine.stop)
     for thread in (present, waiting, stopping):
@@ -361,7 +363,7 @@ def test_stopping_sends_a_waiting_training_home(engine: Engine) -> None:
         thread.join(60)
     assert refused.is_set()
     with pytest.raises(Draining):
-        engine.take_turn(lambda: None)
+        engine.run_on_device(lambda: None)
 
 
 def _limit_memory(monkeypatch: pytest.MonkeyPatch, *, rows: int) -> list[int]:
@@ -398,9 +400,9 @@ def test_what_failed_for_lack_of_memory_holds_none_when_it_is_tried_again(
 
     monkeypatch.setattr(sampler, where, short_of_memory)
     engine = Engine(lambda: base)
-    ticket = engine.submit(asking(num_images=2))
+    request = engine.submit(asking(num_images=2))
     engine.start()
-    assert len(ticket.result(timeout_seconds=60)) == 2
+    assert len(request.result(timeout_seconds=60)) == 2
     engine.stop()
 
 
@@ -410,7 +412,9 @@ def test_an_urgent_turn_comes_before_the_next_step_and_before_a_training(base: B
 
     def waiting(name: str, *, urgent: bool) -> threading.Thread:
         thread = threading.Thread(
-            target=engine.take_turn, args=(lambda: order.append(name),), kwargs={"urgent": urgent}
+            target=engine.run_on_device,
+            args=(lambda: order.append(name),),
+            kwargs={"urgent": urgent},
         )
         thread.start()
         time.sleep(0.05)
@@ -434,13 +438,13 @@ def test_what_a_cancelled_request_did_not_take_is_not_held_against_its_owner(
 ) -> None:
     engine = Engine(lambda: base, max_rows=2)
     ended: list[str] = []
-    tickets: list[Ticket] = []
+    requests: list[Request] = []
 
-    def submit(name: str, *, images: int, steps: int) -> Ticket:
+    def submit(name: str, *, images: int, steps: int) -> Request:
         request = asking(num_images=images, num_inference_steps=steps)
-        tickets.append(engine.submit(request, owner=name))
-        tickets[-1].future.add_done_callback(lambda _: ended.append(name))
-        return tickets[-1]
+        requests.append(engine.submit(request, owner=name))
+        requests[-1].future.add_done_callback(lambda _: ended.append(name))
+        return requests[-1]
 
     submit("busy", images=4, steps=4)
     cancelled = engine.submit(asking(num_images=16, num_inference_steps=100), owner="changed")
@@ -449,11 +453,11 @@ def test_what_a_cancelled_request_did_not_take_is_not_held_against_its_owner(
         if done == 1:
             cancelled.cancel()
 
-    tickets[0].on_step = change_mind
+    requests[0].on_step = change_mind
     cancelled.future.add_done_callback(lambda _: submit("changed", images=1, steps=4))
     engine.start()
-    tickets[0].result(timeout_seconds=60)
-    tickets[1].result(timeout_seconds=60)
+    requests[0].result(timeout_seconds=60)
+    requests[1].result(timeout_seconds=60)
     engine.stop()
     assert ended == ["changed", "busy"]
 
@@ -477,17 +481,17 @@ def test_sampling_gets_a_few_times_as_long_as_the_turn_of_a_training_before_the_
 
     def step(*_: int) -> None:
         # The training asks for its next turn at once, but in a thread of its own.
-        wait_until(lambda: bool(engine._turns) or order.count("turn") == 3)
+        wait_until(lambda: bool(engine._calls) or order.count("turn") == 3)
         order.append("step")
         clock.now += 10
 
-    def turn() -> None:
+    def call() -> None:
         order.append("turn")
         clock.now += 60
 
     def train() -> None:
         for _ in range(3):
-            engine.take_turn(turn)
+            engine.run_on_device(call)
 
     trainer = threading.Thread(target=train)
     trainer.start()
@@ -496,21 +500,21 @@ def test_sampling_gets_a_few_times_as_long_as_the_turn_of_a_training_before_the_
     trainer.join(60)
     images.cancel()
     engine.stop()
-    turns = [number for number, what in enumerate(order) if what == "turn"]
+    calls = [number for number, what in enumerate(order) if what == "turn"]
     # The first waits for patience_seconds; 60 seconds of each are 4 times 60 of sampling: 24 steps.
-    assert turns == [1, 26, 51]
+    assert calls == [1, 26, 51]
 
 
 def test_a_turn_whose_owner_is_to_stop_is_withdrawn_while_it_waits(base: BaseModel) -> None:
     engine = Engine(lambda: base)  # not started: nothing is ever done
     done: list[str] = []
 
-    def stop(in_hand: bool) -> None:
-        assert not in_hand
+    def stop(on_device: bool) -> None:
+        assert not on_device
         raise Draining
 
     with pytest.raises(Draining):
-        engine.take_turn(lambda: done.append("turn"), while_waiting=stop)
+        engine.run_on_device(lambda: done.append("turn"), while_waiting=stop)
     engine.start()
     assert len(engine.submit(asking()).result(timeout_seconds=60)) == 1
     engine.stop()
@@ -521,13 +525,13 @@ def test_a_turn_that_is_in_hand_is_waited_for_before_its_owner_stops(engine: Eng
     seen: list[bool] = []
     over, left = threading.Event(), threading.Event()
 
-    def stop(in_hand: bool) -> None:
-        seen.append(in_hand)
+    def stop(on_device: bool) -> None:
+        seen.append(on_device)
         raise Draining
 
     def train() -> None:
         with pytest.raises(Draining):
-            engine.take_turn(over.wait, while_waiting=stop)
+            engine.run_on_device(over.wait, while_waiting=stop)
         left.set()
 
     trainer = threading.Thread(target=train)
@@ -548,17 +552,17 @@ def test_only_what_the_device_works_at_is_in_hand(base: BaseModel) -> None:
     real = sampler.step
 
     def step(base: BaseModel, batch: sampler.Batch) -> None:
-        seen.add((first.in_hand, second.in_hand))
+        seen.add((first.on_device, second.on_device))
         real(base, batch)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sampler, "step", step)
         engine.start()
-        for ticket in (first, second):
-            ticket.result(timeout_seconds=60)
+        for request in (first, second):
+            request.result(timeout_seconds=60)
     engine.stop()
     assert seen == {(True, False), (False, True)}
-    assert not first.in_hand and not second.in_hand
+    assert not first.on_device and not second.on_device
 
 
 def test_a_device_that_breaks_is_held_against_its_batch_and_sends_everybody_else_home(
@@ -571,14 +575,14 @@ def test_a_device_that_breaks_is_held_against_its_batch_and_sends_everybody_else
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(sampler, "step", step)
-    tickets = [engine.submit(asking(seed=seed), owner=str(seed)) for seed in range(4)]
+    requests = [engine.submit(asking(seed=seed), owner=str(seed)) for seed in range(4)]
     engine.start()
-    for ticket in tickets[:2]:
+    for request in requests[:2]:
         with pytest.raises(RuntimeError, match="illegal memory access"):
-            ticket.result(timeout_seconds=60)
-    for ticket in [*tickets[2:], engine.submit(asking())]:
+            request.result(timeout_seconds=60)
+    for request in [*requests[2:], engine.submit(asking())]:
         with pytest.raises(Draining):
-            ticket.result(timeout_seconds=60)
+            request.result(timeout_seconds=60)
     assert broken.is_set()
 
 
@@ -607,6 +611,6 @@ def test_a_device_that_breaks_is_not_asked_again_for_those_who_only_waited(
     engine.start()
     with pytest.raises(RuntimeError, match="illegal memory access"):
         fatal.result(timeout_seconds=60)
-    for ticket in (older, younger):
+    for request in (older, younger):
         with pytest.raises(Draining):
-            ticket.result(timeout_seconds=60)
+            request.result(timeout_seconds=60)

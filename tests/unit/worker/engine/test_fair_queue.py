@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from perfusion_core.sampling.sampler import ImageRequest, Trajectory
-from worker.engine.fair_queue import Line
-from worker.engine.requests import Place, Ticket
+from worker.engine.fair_queue import FairQueue
+from worker.engine.requests import Request, Slot
 
 SMALL, LARGE = (4, 8, 8), (4, 16, 8)
 
@@ -31,27 +31,29 @@ class Crowd:
     """Who waits in a line, and who is done; a step is only counted."""
 
     def __init__(self, *, room: int) -> None:
-        self.line, self.room = Line(), room
-        self.places: list[Place] = []
-        self.done: list[Place] = []
+        self.queue, self.room = FairQueue(), room
+        self.slots: list[Slot] = []
+        self.done: list[Slot] = []
 
     def arrive(self, owner: str, *images: Trajectory, alone: bool = False) -> None:
-        ticket = Ticket(request=ImageRequest(prompt=""), owner=owner, on_step=None, alone=alone)
-        self.places += self.line.join(ticket, images, waiting=self.places)
+        request = Request(
+            image_request=ImageRequest(prompt=""), owner=owner, on_step=None, alone=alone
+        )
+        self.slots += self.queue.join(request, images, waiting=self.slots)
 
-    def next_batch(self) -> list[Place]:
-        return self.line.choose(self.places, lambda _shape: self.room)
+    def next_batch(self) -> list[Slot]:
+        return self.queue.next_batch(self.slots, lambda _shape: self.room)
 
     def step(self) -> list[str]:
         """Advance a batch; return its owners."""
         batch = self.next_batch()
         if batch:
-            self.line.charge(batch, waiting=self.places)
+            self.queue.charge(batch, waiting=self.slots)
         for one in batch:
             one.trajectory.step_index += 1
-        self.done += [one for one in self.places if not one.waiting]
-        self.places = [one for one in self.places if one.waiting]
-        return [one.ticket.owner for one in batch]
+        self.done += [slot for slot in self.slots if not slot.waiting]
+        self.slots = [slot for slot in self.slots if slot.waiting]
+        return [one.request.owner for one in batch]
 
 
 def test_owners_of_one_image_each_go_by_age() -> None:
@@ -102,7 +104,7 @@ def test_owners_who_always_want_more_share_alike(owners: list[int], room: int, s
     served = dict.fromkeys(range(len(owners)), 0)
     for _ in range(40 * len(owners)):
         for owner, images in enumerate(owners):
-            if sum(one.ticket.owner == str(owner) for one in crowd.places) < room:
+            if sum(slot.request.owner == str(owner) for slot in crowd.slots) < room:
                 crowd.arrive(str(owner), *[trajectory(steps=steps) for _ in range(images)])
         for name in crowd.step():
             served[int(name)] += 1
@@ -136,17 +138,17 @@ def test_a_step_is_of_one_shape_fits_and_leaves_nobody_behind(
     arrivals: list[tuple[int, str, list[Trajectory]]], room: int
 ) -> None:
     crowd = Crowd(room=room)
-    wanted = sum(one.total_steps for _, _, images in arrivals for one in images)
+    wanted = sum(image.total_steps for _, _, images in arrivals for image in images)
     for now in range(13 + wanted):
         for when, owner, images in arrivals:
             if when == now:
                 crowd.arrive(owner, *images)
         batch = crowd.next_batch()
-        assert bool(batch) == bool(crowd.places)
+        assert bool(batch) == bool(crowd.slots)
         assert len({one.trajectory.latent_shape for one in batch}) <= 1
         assert len(batch) <= 1 or sum(one.trajectory.rows for one in batch) <= room
         crowd.step()
-    assert crowd.places == []
+    assert crowd.slots == []
 
 
 def work(image: Trajectory) -> int:
@@ -168,7 +170,7 @@ def test_the_image_of_another_size_goes_on_however_many_of_the_default_one_come(
     crowd = Crowd(room=2)
     crowd.arrive("other", trajectory(steps=20, shape=LARGE))
     steps = 0
-    while any(one.ticket.owner == "other" for one in crowd.places):
+    while any(slot.request.owner == "other" for slot in crowd.slots):
         crowd.arrive(f"new {steps}", trajectory(steps=2))
         crowd.step()
         steps += 1
@@ -184,7 +186,7 @@ def test_an_owner_of_many_sizes_gets_no_more_than_an_owner_of_one() -> None:
     cost = dict.fromkeys(("one", "many"), 0)
     for _ in range(400):
         for one in crowd.next_batch():
-            cost[one.ticket.owner] += one.trajectory.rows * one.trajectory.latents.numel()
+            cost[one.request.owner] += one.trajectory.rows * one.trajectory.latents.numel()
         crowd.step()
     assert 0.8 <= cost["many"] / cost["one"] <= 1.25
 
@@ -198,7 +200,7 @@ def test_sizes_share_by_how_many_owners_their_batches_serve() -> None:
     for _ in range(300):
         batch = crowd.next_batch()
         shape = batch[0].trajectory.latent_shape
-        assert len({one.ticket.owner for one in batch}) == (3 if shape == SMALL else 1)
+        assert len({one.request.owner for one in batch}) == (3 if shape == SMALL else 1)
         cost[shape] += sum(one.trajectory.rows * one.trajectory.latents.numel() for one in batch)
         crowd.step()
     assert 2.5 <= cost[SMALL] / cost[LARGE] <= 3.5
@@ -221,7 +223,7 @@ def test_a_size_asked_for_a_step_at_a_time_gets_no_more_than_in_one_request() ->
     for _ in range(60):
         # Away for a step after each of its own.
         if taken[-1:] != ["often"]:
-            waits = any(one.ticket.owner == "often" for one in crowd.places)
+            waits = any(slot.request.owner == "often" for slot in crowd.slots)
             crowd.arrive("often", *[trajectory(steps=1, shape=(4, 16, 16))] * (not waits))
         taken += crowd.step()
     # Four times the pixels: one step in five.
@@ -234,7 +236,7 @@ def test_an_owner_who_asks_for_another_size_each_time_gets_no_more_than_an_owner
     sizes = itertools.count(101)
     taken: list[str] = []
     for _ in range(60):
-        while len(crowd.places) < 3:
+        while len(crowd.slots) < 3:
             crowd.arrive("changing", trajectory(steps=1, shape=(4, 16, next(sizes))))
         taken += crowd.step()
     assert taken.count("busy") >= 20
@@ -271,7 +273,7 @@ def test_an_owner_waits_for_no_more_than_everybody_elses_share(
     elsewhere = 0
     while not mine.finished:
         for one in crowd.next_batch():
-            if one.ticket.owner != "mine" and one.trajectory.latent_shape != shapes[0]:
+            if one.request.owner != "mine" and one.trajectory.latent_shape != shapes[0]:
                 elsewhere += one.trajectory.rows * one.trajectory.latents.numel()
         crowd.step()
     others = [shape for shape in shapes[1:] if shape != shapes[0]]

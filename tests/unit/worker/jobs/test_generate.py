@@ -17,7 +17,7 @@ from perfusion_core.sampling import sampler
 from perfusion_core.sampling.attention_maps import COVERAGE_THRESHOLD
 from perfusion_core.strength import beta_from_strength
 from service.concepts import use_cases as concepts
-from service.database.tables import Image as ImageRow
+from service.database.tables import ImageRow
 from service.errors import problem
 from service.execution import leases
 from service.jobs import use_cases as jobs
@@ -33,13 +33,13 @@ from tests.unit.worker.staging import (
     wait_until,
 )
 from worker import overlays
-from worker.context import Parts
+from worker.context import WorkerContext
 from worker.runner import Runner
 
 
-def generated(service: Service, parts: Parts, prompt: str, **options: Any) -> list[bytes]:
+def generated(service: Service, context: WorkerContext, prompt: str, **options: Any) -> list[bytes]:
     job_id = accept_generation(service, prompt, **options)
-    Runner(parts).run(JobKind.GENERATE)
+    Runner(context).run(JobKind.GENERATE)
     job = look_at(service, job_id)
     assert job.status is JobStatus.SUCCEEDED, job.error
     return [jobs.read_image(service, OWNER, image_id=image.id).data for image in job.images]
@@ -52,21 +52,21 @@ def opened(data: bytes) -> Any:
 
 
 def test_the_same_request_gives_the_same_bytes_and_another_seed_gives_others(
-    service: Service, parts: Parts, concept: Concept
+    service: Service, context: WorkerContext, concept: Concept
 ) -> None:
     add_concept(service, concept)
-    first = generated(service, parts, "a photo of a <rex>", num_images=2)
-    second = generated(service, parts, "a photo of a <rex>", num_images=2)
+    first = generated(service, context, "a photo of a <rex>", num_images=2)
+    second = generated(service, context, "a photo of a <rex>", num_images=2)
     assert first == second
     assert first[0] != first[1]
-    assert generated(service, parts, "a photo of a <rex>", seed=6)[0] != first[0]
+    assert generated(service, context, "a photo of a <rex>", seed=6)[0] != first[0]
 
 
 def test_a_job_gives_the_pixels_of_the_library_call(
-    service: Service, parts: Parts, base: BaseModel, concept: Concept
+    service: Service, context: WorkerContext, base: BaseModel, concept: Concept
 ) -> None:
     add_concept(service, concept)
-    data = generated(service, parts, "a <rex:0.6> in the snow", num_inference_steps=3)[0]
+    data = generated(service, context, "a <rex:0.6> in the snow", num_inference_steps=3)[0]
     config = base.defaults.generate_config({"num_inference_steps": 3, "seed": 5})
     use = ConceptUse(concept, beta=beta_from_strength(0.6))
     expected = sampler.generate(
@@ -75,16 +75,18 @@ def test_a_job_gives_the_pixels_of_the_library_call(
     assert np.array_equal(np.asarray(opened(data)), np.asarray(expected[0]))
 
 
-def test_the_parameters_chunk_reads_like_a_web_uis(service: Service, parts: Parts) -> None:
+def test_the_parameters_chunk_reads_like_a_web_uis(
+    service: Service, context: WorkerContext
+) -> None:
     data = generated(
         service,
-        parts,
+        context,
         "a photo of a dog",
         negative_prompt="blurry, dark",
         guidance_scale=6.0,
         scheduler="dpmpp_2m",
     )[0]
-    base = parts.resident.base()
+    base = context.model_loader.base()
     side = base.default_resolution
     assert opened(data).text["parameters"] == (
         "a photo of a dog\n"
@@ -95,15 +97,15 @@ def test_the_parameters_chunk_reads_like_a_web_uis(service: Service, parts: Part
 
 
 def test_the_perfusion_chunk_holds_all_that_the_image_depends_on(
-    service: Service, parts: Parts, concept: Concept
+    service: Service, context: WorkerContext, concept: Concept
 ) -> None:
     add_concept(service, concept)
-    second = generated(service, parts, "a <rex:0.6>, ünïcode", num_images=2)[1]
+    second = generated(service, context, "a <rex:0.6>, ünïcode", num_images=2)[1]
     about = json.loads(opened(second).text["perfusion"])
     assert about["seed"] == 6
     assert about["request"]["seed"] == 5
     assert about["request"]["prompt"] == "a <rex:0.6>, ünïcode"
-    assert about["base_model"]["fingerprint"] == parts.resident.base().fingerprint
+    assert about["base_model"]["fingerprint"] == context.model_loader.base().fingerprint
     (used,) = about["concepts"]
     assert used["name"] == "rex"
     assert used["beta"] == beta_from_strength(0.6)
@@ -111,14 +113,16 @@ def test_the_perfusion_chunk_holds_all_that_the_image_depends_on(
     assert "job" not in second.decode("latin-1")
 
 
-def test_jobs_side_by_side_share_batches_and_all_succeed(service: Service, parts: Parts) -> None:
+def test_jobs_side_by_side_share_batches_and_all_succeed(
+    service: Service, context: WorkerContext
+) -> None:
     job_ids = [accept_generation(service, f"a photo of {n} dogs", seed=n) for n in range(5)]
-    threads = [in_thread(Runner(parts).run, JobKind.GENERATE) for _ in job_ids]
+    threads = [in_thread(Runner(context).run, JobKind.GENERATE) for _ in job_ids]
     for thread in threads:
         thread.join(60)
     together = [look_at(service, job_id) for job_id in job_ids]
     assert {job.status for job in together} == {JobStatus.SUCCEEDED}
-    alone = opened(generated(service, parts, "a photo of 3 dogs", seed=3)[0])
+    alone = opened(generated(service, context, "a photo of 3 dogs", seed=3)[0])
     image_id = together[3].images[0].id
     beside = opened(jobs.read_image(service, OWNER, image_id=image_id).data)
     apart = np.abs(np.asarray(alone, np.int16) - np.asarray(beside, np.int16))
@@ -126,26 +130,38 @@ def test_jobs_side_by_side_share_batches_and_all_succeed(service: Service, parts
 
 
 def test_an_imported_concept_is_used_under_the_name_that_its_owner_gave_it(
-    service: Service, parts: Parts, concept: Concept
+    service: Service, context: WorkerContext, concept: Concept
 ) -> None:
     concepts.import_file(service, OWNER, data=concept.to_bytes(), name="dino")
-    assert len(generated(service, parts, "a photo of a <dino>")) == 1
+    assert len(generated(service, context, "a photo of a <dino>")) == 1
 
 
 def test_maps_come_beside_an_image_that_is_the_same_file_without_them(
-    service: Service, parts: Parts, concept: Concept
+    service: Service, context: WorkerContext, concept: Concept
 ) -> None:
     add_concept(service, concept)
     prompt, size = "a <rex> on the beach", {"width": 32}
-    plain = generated(service, parts, prompt, **size)
+    plain = generated(service, context, prompt, **size)
     job_id = accept_generation(service, prompt, attention_maps=True, **size)
-    Runner(parts).run(JobKind.GENERATE)
+    Runner(context).run(JobKind.GENERATE)
     (image,) = look_at(service, job_id).images
     assert [jobs.read_image(service, OWNER, image_id=image.id).data] == plain
     assert image.attention_maps is not None
-    assert [one.word for one in image.attention_maps] == ["a", "<rex>", "on", "the", "beach"]
+    assert [attention_map.word for attention_map in image.attention_maps] == [
+        "a",
+        "<rex>",
+        "on",
+        "the",
+        "beach",
+    ]
     rex = concepts.get(service, OWNER, ref="rex")
-    assert [one.concept_id for one in image.attention_maps] == [None, rex.id, None, None, None]
+    assert [attention_map.concept_id for attention_map in image.attention_maps] == [
+        None,
+        rex.id,
+        None,
+        None,
+        None,
+    ]
     drawn = [
         jobs.read_attention_map(service, OWNER, image_id=image.id, number=k).data for k in range(5)
     ]
@@ -153,8 +169,8 @@ def test_maps_come_beside_an_image_that_is_the_same_file_without_them(
     with service.database.read() as session:
         stored = session.scalar(select(ImageRow.size_bytes).where(ImageRow.id == image.id))
     assert stored == len(plain[0]) + sum(map(len, drawn))
-    for one in image.attention_maps:
-        assert 0 <= one.coverage <= 1
+    for attention_map in image.attention_maps:
+        assert 0 <= attention_map.coverage <= 1
     for data in drawn:
         assert opened(data).size == (32, 16) and opened(data).info == {}
 
@@ -171,14 +187,14 @@ def test_an_overlay_is_bounded_and_lightest_where_the_word_acted() -> None:
 
 
 def test_concepts_that_may_blend_are_told_before_the_first_step(
-    service: Service, parts: Parts, base: BaseModel, concept: Concept
+    service: Service, context: WorkerContext, base: BaseModel, concept: Concept
 ) -> None:
     between = concept.i_star + 0.7 * superclass_encoding(base, "car").numpy()
     twin = replace(concept, name="twin", i_star=between)
     for one in (concept, twin):
         add_concept(service, one)
     job_id = accept_generation(service, "a <rex> beside a <twin>", num_inference_steps=150)
-    running = in_thread(Runner(parts).run, JobKind.GENERATE)
+    running = in_thread(Runner(context).run, JobKind.GENERATE)
     wait_until(lambda: bool(look_at(service, job_id).warnings))
     assert look_at(service, job_id).status is JobStatus.RUNNING
     jobs.cancel(service, OWNER, job_id=job_id)
@@ -186,22 +202,24 @@ def test_concepts_that_may_blend_are_told_before_the_first_step(
     (warning,) = look_at(service, job_id).warnings
     assert warning["type"] == "/problems/concepts-may-blend"
     assert "<rex> and <twin>" in warning["detail"]
-    assert [one["name"] for one in warning["concepts"]] == ["rex", "twin"]
+    assert [concept["name"] for concept in warning["concepts"]] == ["rex", "twin"]
     twin_id = concepts.get(service, OWNER, ref="twin").id
     assert warning["concepts"][1]["id"] == twin_id
 
     alone = accept_generation(service, "a <twin>")
-    Runner(parts).run(JobKind.GENERATE)
+    Runner(context).run(JobKind.GENERATE)
     assert look_at(service, alone).warnings == ()
 
 
-def test_what_an_attempt_before_has_warned_of_is_forgotten(service: Service, parts: Parts) -> None:
+def test_what_an_attempt_before_has_warned_of_is_forgotten(
+    service: Service, context: WorkerContext
+) -> None:
     job_id = accept_generation(service)
     first = claim(service, job_id)
     warning = {**problem("concept-vanished", "It is not there."), "concepts": []}
     assert leases.warn(service, first, warnings=[warning])
     assert leases.release(service, first, delay_seconds=0, spend_attempt=False)
     assert look_at(service, job_id).warnings == (warning,)
-    Runner(parts).run(JobKind.GENERATE)
+    Runner(context).run(JobKind.GENERATE)
     job = look_at(service, job_id)
     assert (job.status, job.warnings) == (JobStatus.SUCCEEDED, ())

@@ -24,15 +24,15 @@ from tests.unit.worker.staging import (
     look_at,
     workers,
 )
-from worker.context import Parts
-from worker.judge import Judge
+from worker.concept_evaluator import ConceptEvaluator
+from worker.context import WorkerContext
 from worker.runner import Runner
 
 
 @pytest.fixture
 def judging(
     make_service: Callable[..., Service], base: BaseModel
-) -> Iterator[tuple[Service, Callable[[], Parts]]]:
+) -> Iterator[tuple[Service, Callable[[], WorkerContext]]]:
     """A service whose settings leave the evaluator to itself, and workers for it."""
     service = make_service(evaluator="auto")
     with workers(service, base) as make:
@@ -40,7 +40,7 @@ def judging(
 
 
 def test_a_trained_concept_comes_with_its_curve_and_verdict(
-    judging: tuple[Service, Callable[[], Parts]],
+    judging: tuple[Service, Callable[[], WorkerContext]],
 ) -> None:
     service, make = judging
     accept_training(service, max_train_steps=4)
@@ -57,18 +57,18 @@ def test_a_trained_concept_comes_with_its_curve_and_verdict(
 
 
 def test_a_judged_training_gives_the_same_file_beside_generations(
-    judging: tuple[Service, Callable[[], Parts]],
+    judging: tuple[Service, Callable[[], WorkerContext]],
 ) -> None:
     """Alone, and while the engine draws: judging shares no batch with anybody."""
     service, make = judging
-    parts = make()
+    context = make()
     files = []
     for name in ("alone", "beside"):
         accept_training(service, name=name, max_train_steps=4)
         if name == "beside":
             job_id = accept_generation(service, num_images=4, num_inference_steps=20)
-            thread = in_thread(Runner(parts).run, JobKind.GENERATE)
-        Runner(parts).run(JobKind.TRAIN)
+            thread = in_thread(Runner(context).run, JobKind.GENERATE)
+        Runner(context).run(JobKind.TRAIN)
         data = concepts.read_file(service, OWNER, ref=name).data
         files.append(Concept.from_bytes(data).renamed("x").to_bytes())
     thread.join(60)
@@ -90,16 +90,16 @@ class _BrokenHalfWay(Evaluator):
 
 @pytest.mark.parametrize("batches", [0, 1, 3])
 def test_a_judgement_that_fails_costs_the_curve_and_never_the_concept(
-    judging: tuple[Service, Callable[[], Parts]], batches: int
+    judging: tuple[Service, Callable[[], WorkerContext]], batches: int
 ) -> None:
     service, make = judging
-    parts = make()
+    context = make()
     broken = _BrokenHalfWay(SHIPPED_BASE_MODEL.with_name("evaluator"))
     broken.left = batches
-    assert parts.evaluators is not None
-    parts.evaluators._loaded = broken
+    assert context.evaluators is not None
+    context.evaluators._loaded = broken
     job_id = accept_training(service)
-    Runner(parts).run(JobKind.TRAIN)
+    Runner(context).run(JobKind.TRAIN)
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
     view = concepts.get(service, OWNER, ref="rex")
     assert view.verdict is None
@@ -108,21 +108,21 @@ def test_a_judgement_that_fails_costs_the_curve_and_never_the_concept(
 
 
 def test_an_interrupted_judgement_is_made_by_the_next_attempt(
-    judging: tuple[Service, Callable[[], Parts]], monkeypatch: pytest.MonkeyPatch
+    judging: tuple[Service, Callable[[], WorkerContext]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service, make = judging
     accept_training(service, name="whole")
     Runner(make()).run(JobKind.TRAIN)
     job_id = accept_training(service, name="interrupted")
     first = make()
-    evaluate = Judge.evaluate
+    evaluate = ConceptEvaluator.evaluate
 
-    def drained(self: Judge, concept: Concept, trials: Any) -> Evaluation:
+    def drained(self: ConceptEvaluator, concept: Concept, eval_prompts: Any) -> Evaluation:
         first.draining.set()
-        return evaluate(self, concept, trials)
+        return evaluate(self, concept, eval_prompts)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Judge, "evaluate", drained)
+        patch.setattr(ConceptEvaluator, "evaluate", drained)
         Runner(first).run(JobKind.TRAIN)
     assert look_at(service, job_id).status is JobStatus.QUEUED
     Runner(make()).run(JobKind.TRAIN)

@@ -28,7 +28,7 @@ from tests.unit.worker.staging import (
     wait_until,
 )
 from worker import context as composition
-from worker.context import Parts
+from worker.context import WorkerContext
 from worker.models.evaluators import Evaluators
 from worker.runner import Runner
 
@@ -58,19 +58,19 @@ def judged(concept: Concept, evaluator: Evaluator, *, floor: float, best: float)
     return replace(concept, evaluation=found)
 
 
-def working(service: Service, base: BaseModel) -> Parts:
-    parts = composition.build(service, base=base)
-    parts.resident.start()
-    assert parts.resident.wait(timeout_seconds=10)
-    return parts
+def working(service: Service, base: BaseModel) -> WorkerContext:
+    context = composition.build(service, base=base)
+    context.model_loader.start()
+    assert context.model_loader.wait(timeout_seconds=10)
+    return context
 
 
-def generate(parts: Parts, prompt: str, *, num_images: int = 1) -> JobView:
-    parts.engine.start()
-    job_id = accept_generation(parts.service, prompt, num_images=num_images)
-    Runner(parts).run(JobKind.GENERATE)
-    parts.engine.stop()
-    job = look_at(parts.service, job_id)
+def generate(context: WorkerContext, prompt: str, *, num_images: int = 1) -> JobView:
+    context.engine.start()
+    job_id = accept_generation(context.service, prompt, num_images=num_images)
+    Runner(context).run(JobKind.GENERATE)
+    context.engine.stop()
+    job = look_at(context.service, job_id)
     assert job.status is JobStatus.SUCCEEDED, job.error
     return job
 
@@ -79,7 +79,7 @@ def test_a_concept_that_is_in_no_image_is_told_and_others_are_not(
     make_service: Callable[..., Service], base: BaseModel, concept: Concept, evaluator: Evaluator
 ) -> None:
     service = make_service(evaluator="auto")
-    parts = working(service, base)
+    context = working(service, base)
     add_concept(service, judged(concept, evaluator, floor=-0.9, best=-0.5))  # easily pleased
     add_concept(service, replace(concept, name="plain", i_star=-concept.i_star[::-1]))
     hidden = replace(
@@ -88,13 +88,15 @@ def test_a_concept_that_is_in_no_image_is_told_and_others_are_not(
         i_star=np.roll(concept.i_star, 7),
     )
     add_concept(service, hidden)
-    job = generate(parts, "a <rex>, a <plain> and a <hidden>", num_images=2)
+    job = generate(context, "a <rex>, a <plain> and a <hidden>", num_images=2)
     ids = {name: concepts.get(service, OWNER, ref=name).id for name in ("rex", "hidden")}
     for image in job.images:
         assert image.presence is not None
         told = [(one.concept_id, one.name, one.present) for one in image.presence]
         assert told == [(ids["rex"], "rex", True), (ids["hidden"], "hidden", False)]
-    (warning,) = [one for one in job.warnings if one["type"] == "/problems/concept-vanished"]
+    (warning,) = [
+        warning for warning in job.warnings if warning["type"] == "/problems/concept-vanished"
+    ]
     assert warning["concepts"] == [{"id": ids["hidden"], "name": "hidden"}]
     assert "<hidden>" in warning["detail"]
 
@@ -134,14 +136,14 @@ def test_no_job_waits_for_an_evaluator_that_loads_slowly(
 
     monkeypatch.setattr("worker.models.evaluators.Evaluator", slow)
     service = make_service(evaluator="somewhere")
-    parts = composition.build(service, base=base)
-    parts.resident.start()
+    context = composition.build(service, base=base)
+    context.model_loader.start()
     assert began.wait(60)
     # Nothing is claimed before it is there.
-    assert not parts.resident.wait(timeout_seconds=0.2)
+    assert not context.model_loader.wait(timeout_seconds=0.2)
     arrived.set()
-    assert parts.resident.wait(timeout_seconds=60)
-    assert parts.evaluators is not None and parts.evaluators.beside(base) is not None
+    assert context.model_loader.wait(timeout_seconds=60)
+    assert context.evaluators is not None and context.evaluators.beside(base) is not None
     # One that was away at the start loads while jobs go on without it.
     arrived.clear()
     evaluators = Evaluators(service.settings)
@@ -169,11 +171,11 @@ def test_all_that_is_measured_beside_the_steps_is_measured_by_the_engine(
     noted("worker.jobs.presence.presences")
     noted("worker.jobs.composition.blending_pairs")
     service = make_service(evaluator="auto")
-    parts = working(service, base)
+    context = working(service, base)
     add_concept(service, judged(concept, evaluator, floor=0.5, best=0.9))
     other = replace(concept, name="other", i_star=-concept.i_star[::-1])
     add_concept(service, other)
-    generate(parts, "a <rex> and a <other>", num_images=2)
+    generate(context, "a <rex> and a <other>", num_images=2)
     assert threads == [
         ("worker.jobs.composition.blending_pairs", "engine"),
         *[("worker.jobs.presence.presences", "engine")] * 2,
@@ -191,8 +193,8 @@ def test_without_an_evaluator_or_a_curve_presence_is_not_told(
         ("auto", concept),
     ):
         service = make_service(evaluator=chosen)
-        parts = working(service, base)
+        context = working(service, base)
         add_concept(service, one)
-        job = generate(parts, "a <rex>")
+        job = generate(context, "a <rex>")
         assert job.images[0].presence is None
         assert job.warnings == ()

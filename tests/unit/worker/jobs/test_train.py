@@ -11,10 +11,10 @@ from PIL import Image
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
-from service.blobs import store
+from service.blobs import keys, store
 from service.blobs.store import BlobNotFound
 from service.concepts import use_cases as concepts
-from service.database.tables import Job
+from service.database.tables import JobRow
 from service.errors import NotFound
 from service.jobs import use_cases as jobs
 from service.views import ConceptStatus, JobKind, JobStatus
@@ -28,7 +28,7 @@ from tests.unit.worker.staging import (
     look_at,
     wait_until,
 )
-from worker.context import Parts
+from worker.context import WorkerContext
 from worker.runner import Runner
 
 
@@ -36,19 +36,19 @@ def trained_file(service: Service, name: str = "rex") -> bytes:
     return concepts.read_file(service, OWNER, ref=name).data
 
 
-def drain_after(service: Service, parts: Parts, job_id: str, *, steps: int) -> Thread:
-    thread = in_thread(Runner(parts).run, JobKind.TRAIN)
+def drain_after(service: Service, context: WorkerContext, job_id: str, *, steps: int) -> Thread:
+    thread = in_thread(Runner(context).run, JobKind.TRAIN)
     wait_until(lambda: look_at(service, job_id).progress.step >= steps)
-    parts.draining.set()
+    context.draining.set()
     thread.join(60)
     return thread
 
 
 def test_a_training_ends_with_a_ready_concept_and_its_file(
-    service: Service, parts: Parts, base: BaseModel
+    service: Service, context: WorkerContext, base: BaseModel
 ) -> None:
     job_id = accept_training(service, max_train_steps=4)
-    Runner(parts).run(JobKind.TRAIN)
+    Runner(context).run(JobKind.TRAIN)
     job = look_at(service, job_id)
     assert (job.status, job.progress.step, job.progress.total_steps) == (JobStatus.SUCCEEDED, 4, 4)
     view = concepts.get(service, OWNER, ref="rex")
@@ -58,11 +58,11 @@ def test_a_training_ends_with_a_ready_concept_and_its_file(
     concept = Concept.from_bytes(trained_file(service))
     base.check(concept)
     assert (concept.name, concept.superclass) == ("rex", "robot")
-    assert blob_keys(service, store.job_prefix(job_id)) == [f"jobs/{job_id}/1/concept.safetensors"]
+    assert blob_keys(service, keys.job_prefix(job_id)) == [f"jobs/{job_id}/1/concept.safetensors"]
 
 
 def test_a_drained_training_goes_on_from_its_state_and_ends_with_the_same_concept(
-    service: Service, make_parts: Callable[[], Parts]
+    service: Service, make_parts: Callable[[], WorkerContext]
 ) -> None:
     accept_training(service, name="whole", max_train_steps=16)
     Runner(make_parts()).run(JobKind.TRAIN)
@@ -71,7 +71,7 @@ def test_a_drained_training_goes_on_from_its_state_and_ends_with_the_same_concep
     drained = look_at(service, job_id)
     assert drained.status is JobStatus.QUEUED
     assert drained.progress.step < 16
-    assert service.blobs.get(store.state_key(job_id, 1))
+    assert service.blobs.get(keys.state_key(job_id, 1))
     second = make_parts()
     Runner(second).run(JobKind.TRAIN)
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
@@ -81,10 +81,12 @@ def test_a_drained_training_goes_on_from_its_state_and_ends_with_the_same_concep
     assert np.array_equal(interrupted.i_star, expected.i_star)
     assert np.array_equal(interrupted.embeddings, expected.embeddings)
     with pytest.raises(BlobNotFound):
-        service.blobs.get(store.state_key(job_id, 1))
+        service.blobs.get(keys.state_key(job_id, 1))
 
 
-def test_a_drain_spends_no_attempt(service: Service, make_parts: Callable[[], Parts]) -> None:
+def test_a_drain_spends_no_attempt(
+    service: Service, make_parts: Callable[[], WorkerContext]
+) -> None:
     job_id = accept_training(service, max_train_steps=5000)
     for round_ in range(service.settings.max_attempts + 1):
         drain_after(service, make_parts(), job_id, steps=round_ + 1)
@@ -93,16 +95,16 @@ def test_a_drain_spends_no_attempt(service: Service, make_parts: Callable[[], Pa
 
 
 def test_a_drain_while_the_store_is_away_is_a_drain_and_no_fault(
-    service: Service, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    service: Service, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(key: str, data: bytes) -> None:
         raise store.unavailable()
 
     job_id = accept_training(service, max_train_steps=5000)
     monkeypatch.setattr(service.blobs, "put", away)
-    drain_after(service, parts, job_id, steps=2)
+    drain_after(service, context, job_id, steps=2)
     with service.database.read() as session:
-        job = session.get_one(Job, job_id)
+        job = session.get_one(JobRow, job_id)
     assert (job.status, job.attempts_spent, job.faulted_at) == (JobStatus.QUEUED, 0, None)
 
 
@@ -112,30 +114,32 @@ def test_the_state_is_saved_now_and_then_while_training(
     service = make_service(checkpoint_seconds=0.1)
     from worker import context as composition
 
-    parts = composition.build(service, base=base)
-    parts.resident.start()
-    parts.engine.start()
+    context = composition.build(service, base=base)
+    context.model_loader.start()
+    context.engine.start()
     job_id = accept_training(service, max_train_steps=5000)
-    thread = in_thread(Runner(parts).run, JobKind.TRAIN)
-    wait_until(lambda: store.state_key(job_id, 1) in blob_keys(service))
+    thread = in_thread(Runner(context).run, JobKind.TRAIN)
+    wait_until(lambda: keys.state_key(job_id, 1) in blob_keys(service))
     jobs.cancel(service, OWNER, job_id=job_id)
     thread.join(60)
-    parts.engine.stop()
+    context.engine.stop()
     assert look_at(service, job_id).status is JobStatus.CANCELLED
 
 
 def test_a_state_that_cannot_be_used_costs_time_but_not_the_job(
-    service: Service, parts: Parts
+    service: Service, context: WorkerContext
 ) -> None:
     job_id = accept_training(service)
-    service.blobs.put(store.previous_state_key(job_id), b"of another release")
-    Runner(parts).run(JobKind.TRAIN)
+    service.blobs.put(keys.previous_state_key(job_id), b"of another release")
+    Runner(context).run(JobKind.TRAIN)
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
 
 
-def test_a_preview_shows_the_concept_while_it_is_trained(service: Service, parts: Parts) -> None:
+def test_a_preview_shows_the_concept_while_it_is_trained(
+    service: Service, context: WorkerContext
+) -> None:
     job_id = accept_training(service, max_train_steps=5000, train_batch_size=8)
-    thread = in_thread(Runner(parts).run, JobKind.TRAIN)
+    thread = in_thread(Runner(context).run, JobKind.TRAIN)
 
     def preview() -> bytes:
         with suppress(NotFound):
@@ -149,19 +153,23 @@ def test_a_preview_shows_the_concept_while_it_is_trained(service: Service, parts
     assert file.startswith(b"\x89PNG")
 
 
-def test_a_picture_that_is_gone_is_a_named_problem(service: Service, parts: Parts) -> None:
+def test_a_picture_that_is_gone_is_a_named_problem(
+    service: Service, context: WorkerContext
+) -> None:
     job_id = accept_training(service)
     concept_id = look_at(service, job_id).concept_id
     assert concept_id is not None
-    service.blobs.delete(store.picture_key(concept_id, 0))
-    Runner(parts).run(JobKind.TRAIN)
+    service.blobs.delete(keys.picture_key(concept_id, 0))
+    Runner(context).run(JobKind.TRAIN)
     error = look_at(service, job_id).error
     assert error is not None
     assert error["type"] == "/problems/file-gone"
     assert concepts.get(service, OWNER, ref="rex").status is ConceptStatus.FAILED
 
 
-def test_alpha_serves_as_the_mask_through_the_whole_chain(service: Service, parts: Parts) -> None:
+def test_alpha_serves_as_the_mask_through_the_whole_chain(
+    service: Service, context: WorkerContext
+) -> None:
     job_id = accept_training(service)
     concept_id = look_at(service, job_id).concept_id
     assert concept_id is not None
@@ -169,6 +177,6 @@ def test_alpha_serves_as_the_mask_through_the_whole_chain(service: Service, part
     picture.paste((200, 30, 30, 255), (16, 16, 48, 48))
     file = io.BytesIO()
     picture.save(file, "PNG")
-    service.blobs.put(store.picture_key(concept_id, 0), file.getvalue())
-    Runner(parts).run(JobKind.TRAIN)
+    service.blobs.put(keys.picture_key(concept_id, 0), file.getvalue())
+    Runner(context).run(JobKind.TRAIN)
     assert concepts.get(service, OWNER, ref="rex").mask_source == "alpha"

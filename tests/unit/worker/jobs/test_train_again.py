@@ -18,7 +18,7 @@ from tests.unit.worker.staging import (
     noise_model,
     workers,
 )
-from worker.context import Parts
+from worker.context import WorkerContext
 from worker.runner import Runner
 
 
@@ -28,20 +28,20 @@ def noise() -> BaseModel:
 
 
 @pytest.fixture
-def parts(service: Service, noise: BaseModel) -> Iterator[Parts]:
+def context(service: Service, noise: BaseModel) -> Iterator[WorkerContext]:
     with workers(service, noise) as make:
         yield make()
 
 
 @pytest.fixture
-def train_again(service: Service, parts: Parts) -> Callable[..., str]:
+def train_again(service: Service, context: WorkerContext) -> Callable[..., str]:
     """Trains rex again, to the end; returns the job's id."""
 
     def train(**training: object) -> str:
         options = {"max_train_steps": 3, "train_batch_size": 1, **training}
         answer = trainings.train_again(service, OWNER, ref="rex", training=options)
         job_id = str(answer.body["job"]["id"])
-        Runner(parts).run(JobKind.TRAIN)
+        Runner(context).run(JobKind.TRAIN)
         assert look_at(service, job_id).status is JobStatus.SUCCEEDED
         return job_id
 
@@ -55,10 +55,10 @@ def drawn(service: Service, job_id: str) -> bytes:
 
 
 def test_a_second_training_replaces_the_file_and_the_first_one_comes_back(
-    service: Service, parts: Parts, train_again: Callable[..., str]
+    service: Service, context: WorkerContext, train_again: Callable[..., str]
 ) -> None:
     accept_training(service)
-    Runner(parts).run(JobKind.TRAIN)
+    Runner(context).run(JobKind.TRAIN)
     first = concepts.read_file(service, OWNER, ref="rex")
     job_id = train_again(seed=99)
     second = concepts.read_file(service, OWNER, ref="rex")
@@ -70,29 +70,29 @@ def test_a_second_training_replaces_the_file_and_the_first_one_comes_back(
 
 
 def test_a_request_that_waited_through_a_replacement_is_drawn_with_the_file_it_was_accepted_with(
-    service: Service, parts: Parts, train_again: Callable[..., str]
+    service: Service, context: WorkerContext, train_again: Callable[..., str]
 ) -> None:
     accept_training(service)
-    Runner(parts).run(JobKind.TRAIN)
+    Runner(context).run(JobKind.TRAIN)
     at_once = accept_generation(service, "a photo of a <rex>")
-    Runner(parts).run(JobKind.GENERATE)
+    Runner(context).run(JobKind.GENERATE)
     waiting = accept_generation(service, "a photo of a <rex>")
     train_again(seed=99, learning_rate=0.5)
     after = accept_generation(service, "a photo of a <rex>")
-    Runner(parts).run(JobKind.GENERATE)
+    Runner(context).run(JobKind.GENERATE)
     assert drawn(service, waiting) == drawn(service, at_once)
     assert drawn(service, after) != drawn(service, at_once)
 
 
 def test_a_request_that_waited_through_two_replacements_says_what_happened(
-    service: Service, parts: Parts, train_again: Callable[..., str]
+    service: Service, context: WorkerContext, train_again: Callable[..., str]
 ) -> None:
     accept_training(service)
-    Runner(parts).run(JobKind.TRAIN)
+    Runner(context).run(JobKind.TRAIN)
     waiting = accept_generation(service, "a photo of a <rex>")
     train_again(seed=98)
     train_again(seed=99)
-    Runner(parts).run(JobKind.GENERATE)
+    Runner(context).run(JobKind.GENERATE)
     error = look_at(service, waiting).error
     assert error is not None
     assert error["type"] == "/problems/file-gone"

@@ -6,13 +6,13 @@ import pytest
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
-from perfusion_core.evaluation.eval_prompts import looks
+from perfusion_core.evaluation.eval_prompts import eval_schedule
 from perfusion_core.training.trainer import Training, train
 from service.wiring import Service
 from tests.unit.worker.staging import drawing, workers
-from worker.context import Parts
+from worker.context import WorkerContext
 from worker.errors import Draining
-from worker.looking import Looking
+from worker.training_evaluator import TrainingEvaluator
 
 PICTURES = [drawing(), drawing(96)]
 # With so large a batch few steps pay for five looks.
@@ -20,7 +20,7 @@ OPTIONS = {"max_train_steps": 16, "train_batch_size": 32}
 
 
 @pytest.fixture
-def looking_parts(make_service: Callable[..., Service], base: BaseModel) -> Iterator[Parts]:
+def looking_parts(make_service: Callable[..., Service], base: BaseModel) -> Iterator[WorkerContext]:
     with workers(make_service(evaluator="auto"), base) as make:
         yield make()
 
@@ -32,31 +32,33 @@ def begin(base: BaseModel, state: bytes | None = None) -> Training:
     )  # fmt: skip
 
 
-def look_at(training: Training, parts: Parts, *, check: Callable[[], None]) -> Looking:
-    return Looking(
+def look_at(
+    training: Training, context: WorkerContext, *, check: Callable[[], None]
+) -> TrainingEvaluator:
+    return TrainingEvaluator(
         training,
-        take_turn=parts.engine.take_turn,
-        evaluators=parts.evaluators,
+        run_on_device=context.engine.run_on_device,
+        evaluators=context.evaluators,
         pictures=PICTURES,
         check=check,
     )
 
 
-def follow(training: Training, looking: Looking) -> Concept:
+def follow(training: Training, looking: TrainingEvaluator) -> Concept:
     """As worker/jobs/train.py does."""
     while True:
-        looking.look_when_due()
+        looking.evaluate_when_due()
         if next(training, None) is None:
             return looking.judged()
 
 
 def test_a_training_killed_in_the_middle_of_a_look_ends_with_the_same_bytes(
-    looking_parts: Parts, base: BaseModel
+    looking_parts: WorkerContext, base: BaseModel
 ) -> None:
     whole = begin(base)
     expected = follow(whole, look_at(whole, looking_parts, check=lambda: None))
     first = begin(base)
-    assert looks(first.config).steps == (3, 6, 9, 12, 16)
+    assert eval_schedule(first.config).steps == (3, 6, 9, 12, 16)
 
     def drained() -> None:
         if first.step == 6:
@@ -69,11 +71,11 @@ def test_a_training_killed_in_the_middle_of_a_look_ends_with_the_same_bytes(
     resumed = follow(second, look_at(second, looking_parts, check=lambda: None))
     assert resumed.to_bytes() == expected.to_bytes()
     assert resumed.curve is not None
-    assert resumed.training["steps"] in looks(first.config).steps
+    assert resumed.training["steps"] in eval_schedule(first.config).steps
 
 
 def test_a_look_that_fails_leaves_a_training_that_nobody_looks_at(
-    looking_parts: Parts, base: BaseModel
+    looking_parts: WorkerContext, base: BaseModel
 ) -> None:
     plain = begin(base)
     list(plain)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from api.cli.commands import CommandError
+from api.cli.errors import CommandError
 from service.errors import Invalid
 from service.generations.strengths import ConceptChoice, Gate, explicit_gates
 

@@ -14,20 +14,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.evaluation.curve import STRENGTHS, recommended
-from perfusion_core.evaluation.eval_prompts import PROOF, Trial, judging_of
+from perfusion_core.evaluation.eval_prompts import PROOF, EvalPrompt, judging_of
 from perfusion_core.evaluators.similarity import Evaluator
 from service.settings.environment import SHIPPED_BASE_MODEL, Settings
 from tests.unit.worker.staging import (
     drawing,
 )
+from worker.concept_evaluator import ConceptEvaluator
 from worker.engine.engine import Engine
 from worker.errors import CancelRequested
-from worker.judge import Judge
 from worker.models import evaluators
 from worker.models.evaluators import Evaluators
 
 SHIPPED = SHIPPED_BASE_MODEL.with_name("evaluator")
-TRIALS = (Trial("a photo of a {} on the beach", 7),)
+TRIALS = (EvalPrompt("a photo of a {} on the beach", 7),)
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +43,18 @@ def engine(base: BaseModel) -> Iterator[Engine]:
     engine.stop()
 
 
-JudgeOf = Callable[..., Judge]
+JudgeOf = Callable[..., ConceptEvaluator]
 
 
 @pytest.fixture
 def judge_of(evaluator: Evaluator, base: BaseModel, engine: Engine) -> JudgeOf:
-    def make(*pictures: Image.Image, check: Callable[[], None] = lambda: None) -> Judge:
-        return Judge(
+    def make(*pictures: Image.Image, check: Callable[[], None] = lambda: None) -> ConceptEvaluator:
+        return ConceptEvaluator(
             evaluator,
             base,
             pictures=pictures,
             superclass="robot",
-            take_turn=engine.take_turn,
+            run_on_device=engine.run_on_device,
             check=check,
         )
 

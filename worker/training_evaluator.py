@@ -11,48 +11,50 @@ import structlog
 from PIL import Image
 
 from perfusion_core.concept import Concept
-from perfusion_core.evaluation.eval_prompts import curve_trials, looks
+from perfusion_core.evaluation.eval_prompts import curve_prompts, eval_schedule
 from perfusion_core.evaluators.similarity import Evaluator
 from perfusion_core.training.trainer import Training
-from worker.engine.device import TakeTurn, free_memory, is_out_of_memory
+from worker.concept_evaluator import ConceptEvaluator
+from worker.engine.device import RunOnDevice, free_memory, is_out_of_memory
 from worker.errors import Interrupted
-from worker.judge import Judge
 from worker.models.evaluators import Evaluators
 
 _log = structlog.get_logger("perfusion.worker")
 
 
-class Looking:
+class TrainingEvaluator:
     """Scores a training when it is due, and judges what came of it."""
 
     def __init__(
         self,
         training: Training,
         *,
-        take_turn: TakeTurn,
+        run_on_device: RunOnDevice,
         evaluators: Evaluators | None,
         pictures: Sequence[Image.Image],
         check: Callable[[], None],
     ) -> None:
         """Without evaluators nothing is judged. `check` raises Interrupted where it is to stop."""
         self._training = training
-        self._trials = looks(training.config).trials
-        self._judge: Judge | None = None
+        self._eval_prompts = eval_schedule(training.config).eval_prompts
+        self._judge: ConceptEvaluator | None = None
         evaluator = None if evaluators is None else evaluators.beside(training.base)
         if evaluator is not None:
             self._attempt(
-                lambda: self._begin(evaluator, take_turn=take_turn, pictures=pictures, check=check)
+                lambda: self._begin(
+                    evaluator, run_on_device=run_on_device, pictures=pictures, check=check
+                )
             )
         training.watch(self._judge.name if self._judge else None)
 
-    def look_when_due(self) -> None:
+    def evaluate_when_due(self) -> None:
         """Score the training as it is now, if it is time."""
         training, judge = self._training, self._judge
-        if judge is None or not training.is_look_due:
+        if judge is None or not training.is_evaluation_due:
             return
 
         def look() -> None:
-            score = judge.score(training.concept(), self._trials)
+            score = judge.score(training.concept(), self._eval_prompts)
             training.record_score(score)
             _log.debug("training.scored", step=training.step, score=round(score, 4))
 
@@ -66,10 +68,10 @@ class Looking:
         concept = training.best()
         evaluated = [concept]
         if (judge := self._judge) is not None:
-            trials = curve_trials(training.config, steps=training.step)
+            eval_prompts = curve_prompts(training.config, steps=training.step)
             self._attempt(
                 lambda: evaluated.append(
-                    replace(concept, evaluation=judge.evaluate(concept, trials))
+                    replace(concept, evaluation=judge.evaluate(concept, eval_prompts))
                 )
             )
         return evaluated[-1]
@@ -78,16 +80,16 @@ class Looking:
         self,
         evaluator: Evaluator,
         *,
-        take_turn: TakeTurn,
+        run_on_device: RunOnDevice,
         pictures: Sequence[Image.Image],
         check: Callable[[], None],
     ) -> None:
-        self._judge = Judge(
+        self._judge = ConceptEvaluator(
             evaluator,
             self._training.base,
             pictures=pictures,
             superclass=self._training.superclass,
-            take_turn=take_turn,
+            run_on_device=run_on_device,
             check=check,
         )
 

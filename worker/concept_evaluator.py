@@ -33,7 +33,7 @@ from perfusion_core.evaluation.eval_prompts import (
     LOCKING,
     OPTIONS,
     PROOF,
-    Trial,
+    EvalPrompt,
     judging_of,
 )
 from perfusion_core.evaluation.record import Evaluation, as_written
@@ -43,14 +43,14 @@ from perfusion_core.imaging.thumbnails import thumbnail
 from perfusion_core.sampling import sampler
 from perfusion_core.sampling.sampler import Batch, ImageRequest, Trajectory
 from perfusion_core.strength import DEFAULT_BETA, beta_from_strength
-from worker.engine.device import TakeTurn
+from worker.engine.device import RunOnDevice
 from worker.errors import ImageDiverged
 
 # Images by the batch of trials that they were drawn in: the same batch gives the same images.
-_Drawn = dict[tuple[Trial, ...], list[Image.Image]]
+_Drawn = dict[tuple[EvalPrompt, ...], list[Image.Image]]
 
 
-class Judge:
+class ConceptEvaluator:
     """Draws a superclass, or a concept of it, and compares with pictures and prompts."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Judge:
         *,
         pictures: Sequence[Image.Image],
         superclass: str,
-        take_turn: TakeTurn,
+        run_on_device: RunOnDevice,
         check: Callable[[], None],
     ) -> None:
         """`check` is called between steps; it raises Interrupted where the work is to stop.
@@ -70,9 +70,9 @@ class Judge:
         self._evaluator = evaluator
         self._base = base
         self._superclass = superclass
-        self._take_turn: TakeTurn = take_turn
+        self._take_turn: RunOnDevice = run_on_device
         self._check = check
-        self._superclasses: dict[tuple[Trial, ...], Similarity] = {}
+        self._superclasses: dict[tuple[EvalPrompt, ...], Similarity] = {}
         self._plain_images: _Drawn = {}
 
         def embed() -> tuple[Tensor, npt.NDArray[np.float32]]:
@@ -82,7 +82,7 @@ class Judge:
         # Unit embeddings (n, p), and their mean (p,): all that is computed with tensors is computed
         # in a turn. Even a tiny product would give this thread an OpenMP pool of its own, and with
         # more threads than cores the device's own pool sleeps between operations.
-        self._pictures, self.reference = take_turn(embed)
+        self._pictures, self.reference = run_on_device(embed)
 
     @property
     def name(self) -> str:
@@ -99,25 +99,25 @@ class Judge:
         mean_of_all = float(np.square(self.reference, dtype=np.float64).sum())
         return (n * mean_of_all - 1) / (n - 1)
 
-    def score(self, concept: Concept, trials: Sequence[Trial]) -> float:
+    def score(self, concept: Concept, eval_prompts: Sequence[EvalPrompt]) -> float:
         """How good the concept is at the usual strength: its balance in the curve."""
-        images = self._images(trials, ConceptUse(concept, beta=DEFAULT_BETA[LOCKING]), {})
-        measured = self._similarity(images, trials)
-        return balance(measured, superclass=self._plain(trials), ceiling=self.ceiling)
+        images = self._images(eval_prompts, ConceptUse(concept, beta=DEFAULT_BETA[LOCKING]), {})
+        measured = self._similarity(images, eval_prompts)
+        return balance(measured, superclass=self._plain(eval_prompts), ceiling=self.ceiling)
 
-    def evaluate(self, concept: Concept, trials: Sequence[Trial]) -> Evaluation:
+    def evaluate(self, concept: Concept, eval_prompts: Sequence[EvalPrompt]) -> Evaluation:
         """Sweep the strengths: the operating curve, a thumbnail of each point, and the proof."""
-        superclass = self._plain(trials)
+        superclass = self._plain(eval_prompts)
         points, thumbnails = [], []
         drawn: dict[float, _Drawn] = {strength: {} for strength in STRENGTHS}
         for strength, kept in drawn.items():
             use = ConceptUse(concept, beta=beta_from_strength(strength))
-            images = self._images(trials, use, kept)
-            points.append(Point(strength, self._similarity(images, trials)))
+            images = self._images(eval_prompts, use, kept)
+            points.append(Point(strength, self._similarity(images, eval_prompts)))
             thumbnails.append(thumbnail(images[0]))
         curve = as_written(
             Curve(
-                prompts=tuple(dict.fromkeys(trial.prompt for trial in trials)),
+                prompts=tuple(dict.fromkeys(eval_prompt.prompt for eval_prompt in eval_prompts)),
                 superclass=superclass,
                 ceiling=self.ceiling,
                 points=tuple(points),
@@ -149,35 +149,37 @@ class Judge:
             superclass=self._plain(PROOF),
         )
 
-    def _plain(self, trials: Sequence[Trial]) -> Similarity:
+    def _plain(self, eval_prompts: Sequence[EvalPrompt]) -> Similarity:
         """The superclass alone, in the same scenes and seeds; tried once."""
-        key = tuple(trials)
+        key = tuple(eval_prompts)
         if key not in self._superclasses:
-            images = self._images(trials, None, self._plain_images)
-            self._superclasses[key] = self._similarity(images, trials)
+            images = self._images(eval_prompts, None, self._plain_images)
+            self._superclasses[key] = self._similarity(images, eval_prompts)
         return self._superclasses[key]
 
     def _images(
-        self, trials: Sequence[Trial], use: ConceptUse | None, kept: _Drawn
+        self, eval_prompts: Sequence[EvalPrompt], use: ConceptUse | None, kept: _Drawn
     ) -> list[Image.Image]:
         """An image of each trial; batches that are in `kept` already are not drawn again."""
         images: list[Image.Image] = []
-        for first in range(0, len(trials), IMAGES_AT_ONCE):
-            batch = tuple(trials[first : first + IMAGES_AT_ONCE])
+        for first in range(0, len(eval_prompts), IMAGES_AT_ONCE):
+            batch = tuple(eval_prompts[first : first + IMAGES_AT_ONCE])
             if batch not in kept:
-                kept[batch] = self._draw([self._request(trial, use) for trial in batch])
+                kept[batch] = self._draw([self._request(eval_prompt, use) for eval_prompt in batch])
             images += kept[batch]
         return images
 
-    def _similarity(self, images: Sequence[Image.Image], trials: Sequence[Trial]) -> Similarity:
-        similarities, text = self._compare(images, trials)
+    def _similarity(
+        self, images: Sequence[Image.Image], eval_prompts: Sequence[EvalPrompt]
+    ) -> Similarity:
+        similarities, text = self._compare(images, eval_prompts)
         return Similarity(fmean(similarities), text)
 
     def _compare(
-        self, images: Sequence[Image.Image], trials: Sequence[Trial]
+        self, images: Sequence[Image.Image], eval_prompts: Sequence[EvalPrompt]
     ) -> tuple[list[float], float]:
         """Each image's mean cosine to the pictures, and all images' mean cosine to their texts."""
-        texts = [trial.prompt.format(self._superclass) for trial in trials]
+        texts = [eval_prompt.prompt.format(self._superclass) for eval_prompt in eval_prompts]
 
         def compare() -> tuple[list[float], float]:
             seen = self._evaluator.embed_images(images)  # (m, p)
@@ -187,26 +189,28 @@ class Judge:
 
         return self._take_turn(compare)
 
-    def _request(self, trial: Trial, use: ConceptUse | None) -> ImageRequest:
-        config = self._base.defaults.generate_config({**OPTIONS, "seed": trial.seed})
+    def _request(self, eval_prompt: EvalPrompt, use: ConceptUse | None) -> ImageRequest:
+        config = self._base.defaults.generate_config({**OPTIONS, "seed": eval_prompt.seed})
         if use is None:
-            return ImageRequest(prompt=trial.prompt.format(self._superclass), config=config)
+            return ImageRequest(prompt=eval_prompt.prompt.format(self._superclass), config=config)
         return ImageRequest(
-            prompt=trial.prompt.format(use.concept.placeholder),
+            prompt=eval_prompt.prompt.format(use.concept.placeholder),
             concepts={use.concept.name: use},
             config=config,
         )
 
     def _draw(self, requests: Sequence[ImageRequest]) -> list[Image.Image]:
         """Images of the requests, in one batch; every step is a turn of its own."""
-        base, take_turn = self._base, self._take_turn
-        batch = take_turn(
+        base, run_on_device = self._base, self._take_turn
+        batch = run_on_device(
             lambda: Batch([one for request in requests for one in sampler.start(base, request)])
         )
         for _ in range(INFERENCE_STEPS):
             self._check()
-            take_turn(lambda: sampler.step(base, batch))
-        return take_turn(lambda: [_decoded(base, one) for one in batch.trajectories])
+            run_on_device(lambda: sampler.step(base, batch))
+        return run_on_device(
+            lambda: [_decoded(base, trajectory) for trajectory in batch.trajectories]
+        )
 
 
 def _decoded(base: BaseModel, trajectory: Trajectory) -> Image.Image:
