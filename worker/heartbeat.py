@@ -104,6 +104,15 @@ class Heartbeat:
         if self._leave.is_set() or self._device_hangs:
             raise Draining
 
+    def while_waiting(self, moved_at: Callable[[], float]) -> Callable[[bool], None]:
+        """Return what to call while the work waits for a device: it keeps alive, and checks."""
+
+        def wait(on_device: bool) -> None:
+            self.keep_alive(moved_at(), on_device=on_device)
+            self.check()
+
+        return wait
+
     def retry_while_unavailable(self, act: Callable[[], T]) -> T:
         """Repeat `act` while the database is away, unless the work has to stop.
 

@@ -15,13 +15,10 @@ from threading import Condition
 from typing import Any
 
 from worker.engine.requests import on_device
+from worker.engine.waiting import WhileWaiting, wait_for
 
 # A training gets a fifth of a device on which others sample.
 _SAMPLING_PER_TURN = 4.0
-_POLL_SECONDS = 0.1
-
-WhileWaiting = Callable[[bool], None]
-"""Called now and then with whether the device works at the turn; it may raise to withdraw it."""
 
 
 @dataclass(eq=False)
@@ -66,9 +63,9 @@ class DeviceCalls:
 
         A turn that has begun is always waited for: what it works on must not change meanwhile.
         """
-        while while_waiting is not None and not wait([call.future], _POLL_SECONDS).done:
+        if while_waiting is not None:
             try:
-                while_waiting(call.on_device)
+                wait_for(call, while_waiting)
             except BaseException:
                 if not self._withdraw(call):
                     wait([call.future])

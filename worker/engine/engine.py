@@ -25,9 +25,10 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.sampling import sampler
 from perfusion_core.sampling.sampler import Batch, ImageRequest
 from worker.engine.device import free_memory, is_broken, is_out_of_memory
-from worker.engine.device_calls import DeviceCall, DeviceCalls, WhileWaiting
+from worker.engine.device_calls import DeviceCall, DeviceCalls
 from worker.engine.fair_queue import FairQueue
 from worker.engine.requests import OnStep, Request, Sample, Slot, on_device
+from worker.engine.waiting import WhileWaiting
 from worker.errors import Draining, OutOfMemory
 
 T = TypeVar("T")

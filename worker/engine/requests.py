@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from PIL import Image
 
 from perfusion_core.sampling.attention_maps import WordMap
 from perfusion_core.sampling.sampler import ImageRequest, Trajectory
+from worker.engine.waiting import WhileWaiting, Work, wait_for
 from worker.errors import ImageDiverged
 
 OnStep = Callable[[int, int], None]
@@ -58,6 +59,14 @@ class Request:
         """Return the images, raise what went wrong, or TimeoutError when they take longer."""
         return self.future.result(timeout_seconds)
 
+    def wait(self, while_waiting: WhileWaiting) -> list[Sample]:
+        """Return the images, or raise what went wrong; what `while_waiting` raises cancels."""
+        try:
+            wait_for(self, while_waiting)
+            return self.result()
+        finally:
+            self.cancel()
+
     @property
     def ended(self) -> bool:
         """Whether there is a result or an error."""
@@ -102,17 +111,13 @@ class Slot:
         return self.trajectory.latent_shape, self.request if self.request.alone else None
 
 
-class _OnDevice(Protocol):
-    on_device: bool
-
-
 @contextmanager
-def on_device(work: Sequence[_OnDevice]) -> Iterator[None]:
+def on_device(work: Sequence[Work]) -> Iterator[None]:
     """Say of tickets or turns that the device works at them."""
-    for one in work:
-        one.on_device = True
+    for item in work:
+        item.on_device = True
     try:
         yield
     finally:
-        for one in work:
-            one.on_device = False
+        for item in work:
+            item.on_device = False

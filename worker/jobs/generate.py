@@ -20,12 +20,11 @@ from service.views import PresenceView
 from worker import overlays, png
 from worker.context import WorkerContext
 from worker.engine.requests import Sample
+from worker.engine.waiting import WhileWaiting
 from worker.errors import FileGone
 from worker.heartbeat import Heartbeat
 from worker.jobs import composition, options, presence
 from worker.jobs.sizes import check_size
-
-_POLL_SECONDS = 0.1
 
 
 def generate_images(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> bool:
@@ -34,11 +33,7 @@ def generate_images(context: WorkerContext, claimed: ClaimedJob, heartbeat: Hear
     heartbeat.retry_while_unavailable(lambda: _check_concepts(context, claimed.payload))
     request = _to_request(context, claimed.payload, base)
     concept_ids = _concept_ids(claimed)
-
-    def while_waiting(on_device: bool) -> None:
-        heartbeat.keep_alive(context.engine.moved_at, on_device=on_device)
-        heartbeat.check()
-
+    while_waiting = heartbeat.while_waiting(lambda: context.engine.moved_at)
     # Short turns that come before the next step of the images.
     run_on_device = partial(context.engine.run_on_device, urgent=True, while_waiting=while_waiting)
     warnings = composition.warnings(base, request, run_on_device, concept_ids=concept_ids)
@@ -47,7 +42,7 @@ def generate_images(context: WorkerContext, claimed: ClaimedJob, heartbeat: Hear
         context, claimed, heartbeat, warnings=warnings
     ):
         return False
-    samples = _sample(context, claimed, request, heartbeat)
+    samples = _sample(context, claimed, request, heartbeat, while_waiting=while_waiting)
     heartbeat.check()
     measured = presence.measure(
         context.evaluators,
@@ -140,7 +135,12 @@ def _presence_views(
 
 
 def _sample(
-    context: WorkerContext, claimed: ClaimedJob, image_request: ImageRequest, heartbeat: Heartbeat
+    context: WorkerContext,
+    claimed: ClaimedJob,
+    image_request: ImageRequest,
+    heartbeat: Heartbeat,
+    *,
+    while_waiting: WhileWaiting,
 ) -> Sequence[Sample]:
     steps = image_request.config.num_inference_steps
 
@@ -152,15 +152,7 @@ def _sample(
     request = context.engine.submit(
         image_request, owner=claimed.owner_id, on_step=report, alone=claimed.lost_before
     )
-    try:
-        while True:
-            try:
-                return request.result(timeout_seconds=_POLL_SECONDS)
-            except TimeoutError:
-                heartbeat.keep_alive(context.engine.moved_at, on_device=request.on_device)
-                heartbeat.check()
-    finally:
-        request.cancel()
+    return request.wait(while_waiting)
 
 
 def _store(

@@ -7,7 +7,6 @@ and may take a tenth of the training's time at most.
 import io
 import math
 import time
-from collections.abc import Callable
 
 import structlog
 
@@ -18,6 +17,7 @@ from service.execution import checkpoints
 from service.execution.leases import ClaimedJob
 from worker.context import WorkerContext
 from worker.engine.requests import Sample
+from worker.engine.waiting import WhileWaiting
 from worker.errors import Interrupted
 
 _HOW_MANY = 8
@@ -28,7 +28,6 @@ _INFERENCE_STEPS = 12
 # for each of its steps, while a training step takes each row of its batch forward and back, which
 # is three times forward.
 _PREVIEW_ROWS = 2 * _INFERENCE_STEPS / 3
-_POLL_SECONDS = 0.1
 _log = structlog.get_logger("perfusion.worker")
 
 
@@ -47,7 +46,7 @@ class Previews:
         self._spent_seconds = 0.0
         self._last_seconds = 0.0
 
-    def maybe_draw(self, training: Training, *, while_waiting: Callable[[bool], None]) -> None:
+    def maybe_draw(self, training: Training, *, while_waiting: WhileWaiting) -> None:
         """Draw the concept as it is now, if it is time; a failure costs only the preview.
 
         `while_waiting` is called with whether the device works at the preview, and raises
@@ -71,13 +70,13 @@ class Previews:
         budget = _SHARE_OF_TIME * (time.monotonic() - self._began)
         return self._spent_seconds + self._last_seconds <= budget
 
-    def _draw(self, training: Training, while_waiting: Callable[[bool], None]) -> None:
+    def _draw(self, training: Training, while_waiting: WhileWaiting) -> None:
         sample = self._sample(training, while_waiting)
         file = io.BytesIO()
         sample.image.save(file, "PNG")
         checkpoints.save_preview(self._context.service, self._claimed, png=file.getvalue())
 
-    def _sample(self, training: Training, while_waiting: Callable[[bool], None]) -> Sample:
+    def _sample(self, training: Training, while_waiting: WhileWaiting) -> Sample:
         config = training.base.defaults.generate_config(
             {
                 "num_images": 1,
@@ -95,11 +94,4 @@ class Previews:
             ),
             owner=self._claimed.owner_id,
         )
-        try:
-            while True:
-                try:
-                    return request.result(timeout_seconds=_POLL_SECONDS)[0]
-                except TimeoutError:
-                    while_waiting(request.on_device)
-        finally:
-            request.cancel()
+        return request.wait(while_waiting)[0]

@@ -36,11 +36,7 @@ def train_concept(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartb
     base = context.model_loader.base()
     pictures, masks = _read_pictures(context, claimed.payload["pictures"])
     checkpoints = Checkpoints(context.service, claimed)
-
-    def while_waiting(on_device: bool) -> None:
-        heartbeat.keep_alive(context.engine.moved_at, on_device=on_device)
-        heartbeat.check()
-
+    while_waiting = heartbeat.while_waiting(lambda: context.engine.moved_at)
     run_on_device = partial(context.engine.run_on_device, while_waiting=while_waiting)
     training = _begin(
         claimed,
