@@ -76,7 +76,7 @@ class Recipe:
     shard_scenes: int = 4096
     shard_passes: int = 7
     checkpoint_seconds: float = 240.0
-    look_every: int = 49_152  # samples between diagnoses and grids
+    diagnosis_every_samples: int = 49_152
     warm_start: Path | None = None
     warm_evaluator: Path | None = None  # an earlier evaluator's folder to go on from
     returned: int = 2560  # scenes that the base model gives back, for the judges to learn from
@@ -132,7 +132,7 @@ def recipe_of(name: str, cache: Path, device: str, warm_start: Path | None) -> R
             shard_scenes=65_536,
             shard_passes=8,
             checkpoint_seconds=120.0,
-            look_every=1_048_576,
+            diagnosis_every_samples=1_048_576,
             vae=VaeRecipe(
                 channels=(32, 64, 96, 128),
                 norm_groups=8,
@@ -159,7 +159,7 @@ def recipe_of(name: str, cache: Path, device: str, warm_start: Path | None) -> R
         shard_scenes=32,
         shard_passes=1,
         checkpoint_seconds=2.0,
-        look_every=64,
+        diagnosis_every_samples=64,
         vae=VaeRecipe(channels=(8, 8, 16, 16), batch=8, samples=32, decoder_samples=16),
         unet=UnetRecipe(
             channels=(16, 16, 32),

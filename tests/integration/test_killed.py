@@ -89,8 +89,8 @@ def test_a_server_that_is_asked_to_stop_does_so_in_good_order(server: Server) ->
     assert server.statuses(job_id) == ["queued", "running", "queued"]
 
 
-def apart(server: Server, one: str, other: str) -> int:
-    """The most grey levels that two images differ by."""
-    files = [server.http.get(url).content for url in (one, other)]
+def apart(server: Server, first_url: str, second_url: str) -> int:
+    """Return the largest difference between two images, in grey levels."""
+    files = [server.http.get(url).content for url in (first_url, second_url)]
     first, second = (np.asarray(Image.open(io.BytesIO(file)), np.int16) for file in files)
     return int(np.abs(first - second).max())

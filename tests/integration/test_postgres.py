@@ -158,7 +158,7 @@ def test_processes_that_migrate_at_once_migrate_once(postgres: Postgres) -> None
                 range(2),
             )
         )
-    assert [one.returncode for one in done] == [0, 0]
+    assert [process.returncode for process in done] == [0, 0]
     assert migrations.state(url) is migrations.State.CURRENT
 
 
@@ -287,8 +287,8 @@ def test_a_cancellation_is_not_lost_between_running_and_waiting(service: Service
 def test_a_worker_frozen_inside_a_transaction_stops_nobody_for_long(service: Service) -> None:
     """Its locks are passed by at once, and taken away after a while."""
     job_id, other_id = submit(service), submit(service, "other")
-    for one in (job_id, other_id):
-        assert leases.claim(service, one, worker_id="w") is not None
+    for claimed_id in (job_id, other_id):
+        assert leases.claim(service, claimed_id, worker_id="w") is not None
     with service.database.write() as session:
         session.execute(text("UPDATE jobs SET lease_until = clock_timestamp() - interval '1 s'"))
     frozen = service.database.engine.execution_options(writes=True).connect()

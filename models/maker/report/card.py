@@ -11,8 +11,9 @@ from pathlib import Path
 from transformers import CLIPModel
 
 from models.maker.recipe import Recipe
-from models.maker.report.judging import figures
-from models.maker.report.looking import PROMPTS, save_grid
+from models.maker.report.classifier_errors import NAMED, agreement_with_eyes, errors_on_scenes
+from models.maker.report.diagnosis import PROMPTS, save_grid
+from models.maker.report.evaluator_errors import figures
 from models.maker.report.questions import (
     as_array,
     draw_questions,
@@ -22,7 +23,6 @@ from models.maker.report.questions import (
     share_right,
 )
 from models.maker.report.timing import time_one_image
-from models.maker.report.trusting import NAMED, agreement_with_eyes, errors_on_scenes
 from models.maker.stages.vae import measure_psnr
 
 log = logging.getLogger("maker")

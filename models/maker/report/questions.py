@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.maker.recipe import Recipe
 from models.maker.scenes.catalogue import COLOURS, PLACES, SUBJECTS, WEARERS, WORN, withheld
-from models.maker.stages.classifier import Classifier, look_at, names_all, wears
+from models.maker.stages.classifier import Classifier, classify, names_all, wears
 from perfusion_core.base_model import BaseModel
 from perfusion_core.config import GenerateConfig, read_defaults
 from perfusion_core.sampling.sampler import ImageRequest, decode, start, step
@@ -45,15 +45,15 @@ def draw_questions(seed: int, count: int) -> dict[str, list[Question]]:
             for s, c in _pairs(rng, _COLOURS, count)
         ],
         "both objects": [
-            (f"{_a(one)} next to {_a(other)}", _names(one, other))
-            for one, other in (
+            (f"{_a(left)} next to {_a(right)}", _names(left, right))
+            for left, right in (
                 (str(a), str(b))
                 for a, b in (rng.choice(_SUBJECTS, 2, replace=False) for _ in range(count))
             )
         ],
         "all three objects": [
-            (f"{_a(one)}, {_a(two)} and {_a(three)}", _names(one, two, three))
-            for one, two, three in (
+            (f"{_a(left)}, {_a(middle)} and {_a(right)}", _names(left, middle, right))
+            for left, middle, right in (
                 (str(a), str(b), str(c))
                 for a, b, c in (rng.choice(_SUBJECTS, 3, replace=False) for _ in range(count))
             )
@@ -96,7 +96,7 @@ def share_right(
     right: list[bool] = []
     for seed in seeds:
         pictures = sample_prompts(base, [text for text, _ in questions], config, seed=seed)
-        logits = look_at(classifier, as_array(pictures))
+        logits = classify(classifier, as_array(pictures))
         right += [judge(logits, row) for row, (_, judge) in enumerate(questions)]
     return float(np.mean(right))
 

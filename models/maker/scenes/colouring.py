@@ -53,8 +53,8 @@ def _draw_colours(rng: np.random.Generator) -> Change:
         turn = float(rng.uniform(-np.pi, np.pi))
         return Change(turn, turn, 0.0, saturation, brightness, None, 0.0, pattern, phase)
     if kind < 0.97:
-        one, other, split = (float(angle) for angle in rng.uniform(-np.pi, np.pi, 3))
-        return Change(one, other, split, saturation, brightness, None, 0.0, pattern, phase)
+        hue, other_hue, split = (float(angle) for angle in rng.uniform(-np.pi, np.pi, 3))
+        return Change(hue, other_hue, split, saturation, brightness, None, 0.0, pattern, phase)
     red, green, blue = (int(value) for value in rng.integers(30, 250, 3))
     strength = float(rng.uniform(0.4, 0.8))
     return Change(0, 0, 0, 1.0, brightness, (red, green, blue), strength, pattern, phase)

@@ -221,7 +221,7 @@ def _loss(model: Classifier, told: Told, device: str, random: torch.Generator) -
 
 
 @torch.no_grad()
-def look_at(model: Classifier, pictures: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
+def classify(model: Classifier, pictures: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
     """What the classifier says of bytes (n, 128, 128, 3), on the CPU.
 
     Objects are looked for twice, as the picture is and enlarged: of three objects in a row 78 %

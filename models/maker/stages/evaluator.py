@@ -27,7 +27,7 @@ from models.maker.networks.precision import autocast
 from models.maker.networks.sight import COARSE, FINE, Sight
 from models.maker.networks.tokenizer import BOS, EOS, MAX_TOKENS, Encoder, make_tokenizer
 from models.maker.recipe import Recipe
-from models.maker.report.judging import figures
+from models.maker.report.evaluator_errors import figures
 from models.maker.scenes.catalogue import PLACES, SUBJECTS
 from models.maker.scenes.places import SIDE
 from models.maker.scenes.softening import CELLS, share_of_cells, soften

@@ -30,7 +30,7 @@ from models.maker.networks.precision import autocast
 from models.maker.networks.teacher import Alignment, Teacher
 from models.maker.networks.team import Team, train_together
 from models.maker.recipe import Recipe, UnetRecipe
-from models.maker.report.looking import look
+from models.maker.report.diagnosis import log_diagnosis
 from models.maker.stages.vae import encode_all
 from models.maker.stream import Stream, draw_pictures
 
@@ -94,14 +94,15 @@ def _train(recipe: Recipe, art_file: Path, team: Team) -> None:
         seen = state["seen"]
     data = _Data(recipe, art_file, vae, team)
     alphas = make_schedule().alphas_cumprod.to(device)
-    next_look = -(-seen // recipe.look_every) * recipe.look_every
+    every = recipe.diagnosis_every_samples
+    next_diagnosis = -(-seen // every) * every
     report = _Report(seen)
 
     while seen < own.samples:
-        if team.rank == 0 and seen >= next_look:
+        if team.rank == 0 and seen >= next_diagnosis:
             with _averaged(weights, average):
-                look(model, vae, recipe, art_file, seen=seen)
-            next_look = (seen // recipe.look_every + 1) * recipe.look_every
+                log_diagnosis(model, vae, recipe, art_file=art_file, seen=seen)
+            next_diagnosis = (seen // every + 1) * every
         batch = data.batch(seen)
         random = torch.Generator(device)
         random.manual_seed(recipe.seed * 1_000_003 + seen * team.size + team.rank)
@@ -137,7 +138,7 @@ def _train(recipe: Recipe, art_file: Path, team: Team) -> None:
             )
     if team.rank == 0:
         with _averaged(weights, average):
-            look(model, vae, recipe, art_file, seen=seen)
+            log_diagnosis(model, vae, recipe, art_file=art_file, seen=seen)
 
 
 @dataclass(frozen=True)

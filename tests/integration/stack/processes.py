@@ -133,8 +133,8 @@ def free_ports(count: int) -> list[int]:
     """
     found: list[int] = []
     for port in random.sample(range(10_000, 32_768), 1_000):
-        with socket.socket() as one, suppress(OSError):
-            one.bind(("127.0.0.1", port))
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
             found.append(port)
         if len(found) == count:
             return found
@@ -143,9 +143,9 @@ def free_ports(count: int) -> list[int]:
 
 def answers(port: int) -> bool:
     """Whether somebody accepts connections on this port of 127.0.0.1."""
-    with socket.socket() as one:
-        one.settimeout(1)
-        return one.connect_ex(("127.0.0.1", port)) == 0
+    with socket.socket() as client:
+        client.settimeout(1)
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _die_with_parent() -> None:

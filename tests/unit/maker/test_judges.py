@@ -9,14 +9,14 @@ from transformers import CLIPModel
 
 from models.maker.groups import draw_groups, returned_groups
 from models.maker.networks.sight import Sight
-from models.maker.report.trusting import agreement_with_eyes, cut
+from models.maker.report.classifier_errors import agreement_with_eyes, cut
 from models.maker.scenes.art import load_art
 from models.maker.scenes.catalogue import SUBJECTS
 from models.maker.scenes.colouring import Change
 from models.maker.scenes.drawing import Painter
 from models.maker.scenes.scene import Facts, Thing, draw_facts
 from models.maker.scenes.softening import share_of_cells, soften
-from models.maker.stages.classifier import Classifier, look_at, names_all, wears
+from models.maker.stages.classifier import Classifier, classify, names_all, wears
 from models.maker.stages.evaluator import build_evaluator
 from models.maker.stages.returned import Returned
 
@@ -69,8 +69,8 @@ def test_softening_moves_a_picture_and_its_map_alike() -> None:
 def test_softening_by_one_generator_is_the_same_twice() -> None:
     given = torch.rand(4, 3, 128, 128, generator=torch.Generator().manual_seed(1))
     shown = torch.zeros(4, 128, 128, dtype=torch.long)
-    one, two = (soften(given, shown, torch.Generator().manual_seed(2))[0] for _ in range(2))
-    assert torch.equal(one, two)
+    first, second = (soften(given, shown, torch.Generator().manual_seed(2))[0] for _ in range(2))
+    assert torch.equal(first, second)
 
 
 def test_the_sight_is_the_network_of_the_package() -> None:
@@ -142,9 +142,9 @@ def test_a_judge_that_says_what_eyes_said_agrees_fully(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (128, 16 * 130, 3), np.uint8)
     for kind in ("singles", "pairs"):
         Image.fromarray(noise).save(tmp_path / f"{kind}.png")
-    shares = look_at(judge, cut(tmp_path / "singles.png", 4))["subjects"]
+    shares = classify(judge, cut(tmp_path / "singles.png", 4))["subjects"]
     said = [[_SUBJECTS[k] for k in row] for row in shares.topk(2).indices.tolist()]
-    singles = [[one, one] for one, _ in said[:2]] + [[said[2][0], "?"], ["?", "?"]]
+    singles = [[largest, largest] for largest, _ in said[:2]] + [[said[2][0], "?"], ["?", "?"]]
     labels = {
         "singles": [{"chosen_of_64": both} for both in singles],
         "pairs": [{"chosen_of_64": [two, two[::-1]]} for two in said],

@@ -143,8 +143,8 @@ def _denoiser(recipe: Recipe) -> dict[str, torch.Tensor]:
     return {**state["unet"], **state["text"], **average}
 
 
-def _equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(one[name], other[name]) for name in one)
+def _equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(

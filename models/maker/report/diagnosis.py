@@ -36,7 +36,9 @@ PROMPTS = (
 )  # fmt: skip
 
 
-def look(model: Denoiser, vae: AutoencoderKL, recipe: Recipe, art_file: Path, *, seen: int) -> None:
+def log_diagnosis(
+    model: Denoiser, vae: AutoencoderKL, recipe: Recipe, *, art_file: Path, seen: int
+) -> None:
     """Log the diagnosis and save a grid of samples."""
     model.unet.eval(), model.text.eval()
     count = 4 if recipe.name == "dry-run" else 48

@@ -19,7 +19,7 @@ from models.maker.stages.classifier import (
     UNKNOWN,
     Classifier,
     answers_of,
-    look_at,
+    classify,
     names_all,
     wears,
 )
@@ -55,7 +55,7 @@ def errors_on_scenes(model: Classifier, recipe: Recipe, art_file: Path) -> dict[
             if distinct and (fact.things[0].worn is not None) == worn:
                 facts.append(fact)
             index += 1
-        logits = look_at(model, np.stack([painter.paint(fact) for fact in facts]))
+        logits = classify(model, np.stack([painter.paint(fact) for fact in facts]))
         right = answers_of(tuple(facts))
         found[name] = float(np.mean([_named(logits, k, f) for k, f in enumerate(facts)]))
         if name == "one object named":
@@ -94,7 +94,7 @@ def _held_out_named(
         thing = replace(thing, worn=None, change=replace(thing.change, outline=outline))
         pictures.append(painter.paint(replace(facts, things=(thing,))))
         right.append({_SUBJECTS.index(subject)})
-    logits = look_at(model, np.stack(pictures))
+    logits = classify(model, np.stack(pictures))
     return float(np.mean([names_all(logits, k, wanted) for k, wanted in enumerate(right)]))
 
 
@@ -110,8 +110,8 @@ def agreement_with_eyes(model: Classifier, folder: Path) -> dict[str, float]:
     found = {}
     for kind in ("singles", "pairs"):
         sheet = next(folder.glob(f"{kind}.*"))
-        logits = look_at(model, cut(sheet, len(labels[kind])))
-        said = [[_numbers(one) for one in label["chosen_of_64"]] for label in labels[kind]]
+        logits = classify(model, cut(sheet, len(labels[kind])))
+        said = [[_numbers(names) for names in label["chosen_of_64"]] for label in labels[kind]]
         hits = [
             _UNNAMED not in wanted and names_all(logits, row, wanted)
             for row, all_eyes in enumerate(said)

@@ -52,9 +52,12 @@ def figures(model: CLIPModel, recipe: Recipe, art_file: Path, rounds: int = 8) -
 
 def _answers(model: CLIPModel, recipe: Recipe, art_file: Path, groups: Groups) -> dict[str, Tensor]:
     """One answer a group to each question."""
-    one, two = (fit(model, groups.pictures[:, look], recipe.device) for look in (0, 1))
-    seen = _pictures(model, one).reshape(len(groups.subjects), 2, -1)
-    other = _pictures(model, two).reshape(len(groups.subjects), 2, -1)
+    seen, other = (
+        _pictures(model, fit(model, groups.pictures[:, look], recipe.device)).reshape(
+            len(groups.subjects), 2, -1
+        )
+        for look in (0, 1)
+    )
     ids = torch.from_numpy(groups.ids[:, 0, 0]).long().to(recipe.device)
     wrong = torch.from_numpy(groups.wrong[:, 0, 0]).long().to(recipe.device)
     # Look 0 in its places against look 1, whose first scene shares look 0's second place.
