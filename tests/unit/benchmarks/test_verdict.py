@@ -18,7 +18,7 @@ from benchmarks.verdict.sheets import read_labels, write_sheets
 from perfusion_core.base_model import BaseModel
 from perfusion_core.config import TrainConfig
 from perfusion_core.evaluation.calibration import NOTHING_KNOWN, Thresholds, read_calibration
-from perfusion_core.evaluation.eval_prompts import PROOF, curve_prompts, looks
+from perfusion_core.evaluation.eval_prompts import PROOF, curve_prompts, eval_schedule
 from perfusion_core.evaluation.verdict import Figures
 from perfusion_core.text.templates import TEMPLATES
 
@@ -48,11 +48,11 @@ def test_there_are_sixteen_usual_concepts_of_held_out_looks_and_eight_made_badly
 
 def test_people_see_places_and_seeds_that_neither_training_nor_judging_has() -> None:
     config = TrainConfig(max_train_steps=20_000)
-    judged = (*PROOF, *looks(config).trials, *curve_prompts(config, steps=20_000))
-    assert not set(SEEDS) & {trial.seed for trial in judged}
+    judged = (*PROOF, *eval_schedule(config).eval_prompts, *curve_prompts(config, steps=20_000))
+    assert not set(SEEDS) & {eval_prompt.seed for eval_prompt in judged}
     places = {prompt.removeprefix("a photo of {}") for prompt in PROMPTS} - {""}
     assert len(places) == 4
-    for text in (*TEMPLATES, *(trial.prompt for trial in judged)):
+    for text in (*TEMPLATES, *(eval_prompt.prompt for eval_prompt in judged)):
         assert not any(place in text for place in places)
 
 
