@@ -11,7 +11,11 @@ PerfusionError
 ├── BaseModelError            the base model cannot be loaded or is of another family
 ├── PictureError              a training picture or mask cannot be used
 ├── TrainingStateError        a saved training state does not belong to this training
-└── TrainingDiverged          loss or parameters stopped being finite, or exploded
+├── TrainingDiverged          loss or parameters stopped being finite, or exploded
+└── ImageDiverged             sampling came to numbers that are no picture
+
+Interrupted is no fault: a callback of the caller raises it to stop the work, and the method lets
+it through.
 """
 
 
@@ -61,3 +65,11 @@ class TrainingStateError(PerfusionError):
 
 class TrainingDiverged(PerfusionError):
     """The loss or the parameters stopped being finite, or exploded."""
+
+
+class ImageDiverged(PerfusionError):
+    """Sampling came to numbers that are not finite."""
+
+
+class Interrupted(Exception):
+    """The work stops, for a reason outside of it."""

@@ -17,6 +17,8 @@ from service.settings.environment import Settings
 
 def configure(settings: Settings) -> None:
     """Set up the logs of this process, those of libraries included."""
+    # Fields of perfusion_core's lines: it logs with the standard library alone.
+    told = structlog.stdlib.ExtraAdder(allow=["error", "score", "step"])
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -46,7 +48,7 @@ def configure(settings: Settings) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, told],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
         )
     )

@@ -5,7 +5,7 @@ a training's result depend on what else ran. Here their batches are always the s
 their steps is a turn like a step of the training, behind everybody who generates.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import fmean
@@ -16,8 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from perfusion_core.base_model import BaseModel
+from perfusion_core.callbacks import Check, RunOnDevice
 from perfusion_core.concept import Concept
 from perfusion_core.conditioning import ConceptUse
+from perfusion_core.errors import ImageDiverged
 from perfusion_core.evaluation.curve import (
     STRENGTHS,
     Curve,
@@ -43,8 +45,6 @@ from perfusion_core.imaging.thumbnails import thumbnail
 from perfusion_core.sampling import sampler
 from perfusion_core.sampling.sampler import Batch, ImageRequest, Trajectory
 from perfusion_core.strength import DEFAULT_BETA, beta_from_strength
-from worker.engine.device import RunOnDevice
-from worker.errors import ImageDiverged
 
 # Images by the batch of trials that they were drawn in: the same batch gives the same images.
 _Drawn = dict[tuple[EvalPrompt, ...], list[Image.Image]]
@@ -61,7 +61,7 @@ class ConceptEvaluator:
         pictures: Sequence[Image.Image],
         superclass: str,
         run_on_device: RunOnDevice,
-        check: Callable[[], None],
+        check: Check,
     ) -> None:
         """`check` is called between steps; it raises Interrupted where the work is to stop.
 

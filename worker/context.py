@@ -14,6 +14,7 @@ from service.wiring import Service
 
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
+    from perfusion_core.evaluators.similarity import Evaluator
     from worker.engine.engine import Engine
     from worker.models.concept_cache import ConceptCache
     from worker.models.evaluators import Evaluators
@@ -40,6 +41,13 @@ class WorkerContext:
     def willing(self) -> bool:
         """Whether new jobs may be claimed."""
         return not self.draining.is_set() and not self.broken.is_set()
+
+    @property
+    def evaluator(self) -> "Evaluator | None":
+        """The evaluator that goes with the base model; None where there is none, or none yet."""
+        if self.evaluators is None:
+            return None
+        return self.evaluators.beside(self.model_loader.base())
 
 
 def build(service: Service, *, base: "BaseModel | None" = None) -> WorkerContext:

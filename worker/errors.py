@@ -1,25 +1,18 @@
-"""What ends a job's work before its result, as one tree. Sentences are for the job's owner.
+"""What ends a job's work before its result, as a tree. Sentences are for the job's owner.
 
+Interrupted (perfusion_core.errors) the work stops, for a reason outside of it
+├── CancelRequested its owner does not want it any more
+├── LeaseLost       another worker may have the job: stop and write nothing
+├── LeaseNotRenewed the database was away for as long as a lease lasts
+├── OfNewerRelease  the job has options that only a newer release knows
+└── Draining        this process is stopping: the job goes back to the queue
 WorkerError
-├── Interrupted         the work stops, for a reason outside of it
-│   ├── CancelRequested its owner does not want it any more
-│   ├── LeaseLost       another worker may have the job: stop and write nothing
-│   ├── LeaseNotRenewed the database was away for as long as a lease lasts
-│   ├── OfNewerRelease  the job has options that only a newer release knows
-│   └── Draining        this process is stopping: the job goes back to the queue
-├── OutOfMemory         the device has too little memory even for this job alone
-├── JobTooLarge         the job is too large for the base model that is served here
-├── ImageDiverged       sampling came to numbers that are no picture
-└── FileGone            a file that the job needs was deleted after it was accepted
+├── OutOfMemory     the device has too little memory even for this job alone
+├── JobTooLarge     the job is too large for the base model that is served here
+└── FileGone        a file that the job needs was deleted after it was accepted
 """
 
-
-class WorkerError(Exception):
-    """Base of what ends a job's work on purpose."""
-
-
-class Interrupted(WorkerError):
-    """The work stops, for a reason outside of it."""
+from perfusion_core.errors import Interrupted
 
 
 class CancelRequested(Interrupted):
@@ -42,16 +35,16 @@ class Draining(Interrupted):
     """This process is stopping."""
 
 
+class WorkerError(Exception):
+    """Base of the faults that end a job's work on purpose."""
+
+
 class OutOfMemory(WorkerError):
     """The device's memory does not suffice for this job, even alone."""
 
 
 class JobTooLarge(WorkerError):
     """The job is too large for the base model, which was not known when it was accepted."""
-
-
-class ImageDiverged(WorkerError):
-    """Sampling came to numbers that are not finite."""
 
 
 class FileGone(WorkerError):

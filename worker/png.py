@@ -15,8 +15,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.config import SchedulerName
+from perfusion_core.sampling.sample import Sample
 from perfusion_core.sampling.sampler import ImageRequest
-from worker.engine.requests import Sample
 
 _SAMPLERS: Mapping[SchedulerName, str] = {
     "ddim": "DDIM",

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 import structlog
 
 from perfusion_core.errors import PerfusionError
+from perfusion_core.memory import free_memory, is_out_of_memory
 from service import tracing
 from service.errors import Unavailable, problem
 from service.execution import leases
 from service.execution.leases import ClaimedJob
 from service.views import JobKind
-from worker.engine.device import free_memory, is_broken, is_out_of_memory
+from worker.engine.device import is_broken
 from worker.errors import (
     CancelRequested,
     Draining,
-    Interrupted,
     LeaseLost,
     LeaseNotRenewed,
     OfNewerRelease,
@@ -174,7 +174,7 @@ def explain(error: Exception) -> dict[str, str]:
 
     An unexpected error's trace goes to the log, under that id.
     """
-    if isinstance(error, (PerfusionError, WorkerError)) and not isinstance(error, Interrupted):
+    if isinstance(error, (PerfusionError, WorkerError)):
         _log.info("job.failed", error=type(error).__name__)
         return problem(_slug(error), str(error))
     if is_out_of_memory(error):

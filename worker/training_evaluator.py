@@ -4,22 +4,22 @@ Whatever goes wrong here costs the judgement and never the concept: the training
 ends, as one that nobody looks at.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import structlog
 from PIL import Image
 
+from perfusion_core.callbacks import Check, RunOnDevice
 from perfusion_core.concept import Concept
+from perfusion_core.errors import Interrupted
 from perfusion_core.evaluation.eval_prompts import curve_prompts, eval_schedule
 from perfusion_core.evaluators.similarity import Evaluator
+from perfusion_core.memory import free_memory, is_out_of_memory
 from perfusion_core.training.trainer import Training
 from worker.concept_evaluator import ConceptEvaluator
-from worker.engine.device import RunOnDevice, free_memory, is_out_of_memory
-from worker.errors import Interrupted
-from worker.models.evaluators import Evaluators
 
-_log = structlog.get_logger("perfusion.worker")
+_log = logging.getLogger("perfusion.training")
 
 
 class TrainingEvaluator:
@@ -29,20 +29,19 @@ class TrainingEvaluator:
         self,
         training: Training,
         *,
-        run_on_device: RunOnDevice,
-        evaluators: Evaluators | None,
+        evaluator: Evaluator | None,
         pictures: Sequence[Image.Image],
-        check: Callable[[], None],
+        run_on_device: RunOnDevice,
+        check: Check,
     ) -> None:
-        """Without evaluators nothing is judged. `check` raises Interrupted where it is to stop."""
+        """Without an evaluator nothing is judged."""
         self._training = training
         self._eval_prompts = eval_schedule(training.config).eval_prompts
         self._judge: ConceptEvaluator | None = None
-        evaluator = None if evaluators is None else evaluators.beside(training.base)
         if evaluator is not None:
             self._attempt(
                 lambda: self._begin(
-                    evaluator, run_on_device=run_on_device, pictures=pictures, check=check
+                    evaluator, pictures=pictures, run_on_device=run_on_device, check=check
                 )
             )
         training.watch(self._judge.name if self._judge else None)
@@ -56,11 +55,11 @@ class TrainingEvaluator:
         def look() -> None:
             score = judge.score(training.concept(), self._eval_prompts)
             training.record_score(score)
-            _log.debug("training.scored", step=training.step, score=round(score, 4))
+            _log.debug("training.scored", extra={"step": training.step, "score": round(score, 4)})
 
         self._attempt(look)
         if training.stopped_early:
-            _log.info("training.stopped_early", step=training.step)
+            _log.info("training.stopped_early", extra={"step": training.step})
 
     def judged(self) -> Concept:
         """The concept of the finished training, with its operating curve if it can be made."""
@@ -80,9 +79,9 @@ class TrainingEvaluator:
         self,
         evaluator: Evaluator,
         *,
-        run_on_device: RunOnDevice,
         pictures: Sequence[Image.Image],
-        check: Callable[[], None],
+        run_on_device: RunOnDevice,
+        check: Check,
     ) -> None:
         self._judge = ConceptEvaluator(
             evaluator,
@@ -101,7 +100,8 @@ class TrainingEvaluator:
             raise
         except Exception as error:
             out_of_memory = is_out_of_memory(error)
-            _log.warning("training.not_judged", error=type(error).__name__, exc_info=True)
+            told = {"error": type(error).__name__}
+            _log.warning("training.not_judged", extra=told, exc_info=True)
         self._judge = None
         # A state that was best among a few looks is no better than the last one.
         self._training.watch(None)

@@ -5,9 +5,8 @@ once. Pictures go through the same allow-list and bounds as the server's uploads
 """
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +15,7 @@ from api.cli.files import find_concepts, free_name, map_name, open_pictures
 from api.cli.options import with_options
 from api.cli.progress import progress_bar
 from api.cli.strengths import read_gates
+from perfusion_core.callbacks import run_at_once
 from perfusion_core.config import GenerateConfig, TrainConfig
 from perfusion_core.evaluation.verdict import figures_of, verdict
 from perfusion_core.strength import beta_from_strength
@@ -27,7 +27,6 @@ from service.settings import environment
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
 
-T = TypeVar("T")
 BaseModelOption = Annotated[
     str | None,
     typer.Option(
@@ -97,9 +96,9 @@ def train(
     with progress_bar(f"Teaching <{name}>", total=training.config.max_train_steps) as advance:
         looking = TrainingEvaluator(
             training,
-            run_on_device=_at_once,  # nobody else wants the device
-            evaluators=evaluators,
+            evaluator=evaluators.beside(base),
             pictures=opened,
+            run_on_device=run_at_once,
             check=lambda: None,
         )
         for step in training:
@@ -170,9 +169,9 @@ def generate(
     out.mkdir(parents=True, exist_ok=True)
 
     from perfusion_core.conditioning import ConceptUse
+    from perfusion_core.sampling.sample import Sample
     from perfusion_core.sampling.sampler import ImageRequest, decode, start, step
     from worker import overlays
-    from worker.engine.requests import Sample
     from worker.png import encode
 
     base = _load(base_model, device)
@@ -225,10 +224,6 @@ def prepare(
         if isinstance(value, (str, int, float)):
             shown = f"{value:.4g}" if isinstance(value, float) else value
             typer.echo(f"{name.replace('_', ' ')}: {shown}")
-
-
-def _at_once(act: Callable[[], T]) -> T:
-    return act()
 
 
 def _load(name: str | None, device: str | None) -> "BaseModel":

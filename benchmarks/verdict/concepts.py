@@ -1,23 +1,21 @@
 """The concepts that verdicts are calibrated on: sixteen made as usual, and eight made badly."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from PIL import Image, ImageOps
 
 from benchmarks.paper.perfusion import draw_all
 from benchmarks.paper.subjects import REPORTED, TUNED, Subject, photograph
 from perfusion_core import BaseModel, Concept, ConceptUse, train
+from perfusion_core.callbacks import run_at_once
 from perfusion_core.evaluation.curve import recommended
+from perfusion_core.evaluators.similarity import Evaluator
 from perfusion_core.strength import beta_from_strength
-from service.settings.environment import Settings
-from worker.models.evaluators import Evaluators
 from worker.training_evaluator import TrainingEvaluator
 
 Way = Literal["usual", "ten steps", "wrong masks", "mixed pictures", "four times the steps"]
-T = TypeVar("T")
 
 _PLAIN = "a photo of {}"
 # No training of a concept, no look and no curve has these places or any of the seeds.
@@ -95,13 +93,11 @@ def teach(made: Made, base: BaseModel, evaluator: Path) -> Concept:
         base, pictures, name="x", superclass=made.subject.superclass, masks=masks,
         config=base.defaults.train_config(options_of(made, base)),
     )  # fmt: skip
-    evaluators = Evaluators(Settings.model_validate({"evaluator": str(evaluator)}))
-    evaluators.load(base)
     looking = TrainingEvaluator(
         training,
-        run_on_device=_at_once,
-        evaluators=evaluators,
+        evaluator=Evaluator(evaluator, device=str(base.device)),
         pictures=pictures,
+        run_on_device=run_at_once,
         check=lambda: None,
     )
     for _ in training:
@@ -123,7 +119,3 @@ def use_of(concept: Concept) -> ConceptUse:
     """A judged concept at its recommended strength."""
     assert concept.curve is not None
     return ConceptUse(concept, beta_from_strength(recommended(concept.curve).strength))
-
-
-def _at_once(act: Callable[[], T]) -> T:
-    return act()

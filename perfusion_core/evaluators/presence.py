@@ -5,8 +5,9 @@ reference of its pictures, and the best one counts. What counts as present is th
 matter: its curve tells how similar a plain superclass is, and how similar it is itself.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from perfusion_core.callbacks import RunOnDevice
 from perfusion_core.concept import Concept
 from perfusion_core.evaluation.curve import NARROW, floor_and_own, present_from
 from perfusion_core.evaluators.similarity import Evaluator
@@ -32,9 +34,25 @@ class Presence:
     present: bool
 
 
+Measured = dict[str, Presence]
+"""By the concepts' names; without those that cannot be told."""
+
+
+def measure(
+    evaluator: Evaluator,
+    images: Sequence[Image.Image],
+    *,
+    concepts: Mapping[str, Concept],
+    run_on_device: RunOnDevice,
+) -> list[Measured] | None:
+    """Say who is in each image; None where the evaluator can tell for none of the concepts."""
+    measured = [run_on_device(partial(presences, evaluator, image, concepts)) for image in images]
+    return measured if any(measured) else None
+
+
 def presences(
     evaluator: Evaluator, image: Image.Image, concepts: Mapping[str, Concept]
-) -> dict[str, Presence]:
+) -> Measured:
     """How present each concept is, by its key; those that cannot be told are left out.
 
     A concept can be told where this evaluator has made its curve (figures of another one do not

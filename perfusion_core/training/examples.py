@@ -4,23 +4,22 @@ Only cross-attention's inputs depend on the concept, so nothing here changes whi
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from perfusion_core.callbacks import RunOnDevice, run_at_once
 from perfusion_core.config import TrainConfig
 from perfusion_core.imaging.pixels import to_pixels
 from perfusion_core.training.masks import to_soft_mask
 
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,18 +31,6 @@ class Examples:
     digest: str  # identifies the pictures in a saved state
 
 
-class Run(Protocol):
-    """Runs a piece of work on the device, such as a turn between the steps of images."""
-
-    def __call__(self, act: Callable[[], T], /) -> T:
-        """Return what `act` returns, raise what it raises."""
-
-
-def at_once(act: Callable[[], T], /) -> T:
-    """Run work on a device that has no other user."""
-    return act()
-
-
 def encode_pictures(
     base: "BaseModel",
     pictures: Sequence[Image.Image],
@@ -51,24 +38,26 @@ def encode_pictures(
     config: TrainConfig,
     *,
     found: Sequence[bool],
-    run: Run = at_once,
+    run_on_device: RunOnDevice = run_at_once,
 ) -> Examples:
     """Encode pictures and their masks (None: uniform), and their mirror images where asked.
 
     `found` says which masks a segmenter has found. Their bits depend on its device, so they are
-    left out when pictures are compared with those of a saved state. `run` gets each picture, with
-    its mirror image, as a piece of work of its own.
+    left out when pictures are compared with those of a saved state. `run_on_device` gets each
+    picture, with its mirror image, as a piece of work of its own.
     """
     side = config.resolution or base.default_resolution
-    pixels, M, digest = run(lambda: _prepare(base, pictures, masks, config, found=found, side=side))
+    pixels, M, digest = run_on_device(
+        lambda: _prepare(base, pictures, masks, config, found=found, side=side)
+    )
     count = len(pictures)
-    encoded = [run(partial(_encode, base, pixels[k::count])) for k in range(count)]
+    encoded = [run_on_device(partial(_encode, base, pixels[k::count])) for k in range(count)]
 
     def gather() -> Examples:
         latents = torch.stack(encoded, dim=1).flatten(0, 1)  # pictures first, then their mirrors
         return Examples(latents=latents, masks=M.to(base.device), digest=digest)
 
-    return run(gather)
+    return run_on_device(gather)
 
 
 def _prepare(

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from perfusion_core.callbacks import RunOnDevice, run_at_once
 from perfusion_core.concept import Concept
 from perfusion_core.conditioning import (
     Target,
@@ -35,7 +36,7 @@ from perfusion_core.text.tokenization import superclass_ids
 from perfusion_core.training import checkpoint
 from perfusion_core.training.batches import TrainingBatch, TrainingBatches
 from perfusion_core.training.early_stopping import EarlyStopping
-from perfusion_core.training.examples import Examples, Run, at_once, encode_pictures
+from perfusion_core.training.examples import Examples, encode_pictures
 from perfusion_core.training.loss import MaskedLoss
 from perfusion_core.training.masks import FindObject, MaskSource, choose_masks
 
@@ -66,13 +67,13 @@ def train(
     masks: Sequence[Image.Image | None] | None = None,
     segmenter: FindObject | None = None,
     state: bytes | None = None,
-    run: Run = at_once,
+    run_on_device: RunOnDevice = run_at_once,
 ) -> "Training":
     """Begin, or with `state` go on, teaching a concept; iterate over the result to train.
 
     `pictures` may carry alpha as their mask; `masks` (white = the object) win over it. Default
-    config: the base model's own. Where others use the device as well, `run` gets what is to be
-    done on it, in short pieces. Raises PictureError, SuperclassError, TrainingStateError.
+    config: the base model's own. Where others use the device as well, `run_on_device` gets what
+    is to be done on it, in short pieces. Raises PictureError, SuperclassError, TrainingStateError.
     """
     config = config or base.defaults.train_config()
     if not pictures:
@@ -81,12 +82,14 @@ def train(
     if segmenter is not None:
 
         def find(picture: Image.Image, superclass: str) -> Image.Image:
-            return run(lambda: segmenter(picture, superclass))
+            return run_on_device(lambda: segmenter(picture, superclass))
 
     chosen, source = choose_masks(pictures, uploaded=masks, segmenter=find, superclass=superclass)
     given, _ = choose_masks(pictures, uploaded=masks, segmenter=None, superclass=superclass)
     found = [one is None and mask is not None for one, mask in zip(given, chosen, strict=True)]
-    examples = encode_pictures(base, pictures, chosen, config, found=found, run=run)
+    examples = encode_pictures(
+        base, pictures, chosen, config, found=found, run_on_device=run_on_device
+    )
 
     def begin() -> Training:
         training = Training(
@@ -96,7 +99,7 @@ def train(
             training.restore(state)
         return training
 
-    return run(begin)
+    return run_on_device(begin)
 
 
 class Training(Iterator[Step]):

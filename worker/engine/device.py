@@ -1,21 +1,12 @@
-"""How a step gets onto the device, what its errors mean, how its memory is given back."""
+"""What a device's errors mean, and how something is loaded for it."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from perfusion_core.memory import free_memory, is_out_of_memory
-
-__all__ = ["RunOnDevice", "free_memory", "is_broken", "is_out_of_memory", "load_apart"]
+from perfusion_core.memory import is_out_of_memory
 
 T = TypeVar("T")
-
-
-class RunOnDevice(Protocol):
-    """Runs a step on the device when it may, such as `Engine.run_on_device`."""
-
-    def __call__(self, act: Callable[[], T], /) -> T:
-        """Return what `act` returns, raise what it raises."""
 
 
 def load_apart(load: Callable[[], T]) -> T:

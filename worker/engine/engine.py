@@ -9,9 +9,8 @@ An image is the same in any company to within one grey level: a row depends on t
 batch, as kernels are chosen by shape, and on nothing else of it. An exact engine pads all batches
 of a shape to one size and decodes one image at a time: then it is the same bit by bit.
 
-A training takes its turns between them (worker.engine.device_calls). Nothing can interrupt a step.
-Tickets and turns tell whether they are `on_device`, so that only those spend an attempt when the
-device hangs or breaks.
+Device calls, such as a step of a training, run between them (worker.engine.device_calls). Nothing
+can interrupt a step. If the device hangs or breaks, only what is `on_device` spends an attempt.
 """
 
 import time
@@ -22,12 +21,14 @@ from typing import TypeVar
 import structlog
 
 from perfusion_core.base_model import BaseModel
+from perfusion_core.memory import free_memory, is_out_of_memory
 from perfusion_core.sampling import sampler
+from perfusion_core.sampling.sample import Sample
 from perfusion_core.sampling.sampler import Batch, ImageRequest
-from worker.engine.device import free_memory, is_broken, is_out_of_memory
+from worker.engine.device import is_broken
 from worker.engine.device_calls import DeviceCall, DeviceCalls
 from worker.engine.fair_queue import FairQueue
-from worker.engine.requests import OnStep, Request, Sample, Slot, on_device
+from worker.engine.requests import OnStep, Request, Slot, on_device
 from worker.engine.waiting import WhileWaiting
 from worker.errors import Draining, OutOfMemory
 

@@ -6,33 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from PIL import Image
-
-from perfusion_core.sampling.attention_maps import WordMap
+from perfusion_core.sampling.sample import Sample
 from perfusion_core.sampling.sampler import ImageRequest, Trajectory
 from worker.engine.waiting import WhileWaiting, Work, wait_for
-from worker.errors import ImageDiverged
 
 OnStep = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """A finished image, the seed of its noise, and its maps where the request wants them."""
-
-    image: Image.Image
-    seed: int
-    maps: tuple[WordMap, ...] | None = None
-
-    @classmethod
-    def of(cls, one: Trajectory, image: Image.Image) -> "Sample":
-        """The decoded image of a trajectory; raises ImageDiverged where it is none."""
-        if not bool(one.latents.isfinite().all()):
-            raise ImageDiverged(
-                f"The image of seed {one.seed} diverged: a concept or the guidance is too strong. "
-                "Lower the strengths or guidance_scale."
-            )
-        return cls(image=image, seed=one.seed, maps=None if one.maps is None else one.maps.means())
 
 
 @dataclass(eq=False, kw_only=True)

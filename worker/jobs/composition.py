@@ -6,10 +6,10 @@ from typing import Any
 import torch
 
 from perfusion_core.base_model import BaseModel
+from perfusion_core.callbacks import RunOnDevice
 from perfusion_core.rank_one import BLENDING_COSINE, blending_pairs
 from perfusion_core.sampling.sampler import ImageRequest
 from service.errors import problem
-from worker.engine.device import RunOnDevice
 
 
 def warnings(

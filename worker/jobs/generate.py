@@ -11,6 +11,8 @@ from typing import Any
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.conditioning import ConceptUse
+from perfusion_core.evaluators.presence import Measured
+from perfusion_core.sampling.sample import Sample
 from perfusion_core.sampling.sampler import ImageRequest
 from service.blobs import keys
 from service.concepts import rows
@@ -19,7 +21,6 @@ from service.execution.leases import ClaimedJob, NewAttentionMap, NewImage
 from service.views import PresenceView
 from worker import overlays, png
 from worker.context import WorkerContext
-from worker.engine.requests import Sample
 from worker.engine.waiting import WhileWaiting
 from worker.errors import FileGone
 from worker.heartbeat import Heartbeat
@@ -45,11 +46,10 @@ def generate_images(context: WorkerContext, claimed: ClaimedJob, heartbeat: Hear
     samples = _sample(context, claimed, request, heartbeat, while_waiting=while_waiting)
     heartbeat.check()
     measured = presence.measure(
-        context.evaluators,
-        base,
-        run_on_device=run_on_device,
-        request=request,
+        context,
+        request,
         images=[sample.image for sample in samples],
+        run_on_device=run_on_device,
     )
     images = [
         replace(
@@ -120,9 +120,7 @@ def _concept_ids(claimed: ClaimedJob) -> dict[str, str]:
     return {concept["name"]: concept["id"] for concept in claimed.payload["concepts"]}
 
 
-def _presence_views(
-    measured: presence.Measured, concept_ids: dict[str, str]
-) -> tuple[PresenceView, ...]:
+def _presence_views(measured: Measured, concept_ids: dict[str, str]) -> tuple[PresenceView, ...]:
     return tuple(
         PresenceView(
             concept_id=concept_ids[name],

@@ -4,52 +4,44 @@ An image is worth having without this: whatever goes wrong here costs the figure
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import structlog
 from PIL import Image
 
-from perfusion_core.base_model import BaseModel
-from perfusion_core.evaluators.presence import Presence, presences
+from perfusion_core.callbacks import RunOnDevice
+from perfusion_core.errors import Interrupted
+from perfusion_core.evaluators import presence as core
+from perfusion_core.evaluators.presence import Measured
+from perfusion_core.memory import free_memory, is_out_of_memory
 from perfusion_core.sampling.sampler import ImageRequest
 from service.errors import problem
-from worker.engine.device import RunOnDevice, free_memory, is_out_of_memory
-from worker.errors import Interrupted
-from worker.models.evaluators import Evaluators
-
-Measured = dict[str, Presence]
-"""By the concepts' names; without those that cannot be told."""
+from worker.context import WorkerContext
 
 _log = structlog.get_logger("perfusion.worker")
 
 
 def measure(
-    evaluators: Evaluators | None,
-    base: BaseModel,
-    *,
-    run_on_device: RunOnDevice,
+    context: WorkerContext,
     request: ImageRequest,
+    *,
     images: Sequence[Image.Image],
+    run_on_device: RunOnDevice,
 ) -> list[Measured] | None:
     """Return who is in each image; None where no evaluator can tell for any of the concepts."""
     judged = {
         name: use.concept for name, use in request.concepts.items() if use.concept.curve is not None
     }
-    if not judged or evaluators is None:
+    evaluator = context.evaluator if judged else None
+    if evaluator is None:
         return None
     try:
-        evaluator = evaluators.beside(base)
-        if evaluator is None:
-            return None
-        measured = [run_on_device(partial(presences, evaluator, image, judged)) for image in images]
+        return core.measure(evaluator, images, concepts=judged, run_on_device=run_on_device)
     except Interrupted:
         raise
     except Exception as error:
         out_of_memory = is_out_of_memory(error)
         _log.warning("generation.presence_not_measured", error=type(error).__name__, exc_info=True)
-    else:
-        return measured if any(measured) else None
     if out_of_memory:
         # Only here, where the error is gone, and with it the frames that hold the memory.
         free_memory()
@@ -65,7 +57,7 @@ def warnings(
     return [
         _warning(name, image_count=len(measured), concept_id=concept_ids[name])
         for name in measured[0]
-        if not any(one[name].present for one in measured)
+        if not any(image[name].present for image in measured)
     ]
 
 

@@ -11,14 +11,14 @@ import time
 import structlog
 
 from perfusion_core.conditioning import ConceptUse
+from perfusion_core.errors import Interrupted
+from perfusion_core.sampling.sample import Sample
 from perfusion_core.sampling.sampler import ImageRequest
 from perfusion_core.training.trainer import Training
 from service.execution import checkpoints
 from service.execution.leases import ClaimedJob
 from worker.context import WorkerContext
-from worker.engine.requests import Sample
 from worker.engine.waiting import WhileWaiting
-from worker.errors import Interrupted
 
 _HOW_MANY = 8
 _SHARE_OF_TIME = 0.1

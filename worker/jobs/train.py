@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from perfusion_core.base_model import BaseModel
+from perfusion_core.callbacks import RunOnDevice
 from perfusion_core.concept import Concept
 from perfusion_core.training.trainer import Training, train
 from service.blobs import keys
@@ -20,7 +21,6 @@ from service.concepts import files
 from service.execution import leases
 from service.execution.leases import ClaimedJob, TrainedConcept
 from worker.context import WorkerContext
-from worker.engine.device import RunOnDevice
 from worker.errors import Draining, FileGone
 from worker.heartbeat import Heartbeat
 from worker.jobs import options
@@ -56,9 +56,9 @@ def train_concept(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartb
     heartbeat.report(training.step, training.config.max_train_steps)
     looking = TrainingEvaluator(
         training,
-        run_on_device=run_on_device,
-        evaluators=context.evaluators,
+        evaluator=context.evaluator,
         pictures=pictures,
+        run_on_device=run_on_device,
         check=check,
     )
     previews = Previews(context, claimed, training)
@@ -107,7 +107,7 @@ def _begin(
             masks=masks,
             segmenter=finds_objects,
             state=state,
-            run=run_on_device,
+            run_on_device=run_on_device,
         )
     )
 

@@ -45,16 +45,12 @@ def kebab(name: str) -> str:
     return "-".join(word.lower() for word in words)
 
 
-def leaves(module: object, root: type[Exception], without: str = "") -> set[str]:
+def leaves(module: object, root: type[Exception]) -> set[str]:
     """The slugs of a failed job's problem, made from the names of error classes."""
-    excluded = getattr(module, without, ()) if without else ()
     return {
         kebab(name)
         for name, kind in vars(module).items()
-        if isinstance(kind, type)
-        and issubclass(kind, root)
-        and kind is not root
-        and not (excluded and issubclass(kind, excluded))
+        if isinstance(kind, type) and issubclass(kind, root) and kind is not root
     }
 
 
@@ -69,7 +65,7 @@ def every_slug() -> set[str]:
     assert framework
     slugs.update(framework)
     slugs |= leaves(core_errors, core_errors.PerfusionError)
-    slugs |= leaves(worker_errors, worker_errors.WorkerError, without="Interrupted")
+    slugs |= leaves(worker_errors, worker_errors.WorkerError)
     return slugs
 
 

@@ -27,15 +27,18 @@ def test_json_lines_carry_the_bound_ids(capsys: pytest.CaptureFixture[str]) -> N
     log.configure(Settings(log_format="json"))
     with log.bound(job_id="job_1"):
         structlog.get_logger("worker").info("claimed", attempt=2)
-        logging.getLogger("library").warning("something %s", "odd")
+        logging.getLogger("library").warning("something %s", "odd", extra={"prompt": "a cat"})
+        logging.getLogger("perfusion.training").info("training.scored", extra={"step": 3})
     structlog.get_logger().debug("too quiet")
-    ours, theirs = lines(capsys.readouterr().err)
+    ours, theirs, core = lines(capsys.readouterr().err)
     assert (ours["event"], ours["attempt"], ours["job_id"]) == ("claimed", 2, "job_1")
     assert (theirs["event"], theirs["level"], theirs["job_id"]) == (
         "something odd",
         "warning",
         "job_1",
     )
+    assert "prompt" not in theirs
+    assert (core["event"], core["step"], core["job_id"]) == ("training.scored", 3, "job_1")
     assert str(ours["timestamp"]).endswith("Z")
 
 

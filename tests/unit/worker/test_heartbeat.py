@@ -10,6 +10,7 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.config import GenerateConfig
+from perfusion_core.errors import Interrupted
 from perfusion_core.sampling import sampler
 from perfusion_core.sampling.sampler import Batch, ImageRequest
 from service.database.tables import JobRow
@@ -26,7 +27,6 @@ from tests.unit.worker.staging import (
 )
 from worker import heartbeat as heartbeat_module
 from worker.context import WorkerContext
-from worker.errors import Interrupted
 from worker.heartbeat import Heartbeat
 from worker.runner import Runner
 

@@ -37,9 +37,9 @@ def look_at(
 ) -> TrainingEvaluator:
     return TrainingEvaluator(
         training,
-        run_on_device=context.engine.run_on_device,
-        evaluators=context.evaluators,
+        evaluator=context.evaluator,
         pictures=PICTURES,
+        run_on_device=context.engine.run_on_device,
         check=check,
     )
 

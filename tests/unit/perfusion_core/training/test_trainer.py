@@ -157,7 +157,7 @@ def test_each_picture_is_a_piece_of_work_of_its_own_and_the_concept_is_the_same(
     pictures = [picture(), picture("red"), picture("green")]
     whole = train(base, pictures, name="x", superclass="teddy", config=SHORT)
     monkeypatch.setattr(base.vae, "encode", counted)
-    pieced = train(base, pictures, name="x", superclass="teddy", config=SHORT, run=run)
+    pieced = train(base, pictures, name="x", superclass="teddy", config=SHORT, run_on_device=run)
     assert [each for each in pieces if each] == [2, 2, 2]  # each with its mirror image
     for training in (whole, pieced):
         for _ in training:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from worker.engine.device import is_broken, is_out_of_memory
+from perfusion_core.memory import is_out_of_memory
+from worker.engine.device import is_broken
 
 
 def test_out_of_memory_and_a_broken_device_are_told_from_other_errors() -> None:

@@ -16,13 +16,13 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.config import GenerateConfig
-from perfusion_core.errors import PromptError
+from perfusion_core.errors import ImageDiverged, PromptError
 from perfusion_core.sampling import sampler
 from perfusion_core.sampling.sampler import ImageRequest
 from tests.unit.worker.staging import wait_until
 from worker.engine.engine import Engine
 from worker.engine.requests import Request
-from worker.errors import Draining, ImageDiverged, OutOfMemory
+from worker.errors import Draining, OutOfMemory
 
 
 @pytest.fixture

@@ -168,7 +168,7 @@ def test_all_that_is_measured_beside_the_steps_is_measured_by_the_engine(
 
         monkeypatch.setattr(name, note)
 
-    noted("worker.jobs.presence.presences")
+    noted("perfusion_core.evaluators.presence.presences")
     noted("worker.jobs.composition.blending_pairs")
     service = make_service(evaluator="auto")
     context = working(service, base)
@@ -178,7 +178,7 @@ def test_all_that_is_measured_beside_the_steps_is_measured_by_the_engine(
     generate(context, "a <rex> and a <other>", num_images=2)
     assert threads == [
         ("worker.jobs.composition.blending_pairs", "engine"),
-        *[("worker.jobs.presence.presences", "engine")] * 2,
+        *[("perfusion_core.evaluators.presence.presences", "engine")] * 2,
     ]
 
 
