@@ -52,9 +52,20 @@ def roots(extras: Iterable[str] | None) -> set[str]:
     optional = asked["project"]["optional-dependencies"]
     lines = [*asked["build-system"]["requires"], *asked["project"]["dependencies"]]
     for extra in optional if extras is None else extras:
-        lines += optional[extra]
+        lines += lines_of(extra, optional)
     names = (re.match(r"[\w.-]+", line) for line in lines)
     return {re.sub(r"[-_.]+", "-", name[0]).lower() for name in names if name}
+
+
+def lines_of(extra: str, optional: dict[str, list[str]]) -> list[str]:
+    """Return what an extra asks for; a line such as `perfusion[device]` stands for that extra."""
+    lines = []
+    for line in optional[extra]:
+        others = re.match(r"perfusion\[([\w,-]+)\]$", line)
+        for other in others[1].split(",") if others else ():
+            lines += lines_of(other, optional)
+        lines += [] if others else [line]
+    return lines
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ instead: no trace. Values that may hold a secret are never repeated.
 import os
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import (
@@ -21,12 +21,13 @@ from pydantic import (
     model_validator,
 )
 
+import models
 from service.settings.limits import Limits
-from service.settings.sentences import FORMS, PREFIX, misspelt, sentence, variable_of
+from service.settings.sentences import DRIVERS, FORMS, PREFIX, misspelt, sentence, variable_of
 
 __all__ = ["PREFIX", "Settings", "SettingsError", "load", "variable_of"]
 
-SHIPPED_BASE_MODEL = Path(__file__).resolve().parents[2] / "models" / "base"
+SHIPPED_BASE_MODEL = models.folder() / "base"
 _MAY_HOLD_A_SECRET = frozenset(
     {"database_url", "queue_url", "blobs_url", "bootstrap_key", "link_secret"}
 )
@@ -226,6 +227,14 @@ class Settings(Limits):
         if value is None or re.match(form, value):
             return value
         raise ValueError(wrong)
+
+    @field_validator("database_url", "blobs_url")
+    @classmethod
+    def _check_driver(cls, value: str) -> str:
+        for scheme, driver in DRIVERS.items():
+            if value.startswith(scheme) and find_spec(driver) is None:
+                raise ValueError(f"{driver} is not installed: install perfusion[server]")
+        return value
 
     @field_validator("bootstrap_key")
     @classmethod

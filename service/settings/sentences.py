@@ -24,6 +24,8 @@ FORMS = {
     "s3_endpoint_url": (r"https?://.", "it does not start with http:// or https://"),
     "device": (r"(auto|cpu|mps|cuda(:\d+)?)\Z", "it is no device"),
 }
+# The package that each scheme needs, where it is one of the extra `server`.
+DRIVERS = {"postgresql": "psycopg", "s3": "boto3"}
 
 
 def variable_of(name: str) -> str:

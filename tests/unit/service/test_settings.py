@@ -96,6 +96,19 @@ def test_a_short_lease_shortens_the_heartbeat_that_nobody_chose() -> None:
     assert load({"PERFUSION_LEASE_SECONDS": "3"}).heartbeat_seconds == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("DATABASE_URL", "postgresql+psycopg://me@host/name"), ("BLOBS_URL", "s3://bucket/prefix")],
+)
+def test_a_server_whose_driver_is_not_installed_is_refused_with_the_extra_that_has_it(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load({f"PERFUSION_{name}": value})
+    monkeypatch.setattr(settings, "find_spec", lambda driver: None)
+    assert "is not installed: install perfusion[server]" in complaint(**{name: value})
+    load({})
+
+
 def test_all_wrong_values_are_named_at_once() -> None:
     assert len(complaint(AUTH="no", LOG_LEVEL="loud", MAX_ATTEMPTS="x").splitlines()) == 3
 
