@@ -14,10 +14,10 @@ from perfusion_core.callbacks import Check, RunOnDevice
 from perfusion_core.concept import Concept
 from perfusion_core.errors import Interrupted
 from perfusion_core.evaluation.eval_prompts import curve_prompts, eval_schedule
+from perfusion_core.evaluators.concept_evaluator import ConceptEvaluator
 from perfusion_core.evaluators.similarity import Evaluator
 from perfusion_core.memory import free_memory, is_out_of_memory
 from perfusion_core.training.trainer import Training
-from worker.concept_evaluator import ConceptEvaluator
 
 _log = logging.getLogger("perfusion.training")
 

@@ -21,9 +21,9 @@ from benchmarks.paper.perfusion import Change, Perfusion, changed, draw_all
 from benchmarks.paper.subjects import Subject, photograph
 from perfusion_core import BaseModel, Concept, ConceptUse
 from perfusion_core.evaluation.eval_prompts import curve_prompts
+from perfusion_core.evaluators.concept_evaluator import ConceptEvaluator
 from perfusion_core.evaluators.presence import presences, windows
 from perfusion_core.evaluators.similarity import Evaluator
-from worker.concept_evaluator import ConceptEvaluator
 
 PROMPTS = {
     2: ("a photo of a <{}> next to a <{}>", "a photo of a <{}> next to a <{}> on the beach"),

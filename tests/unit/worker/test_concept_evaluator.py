@@ -15,12 +15,12 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.evaluation.curve import STRENGTHS, recommended
 from perfusion_core.evaluation.eval_prompts import PROOF, EvalPrompt, judging_of
+from perfusion_core.evaluators.concept_evaluator import ConceptEvaluator
 from perfusion_core.evaluators.similarity import Evaluator
 from service.settings.environment import SHIPPED_BASE_MODEL, Settings
 from tests.unit.worker.staging import (
     drawing,
 )
-from worker.concept_evaluator import ConceptEvaluator
 from worker.engine.engine import Engine
 from worker.errors import CancelRequested
 from worker.models import evaluators

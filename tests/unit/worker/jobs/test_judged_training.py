@@ -10,6 +10,7 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.evaluation.curve import STRENGTHS
 from perfusion_core.evaluation.record import Evaluation
+from perfusion_core.evaluators.concept_evaluator import ConceptEvaluator
 from perfusion_core.evaluators.similarity import Evaluator
 from service.concepts import curves
 from service.concepts import use_cases as concepts
@@ -24,7 +25,6 @@ from tests.unit.worker.staging import (
     look_at,
     workers,
 )
-from worker.concept_evaluator import ConceptEvaluator
 from worker.context import WorkerContext
 from worker.runner import Runner
 
