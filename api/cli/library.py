@@ -65,10 +65,10 @@ def train(
         raise CommandError(f"There is no folder {file.parent} to write {file.name} into.")
     opened, opened_masks = open_pictures(pictures, masks or [])
 
+    from perfusion_core.evaluators.training_evaluator import TrainingEvaluator
     from perfusion_core.training.trainer import train as begin
     from worker.models import segmenter
     from worker.models.evaluators import Evaluators
-    from worker.training_evaluator import TrainingEvaluator
 
     chosen = environment.load()
     if base_model is not None:

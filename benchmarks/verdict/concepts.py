@@ -12,8 +12,8 @@ from perfusion_core import BaseModel, Concept, ConceptUse, train
 from perfusion_core.callbacks import run_at_once
 from perfusion_core.evaluation.curve import recommended
 from perfusion_core.evaluators.similarity import Evaluator
+from perfusion_core.evaluators.training_evaluator import TrainingEvaluator
 from perfusion_core.strength import beta_from_strength
-from worker.training_evaluator import TrainingEvaluator
 
 Way = Literal["usual", "ten steps", "wrong masks", "mixed pictures", "four times the steps"]
 

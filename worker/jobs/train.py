@@ -14,6 +14,7 @@ from PIL import Image
 from perfusion_core.base_model import BaseModel
 from perfusion_core.callbacks import RunOnDevice
 from perfusion_core.concept import Concept
+from perfusion_core.evaluators.training_evaluator import TrainingEvaluator
 from perfusion_core.training.trainer import Training, train
 from service.blobs import keys
 from service.blobs.store import BlobNotFound
@@ -28,7 +29,6 @@ from worker.jobs.checkpoints import Checkpoints
 from worker.jobs.previews import Previews
 from worker.jobs.sizes import check_size
 from worker.models import segmenter
-from worker.training_evaluator import TrainingEvaluator
 
 
 def train_concept(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> bool:

@@ -7,12 +7,12 @@ import pytest
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.evaluation.eval_prompts import eval_schedule
+from perfusion_core.evaluators.training_evaluator import TrainingEvaluator
 from perfusion_core.training.trainer import Training, train
 from service.wiring import Service
 from tests.unit.worker.staging import drawing, workers
 from worker.context import WorkerContext
 from worker.errors import Draining
-from worker.training_evaluator import TrainingEvaluator
 
 PICTURES = [drawing(), drawing(96)]
 # With so large a batch few steps pay for five looks.
