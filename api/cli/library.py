@@ -169,9 +169,9 @@ def generate(
     out.mkdir(parents=True, exist_ok=True)
 
     from perfusion_core.conditioning import ConceptUse
+    from perfusion_core.sampling import overlays
     from perfusion_core.sampling.sample import Sample
     from perfusion_core.sampling.sampler import ImageRequest, decode, start, step
-    from worker import overlays
     from worker.png import encode
 
     base = _load(base_model, device)

@@ -24,9 +24,9 @@ from benchmarks.paper.perfusion import USUAL_BETA
 from benchmarks.paper.subjects import Subject
 from perfusion_core import BaseModel, Concept, ConceptUse
 from perfusion_core.conditioning import Target, keys_and_values
+from perfusion_core.sampling import overlays
 from perfusion_core.sampling.attention_maps import WordMap
 from perfusion_core.sampling.sampler import Batch, ImageRequest, decode, start, step
-from worker import overlays
 
 PROMPTS = (
     "a photo of {} on the beach",

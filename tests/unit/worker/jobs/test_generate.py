@@ -13,7 +13,7 @@ from sqlalchemy import select
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
 from perfusion_core.conditioning import ConceptUse, superclass_encoding
-from perfusion_core.sampling import sampler
+from perfusion_core.sampling import overlays, sampler
 from perfusion_core.sampling.attention_maps import COVERAGE_THRESHOLD
 from perfusion_core.strength import beta_from_strength
 from service.concepts import use_cases as concepts
@@ -32,7 +32,6 @@ from tests.unit.worker.staging import (
     look_at,
     wait_until,
 )
-from worker import overlays
 from worker.context import WorkerContext
 from worker.runner import Runner
 
