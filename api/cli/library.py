@@ -170,9 +170,9 @@ def generate(
 
     from perfusion_core.conditioning import ConceptUse
     from perfusion_core.sampling import overlays
+    from perfusion_core.sampling.png import encode
     from perfusion_core.sampling.sample import Sample
     from perfusion_core.sampling.sampler import ImageRequest, decode, start, step
-    from worker.png import encode
 
     base = _load(base_model, device)
     uses = {}

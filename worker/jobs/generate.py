@@ -12,7 +12,7 @@ from typing import Any
 from perfusion_core.base_model import BaseModel
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.evaluators.presence import Measured
-from perfusion_core.sampling import overlays
+from perfusion_core.sampling import overlays, png
 from perfusion_core.sampling.sample import Sample
 from perfusion_core.sampling.sampler import ImageRequest
 from service.blobs import keys
@@ -20,7 +20,6 @@ from service.concepts import rows
 from service.execution import leases
 from service.execution.leases import ClaimedJob, NewAttentionMap, NewImage
 from service.views import PresenceView
-from worker import png
 from worker.context import WorkerContext
 from worker.engine.waiting import WhileWaiting
 from worker.errors import FileGone
