@@ -13,6 +13,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from PIL import Image, ImageDraw
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -21,7 +22,9 @@ from transformers import (
 )
 
 from perfusion_core.base_model import BaseModel
+from perfusion_core.concept import Concept
 from perfusion_core.covariance.captions import captions
+from perfusion_core.training.trainer import train
 
 SHIPPED = Path(__file__).parents[3] / "models" / "base"
 TOKENIZER = CLIPTokenizer.from_pretrained(SHIPPED / "tokenizer")
@@ -32,6 +35,23 @@ EOS = TOKENIZER.eos_token_id
 def shipped() -> BaseModel:
     """The base model that the project ships, on the CPU."""
     return BaseModel.load(SHIPPED, device="cpu")
+
+
+def drawing(side: int = 64) -> Image.Image:
+    picture = Image.new("RGB", (side, side), "white")
+    pen = ImageDraw.Draw(picture)
+    pen.rectangle((side // 4, side // 4, side * 3 // 4, side * 3 // 4), fill="purple")
+    pen.ellipse((side // 3, side // 3, side // 2, side // 2), fill="yellow")
+    return picture
+
+
+def trained_briefly(base: BaseModel) -> Concept:
+    """A concept after very few steps: enough to be one."""
+    config = base.defaults.train_config({"max_train_steps": 3, "train_batch_size": 2})
+    training = train(base, [drawing()], name="rex", superclass="robot", config=config)
+    for _ in training:
+        pass
+    return training.concept()
 
 
 def text_encoder(width: int, *, eos: int, projected: bool = False) -> Any:

@@ -11,11 +11,11 @@ import torch
 import migrations
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
-from perfusion_core.training.trainer import train
 from service import wiring
 from service.settings.environment import Settings
 from service.wiring import Service
-from tests.unit.worker.staging import drawing, noise_model, workers
+from tests.unit.perfusion_core.conftest import trained_briefly
+from tests.unit.worker.staging import noise_model, workers
 from worker.context import WorkerContext
 
 # Two threads on two busy cores spend their time waiting for each other.
@@ -76,9 +76,4 @@ def context(make_parts: Callable[[], WorkerContext]) -> WorkerContext:
 
 @pytest.fixture(scope="session")
 def concept(base: BaseModel) -> Concept:
-    """A concept after very few steps: enough to be one."""
-    config = base.defaults.train_config({"max_train_steps": 3, "train_batch_size": 2})
-    training = train(base, [drawing()], name="rex", superclass="robot", config=config)
-    for _ in training:
-        pass
-    return training.concept()
+    return trained_briefly(base)

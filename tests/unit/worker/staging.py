@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
-from PIL import Image, ImageDraw
 from sqlalchemy import select
 
 from perfusion_core.base_model import BaseModel
@@ -24,19 +23,11 @@ from service.jobs import use_cases as jobs
 from service.pictures.uploads import UploadedPicture
 from service.views import JobKind, JobView
 from service.wiring import Service
-from tests.unit.perfusion_core.conftest import tiny_pipeline
+from tests.unit.perfusion_core.conftest import drawing, tiny_pipeline
 from worker import context as composition
 from worker.context import WorkerContext
 
 OWNER = "local"
-
-
-def drawing(side: int = 64) -> Image.Image:
-    picture = Image.new("RGB", (side, side), "white")
-    pen = ImageDraw.Draw(picture)
-    pen.rectangle((side // 4, side // 4, side * 3 // 4, side * 3 // 4), fill="purple")
-    pen.ellipse((side // 3, side // 3, side // 2, side // 2), fill="yellow")
-    return picture
 
 
 def noise_model() -> BaseModel:

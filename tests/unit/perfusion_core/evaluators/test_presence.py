@@ -1,7 +1,6 @@
 """Presence: a concept is found wherever it is in an image, by its own measure."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,13 +14,6 @@ from perfusion_core.evaluation.record import Evaluation, EvaluatorRef
 from perfusion_core.evaluators.presence import presences, windows
 from perfusion_core.evaluators.similarity import Evaluator
 from tests.unit.perfusion_core.test_conditioning import concept_like
-
-EVALUATOR = Path(__file__).parents[4] / "models" / "evaluator"
-
-
-@pytest.fixture(scope="module")
-def evaluator() -> Evaluator:
-    return Evaluator(EVALUATOR)
 
 
 def curve(*, floor: float, best: float) -> Curve:

@@ -19,11 +19,11 @@ from service.concepts import use_cases as concepts
 from service.settings.environment import SHIPPED_BASE_MODEL
 from service.views import JobKind, JobStatus, JobView
 from service.wiring import Service
+from tests.unit.perfusion_core.conftest import drawing
 from tests.unit.worker.staging import (
     OWNER,
     accept_generation,
     add_concept,
-    drawing,
     look_at,
     wait_until,
 )

@@ -10,7 +10,8 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.training.trainer import Training, train
 from service.blobs import keys
 from service.wiring import Service
-from tests.unit.worker.staging import accept_training, blob_keys, claim, drawing
+from tests.unit.perfusion_core.conftest import drawing
+from tests.unit.worker.staging import accept_training, blob_keys, claim
 from worker.context import WorkerContext
 from worker.errors import CancelRequested
 from worker.jobs.previews import Previews

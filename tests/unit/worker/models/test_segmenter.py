@@ -6,8 +6,8 @@ import pytest
 from huggingface_hub import constants
 from structlog.testing import capture_logs
 
+from tests.unit.perfusion_core.conftest import drawing
 from tests.unit.perfusion_core.test_hub import as_pickle, save_clipseg
-from tests.unit.worker.staging import drawing
 from worker.models import segmenter
 
 COMMITS = {"main": "1" * 40, "earlier": "2" * 40}

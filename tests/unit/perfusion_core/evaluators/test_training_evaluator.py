@@ -1,28 +1,23 @@
-"""Looking at a training through the worker: an interruption makes no difference."""
+"""Evaluations of a training: an interruption makes no difference, and a failure costs little."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from perfusion_core.base_model import BaseModel
+from perfusion_core.callbacks import Check, RunOnDevice
 from perfusion_core.concept import Concept
+from perfusion_core.errors import Interrupted
 from perfusion_core.evaluation.eval_prompts import eval_schedule
+from perfusion_core.evaluators.similarity import Evaluator
 from perfusion_core.evaluators.training_evaluator import TrainingEvaluator
 from perfusion_core.training.trainer import Training, train
-from service.wiring import Service
-from tests.unit.worker.staging import drawing, workers
-from worker.context import WorkerContext
-from worker.errors import Draining
+from tests.unit.perfusion_core.conftest import drawing
 
 PICTURES = [drawing(), drawing(96)]
 # With so large a batch few steps pay for five looks.
 OPTIONS = {"max_train_steps": 16, "train_batch_size": 32}
-
-
-@pytest.fixture
-def looking_parts(make_service: Callable[..., Service], base: BaseModel) -> Iterator[WorkerContext]:
-    with workers(make_service(evaluator="auto"), base) as make:
-        yield make()
+LookAt = Callable[[Training, Check], TrainingEvaluator]
 
 
 def begin(base: BaseModel, state: bytes | None = None) -> Training:
@@ -32,16 +27,18 @@ def begin(base: BaseModel, state: bytes | None = None) -> Training:
     )  # fmt: skip
 
 
-def look_at(
-    training: Training, context: WorkerContext, *, check: Callable[[], None]
-) -> TrainingEvaluator:
-    return TrainingEvaluator(
-        training,
-        evaluator=context.evaluator,
-        pictures=PICTURES,
-        run_on_device=context.engine.run_on_device,
-        check=check,
-    )
+@pytest.fixture
+def look_at(evaluator: Evaluator, run_on_device: RunOnDevice) -> LookAt:
+    def look_at(training: Training, check: Check) -> TrainingEvaluator:
+        return TrainingEvaluator(
+            training,
+            evaluator=evaluator,
+            pictures=PICTURES,
+            run_on_device=run_on_device,
+            check=check,
+        )
+
+    return look_at
 
 
 def follow(training: Training, looking: TrainingEvaluator) -> Concept:
@@ -52,30 +49,32 @@ def follow(training: Training, looking: TrainingEvaluator) -> Concept:
             return looking.judged()
 
 
+@pytest.mark.slow
 def test_a_training_killed_in_the_middle_of_a_look_ends_with_the_same_bytes(
-    looking_parts: WorkerContext, base: BaseModel
+    look_at: LookAt, base: BaseModel
 ) -> None:
     whole = begin(base)
-    expected = follow(whole, look_at(whole, looking_parts, check=lambda: None))
+    expected = follow(whole, look_at(whole, lambda: None))
     first = begin(base)
     assert eval_schedule(first.config).steps == (3, 6, 9, 12, 16)
 
-    def drained() -> None:
+    def interrupted() -> None:
         if first.step == 6:
-            raise Draining
+            raise Interrupted
 
-    with pytest.raises(Draining):
-        follow(first, look_at(first, looking_parts, check=drained))
+    with pytest.raises(Interrupted):
+        follow(first, look_at(first, interrupted))
     second = begin(base, state=first.state())
     assert second.step == 6
-    resumed = follow(second, look_at(second, looking_parts, check=lambda: None))
+    resumed = follow(second, look_at(second, lambda: None))
     assert resumed.to_bytes() == expected.to_bytes()
     assert resumed.curve is not None
     assert resumed.training["steps"] in eval_schedule(first.config).steps
 
 
+@pytest.mark.slow
 def test_a_look_that_fails_leaves_a_training_that_nobody_looks_at(
-    looking_parts: WorkerContext, base: BaseModel
+    look_at: LookAt, base: BaseModel, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = begin(base)
     list(plain)
@@ -85,6 +84,7 @@ def test_a_look_that_fails_leaves_a_training_that_nobody_looks_at(
         if training.step == 6:
             raise RuntimeError("no more")
 
-    looking = look_at(training, looking_parts, check=broken)
+    looking = look_at(training, broken)
     concept = follow(training, looking)
     assert concept.to_bytes() == plain.concept().to_bytes()
+    assert caplog.messages == ["training.not_judged"]

@@ -1,8 +1,7 @@
 """Judging: the same images every time, figures in order, and never a concept lost by it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,73 +11,32 @@ from PIL import Image, ImageOps
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from perfusion_core.base_model import BaseModel
+from perfusion_core.callbacks import Check, RunOnDevice
 from perfusion_core.concept import Concept
+from perfusion_core.errors import Interrupted
 from perfusion_core.evaluation.curve import STRENGTHS, recommended
 from perfusion_core.evaluation.eval_prompts import PROOF, EvalPrompt, judging_of
 from perfusion_core.evaluators.concept_evaluator import ConceptEvaluator
 from perfusion_core.evaluators.similarity import Evaluator
-from service.settings.environment import SHIPPED_BASE_MODEL, Settings
-from tests.unit.worker.staging import (
-    drawing,
-)
-from worker.engine.engine import Engine
-from worker.errors import CancelRequested
-from worker.models import evaluators
-from worker.models.evaluators import Evaluators
+from tests.unit.perfusion_core.conftest import drawing
 
-SHIPPED = SHIPPED_BASE_MODEL.with_name("evaluator")
 TRIALS = (EvalPrompt("a photo of a {} on the beach", 7),)
-
-
-@pytest.fixture(scope="module")
-def evaluator() -> Evaluator:
-    return Evaluator(SHIPPED)
-
-
-@pytest.fixture(scope="module")
-def engine(base: BaseModel) -> Iterator[Engine]:
-    engine = Engine(lambda: base)
-    engine.start()
-    yield engine
-    engine.stop()
-
-
 JudgeOf = Callable[..., ConceptEvaluator]
 
 
 @pytest.fixture
-def judge_of(evaluator: Evaluator, base: BaseModel, engine: Engine) -> JudgeOf:
-    def make(*pictures: Image.Image, check: Callable[[], None] = lambda: None) -> ConceptEvaluator:
+def judge_of(evaluator: Evaluator, base: BaseModel, run_on_device: RunOnDevice) -> JudgeOf:
+    def make(*pictures: Image.Image, check: Check = lambda: None) -> ConceptEvaluator:
         return ConceptEvaluator(
             evaluator,
             base,
             pictures=pictures,
             superclass="robot",
-            run_on_device=engine.run_on_device,
+            run_on_device=run_on_device,
             check=check,
         )
 
     return make
-
-
-def test_the_shipped_evaluator_goes_with_the_shipped_base_model_and_with_no_other() -> None:
-    def name(**options: str) -> str | None:
-        return evaluators.name_of(Settings.model_validate(options))
-
-    assert name() == str(SHIPPED)
-    assert name(base_model="stable-diffusion-v1-5/stable-diffusion-v1-5") is None
-    assert name(evaluator="none") is None
-    assert name(base_model="x/y", evaluator="some/clip") == "some/clip"
-
-
-def test_an_evaluator_is_loaded_once_and_one_that_cannot_be_is_none(
-    base: BaseModel, tmp_path: Path
-) -> None:
-    shipped, broken = Evaluators(Settings()), Evaluators(Settings(evaluator=str(tmp_path)))
-    for each in (shipped, broken):
-        each.load(base)
-    assert shipped.beside(base) is shipped.beside(base) is not None
-    assert broken.beside(base) is None
 
 
 def test_figures_are_the_mean_cosines_that_the_method_names(
@@ -106,6 +64,7 @@ def test_figures_are_the_mean_cosines_that_the_method_names(
     assert written.evaluation.evaluator == evaluator.ref
 
 
+@pytest.mark.slow
 def test_a_proof_is_measured_at_the_recommended_strength_whatever_the_curve_has_tried(
     evaluator: Evaluator, judge_of: JudgeOf, concept: Concept, base: BaseModel
 ) -> None:
@@ -125,6 +84,7 @@ def test_a_proof_is_measured_at_the_recommended_strength_whatever_the_curve_has_
         assert one == other
 
 
+@pytest.mark.slow
 def test_a_concept_is_judged_by_the_figures_that_its_file_holds(
     judge_of: JudgeOf, concept: Concept
 ) -> None:
@@ -149,10 +109,10 @@ def test_what_lies_behind_transparent_parts_is_not_looked_at(evaluator: Evaluato
 
 def test_a_cancel_is_noticed_in_the_middle_of_a_trial(judge_of: JudgeOf, concept: Concept) -> None:
     def cancelled() -> None:
-        raise CancelRequested
+        raise Interrupted
 
     judge = judge_of(drawing(), check=cancelled)
-    with pytest.raises(CancelRequested):
+    with pytest.raises(Interrupted):
         judge.score(concept, TRIALS)
 
 
@@ -168,6 +128,7 @@ class _Computed(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.slow
 def test_judging_computes_in_its_turns_alone(judge_of: JudgeOf, concept: Concept) -> None:
     """A thread that computes owns OpenMP threads, and those of the device's thread then sleep."""
     with _Computed() as here:
