@@ -19,8 +19,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
+import sqlalchemy
 import structlog
-from sqlalchemy import Connection, Dialect, Engine, create_engine, event, func, make_url, select
+from sqlalchemy import Connection, Dialect, Engine, event, func, make_url, select
 from sqlalchemy.exc import (
     DBAPIError,
     DisconnectionError,
@@ -163,9 +164,9 @@ def make_engine(database_url: str, *, pool_size: int = 10, patient: bool = False
     """
     url = make_url(database_url)
     if url.get_backend_name() != "sqlite" and patient:
-        return create_engine(url, connect_args={"connect_timeout": _CONNECT_SECONDS})
+        return sqlalchemy.create_engine(url, connect_args={"connect_timeout": _CONNECT_SECONDS})
     if url.get_backend_name() != "sqlite":
-        engine = create_engine(
+        engine = sqlalchemy.create_engine(
             url,
             pool_size=pool_size,
             # No more under load: the server's connections are a fixed sum, process by process.
@@ -183,7 +184,7 @@ def make_engine(database_url: str, *, pool_size: int = 10, patient: bool = False
         return engine
     if url.database:
         _make_folder(Path(url.database).parent)
-    engine = create_engine(
+    engine = sqlalchemy.create_engine(
         url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False}
     )
     event.listen(engine, "connect", _prepare_sqlite)

@@ -29,6 +29,14 @@ with TestClient(create_app(service, embedded=False), base_url="http://127.0.0.1"
     assert client.get("/images/x?expires=1&sig=secretsignature").status_code == 401
 with tracing.span("job generate", job_id="job_1"):
     pass
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+with service.database.read() as session:
+    try:  # the driver's message holds the value
+        session.execute(text("SELECT json_extract('{}', :path)"), {"path": "valueoferror"})
+        raise SystemExit("the statement did not fail")
+    except SQLAlchemyError as error:
+        assert "valueoferror" in str(error.orig)
 stop()
 """
 # (Where it is installed, redis-py loads the SDK by itself.)
@@ -81,6 +89,8 @@ def test_requests_statements_and_jobs_are_traced_without_what_they_hold(
     sent = b"".join(received)
     for name in (b"perfusion-test", b"POST /generate", b"INSERT INTO jobs", b"job generate"):
         assert name in sent
+    assert b"json_extract" in sent
+    assert b"valueoferror" not in sent
     assert b"nobody may read this" not in sent
     assert b"secretsignature" not in sent
 
