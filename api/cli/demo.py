@@ -6,8 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,16 +80,19 @@ def server(out: Path) -> Iterator[str]:
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+    import httpx2 as httpx  # imported late: no other command needs it
+
     deadline = time.monotonic() + _START_SECONDS
     with progress_bar("Starting the server", total=None):
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise CommandError(f"The server ended at once; {log} says why.")
             try:
-                with urllib.request.urlopen(f"{url}/readyz", timeout=5):
+                if httpx.get(f"{url}/readyz", timeout=5, trust_env=False).is_success:
                     return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.3)
+            except httpx.TransportError:
+                pass
+            time.sleep(0.3)
     raise CommandError(f"The server was not ready after {_START_SECONDS} s; see {log}.")
 
 

@@ -1,18 +1,16 @@
-"""The few REST calls that the demo makes, with nothing but the standard library."""
+"""The few REST calls that the demo makes."""
 
-import json
 import time
-import urllib.error
-import urllib.request
-import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import httpx2 as httpx
 
 _TIMEOUT_SECONDS = 90
 _POLL_SECONDS = 0.5
 
-Part = tuple[str, str | None, bytes]
-"""A part of a multipart form: its name, its file's name, its bytes."""
+File = tuple[str, tuple[str, bytes]]
+"""A file of a form: the form's field, and the file's name and bytes."""
 
 
 class Refused(Exception):
@@ -23,28 +21,25 @@ class Client:
     """Talks to one server."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        # The server is on this machine: no proxy of the environment lies between.
+        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS, trust_env=False)
 
     def get(self, path: str) -> Any:
         """GET, as JSON."""
-        return json.loads(self._send("GET", path))
+        return _accepted(self._http.get(path)).json()
 
     def fetch(self, path: str) -> bytes:
         """GET, as bytes."""
-        return self._send("GET", path)
+        return _accepted(self._http.get(path)).content
 
     def generate(self, **body: Any) -> Any:
         """POST /generate; the job."""
-        data = json.dumps(body).encode()
-        headers = {"Content-Type": "application/json"}
-        return json.loads(self._send("POST", "/generate", data=data, headers=headers))["job"]
+        return _accepted(self._http.post("/generate", json=body)).json()["job"]
 
-    def create_concept(self, parts: Iterable[Part]) -> Any:
+    def create_concept(self, fields: Mapping[str, str], files: Sequence[File]) -> Any:
         """POST /concepts; the job."""
-        boundary = uuid.uuid4().hex
-        data = b"".join(_encode(part, boundary) for part in parts) + f"--{boundary}--\r\n".encode()
-        headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-        return json.loads(self._send("POST", "/concepts", data=data, headers=headers))["job"]
+        answer = self._http.post("/concepts", data=dict(fields), files=list(files))
+        return _accepted(answer).json()["job"]
 
     def wait(self, job: Any, on_progress: Callable[[int], None]) -> Any:
         """The job once it has succeeded. Raises Refused where it has not."""
@@ -56,34 +51,13 @@ class Client:
             raise Refused((job["error"] or {}).get("detail", f"The job was {job['status']}."))
         return job
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        data: bytes | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> bytes:
-        request = urllib.request.Request(
-            self._url + path, data=data, headers=headers or {}, method=method
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
-                answer: bytes = response.read()
-                return answer
-        except urllib.error.HTTPError as error:
-            raise Refused(_detail(error)) from error
 
-
-def _encode(part: Part, boundary: str) -> bytes:
-    name, filename, data = part
-    file = f'; filename="{filename}"' if filename else ""
-    head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'
-    return head.encode() + data + b"\r\n"
-
-
-def _detail(error: urllib.error.HTTPError) -> str:
+def _accepted(answer: httpx.Response) -> httpx.Response:
+    """Return an answer that says yes; raise Refused with the detail of any other."""
+    if answer.is_success:
+        return answer
     try:
-        return str(json.loads(error.read())["detail"])
+        detail = str(answer.json()["detail"])
     except (ValueError, KeyError):
-        return f"The server answered {error.code}."
+        detail = f"The server answered {answer.status_code}."
+    raise Refused(detail)

@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from api.demo import sheet
-from api.demo.client import Client, Part
+from api.demo.client import Client, File
 from api.demo.sheet import Row
 from api.demo.subjects import SUBJECTS, Photo, Subject, photograph
 
@@ -67,14 +67,12 @@ class Journey:
         return photos
 
     def _teach(self, subject: Subject, photos: list[Photo]) -> None:
-        parts: list[Part] = [
-            ("name", None, subject.name.encode()),
-            ("superclass", None, subject.superclass.encode()),
-        ]
+        fields = {"name": subject.name, "superclass": subject.superclass}
+        files: list[File] = []
         for k, photo in enumerate(photos):
-            parts.append(("images", f"{k}.png", _png(photo.picture)))
-            parts.append(("masks", f"{k}.png", _png(photo.mask)))
-        self._finish(self.client.create_concept(parts), f"Teaching <{subject.name}>")
+            files.append(("images", (f"{k}.png", _png(photo.picture))))
+            files.append(("masks", (f"{k}.png", _png(photo.mask))))
+        self._finish(self.client.create_concept(fields, files), f"Teaching <{subject.name}>")
 
     def _compare(self, subject: Subject, scene: str) -> Row:
         """One scene and one seed: the plain superclass, then the concept ever stronger."""

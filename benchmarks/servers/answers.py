@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from api.cli.demo import server
-from api.demo.client import Client, Part
+from api.demo.client import Client, File
 from api.demo.subjects import SUBJECTS, photograph
 
 
@@ -28,7 +28,7 @@ def main() -> None:
         idle_job = client.generate(prompt="a photo of a cat", num_inference_steps=1)
         client.wait(idle_job, lambda _: None)
         idle = _milliseconds(client, idle_job["id"], arguments.requests)
-        training = client.create_concept(_parts())
+        training = client.create_concept(_fields(), _files())
         while client.get(f"/jobs/{training['id']}")["progress"]["step"] < 1:
             time.sleep(0.2)
         busy = _milliseconds(client, training["id"], arguments.requests)
@@ -51,18 +51,18 @@ def _milliseconds(client: Client, job_id: str, requests: int) -> list[float]:
     return times
 
 
-def _parts() -> list[Part]:
-    subject = SUBJECTS[0]
-    parts: list[Part] = [
-        ("name", None, b"benchmark"),
-        ("superclass", None, subject.superclass.encode()),
-        ("training", None, b'{"max_train_steps": 2000}'),
-    ]
-    for k, photo in enumerate(photograph(subject)):
+def _fields() -> dict[str, str]:
+    training = '{"max_train_steps": 2000}'
+    return {"name": "benchmark", "superclass": SUBJECTS[0].superclass, "training": training}
+
+
+def _files() -> list[File]:
+    files: list[File] = []
+    for k, photo in enumerate(photograph(SUBJECTS[0])):
         buffer = io.BytesIO()
         photo.picture.save(buffer, "PNG")
-        parts.append(("images", f"{k}.png", buffer.getvalue()))
-    return parts
+        files.append(("images", (f"{k}.png", buffer.getvalue())))
+    return files
 
 
 if __name__ == "__main__":
