@@ -9,6 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("api", "worker", "service", "perfusion_core")
+DOCUMENTS = sorted(
+    str(file.relative_to(ROOT))
+    for folder in (".", "docs", "docs/decisions", "models", "models/base", "models/evaluator")
+    for file in (ROOT / folder).glob("*.md")
+)
 
 
 def test_every_equation_names_a_function_and_a_test_that_exist() -> None:
@@ -31,6 +36,32 @@ def test_every_path_that_the_map_names_exists() -> None:
     paths += re.findall(r"\]\((?!http)([\w./]+)\)", text)
     assert len(paths) > 15
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_of_a_document_leads_somewhere(document: str) -> None:
+    file = ROOT / document
+    for target, heading in re.findall(r"\]\((?!http)([^)#\s]*)#?([^)\s]*)\)", file.read_text()):
+        page = file.parent / target if target else file
+        assert page.exists(), target
+        assert not heading or heading in anchors_of(page), f"{target}#{heading}"
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 900
+
+
+def test_every_document_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    files = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")]
+    names = {str(file.relative_to(ROOT / "docs")) for file in files} - {"README.md"}
+    assert [name for name in sorted(names) if f"]({name})" not in index] == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)
