@@ -80,7 +80,7 @@ servers: # PostgreSQL and Redis, from the system's packages; the S3 server is in
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql redis-server wget) \
 	|| (echo "Install wget, PostgreSQL 15 or newer and Redis 7 or newer, and put initdb and redis-server on PATH." >&2; exit 1)
 
-bench: setup ## The figures of docs/measurements.md that take minutes
+bench: setup ## Some of the figures of docs/measurements.md
 	$(BIN)/python -m benchmarks.steps
 	$(BIN)/python -m benchmarks.concurrency
 	$(BIN)/python -m benchmarks.growth

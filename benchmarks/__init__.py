@@ -1,1 +1,1 @@
-"""The figures that the README quotes, each made by one command."""
+"""The figures of docs/measurements.md, each made by one command."""
