@@ -98,7 +98,7 @@ def create_app(
         # Spans of requests, once service.tracing has made a provider; our own lines are the log.
         telemetry={"metrics": False, "logs": False, "operation_spans": False},
     )
-    _describe_security(app, key_required=state["key_required"])
+    _describe(app, key_required=state["key_required"])
     problems.install(app)
     # The last added is the outermost.
     app.add_middleware(
@@ -125,21 +125,21 @@ def create_app(
     return app
 
 
-def _describe_security(app: FastAPI, *, key_required: bool) -> None:
-    """On loopback OpenAPI calls the key optional: `{}` beside it is how it says so."""
+def _describe(app: FastAPI, *, key_required: bool) -> None:
+    """Finish what the framework generates; on loopback `{}` says that the key is optional."""
     generate = app.openapi
 
-    def openapi() -> dict[str, Any]:
-        is_new = app.openapi_schema is None
-        document = generate()
-        if is_new and not key_required:
+    def describe() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = openapi.name_components(generate())
             for methods in document["paths"].values():
                 for operation in methods.values():
-                    if "security" in operation:
+                    if "security" in operation and not key_required:
                         operation["security"].append({})
-        return document
+            app.openapi_schema = document
+        return app.openapi_schema
 
-    app.openapi = openapi  # type: ignore[method-assign]  # the framework's documented way
+    app.openapi = describe  # type: ignore[method-assign]  # the framework's documented way
 
 
 def _add_pages(app: FastAPI) -> None:

@@ -21,7 +21,7 @@ from service import auth
 from service.auth import Scope
 from service.errors import Forbidden, Unauthorized, Unavailable
 from service.idempotency import Idempotency
-from service.views import ConceptStatus, JobKind, JobStatus
+from service.statuses import ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from starlette.requests import Request
 
 from service.errors import NotFound, Unavailable
 from service.jobs import use_cases as jobs
-from service.views import JobView
+from service.jobs.views import JobView
 from service.wiring import Service
 
 POLL_SECONDS = 0.25

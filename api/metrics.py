@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from service import workers
 from service.database.tables import JobRow
 from service.errors import Unavailable
-from service.views import TERMINAL, JobKind, JobStatus
+from service.statuses import TERMINAL, JobKind, JobStatus
 from service.wiring import Service
 
 _Count = tuple[JobKind, JobStatus, int]

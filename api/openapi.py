@@ -1,5 +1,6 @@
 """What OpenAPI says beyond the code's own types: problems, examples, forms, headers."""
 
+import re
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -103,6 +104,34 @@ def headers(**descriptions: str) -> dict[str, Any]:
         name.replace("_", "-"): {"schema": {"type": "string"}, "description": description}
         for name, description in descriptions.items()
     }
+
+
+def name_components(document: dict[str, Any]) -> dict[str, Any]:
+    """Return OpenAPI with the names that clients know: `JobView` is `Job`, a page of it `JobPage`.
+
+    The service's classes end in View, because the core has a Concept and a Verdict of its own.
+    """
+    document = _with_named_references(document)
+    schemas = document["components"]["schemas"]
+    named = {name: {**schemas[old], "title": name} for old in schemas for name in [_name(old)]}
+    document["components"]["schemas"] = dict(sorted(named.items()))
+    return document
+
+
+def _with_named_references(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_with_named_references(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: _name(value) if key == "$ref" else _with_named_references(value)
+        for key, value in node.items()
+    }
+
+
+def _name(component: str) -> str:
+    """Return a component's name for clients; `component` may also be a reference to it."""
+    return re.sub(r"Page_(\w+)_$", r"\1Page", re.sub(r"View(?=_?$)", "", component))
 
 
 def multipart(properties: dict[str, Any], required: list[str], **encoding: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import errors
-from service.errors import FieldError, ServiceError
+from service.errors import FieldProblem, ServiceError
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -123,13 +123,13 @@ def body_too_large(max_body_bytes: int) -> str:
     return f"The request's body is over the limit of {max_body_bytes} bytes."
 
 
-def field_errors(found: Iterable[Mapping[str, Any]], *, under: str = "") -> list[FieldError]:
+def field_errors(found: Iterable[Mapping[str, Any]], *, under: str = "") -> list[FieldProblem]:
     """Pydantic's findings as pointers and sentences, without what the caller sent.
 
     `under` is the pointer of the validated value when it is not the whole body.
     """
     return [
-        FieldError(pointer=under + _pointer(item["loc"]), detail=_sentence(item))
+        FieldProblem(pointer=under + _pointer(item["loc"]), detail=_sentence(item))
         for item in list(found)[:_MAX_ERRORS]
     ]
 
@@ -167,7 +167,7 @@ def _response(
     *,
     slug: str,
     detail: str,
-    fields: Sequence[FieldError] = (),
+    fields: Sequence[FieldProblem] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     state = request.scope.setdefault("state", {})

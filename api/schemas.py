@@ -1,28 +1,24 @@
-"""The JSON that enters and leaves, as OpenAPI shows it.
+"""The JSON that enters, as OpenAPI shows it: strict types, no unknown field, every number bounded.
 
-What enters is validated by these models: strict types, no unknown field, every number bounded. The
-hyper-parameters are not written here; they are read off the dataclasses in
-`perfusion_core.config`, with their bounds, defaults and descriptions. What leaves is written by
-`service.views.to_json`; a test holds it against the models below.
+The hyper-parameters are not written here; they are read off the dataclasses in
+`perfusion_core.config`, with their bounds, defaults and descriptions. What leaves are the views of
+the service, see `service/views.py`.
 """
 
 from collections.abc import Mapping
 from dataclasses import fields as dataclass_fields
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model, model_validator
 from pydantic.fields import FieldInfo
 
-from api.image_schemas import Image, JobWarning
-from api.image_schemas import Outbound as _Outbound
 from perfusion_core.config import GenerateConfig, TrainConfig
 from perfusion_core.text.prompt import NAME_PATTERN
 from service.generations.strengths import MAX_CONCEPTS
 from service.options import whole_numbers
 from service.validation import MAX_PROMPT_LENGTH
-from service.views import ConceptStatus, JobKind, JobStatus
+from service.views import View
 
 ConceptName = Annotated[
     str,
@@ -144,137 +140,7 @@ else:
     )
 
 
-class Progress(_Outbound):
-    """How far a job is."""
-
-    step: int
-    total_steps: int
-    seconds_per_step: float | None
-    eta_seconds: float | None
-
-
-class FieldProblem(_Outbound):
-    """One wrong field: where it is, and the rule it breaks."""
-
-    pointer: Annotated[str, Field(description="A JSON pointer, e.g. `/concepts/0/strength`.")]
-    detail: str
-
-
-class Problem(_Outbound):
-    """RFC 9457. `type` leads to what to do about it; docs/errors.md lists them all."""
-
-    type: str
-    title: str
-    detail: str
-    status: int | None = None
-    instance: str | None = None
-    request_id: str | None = None
-    errors: list[FieldProblem] | None = None
-
-
-class Job(_Outbound):
-    """A training or a generation, from its acceptance to its end."""
-
-    id: str
-    kind: JobKind
-    status: JobStatus
-    progress: Progress
-    queue_position: Annotated[
-        int | None,
-        Field(description="1 starts next; 1000: there or behind; null: not waiting."),
-    ]
-    attempt: int
-    concept_id: str | None
-    images: list[Image]
-    error: Problem | None
-    warnings: Annotated[
-        list[JobWarning], Field(description="Known as soon as the job runs, and kept.")
-    ]
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-
-
-class BaseModelRef(_Outbound):
-    """The base model that a concept belongs to."""
-
-    name: str
-    fingerprint: str
-
-
-class Verdict(_Outbound):
-    """Whether a concept works: `weak` is hardly there, `overfit` repeats its pictures.
-
-    `uncalibrated`: not known here. Treat a word that you do not know as `uncalibrated`.
-    """
-
-    quality: Literal["good", "weak", "overfit", "uncalibrated"]
-    reasons: Annotated[list[str], Field(description="Sentences: what was seen, what to do.")]
-
-
-class Concept(_Outbound):
-    """A subject that the base model has learned, or is learning."""
-
-    id: str
-    name: str
-    placeholder: Annotated[str, Field(examples=["<rex>"])]
-    superclass: str
-    status: ConceptStatus
-    usable: Annotated[bool, Field(description="Whether a prompt can use it now.")]
-    reason: Annotated[
-        str | None, Field(description="Why not, and what to do; null where it is usable.")
-    ]
-    base_model: BaseModelRef | None
-    covariance_fingerprint: str | None
-    bytes: int | None
-    sha256: str | None
-    mask_source: Literal["upload", "alpha", "segmenter", "uniform"] | None
-    training: dict[str, Any]
-    created_at: datetime
-    ready_at: datetime | None
-    job_id: str | None
-    revision: Annotated[
-        int, Field(description="Counts the files: 1 is the first; a revert counts too.")
-    ] = 1
-    has_file_before: Annotated[
-        bool, Field(description="Whether `POST /concepts/{ref}/revert` has a file to go back to.")
-    ] = False
-    verdict: Annotated[
-        Verdict | None, Field(description="By its operating curve; null where it has none.")
-    ] = None
-    recommended_strength: Annotated[
-        float | None, Field(description="The best balance of pictures and prompt.")
-    ] = None
-
-
-class ConceptAccepted(_Outbound):
-    """The concept that will be, and the job that trains it."""
-
-    concept: Concept
-    job: Job
-
-
-class JobAnswer(_Outbound):
-    """A job in an envelope."""
-
-    job: Job
-
-
-class ConceptPage(_Outbound):
-    """One page of concepts, newest first."""
-
-    items: list[Concept]
-    next_cursor: str | None
-
-
-class JobPage(_Outbound):
-    """One page of jobs, newest first."""
-
-    items: list[Job]
-    next_cursor: str | None
-
-
-class BaseModelInfo(_Outbound):
+class BaseModelInfo(View):
     """The base model that the workers serve, with its own defaults and every bound."""
 
     name: str
@@ -291,19 +157,3 @@ class BaseModelInfo(_Outbound):
     ]
     defaults: dict[str, dict[str, Any]]
     bounds: dict[str, dict[str, Any]]
-
-
-class Health(_Outbound):
-    """The process is alive."""
-
-    status: Literal["ok"]
-
-
-class Readiness(_Outbound):
-    """Everything that a request needs is there."""
-
-    status: Literal["ready"]
-    checks: dict[str, bool]
-    warnings: list[str] = Field(
-        description="Sentences for the operator: what needs attention but stops no request."
-    )

@@ -10,8 +10,8 @@ import time
 from typing import Any
 from urllib.parse import urlencode
 
+from service.jobs.views import JobView
 from service.settings.environment import Settings
-from service.views import JobView, to_json
 
 _WINDOW_SECONDS = 300
 _WINDOWS = 3
@@ -27,7 +27,7 @@ class Links:
 
     def to_json(self, job: JobView) -> dict[str, Any]:
         """The job as JSON, with a `signed_url` beside the `url` of each image and map."""
-        body: dict[str, Any] = to_json(job)
+        body = job.to_json()
         for image in body["images"]:
             query = self._query(image["id"])
             for one in (image, *(image["attention_maps"] or ())):

@@ -21,7 +21,6 @@ from service.errors import NotFound, Unauthorized, invalid
 from service.ids import new_id
 from service.settings.environment import Settings
 from service.validation import check_text
-from service.views import ApiKeyView
 from service.wiring import Service
 
 LOCAL_OWNER = "local"
@@ -44,6 +43,19 @@ class Scope(StrEnum):
 
 ALL_SCOPES = frozenset(Scope)
 DEFAULT_SCOPES = frozenset({Scope.READ, Scope.GENERATE, Scope.TRAIN})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiKeyView:
+    """An API key without its secret."""
+
+    id: str
+    owner_id: str
+    label: str
+    prefix: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    revoked_at: datetime | None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The base model that workers serve, written by them and read by the API (which loads none)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session
 
 from perfusion_core.evaluation.calibration import Calibration
 from service.database.tables import BaseModelRow
-from service.views import BaseModelView
 from service.wiring import Service
 
 # The base model registered last; for statements that need more at once, too.
@@ -24,8 +23,8 @@ _KEPT = "service.base_models.served"
 
 
 @dataclass(frozen=True, kw_only=True)
-class NewBaseModel:
-    """What a worker says about the base model that it has loaded.
+class RegisteredBaseModel:
+    """A base model that a worker has loaded, as that worker describes it.
 
     `info` is JSON-ready. The service reads `info["defaults"] = {"train": {...}, "generate":
     {...}}` (the model's overrides of the method's defaults), `info["resolution"]`, its side in
@@ -39,7 +38,10 @@ class NewBaseModel:
     info: dict[str, Any] = field(default_factory=dict)
 
 
-def register_base_model(service: Service, model: NewBaseModel) -> None:
+_DESCRIBED = [column.name for column in fields(RegisteredBaseModel)]
+
+
+def register_base_model(service: Service, model: RegisteredBaseModel) -> None:
     """Record that a worker has loaded `model`; it is the current one from now on.
 
     Several workers may load the same one at once.
@@ -53,11 +55,13 @@ def register_base_model(service: Service, model: NewBaseModel) -> None:
     service.database.run(act)
 
 
-def current_base_model(service: Service) -> BaseModelView | None:
+def current_base_model(service: Service) -> RegisteredBaseModel | None:
     """Return the base model registered last; None until a worker has loaded one."""
     with service.database.read() as session:
         row = session.execute(CURRENT).mappings().first()
-    return None if row is None else BaseModelView(**row)
+    if row is None:
+        return None
+    return RegisteredBaseModel(**{name: row[name] for name in _DESCRIBED})
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def served(session: Session) -> Served | None:
     return kept
 
 
-def calibration(model: BaseModelView | None) -> Calibration | None:
+def calibration(model: RegisteredBaseModel | None) -> Calibration | None:
     """Return what verdicts on the base model are made by, if a worker told it."""
     return _calibration(model.info.get("calibration")) if model is not None else None
 
@@ -93,12 +97,12 @@ def _calibration(told: Any) -> Calibration | None:
         return None
 
 
-def defaults(model: BaseModelView | None, *, of: str) -> dict[str, Any]:
+def defaults(model: RegisteredBaseModel | None, *, of: str) -> dict[str, Any]:
     """Return the base model's overrides of the method's defaults, of `train` or `generate`."""
     return dict(model.info.get("defaults", {}).get(of, {})) if model is not None else {}
 
 
-def resolution(model: BaseModelView | None) -> int | None:
+def resolution(model: RegisteredBaseModel | None) -> int | None:
     """Return the side of the pictures that the base model was trained on, if a worker told it."""
     side = model.info.get("resolution") if model is not None else None
     return side if isinstance(side, int) else None

@@ -18,15 +18,34 @@ The class is the category and `slug` the precise kind; HTTP numbers live in the 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from service.views import View, is_none
+
+_Optional = Field(exclude_if=is_none)
 
 
 @dataclass(frozen=True)
-class FieldError:
-    """One field that breaks a rule: `pointer` is a JSON pointer such as `/concepts/0/strength`."""
+class FieldProblem:
+    """One wrong field: where it is, and the rule it breaks."""
 
-    pointer: str
+    pointer: Annotated[str, Field(description="A JSON pointer, e.g. `/concepts/0/strength`.")]
     detail: str
+
+
+class Problem(View):
+    """RFC 9457. `type` leads to what to do about it; docs/errors.md lists them all."""
+
+    type: str
+    title: str
+    detail: str
+    status: Annotated[int | None, _Optional] = None
+    instance: Annotated[str | None, _Optional] = None
+    request_id: Annotated[str | None, _Optional] = None
+    errors: Annotated[tuple[FieldProblem, ...] | None, _Optional] = None
 
 
 class ServiceError(Exception):
@@ -63,7 +82,7 @@ class TooLarge(ServiceError):
 
     def __init__(self, slug: str, detail: str, *, pointer: str | None = None) -> None:
         super().__init__(slug, detail)
-        self.errors: tuple[FieldError, ...] = (FieldError(pointer, detail),) if pointer else ()
+        self.errors: tuple[FieldProblem, ...] = (FieldProblem(pointer, detail),) if pointer else ()
 
 
 class UnsupportedMedia(ServiceError):
@@ -71,13 +90,13 @@ class UnsupportedMedia(ServiceError):
 
     def __init__(self, slug: str, detail: str, *, pointer: str | None = None) -> None:
         super().__init__(slug, detail)
-        self.errors: tuple[FieldError, ...] = (FieldError(pointer, detail),) if pointer else ()
+        self.errors: tuple[FieldProblem, ...] = (FieldProblem(pointer, detail),) if pointer else ()
 
 
 class Invalid(ServiceError):
     """One or more fields break a rule."""
 
-    def __init__(self, errors: Sequence[FieldError], *, slug: str = "invalid") -> None:
+    def __init__(self, errors: Sequence[FieldProblem], *, slug: str = "invalid") -> None:
         super().__init__(slug, " ".join(error.detail for error in errors))
         self.errors = tuple(errors)
 
@@ -104,7 +123,7 @@ class Unavailable(ServiceError):
 
 def invalid(pointer: str, detail: str, *, slug: str = "invalid") -> Invalid:
     """Return the error of one wrong field."""
-    return Invalid([FieldError(pointer, detail)], slug=slug)
+    return Invalid([FieldProblem(pointer, detail)], slug=slug)
 
 
 def problem(slug: str, detail: str) -> dict[str, str]:

@@ -16,11 +16,19 @@ from sqlalchemy import Connection, delete, insert, select
 
 from service.database.tables import IdempotencyKeyRow
 from service.errors import ServiceError, Unavailable, invalid
-from service.views import Answer
 from service.wiring import Service
 
 KEPT_FOR = timedelta(hours=24)
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The answer to a request that may be repeated under an idempotency key."""
+
+    body: dict[str, Any]  # JSON-ready, exactly as first given
+    location: str
+    replayed: bool
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from perfusion_core.config import GenerateConfig, TrainConfig, too_large
-from service.errors import FieldError, Invalid
+from service.errors import FieldProblem, Invalid
 
 C = TypeVar("C", TrainConfig, GenerateConfig)
 _SENTENCES = {
@@ -60,13 +60,13 @@ def check(
     except ValidationError as error:
         raise Invalid(
             [
-                FieldError(f"{pointer}/{_escaped(item['loc'])}", _sentence(item))
+                FieldProblem(f"{pointer}/{_escaped(item['loc'])}", _sentence(item))
                 for item in error.errors(include_url=False, include_input=False)
             ]
         ) from None
     wrong = too_large(config, resolution=resolution) if resolution else {}
     if wrong:
-        raise Invalid([FieldError(f"{pointer}/{name}", why) for name, why in wrong.items()])
+        raise Invalid([FieldProblem(f"{pointer}/{name}", why) for name, why in wrong.items()])
     return config
 
 

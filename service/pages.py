@@ -4,19 +4,26 @@ import base64
 import binascii
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Select, and_, or_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service.errors import invalid
-from service.views import Page
+from service.views import View
 
 R = TypeVar("R")
 V = TypeVar("V")
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
 _MAX_CURSOR_LENGTH = 200
+
+
+class Page(View, Generic[V]):
+    """One page of a list, newest first; `next_cursor` is null on the last one."""
+
+    items: tuple[V, ...]
+    next_cursor: str | None
 
 
 def read_page(

@@ -20,7 +20,7 @@ from celery import Celery
 from kombu import Connection, Producer
 from kombu.transport import redis
 
-from service.views import JobKind
+from service.statuses import JobKind
 
 TASK_NAME = "perfusion.job"
 _log = structlog.get_logger()

@@ -2,15 +2,25 @@
 
 import uuid
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select
 
 from service.database.tables import WorkerRow
-from service.views import WorkerView
 from service.wiring import Service
 
 _FORGET_AFTER = timedelta(hours=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerView:
+    """A worker process that reported lately."""
+
+    id: str
+    queues: tuple[str, ...]
+    device: str
+    seen_at: datetime
 
 
 def seen(service: Service, worker_id: str, *, queues: Sequence[str], device: str) -> None:

@@ -21,7 +21,7 @@ from celery.worker import state as celery_state
 
 from service.queue import TASK_NAME
 from service.settings.environment import Settings
-from service.views import JobKind
+from service.statuses import JobKind
 from worker import celery_app
 
 _RESTART_SECONDS = 1.0

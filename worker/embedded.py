@@ -14,7 +14,7 @@ import structlog
 
 from service import workers
 from service.errors import Unavailable
-from service.views import JobKind
+from service.statuses import JobKind
 from service.wiring import Service
 from worker import context as composition
 from worker.consumers import Consumers

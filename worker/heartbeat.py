@@ -16,7 +16,7 @@ import structlog
 from service.errors import Unavailable
 from service.execution import leases
 from service.execution.leases import ClaimedJob, Lease
-from service.views import ProgressView
+from service.jobs.views import ProgressView
 from service.wiring import Service
 from worker.errors import CancelRequested, Draining, LeaseLost, LeaseNotRenewed
 

@@ -13,7 +13,7 @@ from types import FrameType
 
 from service import deployment, wiring
 from service.settings.environment import Settings
-from service.views import JobKind
+from service.statuses import JobKind
 from worker import embedded
 from worker.embedded import Embedded
 

@@ -19,7 +19,7 @@ from service import tracing
 from service.errors import Unavailable, problem
 from service.execution import leases
 from service.execution.leases import ClaimedJob
-from service.views import JobKind
+from service.statuses import JobKind
 from worker.engine.device import is_broken
 from worker.errors import (
     CancelRequested,

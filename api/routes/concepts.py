@@ -26,8 +26,10 @@ from api.openapi import ACCEPTED_HEADERS, CONCEPT_FORM, IMPORT_FORM, headers, re
 from api.uploads import forms
 from service import quota
 from service.concepts import use_cases as concepts
+from service.concepts.views import ConceptAccepted, ConceptView
+from service.idempotency import Answer
+from service.pages import Page
 from service.pictures import uploads
-from service.views import Answer, to_json
 
 router = APIRouter(tags=["concepts"])
 
@@ -64,7 +66,7 @@ async def _check_room(state: State, caller: str) -> None:
     "/concepts",
     status_code=202,
     summary="Teach a concept",
-    response_model=schemas.ConceptAccepted,
+    response_model=ConceptAccepted,
     responses={
         202: {"description": "Accepted.", "headers": ACCEPTED_HEADERS},
         **refusals(400, 408, 409, 413, 415, 507),
@@ -107,7 +109,7 @@ async def create_concept(
     "/concepts/import",
     status_code=201,
     summary="Import a concept file",
-    response_model=schemas.Concept,
+    response_model=ConceptView,
     responses={
         201: {"description": "Ready to use.", "headers": headers(Location="`/concepts/{id}`.")},
         **refusals(400, 408, 409, 413, 415, 507),
@@ -123,13 +125,13 @@ async def import_concept(
         limiter=state["imports"],
     )
     location = {"Location": f"/concepts/{concept.id}"}
-    return JSONResponse(to_json(concept), status_code=201, headers=location)
+    return JSONResponse(concept.to_json(), status_code=201, headers=location)
 
 
 @router.get(
     "/concepts",
     summary="List concepts",
-    response_model=schemas.ConceptPage,
+    response_model=Page[ConceptView],
     responses=refusals(),
 )
 def list_concepts(service: ServiceDep, caller: Reader, query: ConceptList) -> JSONResponse:
@@ -137,18 +139,18 @@ def list_concepts(service: ServiceDep, caller: Reader, query: ConceptList) -> JS
     page = concepts.list_page(
         service, caller, limit=query.limit, cursor=query.cursor, status=query.status
     )
-    return JSONResponse(to_json(page))
+    return JSONResponse(page.to_json())
 
 
 @router.get(
     "/concepts/{ref}",
     summary="Look at a concept",
-    response_model=schemas.Concept,
+    response_model=ConceptView,
     responses=refusals(404),
 )
 def get_concept(service: ServiceDep, caller: Reader, ref: schemas.ConceptRef) -> JSONResponse:
     """By id or by name."""
-    return JSONResponse(to_json(concepts.get(service, caller, ref=ref)))
+    return JSONResponse(concepts.get(service, caller, ref=ref).to_json())
 
 
 @router.delete(

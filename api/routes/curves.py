@@ -6,12 +6,11 @@ from fastapi import APIRouter, Header, Path, Response
 from fastapi.responses import JSONResponse
 
 from api import schemas
-from api.curve_schemas import Curve
 from api.dependencies import Reader, StateDep, with_blobs
 from api.files import NOT_MODIFIED, file_answer, file_headers
 from api.openapi import refusals
 from service.concepts import curves
-from service.views import to_json
+from service.concepts.views import CurveView
 
 router = APIRouter(tags=["concepts"])
 
@@ -19,7 +18,7 @@ router = APIRouter(tags=["concepts"])
 @router.get(
     "/concepts/{ref}/curve",
     summary="See how strength changes a concept",
-    response_model=Curve,
+    response_model=CurveView,
     responses=refusals(404, 409),
 )
 async def get_curve(state: StateDep, caller: Reader, ref: schemas.ConceptRef) -> JSONResponse:
@@ -28,7 +27,7 @@ async def get_curve(state: StateDep, caller: Reader, ref: schemas.ConceptRef) ->
     It travels in the concept's file. 409 while the concept is not ready.
     """
     curve = await with_blobs(state, lambda: curves.get(state["service"], caller, ref=ref))
-    return JSONResponse(to_json(curve))
+    return JSONResponse(curve.to_json())
 
 
 @router.get(

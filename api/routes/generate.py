@@ -14,6 +14,7 @@ from api.routes.guarded import GuardedRoute
 from service.generations import use_cases as generations
 from service.generations.strengths import ConceptChoice
 from service.generations.use_cases import GenerateBody
+from service.jobs.views import JobAnswer
 
 router = APIRouter(tags=["generation"], route_class=GuardedRoute)
 
@@ -22,11 +23,11 @@ router = APIRouter(tags=["generation"], route_class=GuardedRoute)
     "/generate",
     status_code=202,
     summary="Generate images",
-    response_model=schemas.JobAnswer,
+    response_model=JobAnswer,
     responses={
         200: {
             "description": "With `Prefer: wait=N`: the job has ended in time.",
-            "model": schemas.JobAnswer,
+            "model": JobAnswer,
             "headers": ACCEPTED_HEADERS | headers(Preference_Applied="`wait=N`."),
         },
         202: {"description": "Accepted.", "headers": ACCEPTED_HEADERS},

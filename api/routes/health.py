@@ -1,6 +1,7 @@
 """Whether the process lives, whether it can work, and what it counts."""
 
 from collections.abc import Callable, Mapping
+from typing import Annotated, Literal
 
 import anyio
 import structlog
@@ -8,12 +9,13 @@ from anyio import to_thread
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import Field
 
-from api import schemas
 from api.dependencies import Observer, State, StateDep
 from api.openapi import refusals
 from service import deployment, workers
 from service.errors import Unavailable
+from service.views import View
 from service.wiring import Service
 
 log = structlog.get_logger("perfusion.api")
@@ -24,21 +26,38 @@ _RETRY_SECONDS = 5
 _CHECK_SECONDS = 3
 
 
+class Health(View):
+    """The process is alive."""
+
+    status: Literal["ok"]
+
+
+class Readiness(View):
+    """Everything that a request needs is there."""
+
+    status: Literal["ready"]
+    checks: dict[str, bool]
+    warnings: Annotated[
+        list[str],
+        Field(description="Sentences for the operator: what needs attention but stops no request."),
+    ]
+
+
 @router.get(
     "/healthz",
     summary="Is the process alive?",
-    response_model=schemas.Health,
+    response_model=Health,
     responses=refusals(always=()),
 )
 async def healthz() -> JSONResponse:
     """Answers without touching anything, and needs no key."""
-    return JSONResponse({"status": "ok"})
+    return JSONResponse(Health(status="ok").to_json())
 
 
 @router.get(
     "/readyz",
     summary="Can it work?",
-    response_model=schemas.Readiness,
+    response_model=Readiness,
     responses=refusals(503, always=()),
 )
 async def readyz(state: StateDep) -> JSONResponse:
@@ -55,7 +74,7 @@ async def readyz(state: StateDep) -> JSONResponse:
         )
     warnings = list(state["service"].notices.values())
     checks = dict.fromkeys((*_CHECKS, *_LATER_CHECKS), True)
-    return JSONResponse({"status": "ready", "checks": checks, "warnings": warnings})
+    return JSONResponse(Readiness(status="ready", checks=checks, warnings=warnings).to_json())
 
 
 @router.get(

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Path, Response
 from api.dependencies import ImageReader, StateDep, with_blobs
 from api.files import NOT_MODIFIED, IfNoneMatch, file_answer, file_headers
 from api.openapi import refusals
+from service.blobs.store import StoredFile
 from service.jobs import use_cases as jobs
-from service.views import ImageFile
 
 router = APIRouter(tags=["generation"])
 
@@ -76,7 +76,7 @@ async def get_attention_map(
 
 
 def _answer(
-    file: ImageFile, reader: str | None, *, name: str, if_none_match: str | None
+    file: StoredFile, reader: str | None, *, name: str, if_none_match: str | None
 ) -> Response:
     answer = file_answer(
         file.data,

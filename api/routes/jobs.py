@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from api import events, schemas
+from api import events
 from api.dependencies import (
     Authorization,
     Canceller,
@@ -23,13 +23,15 @@ from api.dependencies import (
 from api.files import NOT_MODIFIED, IfNoneMatch, file_answer, file_headers
 from api.openapi import JOB_EVENT, refusals
 from service.jobs import use_cases as jobs
+from service.jobs.views import JobView
+from service.pages import Page
 
 router = APIRouter(tags=["jobs"])
 
 KEEP_ALIVE_SECONDS = 15
 
 
-@router.get("/jobs", summary="List jobs", response_model=schemas.JobPage, responses=refusals())
+@router.get("/jobs", summary="List jobs", response_model=Page[JobView], responses=refusals())
 def list_jobs(state: StateDep, caller: Reader, query: JobList) -> JSONResponse:
     """Newest first."""
     page = jobs.list_page(
@@ -44,9 +46,7 @@ def list_jobs(state: StateDep, caller: Reader, query: JobList) -> JSONResponse:
     return JSONResponse({"items": items, "next_cursor": page.next_cursor})
 
 
-@router.get(
-    "/jobs/{id}", summary="Look at a job", response_model=schemas.Job, responses=refusals(404)
-)
+@router.get("/jobs/{id}", summary="Look at a job", response_model=JobView, responses=refusals(404))
 def get_job(state: StateDep, caller: Reader, id: str) -> JSONResponse:
     """The job as it is now: its progress, its place in the queue, its images or its error."""
     return JSONResponse(state["links"].to_json(jobs.get(state["service"], caller, job_id=id)))
@@ -56,7 +56,7 @@ def get_job(state: StateDep, caller: Reader, id: str) -> JSONResponse:
     "/jobs/{id}/cancel",
     status_code=202,
     summary="Cancel a job",
-    response_model=schemas.Job,
+    response_model=JobView,
     responses=refusals(404, 409),
 )
 async def cancel_job(state: StateDep, caller: Canceller, id: str) -> JSONResponse:

@@ -11,7 +11,8 @@ from api.dependencies import OptionalIdempotency, ServiceDep, StateDep, Trainer,
 from api.openapi import ACCEPTED_HEADERS, headers, refusals
 from api.routes.guarded import GuardedRoute
 from service.concepts import trainings, versions
-from service.views import Answer
+from service.concepts.views import ConceptAccepted, ConceptView
+from service.idempotency import Answer
 
 router = APIRouter(tags=["concepts"], route_class=GuardedRoute)
 _REPLAYED = headers(Idempotency_Replayed="`true` where this is the first answer again.")
@@ -21,7 +22,7 @@ _REPLAYED = headers(Idempotency_Replayed="`true` where this is the first answer 
     "/concepts/{ref}/train",
     status_code=202,
     summary="Train a concept again",
-    response_model=schemas.ConceptAccepted,
+    response_model=ConceptAccepted,
     responses={
         202: {"description": "Accepted.", "headers": ACCEPTED_HEADERS},
         **refusals(400, 404, 408, 409, 413, 415, 507),
@@ -56,7 +57,7 @@ async def train_again(
 @router.post(
     "/concepts/{ref}/revert",
     summary="Go back to the file before",
-    response_model=schemas.Concept,
+    response_model=ConceptView,
     responses={
         200: {"description": "The two files have changed places.", "headers": _REPLAYED},
         **refusals(404, 409),

@@ -19,7 +19,7 @@ from api.uploads.spool import read_form
 from perfusion_core.concept import MAX_CONCEPT_BYTES
 from perfusion_core.config import TrainConfig
 from service import validation as texts
-from service.errors import FieldError, Invalid, TooLarge, UnsupportedMedia
+from service.errors import FieldProblem, Invalid, TooLarge, UnsupportedMedia
 from service.options import check as check_options
 from service.pictures.uploads import MAX_PICTURES
 from service.settings.environment import Settings
@@ -70,13 +70,13 @@ async def concept_form(request: Request, *, settings: Settings) -> AsyncIterator
         ]
         if not 1 <= len(pictures) <= MAX_PICTURES:
             detail = f"Send 1 to {MAX_PICTURES} pictures; {len(pictures)} came."
-            wrong.append(FieldError("/images", detail))
+            wrong.append(FieldProblem("/images", detail))
         if masks and len(masks) != len(pictures):
             detail = (
                 f"Send as many masks as pictures, in the same order: "
                 f"{len(pictures)} pictures and {len(masks)} masks came."
             )
-            wrong.append(FieldError("/masks", detail))
+            wrong.append(FieldProblem("/masks", detail))
         words = await _texts(form, ("name", "superclass"), wrong)
         name = _checked(texts.check_name, words.get("name", ""), wrong)
         superclass = _checked(texts.check_superclass, words.get("superclass", ""), wrong)
@@ -100,7 +100,7 @@ async def read_import_form(request: Request, *, settings: Settings) -> ImportFor
             form, "file", wrong, max_bytes=MAX_CONCEPT_BYTES, slug="concept-file-too-large"
         )
         if len(files) != 1:
-            wrong.append(FieldError("/file", "Send one concept file as the part `file`."))
+            wrong.append(FieldProblem("/file", "Send one concept file as the part `file`."))
         name = (await _texts(form, ("name",), wrong)).get("name")
         if name is not None:
             _checked(texts.check_name, name, wrong)
@@ -126,7 +126,7 @@ async def _form(request: Request, *, folder: str) -> AsyncIterator[FormData]:
     except HTTPException as error:
         if error.detail.startswith("Too many files"):
             sentence = f"Send 1 to {MAX_PICTURES} pictures; more than {_MAX_FILES} files came."
-            raise Invalid([FieldError("/images", sentence)]) from error
+            raise Invalid([FieldProblem("/images", sentence)]) from error
         raise
     try:
         yield form
@@ -134,19 +134,19 @@ async def _form(request: Request, *, folder: str) -> AsyncIterator[FormData]:
         await form.close()
 
 
-def _unexpected(form: FormData, known: set[str]) -> list[FieldError]:
+def _unexpected(form: FormData, known: set[str]) -> list[FieldProblem]:
     strangers = [{"loc": (name,), "type": "extra_forbidden", "msg": ""} for name in form]
     return field_errors(item for item in strangers if item["loc"][0] not in known)
 
 
 def _files(
-    form: FormData, part: str, wrong: list[FieldError], *, max_bytes: int, slug: str
+    form: FormData, part: str, wrong: list[FieldProblem], *, max_bytes: int, slug: str
 ) -> list[UploadFile]:
     """The files of one part's name, in order; a text in their place is wrong."""
     files = []
     for k, value in enumerate(form.getlist(part)):
         if not isinstance(value, UploadFile):
-            wrong.append(FieldError(f"/{part}/{k}", "Send this part as a file, with a filename."))
+            wrong.append(FieldProblem(f"/{part}/{k}", "Send this part as a file, with a filename."))
         elif (value.size or 0) > max_bytes:
             sentence = f"This file has {value.size} bytes; at most {max_bytes} are accepted."
             raise TooLarge(slug, sentence, pointer=f"/{part}/{k}")
@@ -155,13 +155,13 @@ def _files(
     return files
 
 
-async def _texts(form: FormData, parts: Sequence[str], wrong: list[FieldError]) -> dict[str, str]:
+async def _texts(form: FormData, parts: Sequence[str], wrong: list[FieldProblem]) -> dict[str, str]:
     """The text of each part that is there, from a plain field or a small file."""
     texts = {}
     for part in parts:
         values = form.getlist(part)
         if len(values) > 1:
-            wrong.append(FieldError(f"/{part}", "Send this part once."))
+            wrong.append(FieldProblem(f"/{part}", "Send this part once."))
         for value in values[:1]:
             if isinstance(value, str):
                 texts[part] = value
@@ -169,11 +169,11 @@ async def _texts(form: FormData, parts: Sequence[str], wrong: list[FieldError]) 
                 # A browser's FormData sends a Blob of JSON as a file.
                 texts[part] = (await value.read()).decode("utf-8", "replace")
             else:
-                wrong.append(FieldError(f"/{part}", "Send this part as a short text."))
+                wrong.append(FieldProblem(f"/{part}", "Send this part as a short text."))
     return texts
 
 
-def _checked(check: Callable[[object], str], value: str, wrong: list[FieldError]) -> str:
+def _checked(check: Callable[[object], str], value: str, wrong: list[FieldProblem]) -> str:
     """The value as `check` returns it; its complaint joins the others in `wrong`."""
     try:
         return check(value)
@@ -182,17 +182,17 @@ def _checked(check: Callable[[object], str], value: str, wrong: list[FieldError]
         return ""
 
 
-async def _training(form: FormData, wrong: list[FieldError]) -> dict[str, Any]:
+async def _training(form: FormData, wrong: list[FieldProblem]) -> dict[str, Any]:
     text = (await _texts(form, ("training",), wrong)).get("training", "").strip()
     if not text:
         return {}
     try:
         options = json.loads(text)
     except (ValueError, RecursionError):
-        wrong.append(FieldError("/training", "The training options are not valid JSON."))
+        wrong.append(FieldProblem("/training", "The training options are not valid JSON."))
         return {}
     if not isinstance(options, dict):
-        wrong.append(FieldError("/training", "The training options must be a JSON object."))
+        wrong.append(FieldProblem("/training", "The training options must be a JSON object."))
         return {}
     try:
         check_options(TrainConfig, options, defaults={}, resolution=None, pointer="/training")

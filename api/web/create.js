@@ -2,7 +2,7 @@
 
 import { generate } from "./api.js";
 import { byId, reveal } from "./dom.js";
-import { clearErrors, clearFieldError, showFieldError, showProblem } from "./field-errors.js";
+import { clearErrors, clearFieldProblem, showFieldProblem, showProblem } from "./field-errors.js";
 import { rememberRequest } from "./history.js";
 import { promptText, startPromptBox } from "./prompt-box.js";
 import { chosenSettings, startSettings } from "./settings.js";
@@ -14,7 +14,7 @@ export function startCreate() {
   startPromptBox(() => byId("create-form").requestSubmit());
   startStrengths();
   startSettings();
-  byId("prompt").addEventListener("input", () => clearFieldError(byId("prompt")));
+  byId("prompt").addEventListener("input", () => clearFieldProblem(byId("prompt")));
   byId("create-form").addEventListener("submit", (event) => {
     event.preventDefault();
     create();
@@ -28,7 +28,7 @@ async function create() {
   if (button.disabled) return;
   clearErrors(form, alert);
   if (!promptText().trim()) {
-    showFieldError(byId("prompt"), "Describe the image.");
+    showFieldProblem(byId("prompt"), "Describe the image.");
     byId("prompt").focus();
     return;
   }

@@ -4,20 +4,20 @@ import { el, say } from "./dom.js";
 
 const errorOf = (control) => document.getElementById(`${control.id}-error`);
 
-export function showFieldError(control, text) {
+export function showFieldProblem(control, text) {
   const place = errorOf(control);
   if (place) say(place, text);
   control.setAttribute("aria-invalid", "true");
 }
 
-export function clearFieldError(control) {
+export function clearFieldProblem(control) {
   const place = errorOf(control);
   if (place) say(place, "");
   control.removeAttribute("aria-invalid");
 }
 
 export function clearErrors(form, alert) {
-  form.querySelectorAll("[data-pointer]").forEach(clearFieldError);
+  form.querySelectorAll("[data-pointer]").forEach(clearFieldProblem);
   say(alert, "");
 }
 
@@ -36,7 +36,7 @@ export function showProblem(form, alert, error, special = () => null) {
     const taken = special(pointer, detail);
     const control = taken ?? nearest(controls, pointer);
     if (!control) homeless.push(pointer ? `${pointer.slice(1)}: ${detail}` : detail);
-    else if (!taken) showFieldError(control, detail);
+    else if (!taken) showFieldProblem(control, detail);
     if (control) placed.push(control);
   }
   if (placed.length === 0 || homeless.length > 0) {

@@ -2,7 +2,7 @@
 
 import { boundsOf, defaultOf, limitInput, outOfBounds } from "./base-model.js";
 import { byId, el } from "./dom.js";
-import { showFieldError } from "./field-errors.js";
+import { showFieldProblem } from "./field-errors.js";
 
 export const SCHEDULERS = { ddim: "DDIM", dpmpp_2m: "DPM-Solver++ 2M", euler: "Euler", unipc: "UniPC" };
 export const LOCKINGS = { local: "Local", global: "Global" };
@@ -77,7 +77,7 @@ function readNumber(input, bounds, take, wrong) {
   const value = input.validity.badInput ? NaN : Number(input.value);
   const problem = outOfBounds(bounds, value);
   if (!problem) return take(value);
-  showFieldError(input, problem);
+  showFieldProblem(input, problem);
   wrong.push(input);
 }
 

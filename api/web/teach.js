@@ -3,7 +3,7 @@
 import { createConcept, listJobs } from "./api.js";
 import { conceptOfJob, findConcept, refreshConcepts } from "./concept-list.js";
 import { byId, reveal, say } from "./dom.js";
-import { clearErrors, clearFieldError, showFieldError, showProblem } from "./field-errors.js";
+import { clearErrors, clearFieldProblem, showFieldProblem, showProblem } from "./field-errors.js";
 import {
   appendPictures,
   clearPictureErrors,
@@ -23,7 +23,7 @@ const NAME = /^[a-z0-9][a-z0-9-]{0,62}$/;
 export function startTeach() {
   startPictures();
   byId("name").addEventListener("input", judgeName);
-  byId("superclass").addEventListener("input", () => clearFieldError(byId("superclass")));
+  byId("superclass").addEventListener("input", () => clearFieldProblem(byId("superclass")));
   byId("name-suggest").addEventListener("click", takeSuggestion);
   byId("teach-form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -43,11 +43,11 @@ function judgeName() {
   const input = byId("name");
   const suggest = byId("name-suggest");
   const name = input.value;
-  clearFieldError(input);
+  clearFieldProblem(input);
   const better = slug(name);
   say(suggest, name && !NAME.test(name) && better ? `Use ${better}` : "");
   suggest.dataset.name = better;
-  if (NAME.test(name) && findConcept(name)) showFieldError(input, `You already have a concept called ${name}.`);
+  if (NAME.test(name) && findConcept(name)) showFieldProblem(input, `You already have a concept called ${name}.`);
   const shown = NAME.test(name) ? name : better;
   byId("name-hint").textContent = shown
     ? `In a prompt you will write <${shown}>.`
@@ -64,7 +64,7 @@ function takeSuggestion() {
 function firstMistake() {
   const wrong = [];
   const refuse = (control, text) => {
-    showFieldError(control, text);
+    showFieldProblem(control, text);
     wrong.push(control);
   };
   if (pictureCount() === 0) refuse(byId("pictures"), "Add at least one photo.");

@@ -2,7 +2,7 @@
 
 import { boundsInWords, boundsOf, defaultOf, limitInput, optionsOf, outOfBounds } from "./base-model.js";
 import { byId, el } from "./dom.js";
-import { showFieldError } from "./field-errors.js";
+import { showFieldProblem } from "./field-errors.js";
 
 // The label and, where the server's own description is for experts, a plainer hint.
 const WORDS = {
@@ -41,7 +41,7 @@ export function chosenTraining() {
     const value = input.validity.badInput ? NaN : Number(input.value);
     const wrong = outOfBounds(boundsOf("train", option), value);
     if (wrong) {
-      showFieldError(input, wrong);
+      showFieldProblem(input, wrong);
       byId("training-details").open = true;
       if (fine) input.focus();
       fine = false;

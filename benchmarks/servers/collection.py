@@ -33,7 +33,7 @@ from service.blobs import keys
 from service.database.tables import ConceptRow, ImageRow, JobRow, PictureRow
 from service.garbage import collection as collector
 from service.settings.environment import Settings
-from service.views import ConceptStatus, JobKind, JobStatus
+from service.statuses import ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 from tests.integration.stack import servers
 from worker import collection

@@ -25,7 +25,7 @@ from service import auth
 from service.ids import new_id
 from service.jobs import transitions
 from service.settings.environment import load
-from service.views import JobKind
+from service.statuses import JobKind
 from service.wiring import Service
 from tests.integration.stack import servers
 from tests.integration.stack.deployment import Deployment

@@ -17,7 +17,8 @@ from service import workers
 from service.errors import Unavailable
 from service.execution import leases, reconciler
 from service.jobs.lease_types import ClaimedJob, NewImage
-from service.views import JobKind, ProgressView
+from service.jobs.views import ProgressView
+from service.statuses import JobKind
 from service.wiring import Service
 
 _THREADS = 8

@@ -33,6 +33,15 @@ class BlobInfo:
     modified_at: datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """A file that its owner fetches: a concept's, an image's, or a map's over an image."""
+
+    data: bytes
+    sha256: str
+    name: str = ""
+
+
 class Blobs(Protocol):
     """A place for blobs. Every method raises Unavailable when the place cannot serve now."""
 

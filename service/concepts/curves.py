@@ -8,15 +8,10 @@ from perfusion_core.evaluation.curve import Curve, Similarity, recommended_stren
 from perfusion_core.evaluation.record import Evaluation
 from perfusion_core.evaluation.verdict import figures_of, verdict
 from service import base_models
+from service.blobs.store import StoredFile
 from service.concepts import use_cases as concepts
+from service.concepts.views import CurvePointView, CurveView, SimilaritiesView, VerdictView
 from service.errors import NotFound
-from service.views import (
-    CurvePointView,
-    CurveView,
-    ImageFile,
-    SimilaritiesView,
-    VerdictView,
-)
 from service.wiring import Service
 
 THUMBNAIL_MEDIA_TYPE = "image/webp"
@@ -49,7 +44,7 @@ def get(service: Service, owner_id: str, *, ref: str) -> CurveView:
     )
 
 
-def read_thumbnail(service: Service, owner_id: str, *, ref: str, index: int) -> ImageFile:
+def read_thumbnail(service: Service, owner_id: str, *, ref: str, index: int) -> StoredFile:
     """Return the small image of point `index` of a concept's curve."""
     _, found, curve = _read(service, owner_id, ref=ref)
     if not 0 <= index < len(found.thumbnails):
@@ -58,7 +53,7 @@ def read_thumbnail(service: Service, owner_id: str, *, ref: str, index: int) -> 
             f"The curve of this concept has {len(curve.points)} points, counted from 0.",
         )
     data = found.thumbnails[index]
-    return ImageFile(data=data, sha256=hashlib.sha256(data).hexdigest())
+    return StoredFile(data=data, sha256=hashlib.sha256(data).hexdigest())
 
 
 def _read(service: Service, owner_id: str, *, ref: str) -> tuple[CoreConcept, Evaluation, Curve]:
@@ -83,7 +78,7 @@ def _verdict(service: Service, core: CoreConcept, found: Evaluation) -> VerdictV
         base_model=core.base_model_fingerprint,
         calibration=base_models.calibration(base_models.current_base_model(service)),
     )
-    return VerdictView(quality=judged.quality, reasons=judged.reasons)
+    return VerdictView.of(judged)
 
 
 def _view(similarity: Similarity) -> SimilaritiesView:

@@ -12,11 +12,11 @@ from perfusion_core.evaluation.calibration import Calibration
 from perfusion_core.evaluation.curve import balance, recommended
 from perfusion_core.evaluation.verdict import Figures, Verdict, figures_of, verdict
 from perfusion_core.imaging.thumbnails import thumbnail
+from service.base_models import RegisteredBaseModel
 from service.errors import Conflict, ServiceError, TooLarge, Unavailable, invalid
 from service.jobs.lease_types import Standing
 from service.pictures import uploads
 from service.validation import check_superclass, is_storable
-from service.views import BaseModelView
 from service.wiring import Service
 
 _MASK_SOURCES = ("upload", "alpha", "segmenter", "uniform")
@@ -54,7 +54,7 @@ def read_concept(data: bytes) -> Concept:
     return core
 
 
-def check_fingerprints(core: Concept, base_model: BaseModelView) -> None:
+def check_fingerprints(core: Concept, base_model: RegisteredBaseModel) -> None:
     """Raise Conflict, naming both sides, unless the concept belongs to this base model."""
     for what, own, here in (
         ("base model", core.base_model_fingerprint, base_model.fingerprint),
@@ -84,7 +84,7 @@ def write_anew(service: Service, core: Concept, *, size_bytes: int) -> bytes:
 def judgement_of(core: Concept, calibration: Calibration | None) -> dict[str, Any] | None:
     """Return what a concept's row keeps of its operating curve; None where it has no curve.
 
-    The verdict is made of `figures` whenever it is read, see concept_rows. `quality` and `reasons`
+    The verdict is made of `figures` whenever it is read, see rows.py. `quality` and `reasons`
     are for API processes of the release before, which know three words.
     """
     figures = figures_of(core.evaluation) if core.evaluation is not None else None

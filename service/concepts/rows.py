@@ -13,21 +13,16 @@ from sqlalchemy import Select, Text, case, cast, func, or_, select
 from sqlalchemy.orm import Session, defer, object_session, with_expression
 
 from perfusion_core.concept import MAX_TRAINING_BYTES
-from perfusion_core.evaluation.verdict import read_figures, verdict
+from perfusion_core.evaluation.verdict import read_figures
+from perfusion_core.evaluation.verdict import verdict as judge
 from service import base_models
 from service.blobs import keys
+from service.concepts.views import BaseModelRef, ConceptView, VerdictView
 from service.database.tables import ConceptRow, JobRow
 from service.errors import Conflict, NotFound
 from service.ids import is_plausible
 from service.jobs import transitions
-from service.views import (
-    TERMINAL,
-    BaseModelRef,
-    ConceptStatus,
-    ConceptView,
-    JobKind,
-    VerdictView,
-)
+from service.statuses import TERMINAL, ConceptStatus, JobKind
 from service.wiring import Service
 
 # Stored JSON has spaces that a file's has not.
@@ -220,12 +215,12 @@ def _view(concept: ConceptRow, *, training: dict[str, Any]) -> ConceptView:
         job_id=concept.job_id,
         revision=concept.revision,
         has_file_before=concept.previous_blob_key is not None,
-        verdict=verdict_view(concept),
+        verdict=_verdict(concept),
         recommended_strength=judgement["recommended_strength"] if judgement else None,
     )
 
 
-def verdict_view(concept: ConceptRow) -> VerdictView | None:
+def _verdict(concept: ConceptRow) -> VerdictView | None:
     """Return the verdict of a concept's figures by what is served now; None where it has none.
 
     A row of an earlier release has a word, but not the figures that it was made of.
@@ -234,13 +229,13 @@ def verdict_view(concept: ConceptRow) -> VerdictView | None:
         return None
     session = object_session(concept)
     served = None if session is None else base_models.served(session)
-    judged = verdict(
+    judged = judge(
         read_figures(concept.judgement.get("figures")),
         superclass=concept.superclass,
         base_model=concept.base_model_fingerprint or "",
         calibration=None if served is None else served.calibration,
     )
-    return VerdictView(quality=judged.quality, reasons=judged.reasons)
+    return VerdictView.of(judged)
 
 
 def _why_not(concept: ConceptRow) -> str | None:

@@ -1,8 +1,8 @@
 """Trainings as they are accepted: options over the base model's defaults, a row, a queued job.
 
-A concept's first training comes with its pictures (concepts.py); the next ones take the pictures
+A concept's first training comes with its pictures (use_cases.py); the next ones take the pictures
 that the concept has. A ready concept stays ready meanwhile, and keeps its file until the new one
-replaces it (concept_versions.py).
+replaces it (versions.py).
 """
 
 from collections.abc import Sequence
@@ -16,16 +16,18 @@ from sqlalchemy.orm import Session
 from perfusion_core.config import TrainConfig
 from service import base_models, options, quota
 from service import idempotency as once
+from service.base_models import RegisteredBaseModel
 from service.concepts import rows
 from service.concepts.versions import DEFAULT_REPLACE, Replace
+from service.concepts.views import ConceptAccepted
 from service.database.tables import ConceptRow, PictureRow
 from service.errors import Conflict
-from service.idempotency import Idempotency
+from service.idempotency import Answer, Idempotency
 from service.ids import new_id
 from service.jobs import job_order, transitions
 from service.jobs import use_cases as jobs
 from service.pictures import rows as picture_rows
-from service.views import Answer, BaseModelView, ConceptStatus, JobKind, to_json
+from service.statuses import ConceptStatus, JobKind
 from service.wiring import Service
 
 
@@ -33,7 +35,7 @@ from service.wiring import Service
 class Plan:
     """What a training was asked for, checked against the base model that is served now."""
 
-    base_model: BaseModelView | None
+    base_model: RegisteredBaseModel | None
     config: TrainConfig
     options: dict[str, Any]  # what was asked for over the registered base model's defaults
 
@@ -100,7 +102,8 @@ def queue(
     )
     position = transitions.enqueue(connection, service, job=job, place=place)
     job_view = jobs.accepted(job, queue_position=position)
-    return to_json({"concept": rows.view(concept), "job": job_view}), f"/jobs/{job_id}"
+    accepted = ConceptAccepted(concept=rows.view(concept), job=job_view)
+    return accepted.to_json(), f"/jobs/{job_id}"
 
 
 def train_again(

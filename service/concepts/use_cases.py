@@ -11,27 +11,20 @@ from sqlalchemy.orm import Session
 from service import base_models, quota
 from service import idempotency as once
 from service.blobs import keys
-from service.blobs.store import BlobNotFound
+from service.blobs.store import BlobNotFound, StoredFile
 from service.concepts import files, rows, trainings
+from service.concepts.views import ConceptView
 from service.database.tables import ConceptRow, JobRow
 from service.errors import NotFound, Unavailable, invalid
-from service.idempotency import Idempotency
+from service.idempotency import Answer, Idempotency
 from service.ids import new_id
 from service.jobs import transitions
-from service.pages import DEFAULT_LIMIT, read_page
+from service.pages import DEFAULT_LIMIT, Page, read_page
 from service.pictures import rows as picture_rows
 from service.pictures.rows import StoredPicture
 from service.pictures.uploads import MAX_PICTURES, UploadedPicture
+from service.statuses import TERMINAL, ConceptStatus, JobKind
 from service.validation import check_name, check_superclass
-from service.views import (
-    TERMINAL,
-    Answer,
-    ConceptFile,
-    ConceptStatus,
-    ConceptView,
-    JobKind,
-    Page,
-)
 from service.wiring import Service
 
 
@@ -178,7 +171,7 @@ def delete(service: Service, owner_id: str, *, ref: str) -> None:
     rows.remove_files(service, [removed])
 
 
-def read_file(service: Service, owner_id: str, *, ref: str) -> ConceptFile:
+def read_file(service: Service, owner_id: str, *, ref: str) -> StoredFile:
     """Return a ready concept's safetensors file."""
     with service.database.read() as session:
         concept = rows.find(session, owner_id, ref=ref)
@@ -188,7 +181,7 @@ def read_file(service: Service, owner_id: str, *, ref: str) -> ConceptFile:
         data = service.blobs.get(concept.blob_key)
     except BlobNotFound:
         raise NotFound("concept-file-not-found", "The file of this concept is gone.") from None
-    return ConceptFile(data=data, sha256=concept.sha256 or "", name=concept.name)
+    return StoredFile(data=data, sha256=concept.sha256 or "", name=concept.name)
 
 
 def import_file(

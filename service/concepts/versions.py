@@ -19,10 +19,10 @@ from service.blobs.store import BlobNotFound
 from service.concepts import files, rows
 from service.database.tables import ConceptRow, JobRow
 from service.errors import Conflict, NotFound, problem
-from service.idempotency import Idempotency
+from service.idempotency import Answer, Idempotency
 from service.jobs import transitions
 from service.jobs.lease_types import Standing, TrainedConcept
-from service.views import Answer, ConceptStatus, to_json
+from service.statuses import ConceptStatus
 from service.wiring import Service
 
 Replace = Literal["if-better", "always"]
@@ -113,7 +113,7 @@ def revert(
         concept.ready_at = datetime.fromisoformat(told["ready_at"])
         concept.revision += 1
         session.flush()
-        return to_json(rows.view(concept)), f"/concepts/{concept.id}"
+        return rows.view(concept).to_json(), f"/concepts/{concept.id}"
 
     return once.answer_once(
         service,

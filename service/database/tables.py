@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, query_expression
 
-from service.views import ConceptStatus, JobKind, JobStatus
+from service.statuses import ConceptStatus, JobKind, JobStatus
 
 ID_LENGTH = 48
 # Not JSONB: an answer that is given again must keep the order of its fields.
@@ -146,13 +146,13 @@ class ConceptRow(Base):
     blob_key: Mapped[str | None] = mapped_column(String(200))
     mask_source: Mapped[str | None] = mapped_column(String(16))
     training: Mapped[dict[str, Any]]
-    # No column: the part of `training` that a list loads, see concept_rows.listed.
+    # No column: the part of `training` that a list loads, see concepts/rows.py.
     listed_training: Mapped[dict[str, Any] | None] = query_expression()
     created_at: Mapped[datetime]
     ready_at: Mapped[datetime | None]
     # Without a foreign key: jobs.concept_id points back, and one direction is enough.
     job_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
-    # {"quality", "reasons", "recommended_strength"}, of the curve in its file; see concept_curves.
+    # What concepts/files.py keeps of the curve in its file.
     judgement: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     # Counts the files: 1 is the first one, see concepts/versions.py.
     revision: Mapped[int] = mapped_column(Integer, server_default="1", default=1)
@@ -265,9 +265,9 @@ class ImageRow(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     # Of the image and its attention maps; 0 in rows of the first release.
     size_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    # As claims.NewAttentionMap, in the prompt's order; None: not asked for.
+    # As lease_types.NewAttentionMap, in the prompt's order; None: not asked for.
     attention_maps: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
-    # As views.PresenceView; None: not measured.
+    # As PresenceView; None: not measured.
     presence: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime]
 

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, func, select
 from service.database.tables import JobRow
 from service.jobs import job_order, transitions
 from service.jobs.lease_types import ClaimedJob
-from service.views import JobKind, JobStatus
+from service.statuses import JobKind, JobStatus
 from service.wiring import Service
 
 

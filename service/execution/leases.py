@@ -26,7 +26,8 @@ from service.database.tables import JobRow
 from service.execution.claiming import claim, claim_next, claimed_with, new_token
 from service.jobs import image_rows, transitions
 from service.jobs.lease_types import ClaimedJob, Lease, NewAttentionMap, NewImage, TrainedConcept
-from service.views import TERMINAL, JobStatus, ProgressView
+from service.jobs.views import ProgressView
+from service.statuses import TERMINAL, JobStatus
 from service.wiring import Service
 
 __all__ = [
@@ -97,7 +98,7 @@ def warn(service: Service, claimed: ClaimedJob, *, warnings: Sequence[dict[str, 
 def finish_training(service: Service, claimed: ClaimedJob, *, trained: TrainedConcept) -> bool:
     """End a training: in one transaction the job has succeeded and its concept is ready.
 
-    A concept that was ready before has either the new file or its own, see concept_versions.py.
+    A concept that was ready before has either the new file or its own, see concepts/versions.py.
     """
     before = versions.standing(service, claimed.concept_id)
     dropped: list[str] = []

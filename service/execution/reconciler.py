@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from service.database.tables import JobRow
 from service.jobs import transitions
-from service.views import JobKind, JobStatus
+from service.statuses import JobKind, JobStatus
 from service.wiring import Service
 
 # Back-off of ringing for a job that nobody has claimed yet, by how often it was rung for.

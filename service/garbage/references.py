@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from service.blobs import keys
 from service.database.tables import ConceptRow, ImageRow, JobRow, PictureRow
 from service.jobs import image_rows
-from service.views import TERMINAL, JobStatus
+from service.statuses import TERMINAL, JobStatus
 
 _OF_CONCEPT = (ConceptRow.blob_key, ConceptRow.previous_blob_key)
 _JOBS = select(

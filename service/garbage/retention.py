@@ -19,7 +19,7 @@ from service import deployment
 from service.blobs import keys
 from service.database.tables import ConceptRow, ImageRow, JobRow
 from service.jobs import image_rows
-from service.views import TERMINAL
+from service.statuses import TERMINAL
 from service.wiring import Service
 
 _ROWS_AT_ONCE = 500  # of one look

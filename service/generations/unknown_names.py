@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from service.database.tables import ConceptRow
-from service.errors import FieldError, Invalid
-from service.views import ConceptStatus
+from service.errors import FieldProblem, Invalid
+from service.statuses import ConceptStatus
 from service.wiring import Service
 
 _CANDIDATES = 500  # the newest
@@ -46,7 +46,9 @@ def unknown_placeholders(service: Service, owner_id: str, *, unknown: Sequence[s
         f"<{name}> names no concept of yours. {_advice(near.get(name), names)}".rstrip()
         for name in unknown
     ]
-    return Invalid([FieldError("/prompt", each) for each in sentences], slug="unknown-placeholder")
+    return Invalid(
+        [FieldProblem("/prompt", each) for each in sentences], slug="unknown-placeholder"
+    )
 
 
 def nearest(wanted: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:

@@ -29,13 +29,14 @@ from service.generations.strengths import (
     gate_of_strength,
 )
 from service.generations.unknown_names import UnknownNames, unknown_placeholders
-from service.idempotency import Idempotency
+from service.idempotency import Answer, Idempotency
 from service.ids import is_plausible, new_id
 from service.jobs import job_order, transitions
 from service.jobs import use_cases as jobs
 from service.jobs.job_order import QueuePosition
+from service.jobs.views import JobAnswer
+from service.statuses import ConceptStatus, JobKind
 from service.validation import MAX_PROMPT_LENGTH, check_prompt, check_text
-from service.views import Answer, ConceptStatus, JobKind, to_json
 from service.wiring import Service
 
 __all__ = ["ConceptChoice", "GenerateBody", "request"]
@@ -144,7 +145,8 @@ def request(
         )
         place = QueuePosition(*known[0][:3])
         position = transitions.enqueue(connection, service, job=job, place=place)
-        return {"job": to_json(jobs.accepted(job, queue_position=position))}, f"/jobs/{job_id}"
+        accepted = JobAnswer(job=jobs.accepted(job, queue_position=position))
+        return accepted.to_json(), f"/jobs/{job_id}"
 
     try:
         answer = once.answer_once(

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from service.database.tables import ImageRow, JobRow
 from service.ids import new_id
 from service.jobs.lease_types import NewImage
-from service.views import AttentionMapView, ImageView, PresenceView
+from service.jobs.views import AttentionMapView, ImageView, PresenceView
 
 
 def new_row(job: JobRow, image: NewImage) -> ImageRow:
@@ -31,8 +31,8 @@ def new_row(job: JobRow, image: NewImage) -> ImageRow:
         blob_key=image.blob_key,
         sha256=image.sha256,
         size_bytes=image.size_bytes,
-        attention_maps=None if maps is None else [asdict(one) for one in maps],
-        presence=None if presence is None else [asdict(one) for one in presence],
+        attention_maps=None if maps is None else [asdict(shown) for shown in maps],
+        presence=None if presence is None else [seen.to_json() for seen in presence],
         created_at=job.finished_at,
     )
 
@@ -81,7 +81,7 @@ def _map_views(row: ImageRow) -> tuple[AttentionMapView, ...] | None:
 def _presence_views(row: ImageRow) -> tuple[PresenceView, ...] | None:
     if row.presence is None:
         return None
-    return tuple(PresenceView(**one) for one in row.presence)
+    return tuple(PresenceView(**stored) for stored in row.presence)
 
 
 def _map_view(image_id: str, number: int, stored: dict[str, Any]) -> AttentionMapView:

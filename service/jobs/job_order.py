@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from service.database.tables import JobRow
-from service.views import JobKind, JobStatus
+from service.statuses import JobKind, JobStatus
 
 _OWN, _KIND = JobRow.owner_id == bindparam("owner"), JobRow.kind == bindparam("kind")
 _RUNS, _WAITS = JobRow.status == JobStatus.RUNNING, JobRow.status == JobStatus.QUEUED

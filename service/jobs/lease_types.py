@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from service.views import JobKind, PresenceView
+from service.jobs.views import PresenceView
+from service.statuses import JobKind
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from service.database.tables import ConceptRow, JobEventRow, JobRow
 from service.errors import TooManyRequests, Unavailable
 from service.errors import problem as make_problem
 from service.jobs.job_order import QueuePosition
-from service.views import TERMINAL, ConceptStatus, JobKind, JobStatus
+from service.statuses import TERMINAL, ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 
 # The API rings right after its commit; the reconciler does so again only if that was not heard.

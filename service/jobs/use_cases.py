@@ -7,22 +7,14 @@ from sqlalchemy import bindparam, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from service.blobs import keys
-from service.blobs.store import BlobNotFound
+from service.blobs.store import BlobNotFound, StoredFile
 from service.database.tables import ImageRow, JobRow
-from service.errors import Conflict, NotFound
+from service.errors import Conflict, NotFound, Problem
 from service.ids import is_plausible
 from service.jobs import image_rows, job_order, transitions
-from service.pages import DEFAULT_LIMIT, read_page
-from service.views import (
-    TERMINAL,
-    ImageFile,
-    ImageView,
-    JobKind,
-    JobStatus,
-    JobView,
-    Page,
-    ProgressView,
-)
+from service.jobs.views import ImageView, JobView, JobWarning, ProgressView
+from service.pages import DEFAULT_LIMIT, Page, read_page
+from service.statuses import TERMINAL, JobKind, JobStatus
 from service.wiring import Service
 
 
@@ -78,18 +70,18 @@ def cancel(service: Service, owner_id: str, *, job_id: str) -> JobView:
     return result
 
 
-def read_image(service: Service, owner_id: str | None, *, image_id: str) -> ImageFile:
+def read_image(service: Service, owner_id: str | None, *, image_id: str) -> StoredFile:
     """Return the PNG of a generated image of this owner; None: of whoever signed a link to it."""
     image = _find_image(service, owner_id, image_id=image_id)
     try:
-        return ImageFile(data=service.blobs.get(image.blob_key), sha256=image.sha256)
+        return StoredFile(data=service.blobs.get(image.blob_key), sha256=image.sha256)
     except BlobNotFound:
         raise NotFound("image-not-found", "The file of this image is gone.") from None
 
 
 def read_attention_map(
     service: Service, owner_id: str | None, *, image_id: str, number: int
-) -> ImageFile:
+) -> StoredFile:
     """Return the PNG of one of an image's attention maps, to whoever may have the image."""
     maps = _find_image(service, owner_id, image_id=image_id).attention_maps or []
     if not 0 <= number < len(maps):
@@ -99,7 +91,7 @@ def read_attention_map(
         )
     stored = maps[number]
     try:
-        return ImageFile(data=service.blobs.get(stored["blob_key"]), sha256=stored["sha256"])
+        return StoredFile(data=service.blobs.get(stored["blob_key"]), sha256=stored["sha256"])
     except BlobNotFound:
         raise NotFound("attention-map-not-found", "The file of this map is gone.") from None
 
@@ -146,8 +138,8 @@ def _view(job: JobRow, *, images: Sequence[ImageView], queue_position: int | Non
         attempt=job.attempt,
         concept_id=job.concept_id,
         images=tuple(images),
-        error=job.error,
-        warnings=tuple(job.warnings or ()),
+        error=None if job.error is None else Problem(**job.error),
+        warnings=tuple(JobWarning(**told) for told in job.warnings or ()),
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from service.database.tables import JobRow, WorkerRow
-from service.views import TERMINAL
+from service.statuses import TERMINAL
 from service.wiring import Service
 from tests.chaos import checks, scenes
 from tests.chaos.orders import Clients, orders

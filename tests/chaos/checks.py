@@ -18,7 +18,7 @@ from service.database.tables import (
     JobRow,
     PictureRow,
 )
-from service.views import TERMINAL, ConceptStatus, JobKind, JobStatus
+from service.statuses import TERMINAL, ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 from tests.chaos.orders import Order
 

@@ -21,7 +21,7 @@ from service.errors import Unavailable
 from service.execution import checkpoints, leases
 from service.jobs.lease_types import ClaimedJob, NewImage, TrainedConcept
 from service.settings import environment
-from service.views import JobKind
+from service.statuses import JobKind
 from tests.chaos import disk
 from worker import main as process
 from worker.context import WorkerContext, new_worker_id

@@ -20,7 +20,7 @@ from sqlalchemy import select
 from service import auth, workers
 from service.database.tables import JobRow
 from service.execution import leases
-from service.views import JobKind, JobStatus
+from service.statuses import JobKind, JobStatus
 from service.wiring import Service
 from tests.integration.stack.processes import free_ports
 from tests.security.conftest import Scene

@@ -19,7 +19,7 @@ from service.blobs import keys
 from service.concepts import rows
 from service.execution import leases
 from service.execution.leases import ClaimedJob, NewAttentionMap, NewImage
-from service.views import PresenceView
+from service.jobs.views import PresenceView
 from worker.context import WorkerContext
 from worker.engine.waiting import WhileWaiting
 from worker.errors import FileGone

@@ -14,7 +14,7 @@ import structlog
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.errors import PerfusionError
-from service.base_models import NewBaseModel, register_base_model
+from service.base_models import RegisteredBaseModel, register_base_model
 from service.errors import Unavailable
 from service.wiring import Service
 
@@ -127,7 +127,7 @@ class ModelLoader:
     def _register(self, base: BaseModel) -> None:
         register_base_model(
             self._service,
-            NewBaseModel(
+            RegisteredBaseModel(
                 name=base.name,
                 fingerprint=base.fingerprint,
                 covariance_fingerprint=base.covariance_fingerprint,

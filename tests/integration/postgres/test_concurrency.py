@@ -15,10 +15,10 @@ from service.concepts import use_cases as concepts
 from service.database.tables import JobRow
 from service.errors import NotFound
 from service.execution import leases, reconciler
-from service.idempotency import Idempotency, answer_once
+from service.idempotency import Answer, Idempotency, answer_once
 from service.jobs import transitions
 from service.jobs import use_cases as jobs
-from service.views import Answer, JobKind, JobStatus
+from service.statuses import JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.service.staging import OWNER, STRANGER, submit, uploaded
 

@@ -18,7 +18,7 @@ from service.database import engine as db
 from service.database.tables import ApiKeyRow, Base, BaseModelRow, DeploymentRow
 from service.execution import leases
 from service.settings.environment import Settings
-from service.views import JobKind
+from service.statuses import JobKind
 from service.wiring import Service, build
 from tests.integration.stack.servers import Postgres
 from tests.unit.service.staging import at_once, register_base_model, submit

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.database.tables import ConceptRow, ImageRow, JobEventRow, JobRow, PictureRow
-from service.views import TERMINAL
+from service.statuses import TERMINAL
 from tests.integration.stack import previous
 from tests.integration.stack.deployment import wait_until
 from tests.integration.stack.servers import Servers

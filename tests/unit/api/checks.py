@@ -4,7 +4,7 @@ from typing import Any
 
 from httpx2 import Response
 
-from api.schemas import Problem
+from service.errors import Problem
 
 
 def refusal(response: Response, status: int, slug: str | None = None) -> dict[str, Any]:

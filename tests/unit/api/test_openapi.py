@@ -7,11 +7,22 @@ import pytest
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
-from api import curve_schemas, image_schemas, schemas
+from api import schemas
 from api.openapi import GENERATE_EXAMPLES
+from api.routes.health import Health
 from perfusion_core.config import GenerateConfig, TrainConfig
+from service.concepts.views import (
+    BaseModelRef,
+    ConceptView,
+    CurvePointView,
+    CurveView,
+    SimilaritiesView,
+    VerdictView,
+)
 from service.generations.strengths import ConceptChoice
 from service.generations.use_cases import GenerateBody
+from service.jobs.views import AttentionMapView, ImageView, JobView, ProgressView
+from service.pages import Page
 from service.wiring import Service
 from tests.unit.api.routes.test_generate import finish
 from tests.unit.service import staging
@@ -152,31 +163,31 @@ def test_the_examples_are_valid() -> None:
 def closed(model: type[BaseModel], value: Any) -> None:
     """Check an answer against its schema, with nothing missing and nothing extra."""
     model.model_validate(value)
-    assert set(value) == set(model.model_fields)
+    assert set(value) == set(model.model_json_schema(mode="serialization")["properties"])
 
 
 def test_answers_agree_with_their_schemas(client: TestClient, service: Service, teddy: str) -> None:
     body = {"prompt": f"a <{teddy}>", "attention_maps": True}
     job = client.post("/generate", json=body).json()["job"]
-    closed(schemas.Job, job)
+    closed(JobView, job)
     finish(service, job["id"])
     job = client.get(f"/jobs/{job['id']}").json()
-    closed(schemas.Job, job)
-    closed(schemas.Progress, job["progress"])
-    closed(schemas.Image, job["images"][0])
-    closed(image_schemas.AttentionMap, job["images"][0]["attention_maps"][0])
+    closed(JobView, job)
+    closed(ProgressView, job["progress"])
+    closed(ImageView, job["images"][0])
+    closed(AttentionMapView, job["images"][0]["attention_maps"][0])
     concept = client.get(f"/concepts/{teddy}").json()
-    closed(schemas.Concept, concept)
-    closed(schemas.BaseModelRef, concept["base_model"])
-    closed(schemas.Verdict, concept["verdict"])
+    closed(ConceptView, concept)
+    closed(BaseModelRef, concept["base_model"])
+    closed(VerdictView, concept["verdict"])
     curve = client.get(f"/concepts/{teddy}/curve").json()
-    closed(curve_schemas.Curve, curve)
-    closed(curve_schemas.Similarities, curve["superclass"])
-    closed(curve_schemas.CurvePoint, curve["points"][0])
-    closed(schemas.JobPage, client.get("/jobs").json())
-    closed(schemas.ConceptPage, client.get("/concepts").json())
+    closed(CurveView, curve)
+    closed(SimilaritiesView, curve["superclass"])
+    closed(CurvePointView, curve["points"][0])
+    closed(Page[JobView], client.get("/jobs").json())
+    closed(Page[ConceptView], client.get("/concepts").json())
     closed(schemas.BaseModelInfo, client.get("/base-model").json())
-    closed(schemas.Health, client.get("/healthz").json())
+    closed(Health, client.get("/healthz").json())
 
 
 def test_the_base_model_is_described_with_its_defaults_and_every_bound(

@@ -20,7 +20,7 @@ from perfusion_core.evaluation.curve import Curve, Point, Proof, Similarity, rec
 from perfusion_core.evaluation.record import Evaluation, EvaluatorRef
 from perfusion_core.imaging.thumbnails import thumbnail
 from service import base_models
-from service.base_models import NewBaseModel
+from service.base_models import RegisteredBaseModel
 from service.blobs import keys
 from service.concepts import files
 from service.concepts import use_cases as concepts
@@ -29,7 +29,7 @@ from service.errors import Unavailable
 from service.execution import leases
 from service.execution.leases import ClaimedJob, NewAttentionMap, NewImage, TrainedConcept
 from service.pictures.uploads import UploadedPicture
-from service.views import JobKind
+from service.statuses import JobKind
 from service.wiring import Service
 
 T = TypeVar("T")
@@ -193,7 +193,7 @@ def register_base_model(service: Service, **changes: object) -> None:
             "calibration": CALIBRATION.to_json(),
         },
     }
-    base_models.register_base_model(service, NewBaseModel(**{**values, **changes}))  # type: ignore[arg-type]
+    base_models.register_base_model(service, RegisteredBaseModel(**{**values, **changes}))  # type: ignore[arg-type]
 
 
 def submit(service: Service, name: str = "teddy", *, owner_id: str = OWNER) -> str:

@@ -9,7 +9,7 @@ import pytest
 from celery import Celery
 
 from service.queue import TASK_NAME, CeleryNotifier
-from service.views import JobKind
+from service.statuses import JobKind
 
 
 @pytest.fixture

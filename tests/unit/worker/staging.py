@@ -20,8 +20,9 @@ from service.execution.leases import ClaimedJob
 from service.generations import use_cases as generations
 from service.generations.use_cases import GenerateBody
 from service.jobs import use_cases as jobs
+from service.jobs.views import JobView
 from service.pictures.uploads import UploadedPicture
-from service.views import JobKind, JobView
+from service.statuses import JobKind
 from service.wiring import Service
 from tests.unit.perfusion_core.conftest import drawing, tiny_pipeline
 from worker import context as composition

@@ -11,7 +11,7 @@ from service import workers
 from service.blobs.local import LocalBlobs
 from service.blobs.store import BlobInfo
 from service.execution import leases
-from service.views import JobStatus
+from service.statuses import JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import accept_generation, look_at, wait_until
 from worker import collection

@@ -11,7 +11,7 @@ from perfusion_core.base_model import BaseModel
 from service import workers
 from service.blobs import keys
 from service.queue import TASK_NAME
-from service.views import JobStatus
+from service.statuses import JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import (
     accept_generation,

@@ -15,7 +15,7 @@ from perfusion_core.sampling import sampler
 from perfusion_core.sampling.sampler import Batch, ImageRequest
 from service.database.tables import JobRow
 from service.execution import reconciler
-from service.views import JobKind, JobStatus
+from service.statuses import JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import (
     accept_generation,

@@ -12,7 +12,7 @@ from service.errors import Unavailable
 from service.execution import leases
 from service.jobs import use_cases as jobs
 from service.jobs.lease_types import ClaimedJob
-from service.views import JobKind
+from service.statuses import JobKind
 from service.wiring import Service
 from tests.unit.service.staging import Deaf
 from tests.unit.worker.staging import (

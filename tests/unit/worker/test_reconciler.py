@@ -8,7 +8,7 @@ import pytest
 from service.database.engine import Database
 from service.execution import leases, reconciler
 from service.jobs.lease_types import ClaimedJob, Lease
-from service.views import JobStatus
+from service.statuses import JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import accept_generation, claim, look_at
 from worker.reconciler import Reconciler

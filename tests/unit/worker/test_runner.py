@@ -23,7 +23,7 @@ from service.execution import reconciler
 from service.execution.leases import ClaimedJob
 from service.garbage import collection
 from service.jobs import use_cases as jobs
-from service.views import JobKind, JobStatus
+from service.statuses import JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import (
     OWNER,
@@ -213,8 +213,8 @@ def test_a_damaged_concept_file_is_a_named_problem(
     job = look_at(service, job_id)
     assert job.status is JobStatus.FAILED
     assert job.error is not None
-    assert job.error["type"] == "/problems/concept-file"
-    assert "train it again" in job.error["detail"]
+    assert job.error.type == "/problems/concept-file"
+    assert "train it again" in job.error.detail
 
 
 def test_a_concept_that_was_deleted_meanwhile_is_a_named_problem(
@@ -226,7 +226,7 @@ def test_a_concept_that_was_deleted_meanwhile_is_a_named_problem(
     Runner(context).run(JobKind.GENERATE)
     error = look_at(service, job_id).error
     assert error is not None
-    assert error["type"] == "/problems/file-gone"
+    assert error.type == "/problems/file-gone"
 
 
 def test_a_worker_that_has_a_deleted_concept_in_memory_generates_nothing_with_it(
@@ -242,8 +242,8 @@ def test_a_worker_that_has_a_deleted_concept_in_memory_generates_nothing_with_it
     Runner(context).run(JobKind.GENERATE)
     error = look_at(service, late).error
     assert error is not None
-    assert error["type"] == "/problems/file-gone"
-    assert "<rex>" in error["detail"]
+    assert error.type == "/problems/file-gone"
+    assert "<rex>" in error.detail
 
 
 def test_an_error_of_the_method_reaches_the_owner_in_its_own_words(
@@ -253,7 +253,7 @@ def test_an_error_of_the_method_reaches_the_owner_in_its_own_words(
     runner_of(context, failing(TrainingDiverged("Try a learning_rate below 0.03."))).run(
         JobKind.TRAIN
     )
-    assert look_at(service, job_id).error == {
+    assert look_at(service, job_id).error.to_json() == {
         "type": "/problems/training-diverged",
         "title": "Training diverged",
         "detail": "Try a learning_rate below 0.03.",
@@ -272,8 +272,8 @@ def test_a_job_that_is_too_large_for_the_workers_base_model_fails_in_words(
     Runner(make_parts()).run(kind)
     error = look_at(service, job_id).error
     assert error is not None
-    assert error["type"] == "/problems/job-too-large"
-    assert "at most" in error["detail"]
+    assert error.type == "/problems/job-too-large"
+    assert "at most" in error.detail
 
 
 def test_an_unexpected_error_shows_only_an_id_whose_trace_is_in_the_log(
@@ -285,10 +285,10 @@ def test_an_unexpected_error_shows_only_an_id_whose_trace_is_in_the_log(
     job = look_at(service, job_id)
     assert job.status is JobStatus.FAILED
     assert job.error is not None
-    assert job.error["type"] == "/problems/internal"
+    assert job.error.type == "/problems/internal"
     assert "secret" not in str(job.error)
     line = next(line for line in lines if line["event"] == "job.unexpected_error")
-    assert line["report"] in job.error["detail"]
+    assert line["report"] in job.error.detail
     assert isinstance(line["exc_info"], ZeroDivisionError)
 
 
@@ -312,7 +312,7 @@ def test_what_an_error_for_want_of_memory_held_is_free_before_memory_is_given_ba
     assert freed == [True]
     error = look_at(service, job_id).error
     assert error is not None
-    assert error["type"] == "/problems/out-of-memory"
+    assert error.type == "/problems/out-of-memory"
 
 
 def test_a_job_that_takes_its_worker_down_fails_after_its_attempts(service: Service) -> None:
@@ -324,7 +324,7 @@ def test_a_job_that_takes_its_worker_down_fails_after_its_attempts(service: Serv
     job = look_at(service, job_id)
     assert job.status is JobStatus.FAILED
     assert job.error is not None
-    assert job.error["type"] == "/problems/worker-lost"
+    assert job.error.type == "/problems/worker-lost"
     assert job.attempt == 3
 
 

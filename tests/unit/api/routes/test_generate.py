@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from api import schemas
 from api.events import wait_seconds
 from service.errors import problem
 from service.execution import leases
 from service.jobs import use_cases as jobs
+from service.jobs.views import JobView
 from service.wiring import Service
 from tests.unit.api.checks import pointers, refusal
 from tests.unit.service import staging
@@ -44,7 +44,7 @@ def finish_next(service: Service) -> threading.Thread:
 
 def queued_jobs(service: Service) -> list[str]:
     from service.jobs import use_cases as jobs
-    from service.views import JobStatus
+    from service.statuses import JobStatus
 
     page = jobs.list_page(service, "local", status=JobStatus.QUEUED)
     return [job.id for job in page.items]
@@ -347,4 +347,4 @@ def test_warnings_of_a_job_are_told(client: TestClient, service: Service) -> Non
     leases.warn(service, staging.claim(service, job_id), warnings=[warning])
     job = client.get(f"/jobs/{job_id}").json()
     assert job["warnings"] == [warning]
-    schemas.Job.model_validate(job)
+    JobView.model_validate(job)

@@ -17,7 +17,7 @@ from api.app import create_app
 from service.execution import leases
 from service.execution.leases import ClaimedJob
 from service.jobs import use_cases as jobs
-from service.views import ProgressView
+from service.jobs.views import ProgressView
 from service.wiring import Service
 from tests.unit.api.checks import pointers, refusal
 from tests.unit.api.routes.test_generate import finish

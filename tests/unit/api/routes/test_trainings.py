@@ -4,7 +4,7 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from api import schemas
+from service.concepts.views import ConceptAccepted
 from service.execution import leases
 from service.wiring import Service
 from tests.unit.api.checks import pointers, refusal
@@ -24,7 +24,7 @@ def test_a_concept_is_taught_again_and_goes_back(
     options = {"max_train_steps": 12, "replace": "always"}
     answer = client.post("/concepts/teddy/train", json=options, headers={"Idempotency-Key": "a"})
     assert answer.status_code == 202, answer.text
-    schemas.ConceptAccepted.model_validate(answer.json(), extra="forbid")
+    ConceptAccepted.model_validate(answer.json(), extra="forbid")
     job = answer.json()["job"]
     assert answer.headers["location"] == f"/jobs/{job['id']}"
     assert (job["kind"], job["progress"]["total_steps"]) == ("train", 12)

@@ -15,6 +15,7 @@ from service.concepts import files as concept_files
 from service.concepts import rows, trainings, versions
 from service.concepts import use_cases as concepts
 from service.concepts.versions import Replace
+from service.concepts.views import ConceptView
 from service.database.tables import ConceptRow, JobRow
 from service.errors import Conflict, Invalid, NotFound, Unavailable
 from service.errors import problem as make_problem
@@ -26,7 +27,8 @@ from service.idempotency import Idempotency
 from service.jobs import transitions
 from service.jobs import use_cases as jobs
 from service.jobs.lease_types import ClaimedJob, TrainedConcept
-from service.views import ConceptStatus, ConceptView, JobKind, JobStatus
+from service.jobs.views import NamedConcept
+from service.statuses import ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.service.staging import (
     CALIBRATION,
@@ -168,8 +170,8 @@ def test_the_better_one_replaces_the_other(
     else:
         assert after == before
         [warning] = job.warnings
-        assert warning["type"] == "/problems/kept-previous"
-        assert warning["concepts"] == [{"id": before.id, "name": "teddy"}]
+        assert warning.type == "/problems/kept-previous"
+        assert warning.concepts == (NamedConcept(id=before.id, name="teddy"),)
         assert not service_holds(service, job.id)
 
 
@@ -232,10 +234,10 @@ def test_a_revert_brings_back_all_that_the_row_said_and_a_second_one_returns(
     retrain(service, **BETTER)
     after = teddy(service)
     reverted = revert(service)
-    assert replace(reverted, revision=1, has_file_before=False) == before
+    assert reverted.model_copy(update={"revision": 1, "has_file_before": False}) == before
     assert (reverted.revision, reverted.has_file_before) == (3, True)
     assert concepts.read_file(service, OWNER, ref="teddy").data == data
-    assert replace(revert(service), revision=2) == after
+    assert revert(service).model_copy(update={"revision": 2}) == after
     assert teddy(service).revision == 4
 
 

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from service.concepts import use_cases as concepts
+from service.concepts.views import ConceptView
 from service.errors import Conflict, problem
 from service.execution import leases
 from service.generations import use_cases as generations
 from service.generations.use_cases import GenerateBody
-from service.views import ConceptView
 from service.wiring import Service
 from tests.unit.service.staging import OWNER, claim, ready, register_base_model, submit
 

@@ -16,10 +16,10 @@ from service.concepts import use_cases as concepts
 from service.database.tables import ConceptRow, JobRow, PictureRow
 from service.errors import Conflict, Invalid, NotFound, TooManyRequests, Unavailable, problem
 from service.execution import leases, reconciler
-from service.idempotency import Idempotency
+from service.idempotency import Answer, Idempotency
 from service.jobs import use_cases as jobs
 from service.pictures.uploads import UploadedPicture
-from service.views import Answer, ConceptStatus, JobStatus, to_json
+from service.statuses import ConceptStatus, JobStatus
 from service.wiring import Service
 from tests.unit.service.staging import (
     OWNER,
@@ -70,8 +70,8 @@ def test_an_accepted_concept_is_all_there_before_the_answer(
     concept, job = answer.body["concept"], answer.body["job"]
     assert answer.location == f"/jobs/{job['id']}"
     assert notifier.notified == [(job["id"], "train")]
-    assert concept == to_json(concepts.get(service, OWNER, ref="teddy"))
-    assert job == to_json(jobs.get(service, OWNER, job_id=job["id"]))
+    assert concept == concepts.get(service, OWNER, ref="teddy").to_json()
+    assert job == jobs.get(service, OWNER, job_id=job["id"]).to_json()
     assert (concept["status"], concept["placeholder"]) == ("training", "<teddy>")
     assert concept["training"]["max_train_steps"] == job["progress"]["total_steps"] == 150
     assert concept["base_model"] == {"name": "tiny", "fingerprint": "base-1"}

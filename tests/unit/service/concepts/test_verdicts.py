@@ -7,9 +7,9 @@ from sqlalchemy.orm import Session
 
 from service.concepts import curves
 from service.concepts import use_cases as concepts
+from service.concepts.views import VerdictView
 from service.database.tables import ConceptRow
 from service.execution import leases
-from service.views import VerdictView
 from service.wiring import Service
 from tests.unit.service.staging import (
     CALIBRATION,

@@ -12,7 +12,7 @@ from service.execution import checkpoints, leases, reconciler
 from service.garbage import collection
 from service.jobs import use_cases as jobs
 from service.jobs.lease_types import ClaimedJob
-from service.views import JobStatus
+from service.statuses import JobStatus
 from service.wiring import Service
 from tests.unit.service.staging import OWNER, Clock, Deaf, blob_keys, claim, submit, trained
 
@@ -124,7 +124,7 @@ def test_an_attempt_counts_only_if_it_saved_no_new_state(
     view = jobs.get(service, OWNER, job_id=job_id)
     assert view.status is JobStatus.FAILED
     assert view.error is not None
-    assert view.error["type"] == "/problems/worker-lost"
+    assert view.error.type == "/problems/worker-lost"
     assert blob_keys(service) == {key for key in blob_keys(service) if key.startswith("pictures")}
 
 

@@ -32,7 +32,8 @@ from service.execution.leases import ClaimedJob, NewImage
 from service.generations import use_cases as generations
 from service.generations.use_cases import GenerateBody
 from service.jobs import use_cases as jobs
-from service.views import TERMINAL, JobKind, JobStatus, ProgressView
+from service.jobs.views import ProgressView
+from service.statuses import TERMINAL, JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.service.staging import OWNER, Clock, Deaf
 

@@ -16,7 +16,8 @@ from service.execution.leases import Lease
 from service.generations import use_cases as generations
 from service.generations.use_cases import GenerateBody
 from service.jobs import use_cases as jobs
-from service.views import ConceptStatus, JobStatus, JobView, ProgressView
+from service.jobs.views import JobView, JobWarning, ProgressView
+from service.statuses import ConceptStatus, JobStatus
 from service.wiring import Service
 from tests.unit.service.staging import (
     OWNER,
@@ -91,7 +92,7 @@ def test_warnings_show_while_the_job_runs_and_stay_and_only_its_worker_gives_the
     before = told()
     assert before.warnings == ()
     assert leases.warn(service, zombie, warnings=[warning])
-    assert told().warnings == (warning,)
+    assert told().warnings == (JobWarning(**warning),)
     assert told().version > before.version  # who follows the job hears of it
     clock.tick(31)
     reconciler.reconcile(service)
@@ -100,7 +101,7 @@ def test_warnings_show_while_the_job_runs_and_stay_and_only_its_worker_gives_the
     assert leases.warn(service, heir, warnings=[warning, warning])
     assert leases.finish_generation(service, heir, images=generated(service, heir))
     assert not leases.warn(service, heir, warnings=[])
-    assert told().warnings == (warning, warning)
+    assert told().warnings == (JobWarning(**warning),) * 2
 
 
 def test_who_lost_the_lease_can_end_nothing(service: Service, clock: Clock) -> None:
@@ -166,7 +167,7 @@ def test_a_failed_job_keeps_its_problem_and_its_concept_says_failed(service: Ser
     assert leases.fail(service, claimed, problem=PROBLEM)
     job = jobs.get(service, OWNER, job_id=claimed.id)
     assert job.status is JobStatus.FAILED
-    assert job.error == {
+    assert job.error.to_json() == {
         "type": "/problems/training-diverged",
         "title": "Training diverged",
         "detail": PROBLEM["detail"],
@@ -231,7 +232,7 @@ def test_released_attempts_that_count_end_the_job(service: Service) -> None:
     view = jobs.get(service, OWNER, job_id=job_id)
     assert view.status is JobStatus.FAILED
     assert view.error is not None
-    assert view.error["type"] == "/problems/worker-lost"
+    assert view.error.type == "/problems/worker-lost"
 
 
 def meet_fault(service: Service, job_id: str, *, delay_seconds: float = 5) -> JobStatus:
@@ -251,7 +252,7 @@ def test_an_infrastructure_that_fails_for_a_day_ends_the_job(
     assert meet_fault(service, job_id) is JobStatus.FAILED
     view = jobs.get(service, OWNER, job_id=job_id)
     assert view.error is not None
-    assert view.error["type"] == "/problems/infrastructure"
+    assert view.error.type == "/problems/infrastructure"
 
 
 def test_the_first_fault_of_a_job_that_began_days_ago_does_not_end_it(

@@ -12,7 +12,7 @@ from service.errors import problem as make_problem
 from service.execution import checkpoints, leases
 from service.idempotency import Idempotency
 from service.jobs import use_cases as jobs
-from service.views import JobStatus
+from service.statuses import JobStatus
 from service.wiring import Service
 from tests.unit.service.staging import (
     OWNER,

@@ -10,7 +10,7 @@ from service.execution import leases, reconciler
 from service.generations import use_cases as generations
 from service.generations.use_cases import GenerateBody
 from service.jobs import use_cases as jobs
-from service.views import ConceptStatus, JobKind, JobStatus
+from service.statuses import ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.service.staging import (
     OWNER,
@@ -58,7 +58,7 @@ def test_a_job_that_takes_its_worker_down_every_time_fails_in_the_end(
     view = jobs.get(service, OWNER, job_id=job_id)
     assert (view.status, view.attempt) == (JobStatus.FAILED, 3)
     assert view.error is not None
-    assert view.error["type"] == "/problems/worker-lost"
+    assert view.error.type == "/problems/worker-lost"
     assert concepts.get(service, OWNER, ref="teddy").status is ConceptStatus.FAILED
     assert leases.claim(service, job_id, worker_id="w") is None
 

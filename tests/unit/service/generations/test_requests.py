@@ -17,7 +17,7 @@ from service.generations import use_cases as generations
 from service.generations.use_cases import ConceptChoice, GenerateBody
 from service.idempotency import Idempotency
 from service.jobs import use_cases as jobs
-from service.views import JobKind
+from service.statuses import JobKind
 from service.wiring import Service
 from tests.unit.service.staging import (
     OWNER,

@@ -9,7 +9,7 @@ from service.execution import leases
 from service.execution.leases import ClaimedJob
 from service.generations.use_cases import GenerateBody, request
 from service.jobs import use_cases as jobs
-from service.views import JobKind
+from service.statuses import JobKind
 from service.wiring import Service
 from tests.unit.service.staging import OWNER, STRANGER, Clock, generated, submit
 

@@ -11,7 +11,8 @@ from service.execution import leases
 from service.generations import use_cases as generations
 from service.generations.use_cases import GenerateBody
 from service.jobs import use_cases as jobs
-from service.views import JobKind, JobStatus, JobView, to_json
+from service.jobs.views import JobView
+from service.statuses import JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.service.staging import (
     OWNER,
@@ -188,7 +189,7 @@ def test_an_image_lists_its_maps_only_where_they_were_asked_for(service: Service
     with_maps, without = found
     assert without.attention_maps is None and with_maps.attention_maps is not None
     concept = concepts.get(service, OWNER, ref="teddy")
-    assert to_json(with_maps.attention_maps) == [
+    assert with_maps.to_json()["attention_maps"] == [
         {
             "word": word,
             "concept_id": concept_id,
@@ -207,7 +208,7 @@ def test_an_image_lists_its_maps_only_where_they_were_asked_for(service: Service
 
 
 def test_a_job_as_json_has_exactly_the_fields_of_the_contract(service: Service) -> None:
-    body = to_json(jobs.get(service, OWNER, job_id=submit(service)))
+    body = jobs.get(service, OWNER, job_id=submit(service)).to_json()
     assert list(body) == [
         "id",
         "kind",

@@ -19,7 +19,8 @@ from service.database.tables import ImageRow
 from service.errors import problem
 from service.execution import leases
 from service.jobs import use_cases as jobs
-from service.views import JobKind, JobStatus
+from service.jobs.views import JobWarning
+from service.statuses import JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import (
     OWNER,
@@ -186,11 +187,11 @@ def test_concepts_that_may_blend_are_told_before_the_first_step(
     jobs.cancel(service, OWNER, job_id=job_id)
     running.join(60)
     (warning,) = look_at(service, job_id).warnings
-    assert warning["type"] == "/problems/concepts-may-blend"
-    assert "<rex> and <twin>" in warning["detail"]
-    assert [concept["name"] for concept in warning["concepts"]] == ["rex", "twin"]
+    assert warning.type == "/problems/concepts-may-blend"
+    assert "<rex> and <twin>" in warning.detail
+    assert [concept.name for concept in warning.concepts] == ["rex", "twin"]
     twin_id = concepts.get(service, OWNER, ref="twin").id
-    assert warning["concepts"][1]["id"] == twin_id
+    assert warning.concepts[1].id == twin_id
 
     alone = accept_generation(service, "a <twin>")
     Runner(context).run(JobKind.GENERATE)
@@ -205,7 +206,7 @@ def test_what_an_attempt_before_has_warned_of_is_forgotten(
     warning = {**problem("concept-vanished", "It is not there."), "concepts": []}
     assert leases.warn(service, first, warnings=[warning])
     assert leases.release(service, first, delay_seconds=0, spend_attempt=False)
-    assert look_at(service, job_id).warnings == (warning,)
+    assert look_at(service, job_id).warnings == (JobWarning(**warning),)
     Runner(context).run(JobKind.GENERATE)
     job = look_at(service, job_id)
     assert (job.status, job.warnings) == (JobStatus.SUCCEEDED, ())

@@ -15,7 +15,7 @@ from perfusion_core.evaluators.similarity import Evaluator
 from service.concepts import curves
 from service.concepts import use_cases as concepts
 from service.settings.environment import SHIPPED_BASE_MODEL
-from service.views import JobKind, JobStatus
+from service.statuses import JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import (
     OWNER,

@@ -16,8 +16,9 @@ from perfusion_core.evaluation.record import Evaluation
 from perfusion_core.evaluators.similarity import Evaluator
 from perfusion_core.imaging.thumbnails import thumbnail
 from service.concepts import use_cases as concepts
+from service.jobs.views import JobView, NamedConcept
 from service.settings.environment import SHIPPED_BASE_MODEL
-from service.views import JobKind, JobStatus, JobView
+from service.statuses import JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.perfusion_core.conftest import drawing
 from tests.unit.worker.staging import (
@@ -95,10 +96,10 @@ def test_a_concept_that_is_in_no_image_is_told_and_others_are_not(
         told = [(one.concept_id, one.name, one.present) for one in image.presence]
         assert told == [(ids["rex"], "rex", True), (ids["hidden"], "hidden", False)]
     (warning,) = [
-        warning for warning in job.warnings if warning["type"] == "/problems/concept-vanished"
+        warning for warning in job.warnings if warning.type == "/problems/concept-vanished"
     ]
-    assert warning["concepts"] == [{"id": ids["hidden"], "name": "hidden"}]
-    assert "<hidden>" in warning["detail"]
+    assert warning.concepts == (NamedConcept(id=ids["hidden"], name="hidden"),)
+    assert "<hidden>" in warning.detail
 
 
 def test_an_evaluator_that_cannot_be_loaded_is_not_tried_by_every_image(

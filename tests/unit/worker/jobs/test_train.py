@@ -17,7 +17,7 @@ from service.concepts import use_cases as concepts
 from service.database.tables import JobRow
 from service.errors import NotFound
 from service.jobs import use_cases as jobs
-from service.views import ConceptStatus, JobKind, JobStatus
+from service.statuses import ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import (
     OWNER,
@@ -163,7 +163,7 @@ def test_a_picture_that_is_gone_is_a_named_problem(
     Runner(context).run(JobKind.TRAIN)
     error = look_at(service, job_id).error
     assert error is not None
-    assert error["type"] == "/problems/file-gone"
+    assert error.type == "/problems/file-gone"
     assert concepts.get(service, OWNER, ref="rex").status is ConceptStatus.FAILED
 
 

@@ -8,7 +8,7 @@ from perfusion_core.base_model import BaseModel
 from service.concepts import trainings, versions
 from service.concepts import use_cases as concepts
 from service.jobs import use_cases as jobs
-from service.views import JobKind, JobStatus
+from service.statuses import JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.worker.staging import (
     OWNER,
@@ -95,5 +95,5 @@ def test_a_request_that_waited_through_two_replacements_says_what_happened(
     Runner(context).run(JobKind.GENERATE)
     error = look_at(service, waiting).error
     assert error is not None
-    assert error["type"] == "/problems/file-gone"
-    assert "trained again twice" in error["detail"]
+    assert error.type == "/problems/file-gone"
+    assert "trained again twice" in error.detail

@@ -1,0 +1,128 @@
+"""Concepts and their operating curves, as their owner sees them."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import Field, WithJsonSchema
+
+from perfusion_core.evaluation.verdict import Quality, Verdict
+from service.jobs.views import JobView
+from service.statuses import ConceptStatus
+from service.views import View
+
+MASK_SOURCES = ("upload", "alpha", "segmenter", "uniform")
+# Any text, because a worker of a newer release may have noted another source.
+_MaskSource = Annotated[str, WithJsonSchema({"enum": list(MASK_SOURCES), "type": "string"})]
+
+
+class BaseModelRef(View):
+    """The base model that a concept belongs to."""
+
+    name: str
+    fingerprint: str
+
+
+class VerdictView(View):
+    """Whether a concept works: `weak` is hardly there, `overfit` repeats its pictures.
+
+    `uncalibrated`: not known here. Treat a word that you do not know as `uncalibrated`.
+    """
+
+    quality: Quality
+    reasons: Annotated[tuple[str, ...], Field(description="Sentences: what was seen, what to do.")]
+
+    @classmethod
+    def of(cls, judged: Verdict) -> "VerdictView":
+        """Return the view of a verdict."""
+        return cls(quality=judged.quality, reasons=judged.reasons)
+
+
+class ConceptView(View):
+    """A subject that the base model has learned, or is learning."""
+
+    id: str
+    name: str
+    placeholder: Annotated[str, Field(examples=["<rex>"])]
+    superclass: str
+    status: ConceptStatus
+    usable: Annotated[bool, Field(description="Whether a prompt can use it now.")]
+    reason: Annotated[
+        str | None, Field(description="Why not, and what to do; null where it is usable.")
+    ]
+    base_model: BaseModelRef | None
+    covariance_fingerprint: str | None
+    bytes: int | None
+    sha256: str | None
+    mask_source: _MaskSource | None
+    training: dict[str, Any]
+    created_at: datetime
+    ready_at: datetime | None
+    job_id: str | None
+    revision: Annotated[
+        int, Field(description="Counts the files: 1 is the first; a revert counts too.")
+    ] = 1
+    has_file_before: Annotated[
+        bool, Field(description="Whether `POST /concepts/{ref}/revert` has a file to go back to.")
+    ] = False
+    verdict: Annotated[
+        VerdictView | None, Field(description="By its operating curve; null where it has none.")
+    ] = None
+    recommended_strength: Annotated[
+        float | None, Field(description="The best balance of pictures and prompt.")
+    ] = None
+
+
+class ConceptAccepted(View):
+    """The concept that will be, and the job that trains it."""
+
+    concept: ConceptView
+    job: JobView
+
+
+_ToPictures = Annotated[float, Field(description="To the training pictures.")]
+_ToText = Annotated[
+    float, Field(description="To the prompt with the superclass in the concept's place.")
+]
+
+
+class SimilaritiesView(View):
+    """Mean cosines of images by the evaluator; compare them with each other alone."""
+
+    image_similarity: _ToPictures
+    text_similarity: _ToText
+
+
+class CurvePointView(View):
+    """What one strength gives."""
+
+    strength: float
+    beta: Annotated[
+        float, Field(description="The same as a bias: `concepts` takes either, for these images.")
+    ]
+    image_similarity: _ToPictures
+    text_similarity: _ToText
+    thumbnail_url: Annotated[str, Field(description="A small WebP image at this strength.")]
+
+
+class CurveView(View):
+    """How a concept's images change with its strength, in scenes that it was not trained on."""
+
+    concept_id: str
+    evaluator: Annotated[str, Field(description="The CLIP model whose similarities these are.")]
+    evaluator_fingerprint: str
+    prompts: tuple[str, ...]
+    superclass: Annotated[
+        SimilaritiesView, Field(description="The plain superclass, as the floor.")
+    ]
+    ceiling: Annotated[
+        float | None,
+        Field(description="The training pictures among each other; null where there is only one."),
+    ]
+    points: Annotated[
+        tuple[CurvePointView, ...],
+        Field(description="By rising strength, which is falling beta: 0.9 to 0.3 in steps of 0.1."),
+    ]
+    recommended_strength: Annotated[
+        float, Field(description="Where gain over the superclass and kept text balance best.")
+    ]
+    verdict: VerdictView

@@ -1,0 +1,133 @@
+"""Jobs, and the images that they make, as their owner sees them."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+from service.errors import Problem
+from service.statuses import TERMINAL, JobKind, JobStatus
+from service.views import View, is_none
+
+SignedUrl = Annotated[
+    str | None,
+    Field(
+        description="The same for 10 to 15 minutes without a key, such as for an `<img>`.",
+        exclude_if=is_none,
+    ),
+]
+
+
+class ProgressView(View):
+    """How far a job is."""
+
+    # A worker tells no `eta_seconds`; an answer has all four.
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+    step: int
+    total_steps: int
+    seconds_per_step: float | None = None
+    eta_seconds: float | None = None
+
+
+class AttentionMapView(View):
+    """Where a word of the prompt acted in an image; `url` gives the map over the image, a PNG."""
+
+    word: Annotated[str, Field(examples=["<rex>", "beach"])]
+    concept_id: Annotated[str | None, Field(description="Of a placeholder.")]
+    coverage: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="The share of the image from which the word gets more than a fifth of "
+            "the attention.",
+        ),
+    ]
+    url: str
+    signed_url: SignedUrl = None
+
+
+class PresenceView(View):
+    """Whether a concept of the prompt is to be seen in an image."""
+
+    concept_id: str
+    name: str
+    score: Annotated[
+        float,
+        Field(description="The mean cosine to the concept's pictures of the most similar window."),
+    ]
+    present: Annotated[bool, Field(description="Whether that is enough, by the concept's curve.")]
+
+
+class ImageView(View):
+    """A generated image; `url` gives the PNG."""
+
+    id: str
+    url: str
+    seed: int
+    width: Annotated[int, Field(description="Pixels.")]
+    height: Annotated[int, Field(description="Pixels.")]
+    attention_maps: Annotated[
+        tuple[AttentionMapView, ...] | None,
+        Field(description="In the prompt's order; null: they were not asked for."),
+    ]
+    presence: Annotated[
+        tuple[PresenceView, ...] | None,
+        Field(description="Of each concept that has a curve; null: nothing could be measured."),
+    ]
+    signed_url: SignedUrl = None
+
+
+class NamedConcept(View):
+    """A concept, as a warning names it."""
+
+    id: str
+    name: str
+
+
+class JobWarning(View):
+    """A problem that does not stop the job; docs/errors.md says what to do about each `type`."""
+
+    type: str
+    title: str
+    detail: str
+    concepts: Annotated[
+        tuple[NamedConcept, ...], Field(description="The concepts that it is about.")
+    ]
+
+
+class JobView(View):
+    """A training or a generation, from its acceptance to its end."""
+
+    id: str
+    kind: JobKind
+    status: JobStatus
+    progress: ProgressView
+    queue_position: Annotated[
+        int | None,
+        Field(description="1 starts next; 1000: there or behind; null: not waiting."),
+    ]
+    attempt: int
+    concept_id: str | None
+    images: tuple[ImageView, ...]
+    error: Problem | None
+    warnings: Annotated[
+        tuple[JobWarning, ...], Field(description="Known as soon as the job runs, and kept.")
+    ]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    # Grows with every write to the row: the id of a server-sent event, and no part of the JSON.
+    version: Annotated[int, Field(exclude=True)] = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the status is final."""
+        return self.status in TERMINAL
+
+
+class JobAnswer(View):
+    """A job in an envelope."""
+
+    job: JobView
