@@ -14,7 +14,7 @@ import torch
 from models.maker.recipe import DEFAULT_CACHE, Recipe, recipe_of, rescheduled
 from models.maker.scenes.art import make_art
 
-# The judges come after the base model: they learn from what it gives back, too.
+# The evaluator and the classifier come after the base model, because they also train on its images.
 STAGES = (
     "art",
     "vae",
@@ -30,24 +30,38 @@ STAGES = (
 
 
 def main() -> None:
-    """Run one stage, or all in order; a finished stage is skipped, an unfinished one resumed."""
+    """Run one stage, or all in order. Finished stages are skipped, an unfinished one resumes."""
     parser = argparse.ArgumentParser(prog="python -m models.maker", description=__doc__)
     parser.add_argument("stage", choices=[*STAGES, "all"])
     parser.add_argument("--recipe", choices=["cpu", "gpu"], default="cpu")
-    parser.add_argument("--dry-run", action="store_true", help="every stage, tiny, in a minute")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="run every stage at a tiny size, in a minute"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--processes", type=int, help="that train the denoiser, one thread each")
-    parser.add_argument("--samples", type=int, help="where the denoiser's training ends")
-    parser.add_argument("--decay-from", type=int, help="where its rate begins to fall")
-    parser.add_argument("--warm-start", type=Path, help="an earlier pipeline folder to go on from")
-    parser.add_argument("--warm-evaluator", type=Path, help="an earlier evaluator to go on from")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        help="number of processes that train the denoiser, with one thread each",
+    )
+    parser.add_argument(
+        "--samples", type=int, help="number of samples after which the denoiser's training ends"
+    )
+    parser.add_argument(
+        "--decay-from", type=int, help="number of samples after which its learning rate falls"
+    )
+    parser.add_argument(
+        "--warm-start", type=Path, help="folder of an earlier pipeline to start from"
+    )
+    parser.add_argument(
+        "--warm-evaluator", type=Path, help="folder of an earlier evaluator to start from"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     torch.set_num_threads(arguments.threads)
-    torch.set_float32_matmul_precision("high")  # TF32 where there is a GPU
+    torch.set_float32_matmul_precision("high")  # TF32 on a GPU
     torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
     name = "dry-run" if arguments.dry_run else arguments.recipe
     cache = arguments.cache / "dry-run" if arguments.dry_run else arguments.cache
@@ -66,8 +80,8 @@ def main() -> None:
 
 
 def run_stage(stage: str, recipe: Recipe, art_file: Path) -> None:
-    """One stage; imports wait until a stage needs them."""
-    torch.manual_seed(recipe.seed)  # a fresh model's first weights
+    """Run one stage. Each stage imports its modules only when it runs."""
+    torch.manual_seed(recipe.seed)  # for the initial weights
     if stage == "vae":
         from models.maker.stages.vae import train_vae
 

@@ -1,4 +1,4 @@
-"""Checkpoints: written beside their place and moved into it, so that a kill leaves a whole one."""
+"""Checkpoints, written to a temporary file and renamed, so that a kill leaves a whole one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ log = logging.getLogger("maker")
 
 
 class Checkpoints:
-    """The one checkpoint file of a stage, and when to write it next.
+    """Keep the one checkpoint file of a stage, and decide when to write it next.
 
-    A request to stop (SIGTERM, SIGINT) makes one due at once and ends the process after it.
+    On SIGTERM or SIGINT a checkpoint is due at once, and the process ends after writing it.
     """
 
     def __init__(self, path: Path, every_seconds: float) -> None:
@@ -29,7 +29,7 @@ class Checkpoints:
             signal.signal(number, self._stop)
 
     def load(self) -> dict[str, Any] | None:
-        """The last whole checkpoint, if there is one."""
+        """Return the last checkpoint, or None if there is none."""
         if not self._path.exists():
             return None
         state: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
@@ -37,11 +37,11 @@ class Checkpoints:
         return state
 
     def due(self) -> bool:
-        """Whether enough time has passed since the last write."""
+        """Return whether enough time has passed since the last write, or the process shall stop."""
         return self._stopping or time.monotonic() - self._last > self._every_seconds
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write all or nothing."""
+        """Write the whole state or nothing. End the process if it was asked to stop."""
         part = self._path.with_suffix(".part")
         torch.save(state, part)
         part.replace(self._path)

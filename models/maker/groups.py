@@ -1,13 +1,13 @@
-"""Groups of scenes for the evaluator: what must be told apart stands side by side.
+"""Groups of scenes for the evaluator, which learns to tell the looks of a group apart.
 
 A group holds two looks of one super-category, each in two scenes of different places; one scene
-of the first look shares its place with a scene of the second. So neither the background nor the
-category tells the looks apart: only their own colours and parts do. Two looks, not more: a batch
-then holds many super-categories, without which naming them is hardly learnt. In some scenes
-another object stands beside the look.
+of the first look shares its place with a scene of the second. So only their own colours and parts
+tell the looks apart, and neither the background nor the category does. A group holds only two
+looks, so that a batch holds many super-categories. With few of them the evaluator hardly learns
+to name them. In some scenes another object stands next to the look.
 
-Returned groups have the same form. The first scene of each look there is one that the base model
-gave back, so that a look is known again in what the model draws.
+Returned groups have the same form, but the base model has redrawn the first scene of each look. So
+the evaluator learns to recognise a look in what the model draws.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from models.maker.stages.returned import Returned
 from models.maker.stream import tools
 
 LOOKS, SCENES = 2, 2
-_ACCOMPANIED = 0.15  # share of the scenes in which another object stands beside the look
+_ACCOMPANIED = 0.15  # share of the scenes with another object next to the look
 _SUBJECTS, _PLACES = list(SUBJECTS), list(PLACES)
-Told = tuple[list[Facts], list[int]]  # a group's scenes, look after look, and its identities
+Told = tuple[list[Facts], list[int]]  # the scenes of a group, look by look, and its identities
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Arrays over (groups, looks, scenes); a wrong caption differs in subject or place."""
+    """Arrays over (groups, looks, scenes). A wrong caption differs in the subject or the place."""
 
     pictures: npt.NDArray[np.uint8]  # (g, 2, 2, 128, 128, 3)
     shown: npt.NDArray[np.uint8]  # (g, 2, 2, 128, 128): super-categories, as Painter.shown says
     ids: npt.NDArray[np.int16]  # (g, 2, 2, 32)
     wrong: npt.NDArray[np.int16]  # (g, 2, 2, 2, 32): other subject, other place
-    identities: npt.NDArray[np.int32]  # (g, 2): equal for equal looks without a change
+    identities: npt.NDArray[np.int32]  # (g, 2): equal for equal looks with unchanged colours
     subjects: npt.NDArray[np.int64]  # (g,): which super-category
     places: npt.NDArray[np.int64]  # (g, 2, 2): which place; len(PLACES) for none
 
     @classmethod
     def joined(cls, parts: Sequence[Groups]) -> Groups:
-        """The parts one after the other."""
+        """Join the parts in their order."""
         return cls(
             np.concatenate([part.pictures for part in parts]),
             np.concatenate([part.shown for part in parts]),
@@ -60,7 +60,7 @@ class Groups:
 
 
 def draw_trained(art_file: Path, seed: list[int], count: int, width: float) -> Groups:
-    """Groups of trained looks, in the form that a stream draws, of all widths up to `width`."""
+    """Draw groups of trained looks of all widths up to `width`, with a stream's signature."""
     return draw_groups(art_file, seed, count, accompanied=_ACCOMPANIED, width=width)
 
 
@@ -74,10 +74,10 @@ def draw_groups(
     accompanied: float = 0.0,
     width: float = 1.0,
 ) -> Groups:
-    """Draw groups; held-out ones show a look that no training sees, beside trained looks.
+    """Draw groups; `held_out` ones pair a look that no training sees with a trained look.
 
-    `outlined` says whether all looks have outlines or none; else some have, as in all scenes.
-    `accompanied` is the share of the scenes in which another object stands beside the look.
+    `outlined` gives all looks an outline or none; with None some have one, as in other scenes.
+    `accompanied` is the share of the scenes with another object next to the look.
     """
     painter, _ = tools(art_file)
     told = []
@@ -90,7 +90,7 @@ def draw_groups(
 def returned_groups(
     art_file: Path, seed: list[int], count: int, returned: Returned, *, width: float = 1.0
 ) -> Groups:
-    """Groups of what the model gave back, each beside a fresh scene of the same look."""
+    """Draw groups that pair a scene redrawn by the model with a fresh scene of the same look."""
     painter, _ = tools(art_file)
     of: dict[str, list[int]] = {}
     for index, facts in enumerate(returned.facts):
@@ -108,13 +108,13 @@ def returned_groups(
         scenes, names = [], []
         for number, source in enumerate((chosen[0], second)):
             fresh = draw_facts(rng, painter.art, width=width * float(rng.random()), subject=subject)
-            if source is None:  # no second look was given back: a fresh scene of one
+            if source is None:  # the model redrew no second look, so a fresh scene takes its place
                 old = replace(_undressed(fresh), style=None)
             else:
                 old = returned.facts[source]
                 given[LOOKS * SCENES * index + SCENES * number] = returned.pictures[source]
             thing = old.things[0]
-            # As in all groups: look 1's other scene is in the place where look 0 was seen first.
+            # As in all groups, the other scene of look 1 shares its place with the first of look 0.
             place = first.place if number else _any_place(rng)
             names.append(_identity(thing.look, thing.change, number))
             scenes += [old, replace(_as(fresh, thing.look, thing.change), place=place)]
@@ -128,7 +128,7 @@ def _painted(
     told: Sequence[Told],
     given: Mapping[int, npt.NDArray[np.uint8]],
 ) -> Groups:
-    """Groups of these scenes; `given` holds pictures that need no painting, by their number."""
+    """Paint the scenes into groups; `given` holds finished pictures by the number of the scene."""
     painter, encoder = tools(art_file)
     rng = np.random.default_rng([*seed, len(told)])
     scenes = [facts for group, _ in told for facts in group]
@@ -168,7 +168,7 @@ def _group(
     facts, names = [], []
     for number in range(LOOKS):
         look = int(pool[number % len(pool)])
-        # A look that comes a second time must differ by its colours.
+        # A look that appears a second time must have other colours.
         change = draw_change(rng)
         if held_out and number == 0:
             change = Change()
@@ -176,7 +176,9 @@ def _group(
             red, green, blue = (int(value) for value in rng.integers(30, 250, 3))
             change = Change(tint=(red, green, blue), tint_strength=0.7)
         if outlined is not None:
-            line = float(rng.uniform(*OUTLINES))  # drawn in either case: the rest stays the same
+            line = float(
+                rng.uniform(*OUTLINES)
+            )  # always drawn, so that later random numbers stay the same
             change = replace(change, outline=line if outlined else 0.0)
         names.append(_identity(look, change, number))
         for scene in range(SCENES):
@@ -190,13 +192,13 @@ def _group(
 
 
 def _identity(look: int, change: Change, number: int) -> int:
-    """Equal for equal looks without a change of colours."""
+    """Return a number that is equal for equal looks with unchanged colours."""
     plain = change.hue == change.other_hue and abs(change.hue) < 0.3 and not change.tint
     return look if plain and not change.pattern else 10_000 * (number + 1) + look
 
 
 def _as(facts: Facts, look: int, change: Change) -> Facts:
-    """The scene with this look as its first object, in no style."""
+    """Return the scene with this look as its first object and without a style."""
     thing = replace(facts.things[0], look=look, change=change, colour=None)
     return replace(facts, things=(thing, *facts.things[1:]), style=None)
 

@@ -1,4 +1,4 @@
-"""How much of everything: the CPU, the GPU and the one-minute recipe."""
+"""Sizes and schedules of all stages: the recipes for CPU, GPU and a one-minute dry run."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ DEFAULT_CACHE = Path.home() / ".cache" / "perfusion-maker"
 
 @dataclass(frozen=True)
 class VaeRecipe:
-    """The autoencoder; `samples` is the whole schedule, decoder_samples what follows alone."""
+    """The autoencoder: first `samples` of it all, then `decoder_samples` of its decoder alone."""
 
     channels: tuple[int, ...] = (16, 32, 64, 128)
     latent_channels: int = 8
     norm_groups: int = 4
     batch: int = 16
     samples: int = 56_000
-    # So much of the training sees crops of 64 pixels: four times cheaper than whole scenes.
+    # Share of the training on crops of 64 pixels, which are four times cheaper than whole scenes.
     crops: float = 50 / 56
     decoder_samples: int = 48_000
     rate: float = 2e-3
@@ -26,7 +26,7 @@ class VaeRecipe:
 
 @dataclass(frozen=True)
 class UnetRecipe:
-    """The denoiser and the text encoder that is trained along."""
+    """The denoiser and the text encoder that is trained with it."""
 
     channels: tuple[int, ...] = (96, 160, 256)
     latent_channels: int = 8
@@ -34,8 +34,8 @@ class UnetRecipe:
     heads: int = 4
     text_width: int = 256
     text_layers: int = 3
-    batch: int = 16  # of each process
-    # The rate is constant until `decay_from`, so that a training may stop and go on at any time.
+    batch: int = 16  # per process
+    # The learning rate is constant until `decay_from`, so a training can stop and resume any time.
     samples: int = 872_000
     decay_from: int = 724_000
     warm_up_steps: int = 400
@@ -43,20 +43,20 @@ class UnetRecipe:
     final_rate: float = 2e-5
     ema: float = 0.9995
     caption_dropout: float = 0.1
-    # Placement is simple for the first samples, then widens until `wide_from`.
+    # Scenes are simple for the first `simple_until` samples and then widen until `wide_from`.
     simple_until: int = 48_000
     wide_from: int = 240_000
-    widest: float = 0.8  # 1: every size, place and extra; less where samples are few
+    widest: float = 0.8  # 1 is every size, place and extra; fewer samples need less
     noise_skew: float = 0.75  # t = 1000 * u ** skew: below 1 favours high noise
-    padding_forgotten: float = 0.5  # share of the samples whose padding knows nothing of the prompt
-    object_weight: float = 4.0  # of an error where an object is, against 1 elsewhere
-    alignment: float = 0.5  # of the middle with the teacher's features; falls with the rate
-    projection_steps: int = 300  # the alignment's projection learns alone at first
+    padding_forgotten: float = 0.5  # share of samples with the padding of the empty prompt
+    object_weight: float = 4.0  # weight of an error where an object is; elsewhere it is 1
+    alignment: float = 0.5  # weight of the teacher's features; falls with the learning rate
+    projection_steps: int = 300  # first steps, which train the alignment's projection alone
 
 
 @dataclass(frozen=True)
 class TowerRecipe:
-    """The evaluator's two towers, and the classifier."""
+    """The evaluator with its two towers, or the classifier."""
 
     samples: int = 160_000
     batch: int = 64
@@ -71,15 +71,15 @@ class Recipe:
     device: str = "cpu"
     cache: Path = DEFAULT_CACHE
     seed: int = 20261
-    workers: int = 0  # processes that draw scenes; 0 draws in line
-    processes: int = 1  # that train the denoiser together, of one thread each
+    workers: int = 0  # processes that draw scenes; 0 draws in this process
+    processes: int = 1  # processes that train the denoiser together, with one thread each
     shard_scenes: int = 4096
     shard_passes: int = 7
     checkpoint_seconds: float = 240.0
     diagnosis_every_samples: int = 49_152
     warm_start: Path | None = None
-    warm_evaluator: Path | None = None  # an earlier evaluator's folder to go on from
-    returned: int = 2560  # scenes that the base model gives back, for the judges to learn from
+    warm_evaluator: Path | None = None  # folder of an earlier evaluator to start from
+    returned: int = 2560  # scenes redrawn by the base model, to train evaluator and classifier on
     vae: VaeRecipe = field(default_factory=VaeRecipe)
     unet: UnetRecipe = field(default_factory=UnetRecipe)
     evaluator: TowerRecipe = field(default_factory=TowerRecipe)
@@ -91,10 +91,10 @@ class Recipe:
 def rescheduled(
     recipe: Recipe, *, processes: int | None, samples: int | None, decay_from: int | None
 ) -> Recipe:
-    """The recipe with another schedule of the denoiser; None leaves what it says.
+    """Return the recipe with another schedule of the denoiser; None keeps the recipe's value.
 
     Raises:
-        ValueError: the rate would begin to fall after the end, or no process would train.
+        ValueError: the decay would begin after the end, or there would be no process.
     """
     unet = recipe.unet
     samples = unet.samples if samples is None else samples
@@ -103,18 +103,18 @@ def rescheduled(
     if decay_from > samples:
         raise ValueError(f"The decay begins at {decay_from}, after the end at {samples} samples.")
     if processes < 1:
-        raise ValueError("At least one process has to train.")
+        raise ValueError("At least one process must train.")
     changed = replace(unet, samples=samples, decay_from=decay_from)
     return replace(recipe, unet=changed, processes=processes)
 
 
 def recipe_of(name: str, cache: Path, device: str, warm_start: Path | None) -> Recipe:
-    """The recipe of that name."""
+    """Return the recipe of that name."""
     if name == "cpu":
         recipe = Recipe(cache=cache, device=device, warm_start=warm_start, processes=2)
         if warm_start is None:
             return recipe
-        # What is learnt already needs no simple scenes, and a short schedule.
+        # A model that has already learnt needs no simple scenes and only a short schedule.
         return replace(
             recipe,
             vae=replace(recipe.vae, samples=16_384, rate=1e-3),

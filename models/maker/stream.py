@@ -1,4 +1,4 @@
-"""An endless, repeatable stream of drawn shards: shard k depends on the seed and k alone."""
+"""An endless, repeatable stream of drawn shards: shard k depends only on the seed and on k."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from models.maker.scenes.scene import Facts, caption, draw_facts, object_regions
 
 
 class Joinable(Protocol):
-    """What processes draw in parts."""
+    """A shard that processes draw in parts."""
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """The parts one after the other."""
+        """Join the parts in their order."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Pictures (n, 128, 128, 3), token ids (n, 32), the facts they were made from, and regions.
+    """Pictures (n, 128, 128, 3), token ids (n, 32), the facts of each scene, and object regions.
 
     Regions (n, 16, 16) are 1 in the cells where an object may be.
     """
@@ -40,7 +40,7 @@ class Shard:
 
     @classmethod
     def joined(cls, parts: Sequence[Shard]) -> Shard:
-        """The parts one after the other."""
+        """Join the parts in their order."""
         return cls(
             np.concatenate([part.pictures for part in parts]),
             np.concatenate([part.ids for part in parts]),
@@ -54,10 +54,11 @@ Draw = Callable[[Path, list[int], int, float], Drawn]  # art, seed, count, width
 
 
 class Stream(Generic[Drawn]):
-    """Draws shards in line, or in other processes while the one before is in use.
+    """Draw shards in this process, or in other processes while the previous shard is in use.
 
-    Parts have a fixed size and a seed of their own, so the result is the same either way. The shard
-    after next is `stride` further: a process of several that share the stream skips the others'.
+    Parts have a fixed size and their own seed, so the result is the same either way. Shards follow
+    each other in steps of `stride`: each of several processes that share the stream skips the
+    shards of the others.
     """
 
     def __init__(
@@ -72,13 +73,13 @@ class Stream(Generic[Drawn]):
     ) -> None:
         self._draw, self._art_file, self._seed = draw, art_file, seed
         self._size, self._part, self._stride = size, min(size, 256), stride
-        # Spawned, not forked: the parent may hold a GPU and threads.
+        # The processes are spawned, not forked, because the parent may use a GPU and threads.
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(workers, context) if workers else None
         self._ahead: dict[int, list[Future[Drawn]]] = {}
 
     def shard(self, index: int, width_of: Callable[[int], float]) -> Drawn:
-        """Shard `index`; `width_of` tells how wide the curriculum is at a shard."""
+        """Return shard `index`; `width_of` gives the width of the curriculum at a shard."""
         if self._pool is None:
             parts = [self._draw(*task) for task in self._tasks(index, width_of(index))]
         else:
@@ -101,18 +102,20 @@ class Stream(Generic[Drawn]):
         ]
 
 
-_TOOLS: dict[Path, tuple[Painter, Encoder]] = {}  # one per process: drawing places takes a second
+_TOOLS: dict[
+    Path, tuple[Painter, Encoder]
+] = {}  # kept for the whole process: drawing the places takes a second
 
 
 def tools(art_file: Path) -> tuple[Painter, Encoder]:
-    """The painter and the caption encoder of this process."""
+    """Return the painter and the caption encoder of this process."""
     if art_file not in _TOOLS:
         _TOOLS[art_file] = (Painter(load_art(art_file), 7), Encoder(make_tokenizer()))
     return _TOOLS[art_file]
 
 
 def draw_shard(art_file: Path, seed: list[int], count: int, width: float) -> Shard:
-    """Scenes of mixed widths up to `width`, so that simple ones never die out."""
+    """Draw scenes of mixed widths up to `width`, so that simple ones stay in the mix."""
     painter, encoder = tools(art_file)
     facts = []
     for index in range(count):
@@ -127,6 +130,6 @@ def draw_shard(art_file: Path, seed: list[int], count: int, width: float) -> Sha
 
 
 def draw_pictures(art_file: Path, seed: list[int], count: int, width: float) -> Shard:
-    """As draw_shard, less the facts: they are slow to hand from process to process."""
+    """Draw a shard without the facts, which are slow to send between processes."""
     shard = draw_shard(art_file, seed, count, width)
     return Shard(shard.pictures, shard.ids, (), shard.regions)

@@ -1,4 +1,4 @@
-"""The denoiser and its text encoder: built fresh, or going on from an earlier model."""
+"""The denoiser and its text encoder, either fresh or with the weights of an earlier model."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from models.maker.networks.tokenizer import BOS, EOS, MAX_TOKENS, make_tokenizer
 from models.maker.recipe import UnetRecipe
 
-TOKEN_STD = 0.2  # with CLIP's own 0.02 the words stayed indistinct beside the positions
+TOKEN_STD = 0.2  # with CLIP's own 0.02 the positions outweighed the words
 
 
 @dataclass(frozen=True)
 class Denoiser:
-    """What is trained together."""
+    """The U-Net and the text encoder, which are trained together."""
 
     unet: UNet2DConditionModel
     text: CLIPTextModel
 
     def parameters(self) -> list[nn.Parameter]:
-        """All weights, in a fixed order."""
+        """Return all weights, in a fixed order."""
         return [*self.unet.parameters(), *self.text.parameters()]
 
     def predict(
@@ -36,10 +36,11 @@ class Denoiser:
         *,
         padding_forgotten: Tensor | None = None,
     ) -> Tensor:
-        """The v that the caption suggests, (b, 8, 16, 16).
+        """Predict v from the noisy latents and the caption, (b, 8, 16, 16).
 
-        Where `padding_forgotten` (b, 1) is true, what follows the first end token is encoded as in
-        the empty prompt: as in a frozen CLIP, a word's meaning then has to come from the word.
+        Where `padding_forgotten` (b, 1) is true, the tokens after the first end token get their
+        encodings in the empty prompt. The meaning of a word then comes from its own token, as in
+        a frozen CLIP.
         """
         told = self.text(ids).last_hidden_state  # (b, 32, width)
         if padding_forgotten is not None:
@@ -51,7 +52,7 @@ class Denoiser:
         return prediction
 
     def empty_ids(self) -> Tensor:
-        """The token ids of the empty prompt, (1, 32)."""
+        """Return the token ids of the empty prompt, (1, 32)."""
         config = self.text.config
         ids = torch.full((1, MAX_TOKENS), config.eos_token_id, device=self.text.device)
         ids[:, 0] = config.bos_token_id
@@ -59,7 +60,7 @@ class Denoiser:
 
 
 class TwoProductAttention:
-    """Attention as two products, for a CPU: the fused kernel's way back is slow in bfloat16."""
+    """Attention as two products, because a CPU's fused backward kernel is slow in bfloat16."""
 
     def __call__(
         self,
@@ -68,7 +69,7 @@ class TwoProductAttention:
         encoder_hidden_states: Tensor | None = None,
         **_: object,
     ) -> Tensor:
-        """(b, places, width), attending to itself or to (b, tokens, text width)."""
+        """Attend from (b, places, width) to itself, or to (b, tokens, text width)."""
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query, key, value = (
             projected.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
@@ -81,7 +82,7 @@ class TwoProductAttention:
 
 
 def make_schedule() -> DDIMScheduler:
-    """Stable Diffusion's betas, v-prediction."""
+    """Return a schedule with Stable Diffusion's betas and v-prediction."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,
@@ -96,7 +97,10 @@ def make_schedule() -> DDIMScheduler:
 
 
 def build_denoiser(recipe: UnetRecipe, warm_start: Path | None) -> Denoiser:
-    """Cross-attention at all three resolutions: concepts need it at the two finer ones."""
+    """Build a U-Net with cross-attention at all three resolutions, and its text encoder.
+
+    Concepts need the cross-attention at the two finer resolutions.
+    """
     levels = len(recipe.channels)
     unet = UNet2DConditionModel(
         sample_size=16,
@@ -127,20 +131,20 @@ def build_denoiser(recipe: UnetRecipe, warm_start: Path | None) -> Denoiser:
     text = CLIPTextModel(config)
     nn.init.normal_(text.get_input_embeddings().weight, std=TOKEN_STD)
     if warm_start is not None:
-        _go_on_from(warm_start, unet, text, tokenizer)
+        _copy_weights(warm_start, unet, text, tokenizer)
     return Denoiser(unet, text)
 
 
 @torch.no_grad()
-def _go_on_from(
+def _copy_weights(
     folder: Path, unet: UNet2DConditionModel, text: CLIPTextModel, tokenizer: CLIPTokenizer
 ) -> None:
-    """Take over every weight of the same name and shape, and each word's embedding."""
+    """Copy every weight of the same name and shape, and the embedding of each word."""
     earlier = UNet2DConditionModel.from_pretrained(folder / "unet").float().state_dict()
     own = unet.state_dict()
     taken = {key: value for key, value in earlier.items() if key in own}
     unet.load_state_dict(taken, strict=False)
-    # Attention that the earlier model lacked starts as the identity.
+    # Attention that the earlier model lacks starts as the identity.
     for name, module in unet.named_modules():
         if name.endswith("proj_out") and f"{name}.weight" not in taken:
             nn.init.zeros_(module.weight)

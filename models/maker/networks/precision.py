@@ -1,4 +1,4 @@
-"""Which numbers a device computes with: bfloat16 where it is quick, float32 elsewhere."""
+"""The precision of each device: bfloat16 where it is fast, float32 elsewhere."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _QUICK = frozenset({"amx_bf16", "avx512_bf16"})
 
 
 def autocast(device: str) -> torch.autocast:
-    """A context in which products are in bfloat16, if the device has instructions for them.
+    """Return a context that computes products in bfloat16 if the device has instructions for it.
 
-    A CPU without them imitates bfloat16 and is ten times slower than with float32.
+    A CPU without them emulates bfloat16, which is ten times slower than float32.
     """
     kind = torch.device(device).type
     quick = kind == "cuda" or (kind == "cpu" and cpu_has_bfloat16(_cpu_info()))
@@ -22,7 +22,7 @@ def autocast(device: str) -> torch.autocast:
 
 
 def cpu_has_bfloat16(cpu_info: str) -> bool:
-    """Whether /proc/cpuinfo names AMX or AVX512 instructions for bfloat16."""
+    """Return whether /proc/cpuinfo names AMX or AVX512 instructions for bfloat16."""
     flags = next((line for line in cpu_info.splitlines() if line.startswith("flags")), "")
     return not _QUICK.isdisjoint(flags.split())
 

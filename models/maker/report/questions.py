@@ -1,6 +1,6 @@
-"""What a picture must show to be right: held-out prompts, their judges, the share of right ones.
+"""Held-out prompts, how to judge their pictures, and the share of pictures that are right.
 
-Pictures are sampled by the product's own code, so that a figure is what a user gets.
+The product's own code samples the pictures, so a figure tells what a user gets.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Question = tuple[str, ConceptEvaluator]
 
 
 def draw_questions(seed: int, count: int) -> dict[str, list[Question]]:
-    """Prompts of six kinds; subject and place, or colour, are pairs never trained on."""
+    """Draw prompts of six kinds. Subject and place, or subject and colour, are untrained pairs."""
     rng = np.random.default_rng([seed, 99])
     wearers = sorted(WEARERS)
     plain = [_SUBJECTS[index % len(_SUBJECTS)] for index in range(count)]
@@ -68,7 +68,7 @@ def draw_questions(seed: int, count: int) -> dict[str, list[Question]]:
 
 
 def load_base(recipe: Recipe) -> BaseModel:
-    """The exported model. No concept is asked of it, so it needs no covariance yet."""
+    """Load the exported model. It is used without concepts, so it needs no covariance yet."""
     folder = recipe.cache / "export"
     pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     base = BaseModel.from_pipeline(pipeline, name=folder.name, device=recipe.device)
@@ -77,7 +77,7 @@ def load_base(recipe: Recipe) -> BaseModel:
 
 
 def load_classifier(recipe: Recipe) -> Classifier:
-    """The trained classifier of this cache."""
+    """Load the trained classifier of this cache."""
     classifier = Classifier().eval()
     state = torch.load(recipe.cache / "classifier.ckpt", map_location="cpu", weights_only=True)
     classifier.load_state_dict(state["model"])
@@ -92,7 +92,7 @@ def share_right(
     config: GenerateConfig,
     seeds: Sequence[int],
 ) -> float:
-    """The share of pictures, one per question and seed, that show what they were asked for."""
+    """Return the share of pictures, one per question and seed, that show what was asked for."""
     right: list[bool] = []
     for seed in seeds:
         pictures = sample_prompts(base, [text for text, _ in questions], config, seed=seed)
@@ -104,7 +104,7 @@ def share_right(
 def sample_prompts(
     base: BaseModel, prompts: Sequence[str], config: GenerateConfig, *, seed: int
 ) -> list[Image.Image]:
-    """One picture per prompt, several to a step; prompt k starts from noise of its own."""
+    """Sample one picture per prompt, several per step. Each prompt starts from its own noise."""
     pictures: list[Image.Image] = []
     size = 25 if base.device.type == "cpu" else 400
     for begin in range(0, len(prompts), size):
@@ -121,7 +121,7 @@ def sample_prompts(
 
 
 def as_array(pictures: Sequence[Image.Image]) -> npt.NDArray[np.uint8]:
-    """(n, height, width, 3)."""
+    """Stack pictures as (n, height, width, 3)."""
     return np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
 
 

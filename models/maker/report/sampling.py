@@ -1,4 +1,4 @@
-"""Stage sampling: where the share of right pictures levels off, by sampler, steps and guidance."""
+"""Stage sampling: the share of right pictures by sampler, number of steps and guidance."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from perfusion_core.config import GenerateConfig, SchedulerName
 log = logging.getLogger("maker")
 STEPS = (5, 10, 15, 25)
 GUIDANCE = (1.0, 2.0, 3.0, 5.0, 7.5)
-SEEDS = (90,)  # the card's figures use others
+SEEDS = (90,)  # the card's figures use other seeds
 
 
 def measure_sampling(recipe: Recipe, *, prompts: int = 8) -> None:
-    """Every sampler at every number of steps, then every guidance; saves sampling.json."""
+    """Measure every sampler at every number of steps, then every guidance; save sampling.json."""
     base = load_base(recipe)
     classifier = load_classifier(recipe)
     dry = recipe.name == "dry-run"

@@ -1,4 +1,4 @@
-"""How long the product takes for one image, on the machine that measures."""
+"""Measure how long the product takes for one image on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds for one image, and what they were measured on."""
+    """Seconds for one image, and the conditions of the measurement."""
 
     seconds: float  # median
     steps: int
@@ -30,15 +30,15 @@ class Timing:
 
     @property
     def conditions(self) -> str:
-        """As the card writes them."""
+        """The conditions in the card's words."""
         return f"{self.steps} guided steps, {self.threads} thread(s), {self.dtype}, {self.machine}"
 
 
 def time_one_image(base: BaseModel, *, steps: int = 25, threads: int = 2, runs: int = 5) -> Timing:
-    """The median over `runs`, after one that does not count; from the request to the pixels.
+    """Return the median time from request to pixels over `runs`, after one warm-up run.
 
     Raises:
-        ValueError: the base model's default guidance is 1 or less, so no step would be guided.
+        ValueError: no step would be guided, because the default guidance is 1 or less.
     """
     config = replace(base.defaults.generate_config(), num_inference_steps=steps, seed=1)
     if config.guidance_scale <= 1:

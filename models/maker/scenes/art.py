@@ -1,6 +1,6 @@
-"""Stage art: bring the emoji art by npm, draw every look once, keep all in one file.
+"""Stage art: download the emoji art by npm, draw every look once, and save all in one file.
 
-The file (art.npz, 13 megabytes) is all that later stages read, so that they need no network.
+Later stages read only this file (art.npz, 13 megabytes), so they need no network.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from models.maker.scenes.catalogue import (
     SUBJECTS,
 )
 
-# Pinned: another version draws other pictures, and the data would no longer repeat.
+# Pinned, because another version has other pictures and the data would change.
 PACKAGES = {
     "@iconify-json/noto": "1.2.9",
     "@iconify-json/noto-v1": "1.2.5",
@@ -41,7 +41,7 @@ SPRITE_PIXELS = 144
 
 @dataclass(frozen=True)
 class Look:
-    """One icon of one art set: the smallest thing that has an identity."""
+    """One icon of one art set. Each look has its own identity."""
 
     subject: str
     art_set: str
@@ -50,19 +50,19 @@ class Look:
 
     @property
     def name(self) -> str:
-        """As the card and the held-out list write it."""
+        """The name in the card and in the held-out list."""
         return f"{self.subject}/{self.art_set}/{self.icon}"
 
 
 @dataclass(frozen=True)
 class Art:
-    """All looks and their pictures, RGBA, trimmed and centred in a square."""
+    """All looks and their RGBA pictures, trimmed and centred in a square."""
 
     looks: tuple[Look, ...]
     sprites: npt.NDArray[np.uint8]  # (looks, 144, 144, 4)
 
     def of(self, subject: str, held_out: bool = False) -> list[int]:
-        """Indices of a subject's looks: the trained ones, or the held-out ones."""
+        """Return the indices of a subject's looks, either the trained or the held-out ones."""
         return [
             i
             for i, look in enumerate(self.looks)
@@ -71,7 +71,7 @@ class Art:
 
 
 def make_art(cache: Path) -> Path:
-    """Download, draw and save; returns the file. Does nothing where it is there already."""
+    """Download, draw and save the art, unless the file exists; return the file."""
     target = cache / "art.npz"
     if target.exists():
         return target
@@ -91,7 +91,7 @@ def make_art(cache: Path) -> Path:
 
 
 def load_art(path: Path) -> Art:
-    """Read what make_art wrote."""
+    """Load the file that make_art writes."""
     with np.load(path) as stored:
         looks = tuple(Look(**entry) for entry in json.loads(str(stored["looks"])))
         return Art(looks, stored["sprites"])
@@ -127,7 +127,7 @@ def _pictures(modules: Path) -> list[tuple[str, str, str, Image.Image]]:
 
 
 def _names_in(art_set: str, subject: str) -> list[str]:
-    """The names that a super-category may have in an art set."""
+    """Return the names that a super-category may have in an art set."""
     names = SUBJECTS[subject]
     if art_set in (NUMBERED_SET, SOLID_SET):
         names += FURTHER_NAMES.get(subject, ())
@@ -138,7 +138,7 @@ def _names_in(art_set: str, subject: str) -> list[str]:
 
 
 def _icons(path: Path) -> dict[str, tuple[str, tuple[float, float]]]:
-    """Icon name -> (SVG body, width and height); aliases that only rename are followed."""
+    """Map icon names to (SVG body, (width, height)). Aliases that only rename are included."""
     stored: dict[str, Any] = json.loads(path.read_text())
     size = (stored.get("width", 16), stored.get("height", 16))
     icons = {
@@ -155,13 +155,13 @@ def _code_points(path: Path) -> dict[str, list[str]]:
     stems: dict[str, list[str]] = {}
     for stem, name in json.loads(path.read_text()).items():
         stems.setdefault(name, []).append(stem)
-    # The icon "cat-face" is an alias in one set and a picture of its own in another.
+    # The icon "cat-face" is an alias in one set and a separate picture in another.
     stems.setdefault("cat-face", ["1f431"])
     return stems
 
 
 def _draw(body: str, size: tuple[float, float]) -> Image.Image:
-    # Needed by this stage only, and it needs the system's cairo.
+    # Only this stage needs it, and it needs the system's cairo.
     import cairosvg  # type: ignore[import-untyped]
 
     svg = (
@@ -172,12 +172,12 @@ def _draw(body: str, size: tuple[float, float]) -> Image.Image:
 
 
 def _squared(picture: Image.Image) -> npt.NDArray[np.uint8]:
-    """Trim to what is drawn, scale the longer side to SPRITE_PIXELS, centre."""
+    """Trim the empty border, scale the longer side to SPRITE_PIXELS, and centre."""
     box = picture.getchannel("A").point(lambda value: 255 if value > 16 else 0).getbbox()
     picture = picture.crop(box)
     scale = SPRITE_PIXELS / max(picture.size)
     width, height = (max(1, round(side * scale)) for side in picture.size)
-    # Premultiplied while resizing, or transparent pixels' colour bleeds into the rim.
+    # Premultiplied for the resizing, or the colour of transparent pixels bleeds into the rim.
     small = picture.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS)
     square = Image.new("RGBA", (SPRITE_PIXELS, SPRITE_PIXELS))
     corner = ((SPRITE_PIXELS - width) // 2, (SPRITE_PIXELS - height) // 2)

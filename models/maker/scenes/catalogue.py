@@ -1,12 +1,12 @@
-"""What the pictures show: super-categories, the art that shows them, places, colours, styles.
+"""What the pictures show: super-categories and their art, places, colours, styles.
 
 A look is one icon of one art set: ("cat", "twemoji", "cat-face"). Every super-category is one
-word, hence one token, and has several looks, so that the model learns a family, not a picture.
+word, and so one token. It has several looks, so that the model learns a family of pictures.
 """
 
 import zlib
 
-# word -> icon names; a name is tried in every art set and skipped where a set lacks it.
+# word -> icon names. Every art set is searched for each name; a set may lack some names.
 SUBJECTS: dict[str, tuple[str, ...]] = {
     "teddy": ("teddy-bear",),
     "cat": ("cat", "cat-face", "catside"),
@@ -73,14 +73,14 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "bell": ("bell",),
     "ball": ("soccer-ball", "basketball", "volleyball", "soccerball"),
 }
-# What can wear something on its head.
+# Subjects that can wear something on the head.
 WEARERS = frozenset(
     "teddy cat dog panda rabbit fox lion elephant penguin duck owl frog dinosaur unicorn robot "
     "ghost snowman pumpkin bear monkey pig tiger chick octopus".split()
 )
 WORN = ("hat", "crown")
 
-# Art sets in iconify's packages; the three-dimensional set has one file per code point.
+# The art sets of iconify's packages. The three-dimensional set has one file per code point.
 FLAT_SETS = (
     "noto",
     "noto-v1",
@@ -91,9 +91,9 @@ FLAT_SETS = (
     "streamline-emojis",
 )
 SOLID_SET = "fluent-emoji-3d"
-# One set numbers its variants: it calls a fox fox-face-1 and a cake birthday-cake-2.
+# This set numbers its variants: fox-face-1 is a fox, and birthday-cake-2 is a cake.
 NUMBERED_SET = "streamline-emojis"
-# Names that are tried in the numbered and in the three-dimensional set alone.
+# Names for which only the numbered and the three-dimensional set are searched.
 FURTHER_NAMES: dict[str, tuple[str, ...]] = {
     "backpack": ("school-backpack",),
     "train": ("bullet-train",),
@@ -101,7 +101,7 @@ FURTHER_NAMES: dict[str, tuple[str, ...]] = {
     "apple": ("red-apple",),
 }
 
-# Whole looks that no training ever sees: the three-dimensional look of these subjects.
+# No training sees the three-dimensional look of these subjects.
 HELD_OUT_SUBJECTS = (
     "teddy cat dog robot car cup owl hat rabbit penguin house guitar bear train pumpkin fish"
 ).split()
@@ -120,7 +120,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "gray": (140, 142, 146),
 }
 
-# place -> ways to say it; the picture of each is in places.py.
+# place -> phrases for it. places.py draws the places.
 PLACES: dict[str, tuple[str, ...]] = {
     "beach": ("on the beach", "on a beach"),
     "snow": ("in the snow", "in snow"),
@@ -137,7 +137,7 @@ PLACES: dict[str, tuple[str, ...]] = {
 }
 STYLES = ("sketch", "painting", "pixel art", "black and white photo")
 
-# How a personalisation trainer begins a caption; "{}" is the subject phrase.
+# The beginnings of captions that personalisation trainers use; "{}" is the subject phrase.
 TEMPLATES = (
     "a photo of {}",
     "a photo of {}",
@@ -151,7 +151,7 @@ TEMPLATES = (
     "the photo of {}",
     "{}",
 )
-# Further words that prompts and trainers' templates bring: tokens of their own from the start.
+# Further words of prompts and of trainers' templates. Each of them is one token.
 FURTHER_WORDS = (
     "my one this that these it its cropped close up clean dirty dark bright cool weird large small "
     "big little tiny cute old new toy plush painted drawing cartoon watercolor style depiction "
@@ -168,6 +168,8 @@ FURTHER_WORDS = (
 
 
 def withheld(subject: str, word: str) -> bool:
-    """Whether training never shows this subject with this place or colour word: a tenth of all
-    pairs, kept for held-out prompts."""
+    """Return whether no training shows this subject with this place or colour word.
+
+    These pairs are a tenth of all, and serve as held-out prompts.
+    """
     return zlib.crc32(f"{subject} {word}".encode()) % 10 == 0

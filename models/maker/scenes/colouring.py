@@ -1,4 +1,4 @@
-"""Changes of a sprite's colours, pattern and outline: one look becomes a family without new art."""
+"""Changes of a sprite's colours, pattern and outline, which make a family out of one look."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Floats = npt.NDArray[np.float32]
 _GRAY = np.array([0.299, 0.587, 0.114], np.float32)
 _INK = np.array([24, 20, 26], np.float32)
 OUTLINED = 0.12  # share of the objects that are drawn with a pen
-OUTLINES = (0.012, 0.035)  # how wide its line is, as a share of the object's size
+OUTLINES = (0.012, 0.035)  # width of the pen's line, as a share of the object's size
 
 
 @dataclass(frozen=True)
 class Change:
-    """How a sprite's colours differ from the art's; angles in radians of hue."""
+    """The difference of a sprite's colours from the art's. Angles are radians of hue."""
 
     hue: float = 0.0
-    other_hue: float = 0.0  # for pixels on the other side of `split`: a palette, not one shift
-    split: float = 0.0  # direction in the chroma plane that tells the two sides apart
+    other_hue: float = 0.0  # for pixels on the other side of `split`, so that two hues shift apart
+    split: float = 0.0  # direction in the chroma plane that separates the two sides
     saturation: float = 1.0
     brightness: float = 1.0
     tint: tuple[int, int, int] | None = None
@@ -32,10 +32,11 @@ class Change:
 
 
 def draw_change(rng: np.random.Generator) -> Change:
-    """An uncaptioned change: nearly none for five of six, else hue, palette, tint or pattern.
+    """Draw a change that no caption names: for one of six a new hue, palette, tint or pattern.
 
-    With a third changed, what has one colour by nature (a tiger) came out in patches. Apart from
-    that some get an outline, so that looks drawn with a pen are within the model's reach.
+    Five of six change hardly at all. When a third changed, the model drew subjects of one natural
+    colour, such as tigers, in patches. Some get an outline as well, so that the model learns looks
+    that are drawn with a pen.
     """
     outline = float(rng.uniform(*OUTLINES)) if rng.random() < OUTLINED else 0.0
     return replace(_draw_colours(rng), outline=outline)
@@ -79,8 +80,8 @@ def recolour(rgb: npt.NDArray[np.uint8], change: Change) -> npt.NDArray[np.uint8
 def draw_outline(sprite: Image.Image, width: float) -> Image.Image:
     """Draw a dark line around an RGBA sprite and along its inner edges.
 
-    The sprite shrinks to make room: the picture that comes back has the size of the one given.
-    `width` is the line's, as a share of that size.
+    The sprite shrinks to make room for the line, so the picture keeps its size. `width` is the
+    width of the line, as a share of that size.
     """
     side = sprite.width
     line = max(1, round(side * width))
@@ -108,7 +109,7 @@ def _turned(colours: Floats, change: Change) -> Floats:
     if change.other_hue == change.hue:
         turned: Floats = gray + first
         return turned
-    # Two axes of the chroma plane; a soft step between the sides keeps edges clean.
+    # Two axes of the chroma plane. A soft step between the two sides keeps edges clean.
     along = chroma[..., 0] - chroma[..., 1]
     across = chroma[..., 2] - 0.5 * (chroma[..., 0] + chroma[..., 1])
     side = along * np.cos(change.split) + across * np.sin(change.split)
@@ -118,7 +119,7 @@ def _turned(colours: Floats, change: Change) -> Floats:
 
 
 def _hue_turn(angle: float) -> Floats:
-    """Rotation about the gray axis (Rodrigues), to multiply row vectors by."""
+    """Return the rotation about the gray axis (Rodrigues), as a matrix for row vectors."""
     axis = np.full(3, 1 / np.sqrt(3))
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
     turn = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
@@ -129,7 +130,7 @@ def _hue_turn(angle: float) -> Floats:
 def _tinted(colours: Floats, tint: tuple[int, int, int], strength: float) -> Floats:
     gray = (colours @ _GRAY)[..., None] / 255
     target = np.array(tint, np.float32)
-    # Dark outlines and eyes stay: they carry the identity of the subject.
+    # Dark outlines and eyes keep their colour, because they identify the subject.
     keep = np.clip((gray - 0.16) / 0.2, 0, 1)
     shade = np.clip(0.5 + 0.75 * gray, 0, 1.2)
     gloss = 60 * np.clip(gray - 0.75, 0, 1)

@@ -1,4 +1,4 @@
-"""From facts to a picture of 128 x 128: background, shadow, objects, what they wear, style."""
+"""Paint facts as a picture of 128 x 128: background, shadow, objects, what they wear, style."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from models.maker.scenes.colouring import Change, draw_outline, recolour
 from models.maker.scenes.places import SIDE, draw_places
 from models.maker.scenes.scene import UNITS, Facts, Thing
 
-_PIXELS = SIDE / UNITS  # of a unit in which scenes are told
+_PIXELS = SIDE / UNITS  # pixels per unit of a scene
 _PLACE_INDEX = {place: index for index, place in enumerate(PLACES)}
 _SUBJECT_INDEX = {subject: index for index, subject in enumerate(SUBJECTS)}
 _FLOATING = frozenset({"space"})  # no ground, no shadow
 
 
 class Painter:
-    """Holds the art and the drawn places; `paint` turns facts into pixels."""
+    """Turn facts into pixels with the art and the drawn places."""
 
     def __init__(self, art: Art, seed: int) -> None:
         self.art = art
@@ -32,7 +32,7 @@ class Painter:
         self._shadow = blot.filter(ImageFilter.GaussianBlur(12))
 
     def paint(self, facts: Facts) -> npt.NDArray[np.uint8]:
-        """(128, 128, 3)."""
+        """Paint the picture of the facts, (128, 128, 3)."""
         picture = self._background(facts)
         if facts.place not in _FLOATING:
             for thing in facts.things:
@@ -44,13 +44,16 @@ class Painter:
         return np.asarray(picture)
 
     def mask(self, facts: Facts, number: int = 0) -> npt.NDArray[np.uint8]:
-        """Alpha of one object alone, (128, 128): its place in the picture."""
+        """Return the alpha of one object in its place in the picture, (128, 128)."""
         canvas = Image.new("RGBA", (SIDE, SIDE))
         self._put(canvas, facts.things[number])
         return np.asarray(canvas.getchannel("A"))
 
     def shown(self, facts: Facts) -> npt.NDArray[np.uint8]:
-        """Which super-category each pixel shows, (128, 128); the number of them all for none."""
+        """Return the super-category of each pixel, (128, 128).
+
+        A pixel without an object has the number of super-categories as its value.
+        """
         shown = np.full((SIDE, SIDE), len(SUBJECTS), np.uint8)
         for thing in facts.things:
             parts = [replace(thing, worn=None)]
@@ -99,9 +102,9 @@ class Painter:
 
 
 def _worn_by(thing: Thing) -> Thing:
-    """What a thing wears, on its head, as a thing of its own."""
+    """Return what a thing wears on its head, as a separate thing."""
     if thing.worn is None:
-        raise ValueError(f"the {thing.subject} wears nothing")
+        raise ValueError(f"The {thing.subject} wears nothing.")
     head = thing.y - thing.size * 0.47
     return Thing(thing.worn, thing.worn_look, Change(), None, thing.x, head, thing.size * 0.5)
 

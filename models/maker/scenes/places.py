@@ -1,4 +1,4 @@
-"""Backgrounds: every place drawn many times from a seed, at twice the size and reduced."""
+"""Backgrounds: several drawings of every place from one seed, drawn at twice their size."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from models.maker.scenes.catalogue import PLACES
 Rgb = tuple[int, int, int]
 Rng = np.random.Generator
 Box = tuple[float, float, float, float]  # left, top, right, bottom
-SIDE = 128  # pixels of a finished picture, and the painters' coordinates
-_SCALE = 2  # painters draw on a canvas so many times larger
+SIDE = 128  # pixels of a finished picture; the painters use the same coordinates
+_SCALE = 2  # the canvas of the painters is this many times larger
 VARIANTS = 64
 
 
 def draw_places(seed: int, variants: int = VARIANTS) -> npt.NDArray[np.uint8]:
-    """All places, (places, variants, 128, 128, 3), in the catalogue's order."""
+    """Draw all places, (places, variants, 128, 128, 3), in the catalogue's order."""
     pictures = []
     for place_index, place in enumerate(PLACES):
         for variant in range(variants):
@@ -31,25 +31,25 @@ def draw_places(seed: int, variants: int = VARIANTS) -> npt.NDArray[np.uint8]:
 
 
 class Pen:
-    """Draws in a finished picture's coordinates on a larger canvas."""
+    """Draw on a larger canvas in the coordinates of the finished picture."""
 
     def __init__(self, picture: Image.Image) -> None:
         self._draw = ImageDraw.Draw(picture)
 
     def ellipse(self, box: Box, fill: Rgb) -> None:
-        """Fill the ellipse in a box whose last row and column belong to it."""
+        """Fill the ellipse in a box, including its last row and column."""
         self._draw.ellipse(_scaled(box), fill=fill)
 
     def rectangle(self, box: Box, fill: Rgb) -> None:
-        """Fill a box, its last row and column included."""
+        """Fill a box, including its last row and column."""
         self._draw.rectangle(_scaled(box), fill=fill)
 
     def polygon(self, points: Sequence[tuple[float, float]], fill: Rgb) -> None:
-        """Fill what the points enclose."""
+        """Fill the area that the points enclose."""
         self._draw.polygon([(x * _SCALE, y * _SCALE) for x, y in points], fill=fill)
 
     def arc(self, box: Box, start: float, end: float, *, fill: Rgb, width: int) -> None:
-        """Draw a part of the ellipse in a box, from one angle to another, in degrees."""
+        """Draw a part of the ellipse in a box, between two angles in degrees."""
         self._draw.arc(_scaled(box), start, end, fill=fill, width=width * _SCALE)
 
 

@@ -1,7 +1,7 @@
-"""A scene: what is in it (facts), its picture, its caption. Deterministic from (seed, index).
+"""The facts of a scene and its caption, deterministic from (seed, index).
 
-Facts are drawn first and apart from the picture, so that hard negatives and diagnoses can change
-one of them (another subject, another place) and keep all the rest.
+The facts are separate from the picture, so that hard negatives and diagnoses can change one fact
+(another subject, another place) and keep the others.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from models.maker.scenes.catalogue import (
 from models.maker.scenes.colouring import Change, draw_change
 from models.maker.scenes.places import VARIANTS
 
-UNITS = 64  # the side of a scene: places and sizes are told in this unit, whatever the pixels
-REGION_CELLS = 16  # cells of a scene's side, as many as the latents have
+UNITS = 64  # side of a scene; positions and sizes are in this unit at any number of pixels
+REGION_CELLS = 16  # cells per side of a scene, as in the latents
 RELATIONS = ("next to", "and", "beside")
 _BARE_TEMPLATE = TEMPLATES.index("{}")
 _SUBJECT_WORDS = tuple(SUBJECTS)
@@ -38,12 +38,12 @@ _VOWELS = "aeiou"
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: which look, how it is changed, where its centre is (units of 64)."""
+    """One object: its look, the change of its colours, its centre and size in UNITS per side."""
 
     subject: str
     look: int
     change: Change
-    colour: str | None  # captioned colour word
+    colour: str | None  # colour word in the caption
     x: float
     y: float
     size: float
@@ -55,14 +55,14 @@ class Thing:
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything that the picture and the caption are made of."""
+    """Everything that decides the picture and the caption."""
 
     things: tuple[Thing, ...]
     place: str | None
     place_phrase: int
     variant: int
     mirrored: bool
-    plain: tuple[int, int, int]  # background where there is no place
+    plain: tuple[int, int, int]  # background of a scene without a place
     plain_word: str | None
     relation: str = ""
     style: str | None = None
@@ -81,10 +81,11 @@ def draw_facts(
     held_out: bool = False,
     objects: int | None = None,
 ) -> Facts:
-    """Draw a scene; `width` 0 is centred and simple, 1 is every size, place and extra.
+    """Draw the facts of a scene.
 
-    `objects` asks for one, two or three of them; else most scenes show one. A scene of a given
-    subject shows one unless it is asked for more. A held-out look is the first object's.
+    `width` 0 is centred and simple, 1 is every size, place and extra. `objects` sets their number
+    to one, two or three. Without it most scenes show one object, and a scene of a given `subject`
+    always does. `held_out` gives the first object a held-out look.
     """
     place = str(rng.choice(_PLACE_WORDS)) if rng.random() < 0.55 else None
     plain_word, plain = _plain(rng)
@@ -108,7 +109,7 @@ def draw_facts(
     if len(things) == 1 and rng.random() < 0.06:
         adjective = "small" if size < 36 else "large" if size > 50 else ""
     template = int(rng.integers(len(TEMPLATES)))
-    # Prompts name concepts so: `<robot> next to <penguin>`.
+    # Prompts name concepts without articles: `<robot> next to <penguin>`.
     articles = bool(rng.random() >= 1 / 3)
     if not articles and rng.random() < 0.5:
         template = _BARE_TEMPLATE
@@ -130,7 +131,7 @@ def draw_facts(
 
 
 def caption(facts: Facts) -> str:
-    """The words for a scene; uncaptioned colour changes stay unsaid."""
+    """Return the caption of a scene. It does not mention uncaptioned changes of colour."""
     *before, last = (_phrase(thing, facts) for thing in facts.things)
     told = f"{', '.join(before)} {facts.relation} {last}" if before else last
     if facts.style == "black and white photo":
@@ -148,7 +149,7 @@ def caption(facts: Facts) -> str:
 
 
 def object_regions(facts: Facts) -> npt.NDArray[np.uint8]:
-    """1 in the cells where an object may be, what it wears included, else 0; (16, 16)."""
+    """Return 1 for the cells where an object, or what it wears, may be, else 0; (16, 16)."""
     cell = UNITS // REGION_CELLS
     centres = np.arange(REGION_CELLS) * cell + cell // 2
     regions = np.zeros((REGION_CELLS, REGION_CELLS), np.uint8)
@@ -177,7 +178,7 @@ def _article(word: str) -> str:
 
 
 def _plain(rng: np.random.Generator) -> tuple[str | None, tuple[int, int, int]]:
-    """A captioned colour word (with jitter), or an unsaid pale colour."""
+    """Draw the background: a colour word of the caption with jitter, or an unnamed pale colour."""
     if rng.random() < 0.45:
         word = str(rng.choice(_COLOUR_WORDS))
         base = np.array(COLOURS[word])
@@ -215,7 +216,7 @@ def _thing(
         change=change,
         colour=colour,
         x=float(UNITS / 2 + rng.uniform(-reach, reach)),
-        # Things stand rather low: the ground of a place is below the middle.
+        # Things stand rather low, because the ground of a place is below the middle.
         y=float(34 + rng.uniform(-reach, reach) + (4 if worn else 0)),
         size=float(size),
         angle=float(rng.normal(0, 7)) * width,
@@ -228,7 +229,7 @@ def _thing(
 def _in_a_row(
     rng: np.random.Generator, things: Sequence[Thing], *, width: float
 ) -> tuple[Thing, ...]:
-    """Two or three things from left to right; none wears anything."""
+    """Place two or three things from left to right, without anything that they wear."""
     pair = len(things) == 2
     centres = (17.0, 47.0) if pair else (11.5, 32.0, 52.5)
     smallest, largest = (28 - 3 * width, 32.5) if pair else (21 - width, 23.5)

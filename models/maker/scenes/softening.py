@@ -1,7 +1,7 @@
-"""Scenes made to look less like drawings: moved, mirrored, waved, softened, with light noise.
+"""Make scenes look less like drawings: move, mirror, wave and soften them, add light noise.
 
-What a denoiser draws is soft, and its lines wobble. A judge that has learnt from sharp scenes
-alone looks at edges, and is blind there.
+A denoiser draws softly, and its lines wobble. A judge that has learnt from sharp scenes alone
+relies on edges, and fails on such images.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-CELLS = 8  # of a picture's side: what each of them shows is asked of the judges
-WAVE_CELLS = 10  # the waves' grid: coarse enough to bend a leg, not to break it
+CELLS = 8  # cells per side of a picture; the judges name what each cell shows
+WAVE_CELLS = 10  # grid of the waves, coarse enough to bend a leg without breaking it
 
 
 def soften(
     pictures: Tensor, shown: Tensor, random: torch.Generator, *, width: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Shake pictures (n, 3, s, s) in -1..1 and, alike, maps (n, s, s) of what each pixel shows.
+    """Soften pictures (n, 3, s, s) in -1..1, and move their maps (n, s, s) in the same way.
 
-    `width` 0 moves nothing and 1 moves by up to a tenth of the side; softness does not depend on
-    it. `random` is a generator of the CPU.
+    A map says what each pixel shows. `width` 0 moves nothing and 1 moves by up to a tenth of the
+    side; softness does not depend on it. `random` is a generator of the CPU.
     """
     count, side, device = len(pictures), pictures.shape[-1], pictures.device
 
@@ -54,7 +54,7 @@ def soften(
 
 
 def share_of_cells(shown: Tensor, kinds: int) -> Tensor:
-    """Maps (n, side, side) of kinds to the share of each kind in each cell, (n, 64, kinds)."""
+    """Return the share of each kind in each cell, (n, 64, kinds), for maps (n, side, side)."""
     count, size = len(shown), shown.shape[1] // CELLS
     cells = shown.view(count, CELLS, size, CELLS, size).transpose(2, 3)
     cells = cells.reshape(count, CELLS * CELLS, size * size)

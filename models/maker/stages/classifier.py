@@ -1,7 +1,8 @@
 """Stage classifier: super-category, place and colours of a picture, for the card only.
 
-Trained apart from the evaluator, so that it can judge both. It begins from a network trained on
-photographs and learns from drawn scenes and from scenes that the base model gave back.
+It is trained separately from the evaluator, so that it can judge both evaluator and base model. It
+starts from a network trained on photographs, and learns from drawn scenes and from scenes that the
+base model has redrawn.
 """
 
 from __future__ import annotations
@@ -30,34 +31,34 @@ from models.maker.stream import tools
 log = logging.getLogger("maker")
 _SUBJECTS, _PLACES, _COLOURS = list(SUBJECTS), list(PLACES), list(COLOURS)
 UNKNOWN = -100  # a fact that the scene does not tell; the loss ignores it
-ENLARGED = 160  # pixels
+ENLARGED = 160  # pixels per side
 _WIDTH = 256
-_FRESH = 1024  # scenes drawn at a time; each is seen twice, shaken in two ways
+_FRESH = 1024  # scenes drawn at a time; each is used twice, softened in two ways
 
 
 class Classifier(nn.Module):
     """Heads on EfficientNet-Lite1's maps, one for each question.
 
-    Which objects are there is asked of each cell of 16 x 16 pixels: 64 answers a picture teach far
-    sooner than one, and objects do not compete. Colours are asked of the cells that show an object,
-    and of the others.
+    One head names the object in each cell of 16 x 16 pixels. 64 answers per picture teach far
+    faster than one, and objects do not compete. Two more heads name the colour of the cells with
+    an object and the colour of the other cells.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.sight = Sight()
         self.join = nn.Sequential(nn.Conv2d(FINE + COARSE, _WIDTH, 1), nn.SiLU())
-        # What a cell shows needs its surroundings too.
+        # The content of a cell also depends on its surroundings.
         self.around = nn.Sequential(nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1, groups=8), nn.SiLU())
-        self.cells = nn.Conv2d(_WIDTH, len(_SUBJECTS) + 1, 1)  # the last answer: no object
-        self.place = nn.Linear(2 * _WIDTH, len(_PLACES) + 1)  # the last one: no place
+        self.cells = nn.Conv2d(_WIDTH, len(_SUBJECTS) + 1, 1)  # the last answer is: no object
+        self.place = nn.Linear(2 * _WIDTH, len(_PLACES) + 1)  # the last answer is: no place
         self.background = _colour_head()
         self.colour = _colour_head()
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        """Logits per question for (n, 3, 128, 128) in -1..1; subjects: shares of the picture.
+        """Return logits per question for (n, 3, 128, 128) in -1..1; for subjects, area shares.
 
-        Any side that 32 divides will do; the cells stay 16 pixels wide.
+        Any side that is a multiple of 32 works; the cells stay 16 pixels wide.
         """
         fine, coarse = self.sight(pictures)
         maps = self.join(torch.cat([fine, functional.interpolate(coarse, scale_factor=2.0)], 1))
@@ -65,7 +66,7 @@ class Classifier(nn.Module):
         cells = self.cells(maps).flatten(2)  # (n, subjects + 1, 64)
         shares = cells.softmax(1)
         empty = shares[:, -1:].detach()
-        # The maximum beside the mean: a place may show in a corner only.
+        # The maximum as well as the mean, because a place may be visible in a corner only.
         pooled = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
         seen = torch.cat(
             [maps, functional.adaptive_avg_pool2d(pictures, maps.shape[-2:])], 1
@@ -89,17 +90,17 @@ def _weighed(seen: Tensor, weight: Tensor) -> Tensor:
 
 
 def train_classifier(recipe: Recipe, art_file: Path) -> None:
-    """Train, state the errors on held-out scenes, save."""
+    """Train the classifier to the end of its schedule, with checkpoints."""
     own, device = recipe.classifier, recipe.device
     model = Classifier()
     model.sight = Sight.pretrained()
     model.to(device)
-    begun, fresh = [], []  # weights that know something, and those that know nothing
+    pretrained, fresh = [], []
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            (begun if name.startswith("sight.") else fresh).append(weight)
+            (pretrained if name.startswith("sight.") else fresh).append(weight)
     optimizer = torch.optim.AdamW(
-        [{"params": begun}, {"params": fresh}], own.rate, weight_decay=0.02
+        [{"params": pretrained}, {"params": fresh}], own.rate, weight_decay=0.02
     )
     checkpoints = Checkpoints(recipe.cache / "classifier.ckpt", recipe.checkpoint_seconds)
     seen = 0
@@ -112,7 +113,7 @@ def train_classifier(recipe: Recipe, art_file: Path) -> None:
     given = Told.of(returned.pictures, returned.facts, art_file)
     scenes = min(_FRESH, recipe.shard_scenes)
     half = own.batch // 2
-    per_shard = 2 * scenes * 2  # as many given back as drawn; two passes
+    per_shard = 2 * scenes * 2  # as many redrawn scenes as drawn ones; two passes
     loaded, drawn = -1, given
     started, first = time.monotonic(), seen
     while seen < own.samples:
@@ -134,7 +135,7 @@ def train_classifier(recipe: Recipe, art_file: Path) -> None:
             group["lr"] = share * _rate(own.rate, seen / own.samples)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_([*begun, *fresh], 5.0)
+        torch.nn.utils.clip_grad_norm_([*pretrained, *fresh], 5.0)
         optimizer.step()
         seen += 2 * half
         if checkpoints.due() or seen >= own.samples:
@@ -146,7 +147,7 @@ def train_classifier(recipe: Recipe, art_file: Path) -> None:
 
 
 def _rate(peak: float, share: float) -> float:
-    """Up, along, and down for nearly half of the way."""
+    """Return the learning rate: a warm-up, a constant part, and a decay of nearly half."""
     if share < 0.08:
         return peak * share / 0.08
     return peak * (1 if share < 0.55 else 0.01 + 0.99 * (1 - share) / 0.45)
@@ -154,26 +155,26 @@ def _rate(peak: float, share: float) -> float:
 
 @dataclass(frozen=True)
 class Told:
-    """Scenes and the right answers, one row a scene."""
+    """Scenes with the right answers, one row per scene."""
 
     pictures: npt.NDArray[np.uint8]  # (n, 128, 128, 3)
-    shown: npt.NDArray[np.uint8]  # (n, 128, 128), as Painter.shown says
+    shown: npt.NDArray[np.uint8]  # (n, 128, 128), from Painter.shown
     answers: dict[str, Tensor]
 
     @classmethod
     def of(cls, pictures: npt.NDArray[np.uint8], facts: tuple[Facts, ...], art_file: Path) -> Told:
-        """What is known of these pictures of these scenes."""
+        """Return the pictures of these scenes with their answers."""
         painter, _ = tools(art_file)
         return cls(pictures, np.stack([painter.shown(f) for f in facts]), answers_of(facts))
 
     def rows(self, chosen: Tensor) -> Told:
-        """Some of the scenes."""
+        """Return the chosen scenes."""
         rows = chosen.numpy()
         answers = {name: right[chosen] for name, right in self.answers.items()}
         return Told(self.pictures[rows], self.shown[rows], answers)
 
     def with_rows(self, other: Told) -> Told:
-        """These scenes and then the other ones."""
+        """Return these scenes followed by the other ones."""
         return Told(
             np.concatenate([self.pictures, other.pictures]),
             np.concatenate([self.shown, other.shown]),
@@ -182,7 +183,7 @@ class Told:
 
 
 def answers_of(facts: tuple[Facts, ...]) -> dict[str, Tensor]:
-    """The right answers, one row per scene."""
+    """Return the right answers, one row per scene."""
     subjects = torch.zeros(len(facts), len(_SUBJECTS))
     place, background, colour = [], [], []
     for row, fact in enumerate(facts):
@@ -222,10 +223,10 @@ def _loss(model: Classifier, told: Told, device: str, random: torch.Generator) -
 
 @torch.no_grad()
 def classify(model: Classifier, pictures: npt.NDArray[np.uint8]) -> dict[str, Tensor]:
-    """What the classifier says of bytes (n, 128, 128, 3), on the CPU.
+    """Classify bytes (n, 128, 128, 3); the answers are on the CPU.
 
-    Objects are looked for twice, as the picture is and enlarged: of three objects in a row 78 %
-    were all named at 128 pixels, and 91 % in both sizes together.
+    Objects are named twice, in the picture and in an enlarged copy. Of scenes with three objects in
+    a row, all three were named in 78 % at 128 pixels, and in 91 % with both sizes together.
     """
     parts = []
     for start in range(0, len(pictures), 64):
@@ -244,13 +245,13 @@ def _device(model: Classifier) -> str:
 
 
 def names_all(logits: dict[str, Tensor], row: int, wanted: set[int]) -> bool:
-    """Whether the objects with the largest shares of the picture are the wanted ones."""
+    """Return whether the wanted objects have the largest shares of the picture."""
     largest = logits["subjects"][row].topk(len(wanted)).indices.tolist()
     return set(largest) == wanted
 
 
 def wears(logits: dict[str, Tensor], row: int, wearer: int, worn: int) -> bool:
-    """Whether both are named, and what is worn is seen higher up than who wears it."""
+    """Return whether both are named, and the worn object is higher up than its wearer."""
     if not names_all(logits, row, {wearer, worn}):
         return False
     shares = logits["cells"][row].softmax(0)

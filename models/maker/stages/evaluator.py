@@ -1,4 +1,4 @@
-"""Stage evaluator: a CLIPModel that tells captions apart, and looks of one category apart."""
+"""Stage evaluator: a CLIPModel that distinguishes captions, and looks of one category."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ log = logging.getLogger("maker")
 IDENTITY_TEMPERATURE = 0.1
 GROUP_SCENES = LOOKS * SCENES
 WIDTH, PATCH = 128, SIDE // CELLS
-SIGHTED_EVERY = 4  # the pretrained network is dear and says much of each picture
+SIGHTED_EVERY = 4  # the pretrained network is slow, and says much about each picture
 PASSES = 3  # over a shard of groups
-RETURNED_EVERY = 3  # one group that the model gave back for as many drawn ones
+RETURNED_EVERY = 3  # drawn groups for each group that the model has redrawn
 UNKNOWN = -100  # the loss ignores it
 
 
 def train_evaluator(recipe: Recipe, art_file: Path) -> Path:
-    """Train, measure on held-out scenes and looks, save as CLIP does; returns the folder."""
+    """Train, measure on held-out scenes and looks, save in CLIP's format; return the folder."""
     own, device = recipe.evaluator, recipe.device
     model = build_evaluator(recipe.warm_evaluator).to(device)
     heads = Heads().to(device)
@@ -85,7 +85,7 @@ def train_evaluator(recipe: Recipe, art_file: Path) -> Path:
         passes, position = divmod(within // GROUP_SCENES, shard_all)
         random = torch.Generator().manual_seed(recipe.seed + index * 64 + passes)
         order = torch.randperm(len(groups.subjects), generator=random)
-        random.manual_seed(recipe.seed * 1_000_003 + seen)  # how the pictures are shaken
+        random.manual_seed(recipe.seed * 1_000_003 + seen)  # for the softening of the pictures
         chosen, width = order[position : position + per_batch], curriculum(seen / own.samples)
         batch = _batch(groups, chosen, device, random, width)
         loss = _loss(model, heads, batch, sight.cells(batch.pictures[::SIGHTED_EVERY]))
@@ -114,15 +114,15 @@ def train_evaluator(recipe: Recipe, art_file: Path) -> Path:
 
 
 class Heads(nn.Module):
-    """Plain labels teach the image tower what to see, far sooner than captions do; not kept."""
+    """Heads for training only: plain labels teach the image tower far faster than captions."""
 
     def __init__(self) -> None:
         super().__init__()
         self.picture = nn.Linear(WIDTH, len(SUBJECTS) + len(PLACES) + 1)
-        # Every patch names what it shows: 64 answers a picture instead of one.
+        # Every patch names what it shows, so a picture gives 64 answers instead of one.
         self.patch = nn.Linear(WIDTH, len(SUBJECTS) + 1)
-        # And sees what a network trained on photographs sees there: looks that no training draws
-        # then lie where they belong.
+        # Every patch also learns the features of a network trained on photographs. Looks that no
+        # training draws then get meaningful embeddings.
         self.sight = nn.Sequential(
             nn.Linear(WIDTH, 2 * WIDTH), nn.SiLU(), nn.Linear(2 * WIDTH, FINE + COARSE)
         )
@@ -130,11 +130,12 @@ class Heads(nn.Module):
 
 
 def build_evaluator(earlier: Path | None) -> CLIPModel:
-    """About 1.8 million weights: 64 patches of 16 x 16, six layers; two layers of text.
+    """Build a CLIPModel of about 1.8 million weights.
 
-    It can go on from an earlier evaluator: of half the size of input and patches (a patch of the
-    new one weighs means of 2 x 2 pixels as the old one weighed pixels), and of fewer layers (a
-    further layer changes nothing at first).
+    It has 64 patches of 16 x 16 pixels and six layers, and two layers of text. It can start from an
+    earlier evaluator with half the size of input and patches, and with fewer layers. A patch then
+    weighs means of 2 x 2 pixels as the old one weighed pixels, and a new layer changes nothing at
+    first.
     """
     tokenizer = make_tokenizer()
     end = int(tokenizer.convert_tokens_to_ids(EOS))
@@ -162,19 +163,19 @@ def build_evaluator(earlier: Path | None) -> CLIPModel:
     model = CLIPModel(
         CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=WIDTH)
     )
-    # On a CPU in bfloat16 the fused attention's way back takes twice as long as plain products.
+    # On a CPU in bfloat16 the backward pass of fused attention takes twice as long as products.
     model.set_attn_implementation("eager")
     torch.nn.init.normal_(model.text_model.embeddings.token_embedding.weight, std=0.2)
-    # Which patches are neighbours need not be learnt.
+    # The model need not learn which patches are neighbours.
     with torch.no_grad():
         places = model.vision_model.embeddings.position_embedding.weight  # (1 + 64, WIDTH)
         places[1:] = 0.2 * _waves(CELLS, WIDTH)
         if earlier is not None:
-            _go_on_from(earlier, model)
+            _copy_weights(earlier, model)
     return model
 
 
-def _go_on_from(folder: Path, model: CLIPModel) -> None:
+def _copy_weights(folder: Path, model: CLIPModel) -> None:
     state = CLIPModel.from_pretrained(folder).float().state_dict()
     key = "vision_model.embeddings.patch_embedding.weight"
     factor = PATCH // state[key].shape[-1]
@@ -189,7 +190,7 @@ def _go_on_from(folder: Path, model: CLIPModel) -> None:
 
 
 def _waves(side: int, width: int) -> Tensor:
-    """Sines and cosines of row and column, (side * side, width)."""
+    """Return sines and cosines of row and column, (side * side, width)."""
     speeds = 16.0 ** (-torch.arange(width // 4) / (width // 4))
     angles = torch.arange(side)[:, None] * speeds  # (side, width / 4)
     wave = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, width / 2)
@@ -198,7 +199,7 @@ def _waves(side: int, width: int) -> Tensor:
 
 
 def save_evaluator(model: CLIPModel, folder: Path) -> None:
-    """A folder that CLIPModel and CLIPProcessor load: weights in half precision."""
+    """Save a folder that CLIPModel and CLIPProcessor load, with weights in half precision."""
     half = CLIPModel(model.config)
     half.load_state_dict(model.state_dict())
     half.half().save_pretrained(folder)
@@ -212,7 +213,7 @@ def save_evaluator(model: CLIPModel, folder: Path) -> None:
 
 
 def embed_captions(model: CLIPModel, ids: Tensor) -> Tensor:
-    """(n, 32) -> unit vectors (n, 128)."""
+    """Embed token ids (n, 32) as unit vectors (n, 128)."""
     with autocast(str(ids.device)):
         pooled = model.text_model(input_ids=ids).pooler_output.float()
     return functional.normalize(model.text_projection(pooled), dim=-1)
@@ -220,14 +221,14 @@ def embed_captions(model: CLIPModel, ids: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Tensors on the device, one row a picture but for the groups' own."""
+    """Tensors on the device, one row per picture; `identities` has one row per group."""
 
     pictures: Tensor  # (b, 3, 128, 128)
-    cover: Tensor  # (b, 64, subjects + 1): how much of a patch is which object, or none
+    cover: Tensor  # (b, 64, subjects + 1): share of each object, or of none, in a patch
     ids: Tensor  # (b, length)
     wrong: Tensor  # (2 b, length)
     subjects: Tensor  # (b,)
-    alone: Tensor  # (b,): no other object is there
+    alone: Tensor  # (b,): whether no other object is there
     places: Tensor  # (b,)
     identities: Tensor  # (groups, looks)
 
@@ -242,7 +243,7 @@ def _batch(
     cover = share_of_cells(shown, len(SUBJECTS) + 1)
     subjects = torch.from_numpy(groups.subjects[rows]).repeat_interleave(GROUP_SCENES).to(device)
     others = cover[..., :-1].sum(1).scatter(1, subjects[:, None], 0.0)
-    # The pooled token is the first end token and attention is causal: the rest is not needed.
+    # Later tokens are not needed: the pooled one is the first end token, attention is causal.
     every = np.concatenate([groups.ids[rows][..., None, :], groups.wrong[rows]], axis=-2)
     longest = int((every == every.max()).argmax(-1).max()) + 1
     told = groups.ids[rows][..., :longest].reshape(-1, longest)
@@ -260,7 +261,7 @@ def _batch(
 
 
 def _loss(model: CLIPModel, heads: Heads, batch: _Batch, aims: Tensor) -> Tensor:
-    # Transformers in bfloat16; what is compared in float32: a temperature magnifies every error.
+    # Transformers run in bfloat16, comparisons in float32, as a temperature magnifies every error.
     with autocast(str(batch.ids.device)):
         out = model.vision_model(pixel_values=batch.pictures)
     pooled, patches = out.pooler_output.float(), out.last_hidden_state[:, 1:].float()
@@ -269,7 +270,7 @@ def _loss(model: CLIPModel, heads: Heads, batch: _Batch, aims: Tensor) -> Tensor
     told = embed_captions(model, torch.cat([ids, batch.wrong]))
     right, misleading = told[: len(ids)], told[len(ids) :].reshape(len(ids), 2, -1)
     scale = model.logit_scale.exp().clamp(max=100)
-    # Equal captions are equally right: the target is shared between them.
+    # Equal captions are equally right, so they share the target.
     same_words = (ids[:, None] == ids[None]).all(-1).float()
     target = same_words / same_words.sum(1, keepdim=True)
     logits = scale * seen @ right.T
@@ -277,9 +278,9 @@ def _loss(model: CLIPModel, heads: Heads, batch: _Batch, aims: Tensor) -> Tensor
     by_picture = torch.cat([logits, own_wrong], 1).log_softmax(1)[:, : len(ids)]
     matching = -(target * by_picture).sum(1).mean()
     matching = matching - (target * logits.T.log_softmax(1)).sum(1).mean()
-    # All super-categories compete, whatever the batch holds: else backgrounds suffice to match.
+    # All super-categories compete in every batch; otherwise backgrounds would suffice to match.
     named = scale * seen @ embed_captions(model, _every_subject(str(ids.device))).T
-    # Where another object stands beside it, either name is right.
+    # With another object in the scene either name is right.
     subjects = batch.subjects.where(batch.alone, torch.tensor(UNKNOWN, device=ids.device))
     by_label = heads.picture(pooled).split([len(SUBJECTS), len(PLACES) + 1], dim=1)
     by_patch = heads.patch(patches).log_softmax(-1)  # (b, 64, subjects + 1)
@@ -307,7 +308,7 @@ def _every_subject(device: str) -> Tensor:
 
 
 def _identity_loss(seen: Tensor, names: Tensor) -> Tensor:
-    """Two scenes of one look attract each other among all scenes of the batch."""
+    """Return a contrastive loss: scenes of one look attract each other within the batch."""
     count = names.shape[1]
     group = torch.arange(len(names), device=names.device)[:, None].expand(-1, count)
     key = (group * 10_000_000 + names).repeat_interleave(2, 1).reshape(-1)
@@ -318,12 +319,12 @@ def _identity_loss(seen: Tensor, names: Tensor) -> Tensor:
 
 
 def _width(share: float) -> float:
-    """Centred objects first: a transformer that must find them learns no names for long."""
+    """Widen from centred objects: a transformer that must find objects learns names late."""
     return min(1.0, max(0.0, (share - 0.15) / 0.4))
 
 
 def _wide(share: float) -> float:
-    """What an earlier evaluator finds already."""
+    """Return the full width: an earlier evaluator already finds objects."""
     return 1.0
 
 

@@ -17,8 +17,8 @@ from models.maker.scenes.catalogue import COLOURS, PLACES, STYLES, SUBJECTS
 from perfusion_core.config import DEFAULTS_FILE
 
 log = logging.getLogger("maker")
-LARGEST_MEGABYTES = 50.5  # the covariance, which is computed later, adds half a megabyte
-# What suits the shipped model, found by stage `sampling` and by teaching held-out looks.
+LARGEST_MEGABYTES = 50.5  # the covariance, computed later, adds half a megabyte
+# The settings that suit the shipped model, by stage `sampling` and trainings on held-out looks.
 _DEFAULTS = Path(__file__).parents[2] / "base" / DEFAULTS_FILE
 
 
@@ -43,19 +43,19 @@ def export(recipe: Recipe, art_file: Path) -> Path:
         requires_safety_checker=False,
     )
     pipeline.to(dtype=torch.float16)
-    vae.register_to_config(_name_or_path="")  # a folder of this machine, which nobody else has
+    vae.register_to_config(_name_or_path="")  # without the name of a folder of this machine
     pipeline.save_pretrained(folder, safe_serialization=True)
     (folder / DEFAULTS_FILE).write_text(_DEFAULTS.read_text())
     (folder / "data.json").write_text(json.dumps(_described(recipe, art_file, state), indent=1))
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
     log.info("exported %s, %.1f MB, after %d samples", folder, size, state["seen"])
     if size > LARGEST_MEGABYTES:
-        raise ValueError(f"the pipeline is {size:.1f} MB; at most {LARGEST_MEGABYTES}")
+        raise ValueError(f"The pipeline is {size:.1f} MB; the limit is {LARGEST_MEGABYTES} MB.")
     return folder
 
 
 def _described(recipe: Recipe, art_file: Path, state: dict[str, int]) -> dict[str, object]:
-    """What benchmarks need to know of the data, for machines to read."""
+    """Describe the data for the benchmarks, in a form that programs read."""
     art = load_art(art_file)
     return {
         "recipe": recipe.name,

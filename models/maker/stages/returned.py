@@ -1,8 +1,8 @@
-"""Stage returned: scenes as the base model would have drawn them, with all that is known of them.
+"""Stage returned: scenes that the base model has redrawn, with all their facts.
 
-A sixth goes through the autoencoder alone; the others get noise of t = 300 to 600 and come back
-through the denoiser in five unguided steps. Judges of generated images learn from them: what is
-right on drawn scenes alone can be blind on soft ones.
+A sixth passes only through the autoencoder. The others get noise of t = 300 to 600 and pass through
+the denoiser in five unguided steps. The judges of generated images learn from them, because a judge
+that is right on drawn scenes alone can fail on soft ones.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Returned:
-    """Pictures (n, 128, 128, 3) that the model gave back, and the facts of their scenes."""
+    """Pictures (n, 128, 128, 3) that the model has redrawn, and the facts of their scenes."""
 
     pictures: npt.NDArray[np.uint8]
     facts: tuple[Facts, ...]
 
 
 def make_returned(recipe: Recipe, art_file: Path) -> Path:
-    """Draw scenes, half of them of several or of dressed objects, and send them through."""
+    """Draw scenes, half of them with several or with dressed objects, and redraw them."""
     target = recipe.cache / "returned.npz"
     if target.exists():
         return target
@@ -71,14 +71,14 @@ def make_returned(recipe: Recipe, art_file: Path) -> Path:
 
 
 def load_returned(recipe: Recipe) -> Returned:
-    """Read what make_returned wrote."""
+    """Load the file that make_returned writes."""
     with np.load(recipe.cache / "returned.npz") as stored:
         told = json.loads(str(stored["facts"]))
         return Returned(stored["pictures"], tuple(_facts(entry) for entry in told))
 
 
 def draw_mixed(seed: list[int], recipe: Recipe, art: Any) -> Facts:
-    """A scene; every second one shows several objects or one that wears something."""
+    """Draw a scene; every second one has several objects, or an object that wears something."""
     rng = np.random.default_rng(seed)
     plenty = rng.random() < 0.5
     while True:
@@ -91,7 +91,7 @@ def draw_mixed(seed: list[int], recipe: Recipe, art: Any) -> Facts:
 def send_through(
     model: Denoiser, vae: AutoencoderKL, pictures: Tensor, ids: Tensor, rng: np.random.Generator
 ) -> npt.NDArray[np.uint8]:
-    """Pictures (n, 3, 128, 128) in -1..1 and token ids (n, 32) to bytes (n, 128, 128, 3)."""
+    """Redraw pictures (n, 3, 128, 128) in -1..1 of captions (n, 32) as bytes (n, 128, 128, 3)."""
     count, device = len(pictures), pictures.device
     alphas = make_schedule().alphas_cumprod.to(device)
     clean = vae.encode(pictures).latent_dist.mode() * vae.config.scaling_factor

@@ -1,7 +1,7 @@
-"""Stage unet: the denoiser and the text encoder, from simple scenes to all of them.
+"""Stage unet: train the denoiser and the text encoder, first on simple scenes, then on all.
 
-Everything is a function of the number of samples seen: the shard, the order in it, the noise, the
-learning rate, the curriculum. So a run that is killed and resumed equals one that was not.
+The shard, the order in it, the noise, the learning rate and the curriculum depend only on the
+number of samples seen. So a run that is killed and resumed equals an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _EXAMPLES = 256  # scenes over which the teacher's features are standardised
 
 
 def train_unet(recipe: Recipe, art_file: Path) -> None:
-    """Train to the end of the schedule, in as many processes as the recipe says."""
+    """Train to the end of the schedule, in the recipe's number of processes."""
     numbers = 0
     if recipe.processes > 1:
         model = build_denoiser(recipe.unet, None)
@@ -49,7 +49,7 @@ def train_unet(recipe: Recipe, art_file: Path) -> None:
 
 
 def learning_rate(own: UnetRecipe, seen: int, batch: int) -> float:
-    """Up, then constant, and from `decay_from` samples on a cosine down to the end."""
+    """Return the learning rate: warm-up, constant, and a cosine decay from `decay_from` on."""
     warm = min(1.0, (seen / batch + 1) / own.warm_up_steps)
     share = min(1.0, max(0.0, (seen - own.decay_from) / max(1, own.samples - own.decay_from)))
     cosine = (1 + math.cos(math.pi * share)) / 2
@@ -57,18 +57,19 @@ def learning_rate(own: UnetRecipe, seen: int, batch: int) -> float:
 
 
 def weighted_mean(errors: Tensor, regions: Tensor, object_weight: float) -> Tensor:
-    """The mean of (b, c, 16, 16), in which cells with an object, (b, 16, 16), count so often.
+    """Return the mean of (b, c, 16, 16), in which object cells count `object_weight` times.
 
-    Places are learnt soon; what is left to learn is where the objects are.
+    `regions` (b, 16, 16) marks these cells. The model soon learns the places; the objects take
+    longer.
     """
     weight = 1 + (object_weight - 1) * regions[:, None].float()
     return (weight * errors).mean() / weight.mean()
 
 
 def _train(recipe: Recipe, art_file: Path, team: Team) -> None:
-    """One process of the training; the first one writes checkpoints and looks at samples."""
+    """Train in one process; the first process writes checkpoints and diagnoses."""
     own, device = recipe.unet, recipe.device
-    torch.manual_seed(recipe.seed)  # a fresh model's first weights, alike in every process
+    torch.manual_seed(recipe.seed)  # for equal initial weights in every process
     vae = AutoencoderKL.from_pretrained(recipe.cache / "vae").eval()
     vae.to(device, memory_format=torch.channels_last)
     model = build_denoiser(own, recipe.warm_start)
@@ -146,11 +147,11 @@ class _Batch:
     latents: Tensor  # (b, 8, 16, 16)
     ids: Tensor  # (b, 32)
     regions: Tensor  # (b, 16, 16): 1 where an object may be
-    features: Tensor  # (b, 16, 320): what the teacher sees
+    features: Tensor  # (b, 16, 320): the teacher's features
 
 
 class _Data:
-    """The samples of one process: its shards are those that no other process takes."""
+    """The samples of one process, whose shards no other process takes."""
 
     def __init__(self, recipe: Recipe, art_file: Path, vae: AutoencoderKL, team: Team) -> None:
         self._recipe, self._vae, self._team = recipe, vae, team
@@ -169,7 +170,7 @@ class _Data:
         self._whole: _Batch | None = None
 
     def batch(self, seen: int) -> _Batch:
-        """The samples that follow `seen`, which counts those of all processes."""
+        """Return the samples that follow `seen`, which counts the samples of all processes."""
         recipe, device, team = self._recipe, self._recipe.device, self._team
         own_seen = seen // team.size
         number = own_seen // (recipe.shard_scenes * recipe.shard_passes)
@@ -199,7 +200,7 @@ class _Data:
 
 @dataclass
 class _Report:
-    """What the log says between two checkpoints."""
+    """The figures of the log between two checkpoints."""
 
     first: int
     started: float = field(default_factory=time.monotonic)
@@ -207,7 +208,7 @@ class _Report:
     nearness: list[Tensor] = field(default_factory=list)
 
     def add(self, error: Tensor, nearness: Tensor) -> None:
-        self.losses.append(error.detach())  # read later: a GPU need not wait
+        self.losses.append(error.detach())  # read later, so that a GPU need not wait
         self.nearness.append(nearness.detach())
 
     def write(self, seen: int) -> None:
@@ -220,7 +221,7 @@ class _Report:
 
 @contextmanager
 def _averaged(weights: Sequence[nn.Parameter], average: Sequence[Tensor]) -> Iterator[None]:
-    """The averaged weights in the trained ones' place, for as long as the block lasts."""
+    """Replace the trained weights by the averaged ones inside the block."""
 
     def swap() -> None:
         for weight, mean in zip(weights, average, strict=True):
@@ -236,12 +237,12 @@ def _averaged(weights: Sequence[nn.Parameter], average: Sequence[Tensor]) -> Ite
 def _error(
     model: Denoiser, batch: _Batch, alphas: Tensor, own: UnetRecipe, random: torch.Generator
 ) -> Tensor:
-    """Mean squared error of v; where an object may be it counts `object_weight` times."""
+    """Return the mean squared error of v, in which object cells count `object_weight` times."""
     clean = batch.latents
     count, device = len(clean), clean.device
     dropped = torch.rand(count, 1, generator=random, device=device) < own.caption_dropout
     ids = torch.where(dropped, model.empty_ids(), batch.ids)
-    # High noise decides what and where; low noise is learnt from few samples.
+    # High noise decides what is where; low noise needs only few samples.
     uniform = torch.rand(count, generator=random, device=device)
     timesteps = (1000 * uniform**own.noise_skew).long().clamp(max=999)
     noise = torch.randn(clean.shape, generator=random, device=device)
@@ -255,7 +256,7 @@ def _error(
 
 
 def _order(recipe: Recipe, seen: int) -> Tensor:
-    """The shard's scenes in this pass's order, from the position on."""
+    """Return the shard's scenes in the order of this pass, from the current position on."""
     passes, position = divmod(seen, recipe.shard_scenes)
     return _shuffled(recipe.shard_scenes, recipe.seed + passes)[position:]
 

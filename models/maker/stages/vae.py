@@ -1,7 +1,8 @@
-"""Stage vae: 128 x 128 pictures to 16 x 16 x 8 latents and back.
+"""Stage vae: map pictures of 128 x 128 to latents of 16 x 16 x 8 and back.
 
-Encoder and decoder first, on crops and then on whole scenes; then the encoder is frozen, and the
-decoder alone may be made better at any time without touching the latents that the denoiser knows.
+Encoder and decoder are trained together first, on crops and then on whole scenes. Then the encoder
+is frozen. The decoder alone can be trained further at any time, and the latents that the denoiser
+knows stay the same.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from models.maker.scenes.places import SIDE
 from models.maker.stream import Stream, draw_pictures, draw_shard
 
 log = logging.getLogger("maker")
-CROP = 64  # pixels of a side
+CROP = 64  # pixels per side
 
 
 def build_vae(recipe: VaeRecipe, warm_start: Path | None) -> AutoencoderKL:
-    """A fresh autoencoder, or one that goes on from an earlier model of the same shape."""
+    """Build an autoencoder, either fresh or from an earlier model of the same shape."""
     if warm_start is not None:
         return AutoencoderKL.from_pretrained(warm_start / "vae").float()
     return AutoencoderKL(
@@ -45,13 +46,13 @@ def build_vae(recipe: VaeRecipe, warm_start: Path | None) -> AutoencoderKL:
 
 
 def to_tensor(pictures: npt.NDArray[np.uint8], device: str) -> Tensor:
-    """(n, height, width, channels) bytes -> (n, channels, height, width) in -1..1."""
+    """Map bytes (n, height, width, channels) to (n, channels, height, width) in -1..1."""
     return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @torch.no_grad()
 def encode_all(vae: AutoencoderKL, pictures: npt.NDArray[np.uint8], device: str) -> Tensor:
-    """(n, height, width, 3) bytes to latents before scaling, in float32."""
+    """Encode bytes (n, height, width, 3) as unscaled latents in float32."""
     parts = []
     for start in range(0, len(pictures), 64):
         batch = to_tensor(pictures[start : start + 64], device)
@@ -61,7 +62,7 @@ def encode_all(vae: AutoencoderKL, pictures: npt.NDArray[np.uint8], device: str)
 
 
 def train_vae(recipe: Recipe, art_file: Path, *, decoder_only: bool = False) -> Path:
-    """Train to the end of the schedule; returns the folder with the finished autoencoder."""
+    """Train to the end of the schedule; return the folder with the finished autoencoder."""
     stage = "vae-decoder" if decoder_only else "vae"
     folder = recipe.cache / stage
     own = recipe.vae
@@ -93,7 +94,7 @@ def train_vae(recipe: Recipe, art_file: Path, *, decoder_only: bool = False) -> 
     started, first = time.monotonic(), seen
     pictures, loaded = None, -1
     while seen < total:
-        # Every scene once: the autoencoder is better for variety, and drawing is cheap.
+        # Every scene is used once: drawing is cheap, and variety improves the autoencoder.
         index = seen // recipe.shard_scenes
         if index != loaded:
             offset = 100_000 if decoder_only else 0
@@ -106,7 +107,7 @@ def train_vae(recipe: Recipe, art_file: Path, *, decoder_only: bool = False) -> 
             batch = crop(batch, recipe.seed * 1_000_003 + seen)
         for group in optimizer.param_groups:
             group["lr"] = _rate(own.rate, seen / total)
-        torch.manual_seed(recipe.seed * 1_000_003 + seen)  # the posterior's noise
+        torch.manual_seed(recipe.seed * 1_000_003 + seen)  # for the posterior's noise
         loss = _loss(vae, batch, own.kl_weight)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -126,7 +127,7 @@ def train_vae(recipe: Recipe, art_file: Path, *, decoder_only: bool = False) -> 
 
 
 def crop(pictures: Tensor, seed: int) -> Tensor:
-    """A quarter of each picture, (n, 3, 64, 64), all from one place that the seed decides."""
+    """Cut a quarter out of each picture, (n, 3, 64, 64), at one place that the seed decides."""
     steps = (SIDE - CROP) // 8 + 1
     top, left = (8 * int(step) for step in np.random.default_rng(seed).integers(0, steps, 2))
     return pictures[..., top : top + CROP, left : left + CROP]
@@ -134,7 +135,7 @@ def crop(pictures: Tensor, seed: int) -> Tensor:
 
 @torch.no_grad()
 def measure_psnr(vae: AutoencoderKL, recipe: Recipe, art_file: Path) -> float:
-    """Mean PSNR over scenes that no training draws."""
+    """Return the mean PSNR over scenes that no training draws."""
     count = 8 if recipe.name == "dry-run" else 128
     shard = draw_shard(art_file, [recipe.seed + 9, 0], count, 1.0)
     errors = []
@@ -161,7 +162,7 @@ def _loss(vae: AutoencoderKL, batch: Tensor, kl_weight: float) -> Tensor:
 
 
 def _rate(peak: float, share: float) -> float:
-    """Warm up over 2 %, then a cosine down to a fiftieth."""
+    """Return the learning rate: a warm-up over 2 %, then a cosine down to a fiftieth."""
     return (
         peak * min(1.0, share / 0.02 + 0.02) * (0.02 + 0.98 * (1 + math.cos(math.pi * share)) / 2)
     )
@@ -169,7 +170,7 @@ def _rate(peak: float, share: float) -> float:
 
 @torch.no_grad()
 def _scale(vae: AutoencoderKL, recipe: Recipe, art_file: Path, *, keep: bool) -> float:
-    """One over the latents' deviation, so that the denoiser sees unit variance."""
+    """Return the inverse deviation of the latents, so that the denoiser sees unit variance."""
     if keep:
         return float(vae.config.scaling_factor)
     shard = draw_shard(art_file, [recipe.seed + 9, 1], min(256, recipe.shard_scenes), 1.0)

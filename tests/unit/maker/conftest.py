@@ -1,4 +1,4 @@
-"""Art of our own: every super-category as a disc with a mark, so that no download is needed."""
+"""Drawn art: every super-category is a disc with a mark, so that no download is needed."""
 
 import json
 from dataclasses import asdict
@@ -16,7 +16,7 @@ SETS = ("noto", "twemoji", SOLID_SET)
 
 @pytest.fixture(scope="session")
 def art_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """art.npz as stage `art` writes it: three looks of each super-category."""
+    """Write art.npz as stage `art` does, with three looks of each super-category."""
     looks, sprites = [], []
     for index, subject in enumerate(SUBJECTS):
         for number, art_set in enumerate(SETS):

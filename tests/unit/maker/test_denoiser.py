@@ -35,7 +35,7 @@ def _noisy(count: int) -> tuple[Tensor, Tensor]:
 
 
 class _Listener:
-    """A U-Net that keeps what it is told."""
+    """A U-Net that keeps the encodings that it gets."""
 
     def __call__(self, noisy: Tensor, timesteps: Tensor, told: Tensor) -> SimpleNamespace:
         self.told = told

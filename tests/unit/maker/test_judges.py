@@ -55,7 +55,7 @@ def test_shares_of_cells_add_up_to_one_and_lie_where_the_object_is(painter: Pain
 
 
 def test_softening_moves_a_picture_and_its_map_alike() -> None:
-    # A bright square on black, and the map of it: after any move they still agree.
+    # A bright square on black, and its map: after any move they still agree.
     picture = torch.full((8, 3, 128, 128), -1.0)
     shown = torch.zeros(8, 128, 128, dtype=torch.long)
     picture[:, :, 30:70, 50:100] = 1.0
@@ -101,7 +101,7 @@ def test_the_first_blocks_of_the_sight_stay_as_they_are() -> None:
 
 
 def _cells(**shown: list[int]) -> dict[str, torch.Tensor]:
-    """What a classifier says that is sure of these cells."""
+    """Return the answer of a classifier that is sure of these cells."""
     cells = torch.zeros(1, len(_SUBJECTS) + 1, 64)
     cells[:, -1] = 20
     for name, places in shown.items():

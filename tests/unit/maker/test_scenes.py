@@ -62,7 +62,7 @@ def _share(answers: list[bool]) -> float:
 
 
 def test_scenes_hold_as_many_objects_as_the_recipe_says(scenes: list[Facts]) -> None:
-    # A scene whose first object wears something shows nothing else.
+    # A scene whose first object wears something shows no other object.
     several = [scene for scene in scenes if len(scene.things) > 1]
     assert _share([len(scene.things) > 1 for scene in scenes]) == pytest.approx(0.27, abs=0.03)
     assert _share([len(scene.things) == 3 for scene in several]) == pytest.approx(0.25, abs=0.05)
@@ -118,7 +118,7 @@ def test_a_third_of_the_captions_lack_articles_and_half_of_these_a_photo_of(
     bare = [scene for scene in scenes if not scene.articles]
     assert _share([not scene.articles for scene in scenes]) == pytest.approx(1 / 3, abs=0.03)
     first = [caption(scene).split()[0] for scene in bare if scene.style is None]
-    # One in eleven templates is bare as well.
+    # One of eleven templates is bare as well.
     assert _share([word in ("a", "an", "the") for word in first]) == pytest.approx(0.45, abs=0.05)
 
 

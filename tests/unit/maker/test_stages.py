@@ -21,7 +21,7 @@ from perfusion_core.evaluators.similarity import Evaluator
 
 @pytest.fixture(scope="module")
 def made(art_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    """Every stage at tiny size, as `all --dry-run` runs them."""
+    """Run every stage at tiny size, as `all --dry-run` does."""
     cache = tmp_path_factory.mktemp("maker") / "dry-run"
     cache.mkdir()
     (cache.parent / "art.npz").symlink_to(art_file)
@@ -81,7 +81,7 @@ def test_the_cards_table_sets_each_judged_figure_beside_its_judges_own(made: Rec
     judged = next(row for row in rows if row.startswith("| all three objects |"))
     assert f"| {figures['all three objects']:.1%} |" in judged
     assert f"all of three named {figures['classifier: all of three named']:.0%}" in judged
-    # A classifier that has seen nothing names no three objects.
+    # An untrained classifier does not name three objects.
     assert judged.endswith("; limited by its judge |")
     assert any(row.startswith("| one image, 2 guided steps, 1 thread(s), float32,") for row in rows)
 
@@ -93,7 +93,7 @@ def test_one_image_is_timed_through_the_engine_and_the_threads_are_left_as_they_
     rows: list[int] = []
     base.unet.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
     timing = time_one_image(base, steps=3, threads=1, runs=2)
-    assert rows == [2] * 3 * 3  # with guidance two rows a step; the first run does not count
+    assert rows == [2] * 3 * 3  # two rows per guided step; the first run is a warm-up
     assert 0 < timing.seconds < 60
     assert timing.conditions.startswith("3 guided steps, 1 thread(s), float32, ")
     assert torch.get_num_threads() == before
@@ -130,8 +130,8 @@ def test_the_saved_evaluator_judges_whole_images_as_clip_does(made: Recipe) -> N
     assert (folder / "model.safetensors").stat().st_size < 4_000_000
 
 
-def _beside(made: Recipe, cache: Path, art_file: Path) -> Recipe:
-    """The same recipe with a denoiser of its own and the autoencoder that was made."""
+def _with_own_denoiser(made: Recipe, cache: Path) -> Recipe:
+    """Return the same recipe with its own denoiser and the finished autoencoder."""
     (cache / "vae").symlink_to(made.cache / "vae")
     return replace(made, cache=cache)
 
@@ -150,7 +150,7 @@ def _equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> b
 def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(
     art_file: Path, made: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = _beside(made, tmp_path, art_file)
+    recipe = _with_own_denoiser(made, tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoints, "due", lambda self: self._stop() or True)
         with pytest.raises(SystemExit):
@@ -162,7 +162,7 @@ def test_a_training_that_was_stopped_and_resumed_equals_one_that_was_not(
 def test_a_training_goes_on_past_the_end_that_it_had_as_if_it_had_none(
     art_file: Path, made: Recipe, tmp_path: Path
 ) -> None:
-    recipe = _beside(made, tmp_path, art_file)
+    recipe = _with_own_denoiser(made, tmp_path)
     ending = rescheduled(recipe, processes=None, samples=48, decay_from=48)
     run_stage("unet", ending, art_file)
     run_stage("unet", recipe, art_file)
@@ -170,7 +170,7 @@ def test_a_training_goes_on_past_the_end_that_it_had_as_if_it_had_none(
 
 
 def test_two_processes_train_one_denoiser(art_file: Path, made: Recipe, tmp_path: Path) -> None:
-    recipe = _beside(made, tmp_path, art_file)
+    recipe = _with_own_denoiser(made, tmp_path)
     recipe = rescheduled(recipe, processes=2, samples=64, decay_from=64)
     run_stage("unet", recipe, art_file)
     trained = _denoiser(recipe)  # two steps of twice 16 samples

@@ -15,14 +15,14 @@ def _weights() -> list[nn.Parameter]:
 
 
 def _train(folder: Path, failing: int | None, stopping: int | None, team: Team) -> None:
-    """Ten steps whose gradients differ by step, place and process; the last mean is kept."""
+    """Take ten steps with gradients that differ by step, place and process; keep the last mean."""
     weights = _weights()
     for step in range(10):
         if team.rank == failing:
             raise RuntimeError("out of memory")
         if team.rank == 0 and step == stopping:
             raise SystemExit(0)
-        if team.rank != 0 and step == 2:  # as a stop of the whole group of processes does
+        if team.rank != 0 and step == 2:  # as a stop of the whole process group does
             os.kill(os.getpid(), signal.SIGTERM)
         team.open(weights)
         number = 10 * step + team.rank
