@@ -1,13 +1,13 @@
-"""The database's schema, step by step (Alembic), for SQLite and PostgreSQL alike.
+"""The migrations of the database (Alembic), for SQLite and PostgreSQL.
 
-There are two series. `versions` holds the steps that the release before them cannot run on;
-`compatible` holds the steps that it can: they add tables, and columns that are nullable or have a
-server default. Each series keeps its revision in a table of its own. A release refuses a database
-whose `alembic_version` it does not know, and runs on one whose `compatible_version` it does not
-know. So an upgrade may be rolled out process by process, and taken back without a restore.
+There are two series. The previous release cannot run on a step of `versions`. It can run on a step
+of `compatible`, which only adds tables, and columns that are nullable or have a server default.
+Each series keeps its revision in its own table. A release refuses a database with an unknown
+`alembic_version`, and runs on one with an unknown `compatible_version`. So an upgrade can be rolled
+out process by process, and taken back without a restore.
 
-A compatible step follows all of `versions`. A new step in `versions` that needs to change what a
-compatible one has made therefore takes over the compatible steps before it.
+The compatible steps come after all steps of `versions`. If a new step of `versions` changes what a
+compatible step has made, it must include the earlier compatible steps.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _log = structlog.get_logger("perfusion.database")
 
 @dataclass(frozen=True)
 class Series:
-    """Migrations that follow each other, and the table that says how far they have run."""
+    """Migrations in their order, and the table that holds the current revision."""
 
     folder: Path
     version_table: str
@@ -40,12 +40,12 @@ COMPATIBLE = Series(_HERE / "compatible", "compatible_version")
 
 
 class State(Enum):
-    """How a database stands to this release."""
+    """How the schema of a database compares with that of this release."""
 
     CURRENT = auto()
-    BEHIND = auto()  # `upgrade` brings it here
-    AHEAD_COMPATIBLE = auto()  # a newer release has been here, and this one can run on it
-    AHEAD = auto()  # a newer release has been here, and this one cannot run on it
+    BEHIND = auto()  # `upgrade` brings it to this release
+    AHEAD_COMPATIBLE = auto()  # a newer release has migrated it, and this one can run on it
+    AHEAD = auto()  # a newer release has migrated it, and this one cannot run on it
 
 
 class NewerDatabase(Exception):
@@ -59,10 +59,13 @@ class NewerDatabase(Exception):
 
 
 def upgrade(database_url: str) -> None:
-    """Bring the database at `database_url` to this release; SQLite's file is made if missing.
+    """Bring the database at `database_url` to this release; create SQLite's file if it is missing.
 
-    Several processes may start at once: the first one migrates, the others wait and find it done.
-    A database that a newer release has changed compatibly stays as it is. Raises NewerDatabase.
+    Several processes may start at once: the first one migrates while the others wait. A database
+    that a newer release has migrated compatibly stays as it is.
+
+    Raises:
+        NewerDatabase: this release cannot run on the database.
     """
     with db.translated():
         match state(database_url):
@@ -78,9 +81,10 @@ def upgrade(database_url: str) -> None:
 
 
 def downgrade(database_url: str, revision: str, *, series: Series = BREAKING) -> None:
-    """Take the database back to `revision` of one series (`base`: before its first one).
+    """Take the database back to `revision` of one series; `base` is before its first step.
 
-    Compatible steps stand on the others, so these take back all compatible ones first.
+    The compatible steps depend on the breaking ones, so a downgrade of the breaking series takes
+    back all compatible steps first.
     """
     if series is BREAKING:
         command.downgrade(config(database_url, COMPATIBLE), "base")
@@ -88,7 +92,7 @@ def downgrade(database_url: str, revision: str, *, series: Series = BREAKING) ->
 
 
 def state(database_url: str) -> State:
-    """Return how the database stands to the schema that this release expects."""
+    """Return how the schema of the database compares with that of this release."""
     engine = db.make_engine(database_url)
     try:
         with db.translated(), engine.connect() as connection:
@@ -102,7 +106,7 @@ def state(database_url: str) -> State:
 
 
 def config(database_url: str, series: Series = BREAKING) -> Config:
-    """Return Alembic's configuration of one series; there is no alembic.ini."""
+    """Return Alembic's configuration of one series, which replaces alembic.ini."""
     settings = Config()
     settings.set_main_option("script_location", str(_HERE))
     settings.set_main_option("version_locations", str(series.folder))

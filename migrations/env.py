@@ -1,4 +1,4 @@
-"""Runs migrations in one transaction; Alembic loads this file."""
+"""Run the migrations in one transaction. Alembic loads this file."""
 
 from alembic import context
 from sqlalchemy import Connection, text
@@ -7,7 +7,7 @@ from migrations import BREAKING, COMPATIBLE
 from service.database import engine as db
 from service.database.tables import Base
 
-# Any number that nothing else in this database uses.
+# Any number that no other lock of this database uses.
 _ADVISORY_LOCK = 7_351_186
 _LOCK_SECONDS = 20
 
@@ -16,7 +16,7 @@ def run() -> None:
     """Migrate the database named in the configuration's attributes."""
     engine = db.make_engine(context.config.attributes["database_url"], patient=True)
     try:
-        # On SQLite the transaction begins IMMEDIATE: a second process waits here.
+        # On SQLite the transaction begins with BEGIN IMMEDIATE, so a second process waits here.
         with engine.execution_options(writes=True).connect() as connection:
             _migrate(connection)
     finally:
@@ -24,7 +24,7 @@ def run() -> None:
 
 
 def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
-    """Leave the other series' version table out of comparisons with the tables."""
+    """Return whether to compare this table: no series knows the version table of the other."""
     return not (kind == "table" and name in {BREAKING.version_table, COMPATIBLE.version_table})
 
 
@@ -41,9 +41,9 @@ def _migrate(connection: Connection) -> None:
     )
     with connection.begin():
         if connection.dialect.name == "postgresql":
-            # Whoever comes second waits here, for as long as the first takes.
+            # A second process waits here until the first one has finished.
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
-            # For a table it waits less: all of the service's statements would queue up behind it.
+            # The wait for a table is short, as all statements of the service would wait behind it.
             connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
         with context.begin_transaction():
             context.run_migrations()

@@ -1,9 +1,9 @@
-"""How long a caller waits for `GET /jobs/{id}` while a training runs in the same process.
+"""Measure how long a caller waits for `GET /jobs/{id}` while the same process trains.
 
     python -m benchmarks.servers.answers [--requests N]
 
-Starts the embedded default with an empty data folder, asks for one job before and while a
-concept is trained, and prints median and 95th percentile of both.
+The embedded default starts with an empty data folder. The benchmark asks for one job before and
+during a training, and prints median and 95th percentile of both.
 """
 
 import argparse
@@ -34,7 +34,9 @@ def main() -> None:
         busy = _milliseconds(client, training["id"], arguments.requests)
         status = client.get(f"/jobs/{training['id']}")["status"]
         if status != "running":
-            raise SystemExit(f"The training was {status} before the last request: ask for fewer.")
+            raise SystemExit(
+                f"The training was {status} before the last request: use fewer --requests."
+            )
     for name, times in (("idle", idle), ("while a training runs", busy)):
         p95 = statistics.quantiles(times, n=20)[-1]
         print(f"GET /jobs/{{id}}, {name}: median {statistics.median(times):.1f} ms, "

@@ -1,10 +1,10 @@
-"""What blobs in the database cost compared with a folder: each call, and other writes meanwhile.
+"""Measure what blobs in the database cost compared with a folder, per call and for other writes.
 
     python -m benchmarks.servers.blobs [--folder FOLDER] [--database-url URL]
 
-FOLDER is where SQLite's file and the folder of blobs are made: another disk gives other figures.
-A URL of PostgreSQL adds that server; its database must be an empty one. The stores take turns in
-every round, so that a busy machine is busy for all of them.
+FOLDER holds SQLite's file and the folder of blobs; another disk gives other figures. A URL of
+PostgreSQL adds that server, and its database must be empty. The stores take turns in every round,
+so that other load on the machine affects all of them alike.
 """
 
 import argparse
@@ -25,14 +25,14 @@ from service.blobs.store import Blobs
 from service.database import engine
 from service.database.engine import Database
 
-_SIZES = {100_000: 40, 3_000_000: 12}  # bytes, and how many blobs in a round
+_SIZES = {100_000: 40, 3_000_000: 12}  # bytes per blob: blobs per round
 _ROUNDS = 4
 _WRITERS = 2
 _SMALL_WRITES = 200
 
 
 def main() -> None:
-    """Print one line for each store and size, and one for a small write during large ones."""
+    """Print one line per store and size, and one per store for a small write during large ones."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--database-url")
@@ -48,7 +48,7 @@ def main() -> None:
             stores["sql: on PostgreSQL"] = SqlBlobs(_migrated(arguments.database_url))
         for size, count in _SIZES.items():
             _compare(stores, size=size, count=count)
-        _write_beside(stores)
+        _compare_small_writes(stores)
 
 
 def _migrated(url: str) -> Database:
@@ -60,32 +60,32 @@ def _compare(stores: dict[str, Blobs], *, size: int, count: int) -> None:
     data = os.urandom(size)
     puts: dict[str, list[float]] = {name: [] for name in stores}
     gets: dict[str, list[float]] = {name: [] for name in stores}
-    for turn in range(_ROUNDS):
+    for number in range(_ROUNDS):
         for name, store in stores.items():
-            keys = [f"jobs/{size}-{turn}/1/{n}.png" for n in range(count)]
+            keys = [f"jobs/{size}-{number}/1/{n}.png" for n in range(count)]
             puts[name] += [_milliseconds(partial(store.put, key, data)) for key in keys]
             gets[name] += [_milliseconds(partial(store.get, key)) for key in keys]
     for name in stores:
         print(f"{size / 1e6:4.1f} MB {name:18} put {_shown(puts[name])} get {_shown(gets[name])}")
 
 
-def _write_beside(stores: dict[str, Blobs]) -> None:
+def _compare_small_writes(stores: dict[str, Blobs]) -> None:
     write = partial(stores["sql: on SQLite"].put, "jobs/small/1/0.png", b"")
-    print(f"a small write on SQLite, alone          {_many(write)}")
+    print(f"a small write on SQLite, alone           {_time_many(write)}")
     for name in ("folder", "sql: on SQLite"):
         with _putting(stores[name]):
-            print(f"beside {_WRITERS} that put 3 MB, {name:15} {_many(write)}")
+            print(f"while {_WRITERS} threads put 3 MB, {name:14} {_time_many(write)}")
 
 
 @contextmanager
 def _putting(store: Blobs) -> Iterator[None]:
-    """Put 3 MB again and again, from several threads, without a pause."""
+    """Put 3 MB from several threads without a pause, inside the block."""
     stopped = threading.Event()
     data = os.urandom(3_000_000)
 
     def put(writer: int) -> None:
         while not stopped.is_set():
-            store.put(f"jobs/beside/{writer}/0.png", data)
+            store.put(f"jobs/large/{writer}/0.png", data)
 
     threads = [threading.Thread(target=put, args=(n,)) for n in range(_WRITERS)]
     for thread in threads:
@@ -98,7 +98,7 @@ def _putting(store: Blobs) -> Iterator[None]:
             thread.join()
 
 
-def _many(act: Callable[[], object]) -> str:
+def _time_many(act: Callable[[], object]) -> str:
     return _shown([_milliseconds(act) for _ in range(_SMALL_WRITES)])
 
 

@@ -1,11 +1,11 @@
-"""Whether a collection over many finished jobs disturbs what runs at the same time.
+"""Measure whether a collection over many finished jobs disturbs the rest of its process.
 
     python -m benchmarks.servers.collection [--jobs 20000] [--database sqlite|postgres] [--rounds 3]
 
-One process, as in the embedded default: an API, the repairs with a worker's sign of life, and the
-collection. Each tenth job is a training with picture, concept file and preview; the rest have made
-an image. Some files belong to no row. A lease of 3 s stands for the usual 30 s, so a worker that is
-silent for 3 s would be lost to `/readyz`, which is asked five times a second.
+One process runs an API, the reconciler with a worker's sign of life, and the collection, as in the
+embedded default. Each tenth job is a training with picture, concept file and preview; the others
+have made an image. Some files belong to no row. The lease is 3 s instead of the usual 30 s, so
+`/readyz`, which is asked five times a second, counts a worker as lost after 3 s of silence.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def main() -> None:
             log_level="error",
         )
         log.configure(settings)
-        # In a process of its own, whose memory is not the collection's.
+        # In another process, so that its memory does not count as the collection's.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
             stored = other.submit(
                 fill, settings, Path(name) / "blobs", jobs=arguments.jobs
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def measure(service: Service) -> str:
-    """Let one collection pass run with everything else; return what was seen."""
+    """Run one pass of the collection together with all else; return the figures as a sentence."""
     done = threading.Event()
     removed: list[int] = []
     seconds: list[float] = []
@@ -125,7 +125,7 @@ def measure(service: Service) -> str:
 
 
 def fill(settings: Settings, folder: Path, *, jobs: int) -> int:
-    """Make finished jobs, straight in tables and folders; return how many files they have."""
+    """Write finished jobs directly into tables and folders; return the number of their files."""
     migrations.upgrade(settings.database_url)
     service = wiring.build(settings)
     deployment.check(service)

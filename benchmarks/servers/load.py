@@ -1,15 +1,16 @@
-"""How long a caller waits until `POST /generate` is accepted, at a constant rate.
+"""Measure how long a caller waits until `POST /generate` is accepted, at a constant rate.
 
     python -m benchmarks.servers.load [--per-second 100] [--seconds 20] [--rounds 3] [--processes 2]
     python -m benchmarks.servers.load --database sqlite --connections 200 --per-second 60
 
-Starts PostgreSQL (with fsync) and Redis, or takes a file of SQLite and the queue in memory. Then it
-starts `perfusion serve` with four callers, each with a key, a concept and limits wide enough (as
-many processes as --processes says, which get the requests by turns), and next to it an application
-that makes one INSERT and nothing else (`benchmarks.servers.load_floor`). Both get the same requests
-by turns; the ratio of the two says what accepting a job costs over the least possible. Each round
-begins with an empty queue, and no worker takes anything from it: the one inside a process on SQLite
-sleeps, because its base model is not there.
+The benchmark starts PostgreSQL (with fsync) and Redis, or uses a file of SQLite and the queue in
+memory. Then it starts --processes of `perfusion serve`, which get the requests in turn, and an
+application that only makes one INSERT (`benchmarks.servers.load_floor`). Each of the four callers
+has a key, a concept and sufficient limits. Both applications get the same requests in turn. The
+ratio of their times says what it costs to accept a job, compared with the least possible.
+
+Each round begins with an empty queue, and no worker takes a job from it. The worker inside a
+process on SQLite sleeps, because its base model is missing.
 """
 
 import argparse
@@ -41,21 +42,25 @@ _CALLERS = 4
 
 @dataclass(frozen=True)
 class _Setting:
-    """What a deployment stands on, and how its queue is emptied."""
+    """The servers of a deployment, and a function that empties its queue."""
 
     environment: dict[str, str]
     empty: Callable[[], None]
 
 
 def main() -> None:
-    """Print p50 and p99 of both, and their ratio."""
+    """Print p50 and p99 of both applications, and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--database", choices=("postgres", "sqlite"), default="postgres")
-    parser.add_argument("--connections", type=int, default=0, help="kept open; 0: as few as do")
+    parser.add_argument(
+        "--connections", type=int, default=0, help="number kept open; 0: as few as suffice"
+    )
     parser.add_argument("--per-second", type=float, default=100)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--processes", type=int, help="of the API; default: 2, and 1 on SQLite")
+    parser.add_argument(
+        "--processes", type=int, help="number of API processes; default: 2, and 1 on SQLite"
+    )
     arguments = parser.parse_args()
     on_sqlite = arguments.database == "sqlite"
     arguments.processes = arguments.processes or (1 if on_sqlite else 2)
@@ -79,7 +84,7 @@ def main() -> None:
 
 @contextmanager
 def _servers() -> Iterator[_Setting]:
-    """PostgreSQL and Redis."""
+    """Run PostgreSQL and Redis."""
     with servers.postgres() as postgres, servers.redis() as redis:
         make_durable(postgres)
         url = postgres.new_database()
@@ -93,7 +98,7 @@ def _servers() -> Iterator[_Setting]:
 
 @contextmanager
 def _sqlite(folder: Path) -> Iterator[_Setting]:
-    """A file, and a worker of the same process that is asleep."""
+    """Use a file of SQLite and the queue in memory, with a worker that sleeps."""
     file = folder / "perfusion.db"
 
     def empty() -> None:
@@ -109,7 +114,7 @@ def _sqlite(folder: Path) -> Iterator[_Setting]:
 
 
 def make_durable(postgres: Postgres) -> None:
-    """Let every commit reach the disk, as in production; tests go without."""
+    """Restart the server with fsync, as in production; the tests run without it."""
     postgres.stop()
     command = postgres.process.command
     command[command.index("fsync=off")] = "fsync=on"
@@ -156,7 +161,7 @@ def _compare(deployment: Deployment, arguments: argparse.Namespace, setting: _Se
 
 
 def _caller(service: Service) -> str:
-    """Make a caller with a concept, and return her key."""
+    """Make a caller with a concept, and return the key."""
     key, made = auth.create_key(service, label="load")
     staging.ready(service, "teddy", owner_id=made.owner_id)
     return key

@@ -1,8 +1,9 @@
 """A client that sends requests at a constant rate and measures how long each takes.
 
-The rate does not give way to a slow server: a request that is due is sent on another connection,
-and its time counts from the moment when it was due. A client that waits for answers before it
-goes on would not see the waiting. Plain HTTP/1.1 over asyncio, because both sides share the cores.
+A slow server does not slow the rate down: a request that is due goes over another connection, and
+its time counts from the moment when it was due. A client that waits for each answer before the next
+request would not measure the waiting. The client speaks plain HTTP/1.1 over asyncio to save
+processor time, because both sides share the cores.
 """
 
 import asyncio
@@ -19,19 +20,19 @@ _MAX_CONNECTIONS = 256
 
 @dataclass
 class Measured:
-    """What came back: seconds of the accepted requests, and the number of every status."""
+    """The seconds of the accepted requests, and the number of answers with each status."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)
 
     def milliseconds(self, percent: float) -> float:
-        """The percentile of the accepted requests."""
+        """Return a percentile of the accepted requests."""
         ordered = sorted(self.seconds)
         return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def posts(path: str, body: bytes, *, keys: Sequence[str]) -> list[bytes]:
-    """Return a request with the JSON `body` from the caller of each API key."""
+    """Return one request per API key, with the JSON `body`."""
     return [
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
         f"Content-Type: application/json\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
@@ -48,10 +49,11 @@ def run(
     seconds: float,
     connections: int = 0,
 ) -> Measured:
-    """Send the requests by turns to the ports of this machine, `per_second` times a second.
+    """Send the requests in turn to the ports of this machine, `per_second` times a second.
 
-    `connections` of them are open from the beginning and take turns, and requests come at random,
-    as from independent callers. With 0 they come evenly, over as few connections as suffice.
+    `connections` is the number of connections that are open from the start and take turns. Requests
+    then come at random, as from independent callers. With 0 they come evenly, over as few
+    connections as suffice.
     """
     load = _Load(ports, requests)
     gc.disable()
@@ -82,14 +84,14 @@ class _Load:
         for _ in range(int(per_second * seconds)):
             due += (chance.expovariate(1.0) if connections else 1.0) / per_second
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            tasks.append(asyncio.create_task(self._one(due, next(ports), next(requests))))
+            tasks.append(asyncio.create_task(self._send(due, next(ports), next(requests))))
         await asyncio.gather(*tasks)
         for idle in self._idle.values():
             for _, writer in idle:
                 writer.close()
         return self._measured
 
-    async def _one(self, due: float, port: int, request: bytes) -> None:
+    async def _send(self, due: float, port: int, request: bytes) -> None:
         while True:
             reader, writer = await self._connection(port)
             writer.write(request)
@@ -97,7 +99,7 @@ class _Load:
                 head = await reader.readuntil(b"\r\n\r\n")
                 break
             except (asyncio.IncompleteReadError, ConnectionError):
-                # It had rested longer than the server keeps it.
+                # The server has closed a connection that was idle for too long.
                 self._open -= 1
                 writer.close()
         length = next(
@@ -121,5 +123,7 @@ class _Load:
     async def _connect(self, port: int) -> _Connection:
         self._open += 1
         if self._open > _MAX_CONNECTIONS:
-            raise SystemExit(f"{_MAX_CONNECTIONS} requests wait for an answer: it is overloaded.")
+            raise SystemExit(
+                f"{_MAX_CONNECTIONS} requests wait for an answer: the server is overloaded."
+            )
         return await asyncio.open_connection("127.0.0.1", port)

@@ -1,7 +1,7 @@
-"""The least that could accept a job: FastAPI, one route, one INSERT. load.py starts it.
+"""The smallest application that could accept a job: FastAPI, one route, one INSERT.
 
-No keys, no limits, no concepts, no message to a worker; the same server, the same driver, and the
-same promise of the database that a committed row is on the disk.
+`benchmarks.servers.load` starts it. It has no keys, limits, concepts or messages to workers. Server
+and driver are those of the product, and a committed row is on the disk as well.
 """
 
 import os
@@ -20,7 +20,7 @@ class _Request(BaseModel):
 
 
 def main() -> None:
-    """Serve on the port of the command line."""
+    """Serve on the port that the command line names."""
     engine = create_engine(os.environ["PERFUSION_DATABASE_URL"], pool_size=10, max_overflow=20)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _make_durable)

@@ -1,10 +1,10 @@
-"""An owner who keeps uploads and imports in flight: `benchmarks.servers.neighbours` starts it.
+"""An owner who keeps uploads and imports in flight. `benchmarks.servers.neighbours` starts it.
 
     python -m benchmarks.servers.noisy_owner PORT KEY --uploads 4 --imports 40 --seconds 60
 
-Each upload is 20 pictures of 3 MiB, and a refused one is sent again when its `Retry-After` has
-passed (or at once, with --rude). It runs in a process of its own, after the others, so that its
-work is not taken for the server's.
+Each upload has 20 pictures of 3 MiB. A refused request is repeated when its `Retry-After` has
+passed, or at once with --rude. This runs in its own process with a lower priority, so that it takes
+little processor time from the server.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from PIL import Image
 from tests.unit.service import staging
 
 _PICTURES = 20
-_SIDE_PIXELS = 1000  # of noise, so that a PNG is as large as its pixels: 3 MB
+_SIDE_PIXELS = 1000  # noise does not compress, so a PNG is as large as its pixels: 3 MB
 _names = itertools.count()
 
 
 def main() -> None:
-    """Send until the time is over, then print how everything was answered, as JSON."""
+    """Send until the time is over, then print the number of answers by status as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("port", type=int)
     parser.add_argument("key")
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--rude", action="store_true")
     arguments = parser.parse_args()
     os.nice(5)
-    print("ready", flush=True)  # once it has drawn its pictures
+    print("ready", flush=True)  # the pictures are drawn
     json.dump(asyncio.run(_keep_sending(arguments)), sys.stdout)
 
 
@@ -77,7 +77,7 @@ async def _send(port: int, key: str, path: str, files: bytes) -> tuple[int, floa
             writer.write(head.encode())
             for start in range(0, len(body), 1024**2):
                 if answer.done():
-                    break  # refused before it was read
+                    break  # the server refused it without reading it all
                 writer.write(body[start : start + 1024**2])
                 await writer.drain()
         except OSError:

@@ -1,13 +1,13 @@
-"""Where a deployment of many workers meets its first limit.
+"""Find the first limit of a deployment with many workers.
 
     python -m benchmarks.servers.simulation [--workers 1 10 100 1000] [--seconds 12]
 
-A real API, PostgreSQL (with fsync) and Redis; the workers only sleep. What they do to the servers
-is the product's own code at its own pace: claims, a heartbeat every half second, ends, signs of
-life, reconciliation. A generation takes them `--job-seconds`, and callers ask the API for as many.
+The API, PostgreSQL (with fsync) and Redis are real; the workers only sleep. Claims, a heartbeat
+every half second, ends, signs of life and reconciliation are the product's own code at its own
+pace. A generation takes `--job-seconds`, and callers ask the API for as many as the workers can do.
 
-Simulated workers share a few processes and connections, so the table also tells each server's
-processor time: that divided by the work done is what a machine of its own would need.
+The simulated workers share a few processes and connections. So the table also gives each server's
+processor time. Divided by the work done, this is what a separate machine would need.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def _simulate(
 
 
 def _fill_queue(service: Service, jobs: int) -> None:
-    """Let the workers find work at once: accepting it all would take longer than the whole run."""
+    """Queue jobs directly, because accepting them all would take longer than the whole run."""
     with service.database.write() as session:
         now = service.database.now(session)
         session.add_all(
@@ -131,7 +131,7 @@ def _fill_queue(service: Service, jobs: int) -> None:
 
 
 def _work(environment: dict[str, str], workers: int, arguments: argparse.Namespace) -> Done:
-    """Run the workers, spread over a few processes; return what they all did."""
+    """Run the workers in a few processes; return the sum of what they did."""
     count = min(_PROCESSES, workers)
     context = multiprocessing.get_context("spawn")
     with context.Pool(count) as pool:
@@ -163,7 +163,7 @@ def _cpu_seconds(process: psutil.Process) -> float:
             times = each.cpu_times()
         except psutil.NoSuchProcess:
             continue
-        # A server's processes that have ended count too: each connection of PostgreSQL is one.
+        # Ended children count as well: each connection of PostgreSQL is a process.
         total += times.user + times.system + times.children_user + times.children_system
     return total
 

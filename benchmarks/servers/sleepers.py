@@ -1,7 +1,7 @@
-"""Workers that only sleep: all that a worker does to the servers, and nothing that it does itself.
+"""Workers that only sleep: they load the servers as real workers do, but they compute nothing.
 
-Each has its own rhythm; a few threads act for all of them, each with a connection. An action that
-starts late says that the threads, and so the servers or this machine, cannot keep up.
+Each worker has its own rhythm. A few threads act for all workers, each with one connection. If an
+action starts late, the threads cannot keep up, and so neither can the servers or this machine.
 """
 
 import heapq
@@ -22,13 +22,13 @@ from service.statuses import JobKind
 from service.wiring import Service
 
 _THREADS = 8
-_BEAT_SECONDS = 0.5
-_LOOK_AGAIN_SECONDS = 1.0
+_HEARTBEAT_SECONDS = 0.5
+_POLL_SECONDS = 1.0
 
 
 @dataclass
 class Done:
-    """How often everything was done, how long it took, and how late it began."""
+    """How often each transaction was made, how long it took, and how late it began."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     late_seconds: list[float] = field(default_factory=list)
@@ -46,16 +46,16 @@ class Done:
 
     @property
     def count(self) -> int:
-        """How many transactions were made."""
+        """The number of transactions."""
         return sum(map(len, self.seconds.values()))
 
     @property
     def late_ms(self) -> float:
-        """The 99th percentile of the delay between due and begun."""
+        """The 99th percentile of the delay between due time and start, in milliseconds."""
         return 1000 * _percentile(self.late_seconds, 99)
 
     def milliseconds(self, name: str) -> tuple[float, float]:
-        """The median and the 99th percentile of one kind of transaction."""
+        """Return the median and the 99th percentile of one kind of transaction."""
         times = self.seconds.get(name, [])
         return 1000 * _percentile(times, 50), 1000 * _percentile(times, 99)
 
@@ -74,10 +74,10 @@ class Crew:
         self._done = Done()
 
     def run(self, seconds: float) -> Done:
-        """Let them work for a while."""
+        """Let the workers work for some seconds; return what they did."""
         begun, cpu_seconds = time.monotonic(), time.process_time()
         for name in self._names:
-            # Workers do not start in step.
+            # Workers start at different moments.
             self._at(begun + random.uniform(0, 1), partial(self._claim, name))
             self._at(begun + random.uniform(0, 2), self._reconcile)
             self._at(begun + random.uniform(0, 5), partial(self._seen, name))
@@ -120,12 +120,12 @@ class Crew:
         with self._timed("claim"):
             claimed = leases.claim_next(self._service, JobKind.GENERATE, worker_id=name)
         if claimed is None:
-            self._after(_LOOK_AGAIN_SECONDS, partial(self._claim, name))
+            self._after(_POLL_SECONDS, partial(self._claim, name))
             return
         ends_at = time.monotonic() + self._job_seconds * random.uniform(0.5, 1.5)
-        self._after(_BEAT_SECONDS, partial(self._beat, name, claimed, ends_at=ends_at))
+        self._after(_HEARTBEAT_SECONDS, partial(self._heartbeat, name, claimed, ends_at=ends_at))
 
-    def _beat(self, name: str, claimed: ClaimedJob, *, ends_at: float) -> None:
+    def _heartbeat(self, name: str, claimed: ClaimedJob, *, ends_at: float) -> None:
         left = ends_at - time.monotonic()
         if left <= 0:
             image = NewImage(
@@ -138,7 +138,9 @@ class Crew:
         progress = ProgressView(step=max(0, 50 - int(left * 5)), total_steps=50)
         with self._timed("heartbeat"):
             leases.heartbeat(self._service, claimed, progress=progress)
-        self._after(min(_BEAT_SECONDS, left), partial(self._beat, name, claimed, ends_at=ends_at))
+        self._after(
+            min(_HEARTBEAT_SECONDS, left), partial(self._heartbeat, name, claimed, ends_at=ends_at)
+        )
 
     def _reconcile(self) -> None:
         with self._timed("reconcile"):

@@ -1,11 +1,13 @@
-"""How much memory of the API process strangers without a key can take.
+"""Measure how much memory of the API process strangers without a key can use.
 
     python -m benchmarks.servers.strangers [--connections 100] [--mebibytes 64]
 
-Starts PostgreSQL, Redis and `perfusion serve`, which asks for keys; no worker. Twenty seconds after
-the start its peak (VmHWM) is read. Then each connection sends a multipart form of --mebibytes to
-`POST /concepts` and one to `POST /generate`, until all is sent or the server closes. Every second
-connection sends no Content-Length. The bar: the peak rises by at most 50 MiB.
+The benchmark starts PostgreSQL, Redis and `perfusion serve`, which requires keys, without a worker.
+Twenty seconds after the start it reads the peak of the memory (VmHWM). Then each connection sends a
+multipart form of --mebibytes to `POST /concepts` and one to `POST /generate`, until all is sent or
+the server closes. Every second connection sends no Content-Length.
+
+The bar: the peak rises by at most 50 MiB.
 """
 
 import argparse
@@ -28,7 +30,7 @@ _PART = b'--b\r\nContent-Disposition: form-data; name="images"; filename="a.png"
 
 
 def main() -> None:
-    """Print the peak before and after, what was sent and how it was answered."""
+    """Print the peak before and after, the bytes sent and the answers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--connections", type=int, default=100)
     parser.add_argument("--mebibytes", type=int, default=64)
@@ -46,7 +48,7 @@ def main() -> None:
         try:
             deployment.migrate()
             service = deployment.service()
-            auth.create_key(service, label="somebody else's")
+            auth.create_key(service, label="of another owner")
             service.close()
             api = deployment.api()
             api.start()
@@ -71,7 +73,7 @@ def _measure(api: Api, *, connections: int, mebibytes: int) -> None:
 
 
 def peak_mebibytes(pid: int) -> float:
-    """The most memory that a process has held, in MiB."""
+    """Return the peak memory of a process, in MiB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
@@ -86,7 +88,7 @@ async def _send_all(port: int, connections: int, *, mebibytes: int) -> tuple[Cou
 
 
 class _Stranger:
-    """One connection at a time; the status 0 stands for an answer that never came."""
+    """A sender with one connection at a time; status 0 means that no answer came."""
 
     def __init__(self, port: int, mebibytes: int, *, chunked: bool) -> None:
         self._port = port
@@ -99,7 +101,7 @@ class _Stranger:
         for path in _PATHS:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
             answer = asyncio.create_task(reader.readline())
-            with suppress(OSError):  # it may be closed on us
+            with suppress(OSError):  # the server may close the connection
                 await self._send(path, writer)
             try:
                 line = await asyncio.wait_for(answer, 60)

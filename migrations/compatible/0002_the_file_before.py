@@ -1,7 +1,7 @@
-"""What a concept's second training replaces is kept: the file before, and what the row said of it.
+"""Columns for the previous file of a concept and its data, which a second training replaces.
 
-The previous release runs on it: it neither reads nor writes the columns. Its collector does not
-know the file before and may remove it; then there is nothing to go back to.
+The previous release can run on it, because it neither reads nor writes the columns. Its collector
+may remove the previous file; then a revert is not possible.
 
 Revision ID: c0002
 Revises: c0001
@@ -15,8 +15,8 @@ down_revision = "c0001"
 branch_labels = None
 depends_on = None
 
-# Never recreated: on SQLite that would drop the table, and with it, by their foreign key, every
-# picture of every concept.
+# Never recreate this table: SQLite would drop it, and with it all pictures of its concepts by their
+# foreign key.
 
 
 def upgrade() -> None:

@@ -1,4 +1,4 @@
-"""Scopes of API keys. A key without any, as the first release makes them, may do everything.
+"""Scopes of API keys. A key without scopes, as from the first release, may do everything.
 
 Revision ID: 0002
 Revises: 0001

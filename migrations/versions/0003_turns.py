@@ -1,7 +1,7 @@
-"""Turns, so that no owner's jobs starve another's, and the time before which none is claimed.
+"""Turns, so that no owner's jobs starve another's, and the earliest time to claim a job.
 
-The previous release may run beside this: its jobs have turn 0, which goes first, and it reads
-neither column.
+The previous release can run at the same time: it reads neither column, and its jobs have turn 0,
+which comes first.
 
 Revision ID: 0003
 Revises: 0002
@@ -15,8 +15,8 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-# Never recreated: on SQLite that would drop the table, and with it, by their foreign keys, every
-# image and event of every job.
+# Never recreate this table: SQLite would drop it, and with it all images and events of its jobs by
+# their foreign keys.
 
 
 def upgrade() -> None:

@@ -1,6 +1,6 @@
-"""What a concept's operating curve says about it, so that lists need not open its file.
+"""The verdict of a concept's operating curve, so that lists need not open its file.
 
-The previous release may run beside this: it neither writes nor reads the column.
+The previous release can run at the same time: it neither writes nor reads the column.
 
 Revision ID: 0004
 Revises: 0003
@@ -14,8 +14,8 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-# Never recreated: on SQLite that would drop the table, and with it, by their foreign key, every
-# picture of every concept.
+# Never recreate this table: SQLite would drop it, and with it all pictures of its concepts by their
+# foreign key.
 
 
 def upgrade() -> None:

@@ -1,6 +1,6 @@
-"""What a generation tells beside its images: warnings, where each word acted, who is there.
+"""What a generation reports with its images: warnings, attention maps, concepts present.
 
-The previous release may run beside this: it reads none of the columns, and leaves them empty.
+The previous release can run at the same time: it does not read the columns and leaves them empty.
 
 Revision ID: 0005
 Revises: 0004
@@ -14,8 +14,8 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-# Never recreated: on SQLite that would drop the table, and with it, by their foreign keys, every
-# image and event of every job.
+# Never recreate this table: SQLite would drop it, and with it all images and events of its jobs by
+# their foreign keys.
 
 
 def upgrade() -> None:
