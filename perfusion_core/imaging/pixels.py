@@ -18,7 +18,7 @@ def to_pixels(picture: Image.Image, *, side: int) -> Tensor:
 
 def opaque(picture: Image.Image) -> Image.Image:
     """A picture as RGB, transparent parts white: what lies behind them is often anything."""
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+    if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)

@@ -101,7 +101,7 @@ def to_soft_mask(mask: Image.Image | None, *, side: int, latent_side: int) -> Te
 
 
 def _other_size(number: int, *, mask: Image.Image, picture: Image.Image) -> str:
-    own, other = ("{} x {}".format(*one.size) for one in (mask, picture))
+    own, other = ("{} x {}".format(*image.size) for image in (mask, picture))
     return (
         f"The mask of picture {number} has {own} pixels and the picture {other}: send a mask of "
         "its picture's size."
@@ -120,7 +120,7 @@ def _shows_something(found: Image.Image) -> bool:
 
 def _alpha(picture: Image.Image) -> Image.Image | None:
     """The alpha channel where it says anything: where some pixel is transparent."""
-    if picture.mode not in ("RGBA", "LA", "PA") and "transparency" not in picture.info:
+    if not picture.has_transparency_data:
         return None
     alpha = picture.convert("RGBA").getchannel("A")
     return alpha if ImageChops.invert(alpha).getbbox() else None

@@ -166,7 +166,7 @@ def _flat(image: Image.Image) -> Image.Image:
     """Return RGBA where the alpha says something, else RGB, without metadata."""
     if image.mode.startswith("I") or image.mode == "F":
         return _eight_bits(image).convert("RGB")
-    if "A" not in image.getbands() and "transparency" not in image.info:
+    if not image.has_transparency_data:
         return _bare(image.convert("RGB"))
     image = image.convert("RGBA")
     low, high = image.getchannel("A").getextrema()
@@ -181,7 +181,7 @@ def _grey(image: Image.Image) -> Image.Image:
     """Return a mask as grey, white being the object; transparent counts as black."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)
-    elif "A" in image.getbands() or "transparency" in image.info:
+    elif image.has_transparency_data:
         image = image.convert("RGBA")
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
         image = Image.alpha_composite(black, image)
