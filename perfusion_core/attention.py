@@ -17,7 +17,7 @@ self-attention. It sees Queries and Keys; the result is computed as without it.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -55,6 +55,10 @@ class Layer:
         """This layer's part of a vector over all layers, such as o*_V (Σ d_l,)."""
         return slice(self.offset, self.offset + self.width)
 
+    def to(self, dtype: torch.dtype) -> "Layer":
+        """The same layer with its projections in another precision."""
+        return replace(self, W_K=self.W_K.to(dtype), W_V=self.W_V.to(dtype))
+
 
 def cross_attention_layers(unet: Any) -> tuple[Layer, ...]:
     """The cross-attention layers of a diffusers U-Net, in the order in which it runs them.
@@ -91,17 +95,6 @@ def _place_in_passage(name: str) -> int:
 def packed_width(layers: tuple[Layer, ...]) -> int:
     """The last dimension of packed Keys and Values, 2 Σ d_l."""
     return 2 * sum(layer.width for layer in layers)
-
-
-@contextmanager
-def attached(unet: Any, layers: tuple[Layer, ...]) -> Iterator[None]:
-    """Let the U-Net read packed Keys and Values inside the block; leave it as it was after."""
-    before = unet.attn_processors
-    attach(unet, layers)
-    try:
-        yield
-    finally:
-        unet.set_attn_processor(dict(before))
 
 
 def attach(unet: Any, layers: tuple[Layer, ...]) -> None:

@@ -27,7 +27,7 @@ Progress = Callable[[int], None]
 class BaseModel:
     """A frozen pipeline's parts, its cross-attention layers and its covariance.
 
-    The U-Net keeps serving ordinary encodings bit for bit; `detach` removes every trace.
+    The U-Net keeps serving ordinary encodings, bit for bit.
     """
 
     def __init__(
@@ -56,7 +56,6 @@ class BaseModel:
             penultimate=self.family == "sdxl",
         )
         self.scheduler_config: dict[str, Any] = dict(pipeline.scheduler.config)
-        self._processors_before = dict(self.unet.attn_processors)
         self.layers = cross_attention_layers(self.unet)
         attach(self.unet, self.layers)
         self.defaults = BaseModelDefaults()
@@ -237,10 +236,6 @@ class BaseModel:
             "defaults": {"train": self.defaults.train, "generate": self.defaults.generate},
             "calibration": None if self.calibration is None else self.calibration.to_json(),
         }
-
-    def detach(self) -> None:
-        """Give the U-Net its own attention processors back."""
-        self.unet.set_attn_processor(dict(self._processors_before))
 
     @torch.no_grad()
     def _encode_captions(self, batch: list[str]) -> Tensor:

@@ -64,12 +64,6 @@ class Evaluator:
         out = self._model.get_text_features(**tokens.to(self._model.device))
         return _unit(out)
 
-    def image_similarity(
-        self, images: Sequence[Image.Image], pictures: Sequence[Image.Image]
-    ) -> float:
-        """Mean cosine between every image and every training picture."""
-        return float((self.embed_images(images) @ self.embed_images(pictures).T).mean())
-
 
 def _unit(out: Any) -> Tensor:
     features: Tensor = out if isinstance(out, Tensor) else out.pooler_output

@@ -45,12 +45,6 @@ class Prompt:
         """The strengths written in the prompt, by concept name."""
         return {part.name: part.strength for part in self.placeholders if part.strength is not None}
 
-    def render(self, words: dict[str, str]) -> str:
-        """The prompt with each placeholder replaced by `words[name]`, e.g. its superclass."""
-        return "".join(
-            words[part.name] if isinstance(part, Placeholder) else part for part in self.segments
-        )
-
 
 def parse(text: str) -> Prompt:
     """Cut a prompt into text and placeholders.

@@ -59,6 +59,11 @@ def draw(
     return generate(base, prompt, concepts=concepts, config=base.defaults.generate_config(options))
 
 
+def image_similarity(evaluator: Evaluator, images: list[Image.Image]) -> float:
+    """Mean cosine between every image and every photo."""
+    return float((evaluator.embed_images(images) @ evaluator.embed_images(PICTURES).T).mean())
+
+
 @pytest.mark.parametrize("locking", ["local", "global"])
 def test_similarity_to_the_photos_rises_with_strength(
     shipped: BaseModel, rex: Concept, evaluator: Evaluator, locking: Locking
@@ -67,7 +72,7 @@ def test_similarity_to_the_photos_rises_with_strength(
         draw(shipped, "a photo of <rex> in the snow", rex, strength=strength, locking=locking)
         for strength in (0.2, 0.5, 0.9)
     )
-    seen = [evaluator.image_similarity(images, PICTURES) for images in (low, middle, high)]
+    seen = [image_similarity(evaluator, images) for images in (low, middle, high)]
     assert seen[0] < seen[1] < seen[2]
     assert colour_overlap(low, PICTURES) < colour_overlap(high, PICTURES)
 
@@ -77,7 +82,7 @@ def test_the_concept_is_nearer_to_its_photos_than_its_superclass_is(
 ) -> None:
     plain = draw(shipped, "a photo of a robot on the beach")
     own = draw(shipped, "a photo of <rex> on the beach", rex)
-    seen = [evaluator.image_similarity(images, PICTURES) for images in (plain, own)]
+    seen = [image_similarity(evaluator, images) for images in (plain, own)]
     assert seen[1] > seen[0] + 0.1
     assert colour_overlap(own, PICTURES) > colour_overlap(plain, PICTURES) + 0.1
 

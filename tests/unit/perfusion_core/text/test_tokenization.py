@@ -8,6 +8,7 @@ from transformers import CLIPTokenizer
 from perfusion_core.errors import PromptTooLong, SuperclassError
 from perfusion_core.text.prompt import parse
 from perfusion_core.text.tokenization import Tokens, superclass_ids, tokenise
+from tests.unit.perfusion_core.text.test_prompt import written_out
 
 TOKENIZER = CLIPTokenizer.from_pretrained(
     Path(__file__).parents[4] / "models" / "base" / "tokenizer"
@@ -38,7 +39,7 @@ def test_each_placeholder_is_one_token_wherever_it_stands(text: str) -> None:
     assert [name for _, name in found.places] == [p.name for p in prompt.placeholders]
     for position, name in found.places:
         assert found.ids[position] == superclass_ids(TOKENIZER, LAST[name])[-1]
-    assert found.ids == plain(prompt.render({n: f" {w} " for n, w in LAST.items()}))
+    assert found.ids == plain(written_out(prompt, {n: f" {w} " for n, w in LAST.items()}))
 
 
 @pytest.mark.parametrize("text", ["", "a photo of a cat, at night", "word " * 100])
@@ -49,7 +50,7 @@ def test_a_prompt_without_placeholders_is_tokenised_as_by_the_tokenizer(text: st
 @pytest.mark.parametrize("text", ["a <rex> on the beach", "<ted> next to <rex>, a photo", "<ted>"])
 def test_sources_point_at_the_same_word_with_superclasses_written_out(text: str) -> None:
     found = tokens(text)
-    written = plain(parse(text).render(SUPERCLASSES))
+    written = plain(written_out(parse(text), SUPERCLASSES))
     assert found.written == written
     assert [written[source] for source in found.sources] == found.ids
 
