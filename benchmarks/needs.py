@@ -21,6 +21,9 @@ from benchmarks import shapes
 from benchmarks.measure import flops, kept_bytes
 from benchmarks.shapes import Shape
 from perfusion_core.attention import attach, cross_attention_layers, packed_width
+from perfusion_core.conditioning import added_conditions
+
+_SDXL_SIDE = 1024  # pixels
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,11 @@ def needs(shape: Shape) -> Needs:
 
 def _predict(unet: Any, packed: Tensor) -> Tensor:
     side = int(unet.config.sample_size)
-    added = None
-    if unet.config.addition_embed_type == "text_time":
-        pooled = torch.zeros(1, 1280, dtype=packed.dtype)
-        added = {"text_embeds": pooled, "time_ids": torch.zeros(1, 6, dtype=packed.dtype)}
+    pooled = torch.zeros(1, 1280) if unet.config.addition_embed_type == "text_time" else None
+    added = added_conditions(pooled, width=_SDXL_SIDE, height=_SDXL_SIDE, dtype=packed.dtype)
     latents = torch.zeros(1, int(unet.config.in_channels), side, side, dtype=packed.dtype)
     sample: Tensor = unet(
-        latents, torch.zeros(1), encoder_hidden_states=packed, added_cond_kwargs=added
+        latents, torch.zeros(1), encoder_hidden_states=packed, added_cond_kwargs=added or None
     ).sample
     return sample
 

@@ -14,8 +14,8 @@ from peft import LoraConfig
 from torch import Tensor
 from torch.nn import functional
 
-from perfusion_core.diffusion import wanted_prediction
 from perfusion_core.text.templates import TEMPLATES
+from perfusion_core.training.loss import wanted_prediction
 
 _WORD = "<learned>"
 _RANK = 4

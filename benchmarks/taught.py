@@ -6,11 +6,9 @@ benchmarks/paper/results: what is there is not done again.
 
 import argparse
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
-from unittest.mock import patch
 
 import numpy as np
 from PIL import Image
@@ -36,6 +34,10 @@ ALONE = (
     "{} next to a tree",
 )
 BESIDE = ("{} next to {}", "a photo of {} next to {}")
+_BARE = ("{}", "photo of {}", "picture of {}")
+WITH_ARTICLES = tuple(template for template in TEMPLATES if template not in _BARE)
+"""The training prompts that say an article before the placeholder."""
+
 _FIRST_ALONE_SEED = 7000  # each prompt has its own: one seed of a small model draws all cats alike
 _BESIDE_SEEDS = range(8)
 
@@ -102,10 +104,14 @@ class Bench:
         kept = self._kept(row) / f"{subject.name}.safetensors"
         if not kept.exists():
             options = {"background_weight": row.weight, "learning_rate": row.rate}
-            method = Perfusion(self.base, schedule={row.steps: ()}, options=options)
+            method = Perfusion(
+                self.base,
+                schedule={row.steps: ()},
+                options=options,
+                templates=WITH_ARTICLES if row.articles else TEMPLATES,
+            )
             photos = photograph(subject, side=self.base.default_resolution)
-            with with_articles() if row.articles else nullcontext():
-                (learned,) = method.learn(subject, photos, seed=0)
+            (learned,) = method.learn(subject, photos, seed=0)
             kept.parent.mkdir(parents=True, exist_ok=True)
             learned.keep(kept)
         return Concept.load(kept)
@@ -184,15 +190,6 @@ class Bench:
 
     def _kept(self, row: Row | None) -> Path:
         return self.folder / ("plain" if row is None else str(row))
-
-
-def with_articles() -> AbstractContextManager[object]:
-    """Have trainings use only the training prompts that say an article before the placeholder."""
-    bare = ("{}", "photo of {}", "picture of {}")
-    return patch(
-        "perfusion_core.training.batches.TEMPLATES",
-        tuple(one for one in TEMPLATES if one not in bare),
-    )
 
 
 def roughness(images: Sequence[Image.Image]) -> float:

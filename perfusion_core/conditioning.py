@@ -12,14 +12,16 @@ import torch
 from torch import Tensor
 
 from perfusion_core.concept import Concept
-from perfusion_core.config import Gates, Locking
+from perfusion_core.config import Locking
+from perfusion_core.edit_strategy import APART, EditStrategy
+from perfusion_core.encodings import superclass_encoding
 from perfusion_core.errors import PromptError
 from perfusion_core.evaluation.curve import recommended_strength
-from perfusion_core.rank_one import decompose
+from perfusion_core.rank_one import Edit
 from perfusion_core.strength import DEFAULT_TAU, default_beta
 from perfusion_core.text.encoders import Encoding, Replacement
 from perfusion_core.text.prompt import Prompt, parse
-from perfusion_core.text.templates import FORMAT_1_TEMPLATES, TEMPLATES
+from perfusion_core.text.templates import FORMAT_1_TEMPLATES
 from perfusion_core.text.tokenization import Tokens, tokenise
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ def condition(
     *,
     concepts: Mapping[str, ConceptUse] | None = None,
     locking: Locking = "local",
-    gates: Gates = "apart",
+    strategy: EditStrategy = APART,
 ) -> Conditioning:
     """Compute the Keys and Values of `prompt`, whose placeholders name `concepts`.
 
@@ -106,50 +108,10 @@ def condition(
         for place, name in _beyond_the_written(tokens[0][0]):
             keys_from[0, place] = targets[name].e_super
     packed = keys_and_values(
-        base, encoding.e, list(targets.values()), keys_from=keys_from, gates=gates
+        base, encoding.e, list(targets.values()), keys_from=keys_from, strategy=strategy
     )
     pooled = None if encoding.pooled is None else encoding.pooled[0]
     return Conditioning(packed=packed[0].to(base.dtype), pooled=pooled)
-
-
-def keys_and_values(
-    base: "BaseModel",
-    e: Tensor,
-    targets: Sequence[Target],
-    *,
-    keys_from: Tensor | None = None,
-    gates: Gates = "apart",
-) -> Tensor:
-    """The edit of every layer's Key and Value projection, packed: (B, N, d) -> (B, N, 2 Σ d_l).
-
-    Keys: o*_K = W_K e_super, locked (METHOD 4); with `keys_from` (B, N, d) (global locking) they
-    are the plain projections of those encodings instead. Values: o*_V. With `gates="published"`
-    the gates are equation (3)'s to the letter (docs/decisions/0007).
-    """
-    if not targets:
-        return torch.cat([e.to(W) @ W.T for layer in base.layers for W in (layer.W_K, layer.W_V)],
-                         dim=-1)  # fmt: skip
-    edit = decompose(
-        e,
-        torch.stack([target.i_star for target in targets]),
-        metric=base.covariance.metric,
-        # Filled there rather than copied to it: a copy would wait for the device.
-        beta=torch.stack([torch.full((), target.beta, device=e.device) for target in targets]),
-        tau=torch.stack([torch.full((), target.tau, device=e.device) for target in targets]),
-        apart=gates == "apart",
-    )
-    e_super = torch.stack([target.e_super for target in targets])  # (J, d)
-    o_v = torch.stack([target.o_v for target in targets])  # (J, Σ d_l)
-    parts: list[Tensor] = []
-    for layer in base.layers:
-        W_K, W_V = layer.W_K.float(), layer.W_V.float()
-        parts.append(
-            edit.apply(W_K, e_super.to(W_K) @ W_K.T)
-            if keys_from is None
-            else keys_from.to(W_K) @ W_K.T
-        )  # (B, N, d_l)
-        parts.append(edit.apply(W_V, o_v[:, layer.own]))  # (B, N, d_l)
-    return torch.cat(parts, dim=-1)
 
 
 def target_of(base: "BaseModel", use: ConceptUse, locking: Locking = "local") -> Target:
@@ -175,49 +137,6 @@ def target_of(base: "BaseModel", use: ConceptUse, locking: Locking = "local") ->
     )
 
 
-@torch.no_grad()
-def superclass_encoding(
-    base: "BaseModel", superclass: str, *, templates: tuple[str, ...] = TEMPLATES
-) -> Tensor:
-    """e_super (d,): the encoding of the superclass, averaged over the training prompts.
-
-    Where a superclass is several tokens, the encoding of its last token is taken: it is the one
-    that has read the whole phrase. Computed once per base model, superclass and templates.
-    """
-    known = base.superclass_encodings.get((superclass, templates))
-    if known is None:
-        tokens = _in_templates(base, superclass, templates)
-        e = _written_out(base, tokens)  # (T, N, d)
-        # sources maps a placeholder to the last token of the superclass written in its place
-        places = [row.sources[row.places[0][0]] for row in tokens[0]]
-        known = torch.stack([e[k, place] for k, place in enumerate(places)]).mean(0)
-        base.superclass_encodings[superclass, templates] = known
-    return known
-
-
-@torch.no_grad()
-def placeholder_encoding(
-    base: "BaseModel", superclass: str, embeddings: tuple[Tensor, ...]
-) -> Tensor:
-    """The encoding (d,) of a placeholder with these word embeddings, one per text encoder.
-
-    It is averaged over the training prompts, as e_super is. With the embedding of a superclass of
-    one token it equals e_super; of several tokens the placeholder holds the last one alone.
-    """
-    tokens = _in_templates(base, superclass, TEMPLATES)
-    places = [row.places[0][0] for row in tokens[0]]
-    replacements = [Replacement(k, place, embeddings) for k, place in enumerate(places)]
-    e = base.text.encode([[row.ids for row in rows] for rows in tokens], replacements).e
-    return torch.stack([e[k, place] for k, place in enumerate(places)]).mean(0)
-
-
-@torch.no_grad()
-def plain(base: "BaseModel", tokens: Sequence[Sequence[Tokens]]) -> Plain:
-    """The unedited Keys and Values of tokenised prompts with their superclasses written out."""
-    encoding = base.text.encode([[row.written for row in rows] for rows in tokens])
-    return Plain(packed=keys_and_values(base, encoding.e, []), pooled=encoding.pooled)
-
-
 def tokens_of(
     base: "BaseModel", prompts: Sequence[Prompt], targets: Mapping[str, Target]
 ) -> list[list[Tokens]]:
@@ -241,20 +160,76 @@ def encode(
     return base.text.encode([[row.ids for row in rows] for rows in tokens], replacements)
 
 
+def keys_and_values(
+    base: "BaseModel",
+    e: Tensor,
+    targets: Sequence[Target],
+    *,
+    keys_from: Tensor | None = None,
+    strategy: EditStrategy = APART,
+) -> Tensor:
+    """The edit of every layer's Key and Value projection, packed: (B, N, d) -> (B, N, 2 Σ d_l).
+
+    Keys: the strategy's o*_K, locked to `W_K e_super` by default (METHOD 4); with `keys_from`
+    (B, N, d) (global locking) they are the plain projections of those encodings instead. Values:
+    o*_V. The precision is that of the projections, but float32 at least.
+    """
+    if not targets:
+        return torch.cat([e.to(W) @ W.T for layer in base.layers for W in (layer.W_K, layer.W_V)],
+                         dim=-1)  # fmt: skip
+    precision = torch.promote_types(base.dtype, torch.float32)
+    edit = edit_of(base, e.to(precision), targets, strategy=strategy)
+    e_super = torch.stack([target.e_super for target in targets]).to(precision)  # (J, d)
+    o_v = torch.stack([target.o_v for target in targets])  # (J, Σ d_l)
+    parts: list[Tensor] = []
+    for layer in (layer.to(precision) for layer in base.layers):
+        parts.append(
+            edit.apply(layer.W_K, strategy.keys(layer, e_super))
+            if keys_from is None
+            else keys_from.to(precision) @ layer.W_K.T
+        )  # (B, N, d_l)
+        parts.append(edit.apply(layer.W_V, o_v[:, layer.own]))  # (B, N, d_l)
+    return torch.cat(parts, dim=-1)
+
+
+def edit_of(
+    base: "BaseModel", e: Tensor, targets: Sequence[Target], *, strategy: EditStrategy = APART
+) -> Edit:
+    """The concepts' gates at encodings (..., N, d), and what of these no concept touches."""
+    return strategy.decompose(
+        e,
+        torch.stack([target.i_star for target in targets]),
+        metric=base.covariance.metric,
+        # Filled there rather than copied to it: a copy would wait for the device.
+        beta=torch.stack([e.new_full((), target.beta) for target in targets]),
+        tau=torch.stack([e.new_full((), target.tau) for target in targets]),
+    )
+
+
+@torch.no_grad()
+def plain_keys_and_values(base: "BaseModel", ids: Sequence[Sequence[Sequence[int]]]) -> Plain:
+    """The unedited Keys and Values of prompts' token ids, [text encoder][prompt][position]."""
+    encoding = base.text.encode(ids)
+    return Plain(packed=keys_and_values(base, encoding.e, []), pooled=encoding.pooled)
+
+
+def added_conditions(
+    pooled: Tensor | None, *, width: int, height: int, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """What SDXL reads besides Keys and Values, for B uncropped pictures; nothing elsewhere.
+
+    These are the pooled text embeddings (B, p), and the original size, the crop and the target
+    size in pixels.
+    """
+    if pooled is None:
+        return {}
+    sizes = torch.tensor([[height, width, 0, 0, height, width]], device=pooled.device)
+    return {"text_embeds": pooled.to(dtype), "time_ids": sizes.expand(len(pooled), -1).to(dtype)}
+
+
 def _written_out(base: "BaseModel", tokens: Sequence[Sequence[Tokens]]) -> Tensor:
     """Encodings (B, N, d) of tokenised prompts with their superclasses written out."""
     return base.text.encode([[row.written for row in rows] for rows in tokens]).e
-
-
-def _in_templates(
-    base: "BaseModel", superclass: str, templates: tuple[str, ...]
-) -> list[list[Tokens]]:
-    """The templates with the placeholder <x> of a superclass, indexed [text encoder][template]."""
-    prompts = [parse(template.format("<x>")) for template in templates]
-    return [
-        [tokenise(tokenizer, prompt, superclasses={"x": superclass}) for prompt in prompts]
-        for tokenizer in base.tokenizers
-    ]
 
 
 def _beyond_the_written(tokens: Tokens) -> list[tuple[int, str]]:

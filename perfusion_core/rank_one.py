@@ -97,18 +97,6 @@ def decompose(
     return Edit(e_perp=e - shares @ exact.to(e), gate=gate)
 
 
-def gated_edit(
-    e: Tensor, W: Tensor, i: Tensor, *, o: Tensor, C: Tensor, beta: Tensor, tau: Tensor
-) -> Tensor:
-    """Implements equations (1) to (3): the edited output of one projection, (..., N, d_l).
-
-    With no concepts (J = 0) it is `W e`. The solve runs in C's precision; use float32 or better.
-    """
-    if len(i) == 0:
-        return e @ W.T
-    return decompose(e, i, metric=Metric.of(C), beta=beta, tau=tau).apply(W, o)
-
-
 def cosines(i: Tensor, metric: Metric) -> Tensor:
     """The cosines between concepts in the metric of C, (J, J): 1 means one direction.
 

@@ -21,14 +21,15 @@ from itertools import islice
 from pathlib import Path
 
 from benchmarks.paper import report
+from benchmarks.paper.ablations import REMOVED_ONE_BY_ONE
 from benchmarks.paper.attention import attention
 from benchmarks.paper.compare import compare
 from benchmarks.paper.composition import Gallery, compose
 from benchmarks.paper.method import BASE_FOLDER, Method
 from benchmarks.paper.methods import ablations, candidates, compared
-from benchmarks.paper.perfusion import Change
 from benchmarks.paper.subjects import PAIRS, REPORTED, SIMILAR, TRIPLES, TUNED, Subject
 from perfusion_core import BaseModel
+from perfusion_core.edit_strategy import APART, PUBLISHED, EditStrategy
 from perfusion_core.evaluators.similarity import Evaluator
 
 RESULTS = Path(__file__).parent / "results"
@@ -117,16 +118,16 @@ def _full(run: Run, only: Sequence[str] | None, docs: Path) -> None:
     if only:
         return
     gallery = Gallery(run.base, run.evaluator, run.folder)
-    sets: list[tuple[str, Sequence[Sequence[Subject]], Change]] = [
-        ("two concepts", PAIRS, ""),
-        ("three concepts", TRIPLES, ""),
-        ("two of a kind", SIMILAR, ""),
-        ("two of a kind, removed one by one", SIMILAR, "removed one by one"),
-        ("two of a kind, published gates", SIMILAR, "published gates"),
+    sets: list[tuple[str, Sequence[Sequence[Subject]], EditStrategy]] = [
+        ("two concepts", PAIRS, APART),
+        ("three concepts", TRIPLES, APART),
+        ("two of a kind", SIMILAR, APART),
+        ("two of a kind, removed one by one", SIMILAR, REMOVED_ONE_BY_ONE),
+        ("two of a kind, published gates", SIMILAR, PUBLISHED),
     ]
     composed = {
-        title: compose(gallery, title, subjects, REPORTED, change=change)
-        for title, subjects, change in sets
+        title: compose(gallery, title, subjects, REPORTED, strategy=strategy)
+        for title, subjects, strategy in sets
     }
     found = attention(run.base, REPORTED, run.folder)
     report.write(results, found, composed, run.folder, docs)

@@ -11,19 +11,18 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file
-from torch import Tensor
 
 from benchmarks.paper import contact
+from benchmarks.paper.ablations import NO_EDIT
 from benchmarks.paper.compare import SEEDS, kept_in, write_whole
 from benchmarks.paper.perfusion import USUAL_BETA
 from benchmarks.paper.subjects import Subject
 from perfusion_core import BaseModel, Concept, ConceptUse
-from perfusion_core.conditioning import Target, keys_and_values
+from perfusion_core.edit_strategy import APART, EditStrategy
 from perfusion_core.sampling import overlays
 from perfusion_core.sampling.attention_maps import WordMap
 from perfusion_core.sampling.sampler import Batch, ImageRequest, decode, start, step
@@ -71,7 +70,6 @@ def _measure(
 ) -> tuple[dict[str, Any], list[list[Image.Image]]]:
     told: dict[str, Any] = {}
     sheet = []
-    plain = patch("perfusion_core.conditioning.keys_and_values", _without_edit)
     for method in METHODS:
         if method == "superclass":
             images, maps = _draw(base, subject.phrase, subject.superclass, seeds, {})
@@ -79,9 +77,8 @@ def _measure(
             use = {"x": ConceptUse(concept, USUAL_BETA)}
             images, maps = _draw(base, "a <x>", "<x>", seeds, use)
         else:
-            with plain:
-                use = {"x": ConceptUse(word, USUAL_BETA)}
-                images, maps = _draw(base, "a <x>", "<x>", seeds, use)
+            use = {"x": ConceptUse(word, USUAL_BETA)}
+            images, maps = _draw(base, "a <x>", "<x>", seeds, use, strategy=NO_EDIT)
         told[method] = {
             "coverage": float(np.mean([one.coverage for one in maps])),
             "share": float(np.mean([one.share.mean() for one in maps])),
@@ -98,6 +95,8 @@ def _draw(
     word: str,
     seeds: Sequence[int],
     concepts: Mapping[str, ConceptUse],
+    *,
+    strategy: EditStrategy = APART,
 ) -> tuple[list[Image.Image], list[WordMap]]:
     """Images of every prompt and seed, and the map of the subject's word in each."""
     trajectories = []
@@ -111,6 +110,7 @@ def _draw(
                 config=config,
                 attention_maps=True,
             ),
+            strategy=strategy,
         )
     batch = Batch(trajectories)
     while not trajectories[0].finished:
@@ -121,10 +121,6 @@ def _draw(
         (own,) = (found for found in trajectory.maps.means() if found.word.text == word)
         maps.append(own)
     return [decode(base, trajectory) for trajectory in trajectories], maps
-
-
-def _without_edit(base: BaseModel, e: Tensor, _targets: Sequence[Target], **_: Any) -> Tensor:
-    return keys_and_values(base, e, [])
 
 
 def _over(image: Image.Image, found: WordMap) -> Image.Image:

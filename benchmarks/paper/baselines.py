@@ -21,10 +21,10 @@ from torch.nn import functional
 from benchmarks.paper.method import images_at_once, noise_of
 from benchmarks.paper.subjects import Photo, Subject
 from perfusion_core import BaseModel
-from perfusion_core.diffusion import wanted_prediction
 from perfusion_core.imaging.pixels import to_pixels
 from perfusion_core.sampling.sampler import make_scheduler
 from perfusion_core.text.templates import TEMPLATES
+from perfusion_core.training.loss import wanted_prediction
 
 TOKEN = "<x>"
 _CLASS_IMAGES = 24  # generated images of the superclass that keep it what it was

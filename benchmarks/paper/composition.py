@@ -17,9 +17,10 @@ from PIL import Image
 
 from benchmarks.paper import contact
 from benchmarks.paper.compare import SEEDS, kept_in, write_whole
-from benchmarks.paper.perfusion import Change, Perfusion, changed, draw_all
+from benchmarks.paper.perfusion import Perfusion, draw_all
 from benchmarks.paper.subjects import Subject, photograph
 from perfusion_core import BaseModel, Concept, ConceptUse
+from perfusion_core.edit_strategy import APART, EditStrategy
 from perfusion_core.evaluation.eval_prompts import curve_prompts
 from perfusion_core.evaluators.concept_evaluator import ConceptEvaluator
 from perfusion_core.evaluators.presence import presences, windows
@@ -72,7 +73,7 @@ def compose(
     sets: Sequence[Sequence[Subject]],
     others: Sequence[Subject],
     *,
-    change: Change = "",
+    strategy: EditStrategy = APART,
     seed_count: int = len(SEEDS),
 ) -> list[dict[str, Any]]:
     """Each set of subjects in images together; `others` has one at least that is in no image.
@@ -85,7 +86,7 @@ def compose(
         file = kept_in(gallery.folder, title, names).with_suffix(".json")
         if not file.exists():
             concepts = {subject.name: gallery.concept(subject) for subject in subjects}
-            images = _draw(gallery, concepts, change, SEEDS[:seed_count])
+            images = _draw(gallery, concepts, strategy, SEEDS[:seed_count])
             told = _measure(gallery, concepts, images, others)
             file.parent.mkdir(parents=True, exist_ok=True)
             contact.write([images], file.with_suffix(".png"))
@@ -95,19 +96,19 @@ def compose(
 
 
 def _draw(
-    gallery: Gallery, concepts: Mapping[str, Concept], change: Change, seeds: Sequence[int]
+    gallery: Gallery, concepts: Mapping[str, Concept], strategy: EditStrategy, seeds: Sequence[int]
 ) -> list[Image.Image]:
     # Each at what its own curve recommends.
     uses = {name: ConceptUse(concept) for name, concept in concepts.items()}
     pairs = list(product(PROMPTS[len(concepts)], seeds))
-    with changed(change):
-        return draw_all(
-            gallery.base,
-            [prompt.format(*concepts) for prompt, _ in pairs],
-            [seed for _, seed in pairs],
-            uses,
-            gallery.base.defaults.generate_config(),
-        )
+    return draw_all(
+        gallery.base,
+        [prompt.format(*concepts) for prompt, _ in pairs],
+        [seed for _, seed in pairs],
+        uses,
+        gallery.base.defaults.generate_config(),
+        strategy=strategy,
+    )
 
 
 def _measure(

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+from benchmarks.paper.ablations import NO_GATE
 from benchmarks.paper.baselines import (
     Baseline,
     Options,
@@ -46,9 +47,9 @@ def ablations(base: BaseModel) -> Iterator[Method]:
     """One change each."""
     usual = {usual_steps(base): (USUAL_BETA,)}
     trade = {usual_steps(base): (0.9, USUAL_BETA, 0.5)}
-    yield Perfusion(base, "perfusion, keys trained", trade, 2, change="keys trained")
+    yield Perfusion(base, "perfusion, keys trained", trade, 2, trains_keys=True)
     yield Perfusion(base, "perfusion, one photo", usual, 2, photo_count=1)
-    yield Perfusion(base, "perfusion, no gate", usual, 2, change="no gate")
+    yield Perfusion(base, "perfusion, no gate", usual, 2, strategy=NO_GATE)
     yield Perfusion(base, "perfusion, no masks", usual, 2, masked=False)
     fixed = {"ema_decay": 1 - 1e-9}
     yield Perfusion(base, "perfusion, i* fixed", usual, 2, options=fixed)

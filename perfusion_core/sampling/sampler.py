@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from perfusion_core.attention import Observer, observed
-from perfusion_core.conditioning import ConceptUse, Conditioning, condition
+from perfusion_core.conditioning import ConceptUse, added_conditions, condition
 from perfusion_core.config import MAX_SEED, GenerateConfig, SchedulerName
+from perfusion_core.edit_strategy import STRATEGIES, EditStrategy
 from perfusion_core.imaging.pixels import to_image
 from perfusion_core.sampling.attention_maps import AttentionMaps, observer_of, the_most_telling
 from perfusion_core.text.prompt import parse
@@ -101,11 +102,14 @@ class Batch:
         return torch.cat([*parts, *[parts[-1][-1:]] * self._padding])
 
 
-def start(base: "BaseModel", request: ImageRequest) -> list[Trajectory]:
+def start(
+    base: "BaseModel", request: ImageRequest, *, strategy: EditStrategy | None = None
+) -> list[Trajectory]:
     """Begin one trajectory per picture; picture k starts from noise of seed + k.
 
     The noise is drawn on the CPU, so that a seed means the same noise on every device. The
-    prompt's Keys and Values are computed here, once.
+    prompt's Keys and Values are computed here, once, by the strategy that the config's `gates`
+    select; `strategy` replaces it.
     """
     config = request.config
     seed = secrets.randbelow(MAX_SEED) if config.seed is None else config.seed
@@ -120,12 +124,15 @@ def start(base: "BaseModel", request: ImageRequest) -> list[Trajectory]:
             prompt,
             concepts=request.concepts,
             locking=config.locking,
-            gates=config.gates,
+            strategy=strategy or STRATEGIES[config.gates],
         )
         for prompt in prompts
     ]
     packed = torch.stack([conditioning.packed for conditioning in conditionings])
-    added = _added_conditions(base, conditionings, width=width, height=height)
+    pooled = [each.pooled for each in conditionings if each.pooled is not None]
+    added = added_conditions(
+        torch.stack(pooled) if pooled else None, width=width, height=height, dtype=base.dtype
+    )
     shape = (
         1, int(base.unet.config.in_channels), height // base.vae_factor, width // base.vae_factor
     )  # fmt: skip
@@ -207,7 +214,7 @@ def decode_together(base: "BaseModel", trajectories: Sequence[Trajectory]) -> li
     config = base.vae.config
     latents = torch.cat([trajectory.latents for trajectory in trajectories])  # (B, c, h, w)
     latents = latents / config.scaling_factor + (config.shift_factor or 0.0)
-    return [to_image(one) for one in base.vae.decode(latents).sample]
+    return [to_image(pixels) for pixels in base.vae.decode(latents).sample]
 
 
 def generate(
@@ -261,19 +268,3 @@ def _observer(trajectories: Sequence[Trajectory]) -> Observer | None:
             trajectory.maps.begin_step()
             recorded[end - 1] = trajectory.maps
     return observer_of(recorded) if recorded else None
-
-
-def _added_conditions(
-    base: "BaseModel", conditionings: Sequence[Conditioning], *, width: int, height: int
-) -> dict[str, Tensor]:
-    """SDXL also reads the pooled text embedding, the original size, crop and target size."""
-    pooled = [
-        conditioning.pooled for conditioning in conditionings if conditioning.pooled is not None
-    ]
-    if not pooled:
-        return {}
-    sizes = torch.tensor([[height, width, 0, 0, height, width]], device=base.device)
-    return {
-        "text_embeds": torch.stack(pooled).to(base.dtype),
-        "time_ids": sizes.expand(len(pooled), -1).to(base.dtype),
-    }

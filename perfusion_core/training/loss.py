@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from perfusion_core.conditioning import Plain
-from perfusion_core.diffusion import size_conditions, wanted_prediction
+from perfusion_core.conditioning import Plain, added_conditions
 from perfusion_core.memory import free_memory, is_out_of_memory
 from perfusion_core.training.batches import TrainingBatch
 
@@ -57,10 +56,10 @@ class MaskedLoss:
         `packed` (P, N, 2 Σ d_l) and `pooled` (P, p) are those of the batch's prompts, and `plain`
         those of the same prompts with the superclass's word; without it the loss is the paper's.
         """
-        told = [one for one in (packed, pooled) if one is not None]
+        told = [packed] if pooled is None else [packed, pooled]
         while True:
             # The gradients of all parts meet here, in float32.
-            leaves = [one.detach().requires_grad_() for one in told]
+            leaves = [tensor.detach().requires_grad_() for tensor in told]
             try:
                 loss = self._in_parts(batch, leaves, plain)
                 break
@@ -103,8 +102,8 @@ class MaskedLoss:
             # Differs from the paper: its loss says nothing of what surrounds the object, so o*_V
             # grows without bound there, and speckles a background that looks at the concept's word.
             with torch.no_grad():
-                told = [one for one in (plain.packed, plain.pooled) if one is not None]
-                kept = self._predict(noisy, t, [_of_prompts(one, prompt) for one in told])
+                told = [plain.packed] if plain.pooled is None else [plain.packed, plain.pooled]
+                kept = self._predict(noisy, t, [_of_prompts(each, prompt) for each in told])
             around = ((1 - M) * (kept - prediction)).square().sum()
             squares = squares + self._background_weight * around
         return squares
@@ -116,9 +115,13 @@ class MaskedLoss:
             noisy,
             t,
             encoder_hidden_states=packed.to(self._base.dtype),
-            added_cond_kwargs=size_conditions(
-                pooled[0] if pooled else None, side=self._side, dtype=self._base.dtype
-            ),
+            added_cond_kwargs=added_conditions(
+                pooled[0] if pooled else None,
+                width=self._side,
+                height=self._side,
+                dtype=self._base.dtype,
+            )
+            or None,
         ).sample.float()
         return predicted
 
@@ -148,6 +151,18 @@ class MaskedLoss:
             yield
         finally:
             unet.disable_gradient_checkpointing()
+
+
+def wanted_prediction(scheduler: Any, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """What the U-Net should predict for noised latents: the noise, the velocity or the sample."""
+    match scheduler.config.prediction_type:
+        case "v_prediction":
+            velocity: Tensor = scheduler.get_velocity(latents, noise, t)
+            return velocity
+        case "sample":
+            return latents
+        case _:
+            return noise
 
 
 def _of_prompts(encodings: Tensor, prompts: Tensor) -> Tensor:

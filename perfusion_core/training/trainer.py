@@ -19,20 +19,15 @@ from torch import Tensor
 
 from perfusion_core.callbacks import RunOnDevice, run_at_once
 from perfusion_core.concept import Concept
-from perfusion_core.conditioning import (
-    Target,
-    encode,
-    keys_and_values,
-    placeholder_encoding,
-    plain,
-    superclass_encoding,
-)
+from perfusion_core.conditioning import Target, edit_of, keys_and_values, plain_keys_and_values
 from perfusion_core.config import TrainConfig
+from perfusion_core.edit_strategy import APART, EditStrategy
+from perfusion_core.encodings import placeholder_encoding, superclass_encoding
 from perfusion_core.errors import PictureError, TrainingDiverged
-from perfusion_core.rank_one import decompose
 from perfusion_core.sampling.sampler import make_scheduler
 from perfusion_core.text.templates import TEMPLATES
 from perfusion_core.text.tokenization import superclass_ids
+from perfusion_core.text.training_prompts import TrainingPrompts
 from perfusion_core.training import checkpoint
 from perfusion_core.training.batches import TrainingBatch, TrainingBatches
 from perfusion_core.training.early_stopping import EarlyStopping
@@ -68,12 +63,16 @@ def train(
     segmenter: FindObject | None = None,
     state: bytes | None = None,
     run_on_device: RunOnDevice = run_at_once,
+    templates: Sequence[str] = TEMPLATES,
+    strategy: EditStrategy = APART,
 ) -> "Training":
     """Begin, or with `state` go on, teaching a concept; iterate over the result to train.
 
     `pictures` may carry alpha as their mask; `masks` (white = the object) win over it. Default
     config: the base model's own. Where others use the device as well, `run_on_device` gets what
-    is to be done on it, in short pieces. Raises PictureError, SuperclassError, TrainingStateError.
+    is to be done on it, in short pieces. `templates` are the training prompts, and `strategy` is
+    how the concept edits Keys and Values.
+    Raises PictureError, SuperclassError, TrainingStateError.
     """
     config = config or base.defaults.train_config()
     if not pictures:
@@ -86,14 +85,21 @@ def train(
 
     chosen, source = choose_masks(pictures, uploaded=masks, segmenter=find, superclass=superclass)
     given, _ = choose_masks(pictures, uploaded=masks, segmenter=None, superclass=superclass)
-    found = [one is None and mask is not None for one, mask in zip(given, chosen, strict=True)]
+    found = [own is None and mask is not None for own, mask in zip(given, chosen, strict=True)]
     examples = encode_pictures(
         base, pictures, chosen, config, found=found, run_on_device=run_on_device
     )
 
     def begin() -> Training:
         training = Training(
-            base, examples, name=name, superclass=superclass, config=config, mask_source=source
+            base,
+            examples,
+            name=name,
+            superclass=superclass,
+            config=config,
+            mask_source=source,
+            templates=templates,
+            strategy=strategy,
         )
         if state is not None:
             training.restore(state)
@@ -114,14 +120,17 @@ class Training(Iterator[Step]):
         superclass: str,
         config: TrainConfig,
         mask_source: MaskSource,
+        templates: Sequence[str],
+        strategy: EditStrategy,
     ) -> None:
         """Start from the superclass: its Values, its word embedding, and what that encodes to."""
         self.base, self.name, self.superclass = base, name, superclass
         self.config, self.mask_source = config, mask_source
         self.step = 0
         self._best = EarlyStopping(config)
-        self._examples = examples
-        self._batches = TrainingBatches(base, examples, superclass=superclass, config=config)
+        self._examples, self._templates, self._strategy = examples, templates, strategy
+        prompts = TrainingPrompts.of(base.tokenizers, templates, superclass=superclass)
+        self._batches = TrainingBatches(base, examples, prompts=prompts, config=config)
         self._ahead: TrainingBatch | None = None
         self.loss = MaskedLoss(
             base,
@@ -131,7 +140,7 @@ class Training(Iterator[Step]):
         )
         # A uniform mask leaves nothing around the object.
         self._keeps_background = config.background_weight > 0 and bool((examples.masks < 1).any())
-        self.e_super = superclass_encoding(base, superclass)  # (d,)
+        self.e_super = superclass_encoding(base, superclass, templates=templates)  # (d,)
         with torch.no_grad():
             start = torch.cat([layer.W_V.float() @ self.e_super for layer in base.layers])
         self.o_v = start.clone().requires_grad_()  # (Σ d_l,)
@@ -142,7 +151,7 @@ class Training(Iterator[Step]):
         )
         # Not e_super, which has read the whole superclass: a gate that starts there is half shut
         # for a placeholder that holds the last of several tokens alone.
-        self.i_star = placeholder_encoding(base, superclass, self.embeddings)  # (d,)
+        self.i_star = placeholder_encoding(base, prompts, embeddings=self.embeddings)  # (d,)
         self._optimizer = torch.optim.AdamW(
             [
                 {"params": [self.o_v], "lr": config.learning_rate},
@@ -159,7 +168,7 @@ class Training(Iterator[Step]):
         self._optimizer.zero_grad(set_to_none=True)
         loss, gate = self._backward(batch)
         self._optimizer.step()
-        sizes = [one.detach().norm() for one in (self.o_v, *self.embeddings)]
+        sizes = [learned.detach().norm() for learned in (self.o_v, *self.embeddings)]
         # The device is still at work: what the next step draws costs no time now.
         self._ahead = self._batches.of(self.step + 1)
         # The one place where a step waits for the device.
@@ -226,7 +235,7 @@ class Training(Iterator[Step]):
         base, config = self.base, asdict(self.config)
         config["resolution"] = self.config.resolution or base.default_resolution
         found = {"steps": step, "stopped_early": self.stopped_early}
-        vectors = {name: one.cpu().numpy().copy() for name, one in learned.items()}
+        vectors = {name: tensor.cpu().numpy().copy() for name, tensor in learned.items()}
         return Concept(
             name=self.name,
             superclass=self.superclass,
@@ -244,16 +253,16 @@ class Training(Iterator[Step]):
 
     def _backward(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
         """The loss and the mean gate of a batch; its gradient is in the parameters."""
-        base = self.base
-        encoding = encode(base, batch.tokens, {"x": self._target()})  # e: (P, N, d)
-        each = torch.arange(len(batch.places), device=base.device)
-        own = encoding.e.detach()[each, batch.places][batch.prompt]  # (B, d)
+        base, prompts = self.base, batch.prompts
+        encoding = base.text.encode(prompts.ids, prompts.replacements(self.embeddings))
+        own = prompts.at_concept(encoding.e.detach())[batch.prompt]  # (B, d)
         # i* ← 0.99 i* + 0.01 mean_batch(e at the concept's token)
         self.i_star = torch.lerp(own.mean(0), self.i_star, self.config.ema_decay)
-        packed = keys_and_values(base, encoding.e, [self._target()])  # (P, N, 2 Σ d_l)
-        frozen = plain(base, batch.tokens) if self._keeps_background else None
-        loss = self.loss.backward(batch, packed, encoding.pooled, plain=frozen)
-        return loss, self._mean_gate(own)
+        targets, strategy = [self._target()], self._strategy
+        packed = keys_and_values(base, encoding.e, targets, strategy=strategy)  # (P, N, 2 Σ d_l)
+        plain = plain_keys_and_values(base, prompts.written) if self._keeps_background else None
+        loss = self.loss.backward(batch, packed, encoding.pooled, plain=plain)
+        return loss, edit_of(base, own, targets, strategy=strategy).gate.mean()
 
     def _target(self) -> Target:
         return Target(
@@ -265,16 +274,6 @@ class Training(Iterator[Step]):
             beta=self.config.beta,
             tau=self.config.tau,
         )
-
-    def _mean_gate(self, own: Tensor) -> Tensor:
-        edit = decompose(
-            own,
-            self.i_star[None],
-            metric=self.base.covariance.metric,
-            beta=torch.full((1,), self.config.beta, device=own.device),
-            tau=torch.full((1,), self.config.tau, device=own.device),
-        )
-        return edit.gate.mean()
 
     def _parameters(self) -> dict[str, Tensor]:
         names = (f"embedding{k}" for k in range(len(self.embeddings)))
@@ -292,7 +291,7 @@ class Training(Iterator[Step]):
             self.superclass,
             asdict(self.config),
             self._examples.digest,
-            TEMPLATES,
+            list(self._templates),
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What the paper's comparison rests on: its ablations, its arithmetic, and that it goes on.
+"""What the paper's comparison rests on: its subjects, its arithmetic, and that it goes on.
 
 The base model is tiny and random, with another size, other latents and another prediction than the
 shipped one: nothing may depend on those.
@@ -27,11 +27,10 @@ from benchmarks.paper.front import nearest
 from benchmarks.paper.measures import interval, scene_overlap
 from benchmarks.paper.method import BASE_FOLDER, images_at_once
 from benchmarks.paper.methods import ablations, compared
-from benchmarks.paper.perfusion import Change, Perfusion, changed
+from benchmarks.paper.perfusion import Perfusion
 from benchmarks.paper.sizes import of_sd15, stored_bytes
 from benchmarks.paper.subjects import REPORTED, TUNED, Photo, Subject, photograph, prompts_of
-from perfusion_core import BaseModel, Concept, conditioning, rank_one
-from perfusion_core.conditioning import ConceptUse, condition
+from perfusion_core import BaseModel, Concept
 from perfusion_core.evaluation.curve import BETAS
 from perfusion_core.evaluators.similarity import Evaluator
 from tests.unit.benchmarks.conftest import LATENT_CHANNELS, SIDE
@@ -39,86 +38,11 @@ from tests.unit.benchmarks.conftest import LATENT_CHANNELS, SIDE
 _EVALUATOR = BASE_FOLDER.parent / "evaluator"
 
 
-@pytest.fixture(scope="module")
-def metric() -> rank_one.Metric:
-    a = torch.randn(8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    return rank_one.Metric.of(a @ a.T + torch.eye(8, dtype=torch.float64))
-
-
-def _decomposed(i: torch.Tensor, metric: rank_one.Metric, beta: float = 0.7) -> rank_one.Edit:
-    e = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    gates = torch.full((len(i),), beta, dtype=torch.float64)
-    return conditioning.decompose(e, i, metric=metric, beta=gates, tau=gates / 5, apart=True)
-
-
-def _concepts(count: int) -> torch.Tensor:
-    return torch.randn(count, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-
-
 def test_no_subject_is_both_tuned_on_and_reported() -> None:
     assert not set(TUNED) & set(REPORTED)
     assert len(REPORTED) >= 12
     assert len({subject.superclass for subject in REPORTED}) >= 8
     assert all(len(set(prompts_of(subject))) >= 10 for subject in REPORTED)
-
-
-def test_removing_one_by_one_is_the_joint_edit_for_one_concept_alone(
-    metric: rank_one.Metric,
-) -> None:
-    for count, same in ((1, True), (2, False)):
-        joint = _decomposed(_concepts(count), metric).e_perp
-        with changed("removed one by one"):
-            apart = _decomposed(_concepts(count), metric).e_perp
-        assert torch.allclose(joint, apart) is same
-
-
-def test_without_a_gate_beta_changes_nothing_and_a_concepts_own_encoding_opens_fully(
-    metric: rank_one.Metric,
-) -> None:
-    i = _concepts(1)
-    with changed("no gate"):
-        low, high = (_decomposed(i, metric, beta).gate for beta in (0.2, 0.9))
-        own = conditioning.decompose(
-            i[None], i, metric=metric, beta=torch.tensor([0.7]), tau=torch.tensor([0.1])
-        ).gate
-    assert torch.equal(low, high)
-    assert torch.allclose(own, torch.ones_like(own))
-
-
-def test_published_gates_are_those_of_equation_three(metric: rank_one.Metric) -> None:
-    i = _concepts(2)
-    apart = _decomposed(i, metric).gate
-    with changed("published gates"):
-        published = _decomposed(i, metric).gate
-    assert bool((apart <= published).all()) and not torch.equal(apart, published)
-
-
-def test_an_ablation_leaves_no_trace(metric: rank_one.Metric) -> None:
-    before = conditioning.decompose
-    with changed("no gate"):
-        assert conditioning.decompose is not before
-    assert conditioning.decompose is before
-
-
-def test_keys_are_trained_in_the_ablation_alone_and_are_drawn_with(odd: BaseModel) -> None:
-    subject = TUNED[0]
-    trained = {}
-    changes: tuple[Change, ...] = ("", "keys trained")
-    for change in changes:
-        method = Perfusion(odd, schedule={2: (0.7,)}, change=change)
-        (trained[change],) = method.learn(subject, photograph(subject, side=SIDE), seed=0)
-    ours, ablated = trained[""], trained["keys trained"]
-    assert ablated.stored_bytes == ours.stored_bytes + ours.concept.o_v.nbytes
-    use = {"x": ConceptUse(ablated.concept, beta=0.7)}
-    locked = condition(odd, "a photo of a <x>", concepts=use).packed
-    with changed("keys trained", ablated._keys):
-        own = condition(odd, "a photo of a <x>", concepts=use).packed
-    keys, at = torch.zeros(locked.shape[1], dtype=torch.bool), 0
-    for layer in odd.layers:
-        width = len(layer.W_K)
-        keys[at : at + width], at = True, at + 2 * width
-    assert torch.equal(own[:, ~keys], locked[:, ~keys])
-    assert not torch.allclose(own[:, keys], locked[:, keys])
 
 
 def _of_all_subjects(*points: tuple[float, float], scatter: float = 0.0) -> np.ndarray:

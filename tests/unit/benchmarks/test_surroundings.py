@@ -8,9 +8,9 @@ from PIL import Image, ImageDraw
 
 from benchmarks import sampling, surroundings
 from benchmarks.surroundings import subjects_of
-from benchmarks.taught import Row, roughness, with_articles
+from benchmarks.taught import WITH_ARTICLES, Row, roughness
 from perfusion_core import BaseModel, Concept
-from perfusion_core.training import batches
+from perfusion_core.text.templates import TEMPLATES
 
 
 def _speckled(box: tuple[int, int, int, int]) -> Image.Image:
@@ -48,9 +48,7 @@ def test_a_row_that_says_something_else_is_refused(text: str) -> None:
 
 
 def test_with_articles_no_training_prompt_is_without() -> None:
-    usual = set(batches.TEMPLATES)
-    with with_articles():
-        kept = set(batches.TEMPLATES)
+    usual, kept = set(TEMPLATES), set(WITH_ARTICLES)
     assert len(kept) == 12
     assert usual - kept == {"{}", "photo of {}", "picture of {}"}
     assert all({"a", "the", "one", "my"} & set(one[: one.index("{")].split()) for one in kept)

@@ -15,14 +15,15 @@ from perfusion_core.conditioning import (
     Conditioning,
     condition,
     encode,
-    superclass_encoding,
     target_of,
     tokens_of,
 )
 from perfusion_core.config import GenerateConfig, Locking
+from perfusion_core.edit_strategy import PUBLISHED
+from perfusion_core.encodings import superclass_encoding
 from perfusion_core.errors import ConceptFileError, ConceptsIndistinguishable, PromptError
 from perfusion_core.evaluation.curve import recommended_strength
-from perfusion_core.rank_one import decompose, gated_edit
+from perfusion_core.rank_one import Metric, decompose
 from perfusion_core.sampling.sampler import ImageRequest, start
 from perfusion_core.strength import DEFAULT_TAU, beta_from_strength
 from perfusion_core.text.prompt import parse
@@ -242,7 +243,7 @@ def test_published_gates_are_equation_3_to_the_letter(shipped: BaseModel) -> Non
     y = replace(concept_like(shipped, "teddy", "y", seed=1), i_star=near)
     uses = {name: ConceptUse(one, 0.7) for name, one in (("x", x), ("y", y))}
     prompt = "a <x> next to a <y>"
-    found = condition(shipped, prompt, concepts=uses, gates="published")
+    found = condition(shipped, prompt, concepts=uses, strategy=PUBLISHED)
     targets = {name: target_of(shipped, use) for name, use in uses.items()}
     e = encode(shipped, tokens_of(shipped, [parse(prompt)], targets), targets).e[0].double()
     i, o = (
@@ -258,11 +259,12 @@ def test_published_gates_are_equation_3_to_the_letter(shipped: BaseModel) -> Non
         ),
     )
     assert torch.equal(started[0].packed[-1], found.packed)
-    C = shipped.covariance.C.double()
+    metric = Metric.of(shipped.covariance.C.double())
     beta, tau = (torch.full((2,), value, dtype=torch.float64) for value in (0.7, DEFAULT_TAU))
+    edit = decompose(e, i, metric=metric, beta=beta, tau=tau)
     for number, layer in enumerate(shipped.layers):
         _, V = keys_values(shipped, found, number)
-        exact = gated_edit(e, layer.W_V.double(), i, o=o[:, layer.own], C=C, beta=beta, tau=tau)
+        exact = edit.apply(layer.W_V.double(), o[:, layer.own])
         assert torch.allclose(V.double(), exact, atol=1e-4)
 
 

@@ -1,15 +1,25 @@
-"""Equations (1) to (3) against independent numbers, and the laws they imply."""
+"""Equations (1) to (3) against independent numbers, and the laws they imply.
 
+They are computed by what generation computes them by: `keys_and_values` of a base model, here with
+float64 weights, by the strategy `PUBLISHED`.
+"""
+
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
+from perfusion_core.base_model import BaseModel
+from perfusion_core.conditioning import Target, keys_and_values
+from perfusion_core.covariance.estimate import Covariance
+from perfusion_core.edit_strategy import PUBLISHED
 from perfusion_core.errors import ConceptsIndistinguishable, CovarianceError
 from perfusion_core.rank_one import (
     BLENDING_COSINE,
@@ -17,8 +27,8 @@ from perfusion_core.rank_one import (
     blending_pairs,
     cosines,
     decompose,
-    gated_edit,
 )
+from tests.unit.perfusion_core.conftest import EOS, text_encoder, tiny_pipeline
 
 ORACLE = load_file(Path(__file__).parents[2] / "data" / "gated_rank1_oracle.safetensors")
 d, d_l = 24, 16
@@ -43,15 +53,56 @@ def problem(seed: int, J: int = 2) -> dict[str, Tensor]:
     }
 
 
+@cache
+def float64_base(d: int, d_l: int) -> BaseModel:
+    """A tiny base model whose cross-attention projects from d to d_l in every layer."""
+    pipeline = tiny_pipeline("sd1")
+    pipeline.text_encoder = text_encoder(d, eos=EOS)
+    pipeline.unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(d_l,), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("CrossAttnDownBlock2D",), up_block_types=("CrossAttnUpBlock2D",),
+        cross_attention_dim=d, attention_head_dim=2,
+    )  # fmt: skip
+    return BaseModel.from_pipeline(pipeline, name="x", device="cpu", dtype=torch.float64)
+
+
+def edits(p: dict[str, Tensor]) -> list[Tensor]:
+    """The Keys and Values of every layer, all of which have one projection W and one output o."""
+    W, C = p["W"], p["C"]
+    base = float64_base(W.shape[1], W.shape[0])
+    for layer in base.layers:
+        layer.W_K.copy_(W)
+        layer.W_V.copy_(W)
+    base.covariance = Covariance(C, "x", caption_count=1, condition_number=1, metric=Metric.of(C))
+    targets = [
+        Target(
+            superclass="x",
+            embeddings=(),
+            i_star=i,
+            e_super=torch.linalg.pinv(W) @ o,  # o*_K = W e_super is o, too
+            o_v=o.repeat(len(base.layers)),
+            beta=float(beta),
+            tau=float(tau),
+        )
+        for i, o, beta, tau in zip(p["i"], p["o"], p["beta"], p["tau"], strict=True)
+    ]
+    packed = keys_and_values(base, p["e"], targets, strategy=PUBLISHED)
+    return list(packed.split(len(W), dim=-1))
+
+
 def edit(p: dict[str, Tensor]) -> Tensor:
-    return gated_edit(p["e"], p["W"], p["i"], o=p["o"], C=p["C"], beta=p["beta"], tau=p["tau"])
+    """The Values of the first layer."""
+    return edits(p)[1]
 
 
 @pytest.mark.parametrize("case", range(6))
 def test_the_edit_agrees_with_an_independent_implementation(case: int) -> None:
     p = {name: ORACLE[f"{case}.{name}"] for name in ("e", "i", "o", "beta", "tau")}
-    p |= {"C": ORACLE["C"], "W": ORACLE["W"]}
-    assert (edit(p) - ORACLE[f"{case}.h"]).abs().max() < 1e-9
+    found = edits(p | {"C": ORACLE["C"], "W": ORACLE["W"]})
+    assert len(found) == 2 * len(float64_base(48, 36).layers) >= 6
+    for h in found:
+        assert h.dtype == torch.float64
+        assert (h - ORACLE[f"{case}.h"]).abs().max() < 1e-9
 
 
 @given(seed=st.integers(0, 10**6))

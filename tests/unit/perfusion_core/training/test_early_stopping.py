@@ -13,7 +13,7 @@ from perfusion_core.config import TrainConfig
 from perfusion_core.evaluation.eval_prompts import eval_schedule
 from perfusion_core.training.early_stopping import PATIENCE, EarlyStopping
 from perfusion_core.training.trainer import Training
-from tests.unit.perfusion_core.training.test_trainer import begin
+from tests.unit.perfusion_core.training.conftest import begin
 
 WATCHED = TrainConfig(max_train_steps=80, train_batch_size=8)
 LOOKS = eval_schedule(WATCHED).steps

@@ -93,14 +93,9 @@ def test_recomputing_activations_keeps_fewer_of_them_and_changes_no_gradient(
 def test_examples_of_one_prompt_share_its_encoding_and_nothing_else_changes(tiny: Tiny) -> None:
     base = tiny("sdxl")
     batch = begin(base)._batches.of(0)
-    assert len(batch.places) < len(batch.prompt)
+    assert len(batch.prompts.places) < len(batch.prompt)
     of = batch.prompt.tolist()
-    apart = replace(
-        batch,
-        prompt=torch.arange(len(of)),
-        places=batch.places[of],
-        tokens=[[own[k] for k in of] for own in batch.tokens],
-    )
+    apart = replace(batch, prompt=torch.arange(len(of)), prompts=batch.prompts.rows(of))
     assert near(gradients(base, batch=batch), gradients(base, batch=apart), 1e-4)
 
 

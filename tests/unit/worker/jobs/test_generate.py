@@ -11,7 +11,8 @@ from sqlalchemy import select
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
-from perfusion_core.conditioning import ConceptUse, superclass_encoding
+from perfusion_core.conditioning import ConceptUse
+from perfusion_core.encodings import superclass_encoding
 from perfusion_core.sampling import sampler
 from perfusion_core.strength import beta_from_strength
 from service.concepts import use_cases as concepts

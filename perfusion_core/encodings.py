@@ -1,0 +1,46 @@
+"""The encodings that a concept starts from: e_super of its superclass, and i* of its placeholder.
+
+Both are averaged over the training prompts (METHOD 4 and 5).
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from perfusion_core.text.templates import TEMPLATES
+from perfusion_core.text.training_prompts import TrainingPrompts
+
+if TYPE_CHECKING:
+    from perfusion_core.base_model import BaseModel
+
+
+@torch.no_grad()
+def superclass_encoding(
+    base: "BaseModel", superclass: str, *, templates: Sequence[str] = TEMPLATES
+) -> Tensor:
+    """e_super (d,): the encoding of the superclass.
+
+    Computed once per base model, superclass and templates.
+    """
+    key = (superclass, tuple(templates))
+    known = base.superclass_encodings.get(key)
+    if known is None:
+        prompts = TrainingPrompts.of(base.tokenizers, templates, superclass=superclass)
+        known = prompts.at_superclass(base.text.encode(prompts.written).e).mean(0)
+        base.superclass_encodings[key] = known
+    return known
+
+
+@torch.no_grad()
+def placeholder_encoding(
+    base: "BaseModel", prompts: TrainingPrompts, *, embeddings: tuple[Tensor, ...]
+) -> Tensor:
+    """The encoding (d,) of a placeholder with these word embeddings, one per text encoder.
+
+    With the embedding of a superclass of one token it equals e_super; of several tokens the
+    placeholder holds the last one alone.
+    """
+    e = base.text.encode(prompts.ids, prompts.replacements(embeddings)).e  # (P, N, d)
+    return prompts.at_concept(e).mean(0)
