@@ -1,6 +1,6 @@
-"""Servers are started once for all tests; each test gets a database and a blob folder of its own.
+"""The servers, which start once for all tests. Each test gets its own database and blob folder.
 
-Tests that need them carry the mark `servers`, which `make test` leaves out.
+Tests that need servers have the mark `servers`, and `make test` leaves them out.
 """
 
 import shutil
@@ -47,7 +47,7 @@ def servers(postgres: Postgres, redis: Redis, s3: S3) -> Servers:
 
 @pytest.fixture
 def deploy(servers: Servers, tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
-    """Makes a migrated deployment on the three servers; no process of it runs yet."""
+    """Return a function that makes a migrated deployment on the servers, without any process."""
     made: list[Deployment] = []
 
     def make(**settings: object) -> Deployment:
@@ -64,8 +64,8 @@ def deploy(servers: Servers, tmp_path: Path) -> Iterator[Callable[..., Deploymen
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a base model that loads and draws at once."""
-    # Imported here: it loads torch, which most of these tests leave to other processes.
+    """Return the folder of a base model that loads and draws at once."""
+    # Imported here, because it loads torch, which most of these tests do not need.
     from tests.integration.stack.tiny_base import write_tiny_base
 
     return write_tiny_base(tmp_path_factory.mktemp("models") / "tiny")
@@ -104,7 +104,7 @@ def sqlite_blobs(sqlite_database: Database) -> SqlBlobs:
 
 @pytest.fixture(scope="session")
 def _migrated_postgres(postgres: Postgres) -> str:
-    # An order of letters that ignores case and slashes at first, as many systems' own does.
+    # A collation that ignores case and slashes at first, as on many systems.
     order = "LOCALE 'C' LOCALE_PROVIDER icu ICU_LOCALE 'und-u-ka-shifted'"
     url = postgres.new_database(f"TEMPLATE template0 {order}")
     migrations.upgrade(url)

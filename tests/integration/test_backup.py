@@ -1,6 +1,7 @@
-"""docs/operations.md, Backup and restore: what it says, done with the real servers.
+"""Backup and restore with real servers, as docs/operations.md says.
 
-The database is dumped first and the bucket is copied after it; both go into an empty deployment.
+The test dumps the database first, then copies the bucket, and restores both into an empty
+deployment.
 """
 
 import subprocess
@@ -17,7 +18,7 @@ from tests.integration.stack.servers import Servers, postgres_programs
 
 @pytest.fixture
 def empty_deployment(servers: Servers, tmp_path: Path) -> Iterator[Deployment]:
-    """An empty database, without tables even, and an empty bucket."""
+    """Yield a deployment with a database without tables and an empty bucket."""
     folder = tmp_path / "restored"
     folder.mkdir()
     deployment = Deployment(folder, servers.new_deployment())
@@ -42,11 +43,11 @@ def test_a_backup_restored_into_an_empty_deployment_generates_from_an_old_concep
     taught = api.wait_for(ask_to_teach(api.http, "rex"), seconds=300)
     assert taught["status"] == "succeeded"
     worker.terminate()
-    waiting = ask_for_an_image(api.http)  # accepted, and nobody there to make it
+    waiting = ask_for_an_image(api.http)  # accepted, while no worker runs
     file = api.http.get("/concepts/rex/file").content
     dump = dump_database(old, tmp_path)
     bucket = copy_bucket(servers, old)
-    assert bucket[DEPLOYMENT_KEY]  # travels with the files, as its twin does with the rows
+    assert bucket[DEPLOYMENT_KEY]  # copied with the files, as the deployment's id is with the rows
     api.process.terminate()
 
     new = empty_deployment
@@ -65,7 +66,7 @@ def test_a_backup_restored_into_an_empty_deployment_generates_from_an_old_concep
         api.http.get(job["images"][0]["url"]).content for job in (api.job(waiting), again)
     )
     assert first.startswith(b"\x89PNG")
-    assert first == second  # the same request, seed and concept, as far as the chunks can tell
+    assert first == second  # request, seed and concept are equal, also in the metadata
 
 
 def ask_for_an_image(http: Any) -> str:
@@ -87,7 +88,7 @@ def restore_database(deployment: Deployment, dump: Path) -> None:
 
 
 def copy_bucket(servers: Servers, deployment: Deployment) -> dict[str, bytes]:
-    """Every object of the deployment, by its key without the deployment's own prefix."""
+    """Return every object of the deployment, by its key without the deployment's prefix."""
     prefix = _prefix(deployment)
     client = servers.s3.client()
     pages = client.get_paginator("list_objects_v2").paginate(
@@ -118,5 +119,5 @@ def _url(deployment: Deployment) -> str:
 
 
 def _prefix(deployment: Deployment) -> str:
-    """The folder of the shared bucket that is this deployment's own."""
+    """Return the deployment's folder in the shared bucket."""
     return deployment.environment["PERFUSION_BLOBS_URL"].split("/", 3)[3] + "/"

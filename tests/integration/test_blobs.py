@@ -1,4 +1,4 @@
-"""One behaviour, four stores: a folder, SQLite, PostgreSQL and a real S3 server."""
+"""The same behaviour of four stores: a folder, SQLite, PostgreSQL and a real S3 server."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from service.blobs.store import BlobExists, BlobNotFound, Blobs
 
 STORES = {"folder": "folder_blobs", "SQLite": "sqlite_blobs"}
 SERVERS = {"PostgreSQL": "postgres_blobs", "S3": "s3_blobs"}
-# Folders that are easily taken for each other: by a wildcard, by a shorter name, by another order.
+# Folders that a wildcard, a common prefix or another collation could confuse.
 FOLDERS = ("jobs/j_1/", "jobs/jx1/", "jobs/j_1/1/", "jobs/j_10/", "jobs/j_1-/", "jobs/j-1/", "job/")
 
 

@@ -1,4 +1,4 @@
-"""The embedded default with `sql:`: one file is the whole deployment."""
+"""The embedded default with `sql:`, where one file is the whole deployment."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from tests.integration.stack.server import Server
 
 @pytest.fixture
 def serve(tmp_path: Path, tiny_base: Path) -> Iterator[Callable[[str], Server]]:
-    """Makes servers with data folders of their own; none is started yet."""
+    """Return a function that makes servers with their own data folders, not started yet."""
     made: list[Server] = []
 
     def make(name: str) -> Server:
@@ -38,7 +38,7 @@ def test_one_file_copied_while_it_is_in_use_is_the_whole_deployment(
     before = files(first, drawn)
     waiting = first.post_training(photos(), name="ada", max_train_steps=2000)
     first.wait_until(lambda: first.job(waiting)["progress"]["step"] > 0)
-    # What lies in the data folder is the database, and what a worker computes and keeps.
+    # The data folder holds the database, and what a worker computes and caches.
     names = {file.name for file in (first.folder / "data").iterdir()}
     assert {"perfusion.db", "perfusion.db-wal", "perfusion.db-shm"} <= names
     assert "blobs" not in names
@@ -47,11 +47,11 @@ def test_one_file_copied_while_it_is_in_use_is_the_whole_deployment(
     with closing(sqlite3.connect(second.folder / "data" / "perfusion.db")) as copy:
         assert copy.execute("SELECT 1 FROM blobs").fetchone()
     first.kill()
-    # A blob that is written inside of a transaction would wait for it, which waits for the blob.
+    # A blob that is written inside a transaction would wait for it: a deadlock, logged as a fault.
     assert "database_fault" not in first.log
     second.start()
     assert files(second, second.job(drawn["id"])) == before
-    second.wait_until(lambda: second.job(waiting)["status"] == "running")  # it goes on here
+    second.wait_until(lambda: second.job(waiting)["status"] == "running")  # the copy continues it
     again = finished(second, second.post_generation("<rex>", num_inference_steps=2, seed=7))
     assert second.http.get(again["images"][0]["url"]).content.startswith(b"\x89PNG")
 
@@ -81,7 +81,7 @@ def finished(server: Server, job_id: str) -> dict[str, Any]:
 
 
 def files(server: Server, drawn: dict[str, Any]) -> list[bytes]:
-    """The concept's file, the image, and its attention maps."""
+    """Return the concept's file, the image and its attention maps."""
     (image,) = drawn["images"]
     paths = [
         "/concepts/rex/file",
@@ -94,6 +94,6 @@ def files(server: Server, drawn: dict[str, Any]) -> list[bytes]:
 
 
 def copy_database(source: Server, target: Server) -> None:
-    """As docs/operations.md says: a copy of one moment, made while the server runs."""
+    """Copy the database of a running server at one moment, as docs/operations.md says."""
     with closing(sqlite3.connect(source.folder / "data" / "perfusion.db")) as database:
         database.execute("VACUUM INTO ?", (str(target.folder / "data" / "perfusion.db"),))

@@ -1,4 +1,4 @@
-"""What only an S3 server shows: pages, refusals, and a store that is there but silent."""
+"""Behaviour that only an S3 server shows: pages, refusals, and a frozen store."""
 
 import time
 
@@ -18,7 +18,7 @@ def test_more_blobs_than_one_page_are_all_listed(s3_blobs: S3Blobs) -> None:
     keys = {f"jobs/j/{n}" for n in range(12)}
     for key in keys:
         s3_blobs.put(key, b"")
-    s3_blobs._client.meta.events.register(  # as if the store gave five at a time
+    s3_blobs._client.meta.events.register(  # as if a page held five keys
         "provide-client-params.s3.ListObjectsV2", lambda params, **_: {**params, "MaxKeys": 5}
     )
     assert {blob.key for blob in s3_blobs.list("jobs/")} == keys
@@ -30,9 +30,9 @@ def test_without_a_key_nobody_reads_a_file(s3_blobs: S3Blobs, s3: S3) -> None:
         "get_object",
         Params={"Bucket": s3_blobs._bucket, "Key": s3_blobs._name("jobs/j1/1/0.png")},
     )
-    with httpx.Client(trust_env=False) as anybody:
-        assert anybody.get(address).content == b"image"
-        assert anybody.get(address.partition("?")[0]).status_code == 403
+    with httpx.Client(trust_env=False) as client:
+        assert client.get(address).content == b"image"
+        assert client.get(address.partition("?")[0]).status_code == 403
 
 
 def test_a_wrong_secret_is_unavailable_and_says_nothing_to_callers(
@@ -40,7 +40,7 @@ def test_a_wrong_secret_is_unavailable_and_says_nothing_to_callers(
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # which has read them before
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it has cached other credentials
     stranger = blobs_s3.connect(s3.new_prefix(), endpoint_url=s3.endpoint_url, region="us-east-1")
     for use in (stranger.check, lambda: stranger.put("a", b""), lambda: stranger.get("a")):
         with pytest.raises(Unavailable) as caught:

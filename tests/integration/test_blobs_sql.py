@@ -1,4 +1,4 @@
-"""What only a database shows: its clock, its locks, its disk, its order of letters."""
+"""Behaviour that only a database shows: its clock, its locks, its disk, its collation."""
 
 import sqlite3
 import subprocess
@@ -52,7 +52,7 @@ def test_a_listing_comes_page_by_page_and_loads_no_data(
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert listed == [(name, 200_000) for name in names]
-    assert peak_bytes < 1_000_000  # a page of data alone is as large
+    assert peak_bytes < 1_000_000  # the data of one page is as large
 
 
 def test_one_of_many_writers_at_once_wins_and_the_others_learn_it(blobs: SqlBlobs) -> None:
@@ -86,7 +86,7 @@ def test_a_reader_sees_the_old_bytes_or_the_new_and_never_none(blobs: SqlBlobs) 
     def read() -> set[bytes]:
         seen = set()
         while not done.is_set():
-            seen.add(blobs.get("jobs/j1/preview.png"))  # would raise BlobNotFound
+            seen.add(blobs.get("jobs/j1/preview.png"))  # raises BlobNotFound if there is none
         return seen
 
     with ThreadPoolExecutor(1) as pool:
@@ -133,7 +133,7 @@ def test_a_full_disk_refuses_the_whole_blob_and_loses_nothing(sqlite_database: D
     assert blobs.get("pictures/c/0.png") == b"old"
     with pytest.raises(BlobNotFound):
         blobs.get("pictures/c/1.png")
-    blobs.put("pictures/c/2.png", b"small")  # for which there is room
+    blobs.put("pictures/c/2.png", b"small")  # there is room for it
     _limit_pages(sqlite_database, more=1_000)
     blobs.put_new("pictures/c/1.png", bytes(500_000))
 
@@ -198,7 +198,7 @@ def _run(program: str, *arguments: str) -> None:
 
 
 def _limit_pages(database: Database, *, more: int) -> None:
-    """Let SQLite's file grow by so many pages from now on, as a disk that is nearly full does."""
+    """Let SQLite's file grow by at most `more` pages, as on a disk that is nearly full."""
     with database.read() as session:
         pages = session.scalar(text("PRAGMA page_count"))
     database.engine.dispose()

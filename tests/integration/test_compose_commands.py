@@ -1,6 +1,6 @@
-"""What docker-compose.yml says, run: its command lines, environments and health checks do the job.
+"""The command lines, environments and health checks of docker-compose.yml do the main job.
 
-No container engine is needed: see plain_stack.py for what stands in its place.
+The test needs no container engine: plain_stack.py runs the services as plain processes.
 """
 
 import io
@@ -22,7 +22,7 @@ WORKERS = ("worker-generate-cpu", "worker-train-cpu")
 
 @pytest.fixture
 def stack() -> Iterator[PlainStack]:
-    """The stack of the profile `cpu`; its folder is not pytest's, which is for its owner only."""
+    """Yield the stack of the profile `cpu`, in a folder that other users may enter."""
     folder = Path(tempfile.mkdtemp(prefix="perfusion-stack-"))
     folder.chmod(0o711)
     stack = PlainStack(folder, profile="cpu")
@@ -46,7 +46,7 @@ def test_the_stack_of_the_compose_file_does_the_main_job(stack: PlainStack) -> N
     assert not any(stack.is_healthy(name) for name in WORKERS)  # none runs yet
     for name in WORKERS:
         stack.start(name)
-    for name in WORKERS:  # torch and the base model take their time on a busy machine
+    for name in WORKERS:  # loading torch and the base model is slow on a busy machine
         stack.wait_until_healthy(name, seconds=400)
 
     with httpx.Client(base_url=stack.url, timeout=60, trust_env=False) as http:

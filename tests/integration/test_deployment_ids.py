@@ -1,4 +1,4 @@
-"""Each store keeps the id of its deployment, whatever starts at once, and a collection obeys it."""
+"""Each store keeps one deployment id, even if databases start at once; collections obey it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,14 +20,14 @@ from service.wiring import Service, build
 from tests.integration.test_blobs import blobs, folder_blobs
 from tests.unit.service.staging import at_once, ready, register_base_model
 
-__all__ = ["blobs", "folder_blobs"]  # the fixtures: every store
+__all__ = ["blobs", "folder_blobs"]  # fixtures that run each test on every store
 
 NO_GRACE = timedelta(seconds=-60)
 
 
 @pytest.fixture
 def make_service(tmp_path: Path, blobs: Blobs) -> Iterator[Callable[[str], Service]]:
-    """Makes services on databases of their own and the one store."""
+    """Return a function that makes services with their own databases on one store."""
     with ExitStack() as stack:
 
         def make(name: str) -> Service:

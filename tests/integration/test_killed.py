@@ -1,4 +1,4 @@
-"""kill -9 in the middle of a training and of a generation: nothing accepted is lost or doubled."""
+"""After kill -9 during a training or a generation, no accepted job is lost or doubled."""
 
 import io
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ FINAL = {"succeeded", "failed", "cancelled"}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[Server]:
-    """A running server; a test that ends it starts it again."""
+    """Yield a running server. A test that ends it starts it again."""
     settings = {"base_model": tiny_base, "checkpoint_seconds": 0.3}
     server = Server(tmp_path_factory.mktemp("server"), **settings)
     server.start()
@@ -48,7 +48,7 @@ def test_a_training_survives_kill_9_and_goes_on_from_its_saved_state(server: Ser
 
 
 def resumed(server: Server) -> str:
-    """The log line that says where a training went on."""
+    """Return the log line that says from which step a training resumed."""
     lines = [line for line in server.log.splitlines() if "training.resumed" in line]
     assert lines, server.log[-4000:]
     return lines[0]
@@ -70,7 +70,7 @@ def test_generations_survive_kill_9_whether_they_ran_or_waited(server: Server) -
         assert job["status"] == "succeeded", job["error"]
         assert len(job["images"]) == 1
         assert_ended_once(server, job_id, "succeeded")
-    # A retry repeats exactly the same work.
+    # A retry repeats the same work.
     job = server.job(interrupted[0])
     number = job_ids.index(interrupted[0])
     again = server.wait_for(

@@ -1,4 +1,4 @@
-"""The proxy that chaos trusts: it loses the answers of commits, and of nothing else."""
+"""The proxy of the chaos tests loses the answers of commits, and no other answers."""
 
 from collections.abc import Iterator
 
@@ -22,13 +22,13 @@ def proxy(postgres: Postgres) -> Iterator[LostAnswers]:
 
 @pytest.fixture
 def database(proxy: LostAnswers, postgres: Postgres) -> Iterator[Database]:
-    """A database with one number, reached through the proxy."""
+    """Yield a database with one number, connected through the proxy."""
     url = postgres.new_database()
     with postgres.connect(url) as connection:
         connection.execute("CREATE TABLE numbers (n integer)")
         connection.execute("INSERT INTO numbers VALUES (0)")
     database = engine.connect(proxy.url(url))
-    database.check()  # the first connection of a process asks for types, in a transaction
+    database.check()  # the first connection of a process reads types in a transaction
     yield database
     database.close()
 
@@ -53,7 +53,7 @@ def test_a_statement_that_commits_by_itself_loses_its_answer_too(
 
 def test_what_commits_nothing_keeps_its_answers(database: Database, proxy: LostAnswers) -> None:
     proxy.share = 1
-    for _ in range(8):  # the driver prepares what it has sent five times
+    for _ in range(8):  # the driver prepares a statement after five executions
         assert number(database) == 0
     with pytest.raises(ZeroDivisionError), database.write() as session:
         session.execute(text("UPDATE numbers SET n = n + 1"))
@@ -74,7 +74,7 @@ def test_the_share_of_answers_that_are_lost_is_the_one_that_was_set(
             told += 1
     assert told == proxy.lost
     assert 30 <= proxy.lost <= 70
-    assert proxy.commits == 101  # with the first connection's own
+    assert proxy.commits == 101  # includes the commit of the first connection
     assert number(database) == 100
 
 

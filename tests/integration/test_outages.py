@@ -1,7 +1,7 @@
-"""Servers that are down, frozen or full: what can be kept is accepted, the rest is "not now".
+"""Servers that are down, frozen or full: what can be stored is accepted, the rest is "not now".
 
-An API of the product and a worker whose jobs sleep, on real servers, one of which is hurt at a
-time. Nothing hangs: every answer here comes within `BOUNDED_SECONDS`, frozen servers included.
+The product's API and a worker whose jobs sleep run on real servers, and each test breaks one of
+them. Every answer comes within `BOUNDED_SECONDS`, even from frozen servers.
 """
 
 import io
@@ -25,7 +25,7 @@ from tests.integration.stack.servers import Servers
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
 LEASE_SECONDS = 5
-# The sum of the limits on a request's way: connection, one exchange, and one try again.
+# The sum of the time limits of a request: connection, one exchange, and one retry.
 BOUNDED_SECONDS = 25
 
 
@@ -143,7 +143,7 @@ def test_with_redis_frozen_jobs_are_accepted_and_nobody_waits_for_it(
         for _ in range(3):
             began = time.monotonic()
             answers.append(generate(api))
-            # Less than one try to publish takes; the count of requests is given up much sooner.
+            # An attempt to publish takes longer; the count of requests times out much earlier.
             assert time.monotonic() - began < 1.5
         assert [answer.status_code for answer in answers] == [202] * 3
         assert "queue" in missing(api)
@@ -164,7 +164,7 @@ def test_without_s3_uploads_wait_and_everything_else_goes_on(
         assert_not_now(bounded(lambda: api.http.get(done["images"][0]["url"])))
         job_id = accepted(api)
         assert "blobs" in missing(api)
-        # The worker cannot store its image, and gives the job back.
+        # The worker cannot store its image and gives the job back.
         wait_until(lambda: row(servers, deployment, job_id)["attempt"] >= 1)
     finally:
         server.thaw() if how == "frozen" else servers.s3.start()
@@ -173,7 +173,7 @@ def test_without_s3_uploads_wait_and_everything_else_goes_on(
     assert job["status"] == "succeeded"
     assert row(servers, deployment, job_id)["attempts_spent"] == 1
     assert api.http.get(job["images"][0]["url"]).status_code == 200
-    # The name was not taken by what was refused.
+    # The refused request has not taken the name.
     assert create_concept(api, f"without-s3-{how}").status_code == 202
 
 
@@ -260,8 +260,8 @@ def test_a_worker_that_starts_before_its_servers_waits_for_them(
 def test_a_server_that_starts_without_its_database_says_so_in_a_sentence(
     deployment: Deployment,
 ) -> None:
-    (nobody,) = free_ports(1)
-    url = f"postgresql+psycopg://perfusion:hidden@127.0.0.1:{nobody}/perfusion"
+    (free_port,) = free_ports(1)
+    url = f"postgresql+psycopg://perfusion:hidden@127.0.0.1:{free_port}/perfusion"
     api = deployment.api(database_url=url)
     api.process.start()
     assert api.process.wait(seconds=60) == 1

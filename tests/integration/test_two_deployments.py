@@ -1,8 +1,7 @@
-"""One scenario, two deployments: a concept is taught and drawn, and the images are the same bytes.
+"""Two deployments learn the same concept and generate the same bytes.
 
-The embedded default (one process, SQLite, a folder, no broker), and API and worker as processes
-of their own on PostgreSQL, S3 and Redis. A worker of the second is killed in passing, which must
-show in the time alone.
+The first is the embedded default: one process, SQLite, a folder, no broker. The second has separate
+API and worker processes on PostgreSQL, S3 and Redis. A killed worker of the second only costs time.
 """
 
 import io
@@ -34,7 +33,7 @@ def photo() -> bytes:
 
 
 def teach(api: Api, *, steps: int, name: str = "rex") -> str:
-    """Accept a training and return its job's id."""
+    """Ask for a training, and return the id of its job."""
     training = {"max_train_steps": steps, "train_batch_size": 1, "seed": 5}
     answer = api.http.post(
         "/concepts",
@@ -46,7 +45,7 @@ def teach(api: Api, *, steps: int, name: str = "rex") -> str:
 
 
 def draw(api: Api) -> list[bytes]:
-    """The files of two images of the concept."""
+    """Generate two images of the concept, and return their files."""
     body = {"prompt": "a photo of <rex:0.7>", "seed": 11, "num_images": 2}
     answer = api.http.post("/generate", json={**body, "num_inference_steps": STEPS})
     assert answer.status_code == 202, answer.text
@@ -56,7 +55,7 @@ def draw(api: Api) -> list[bytes]:
 
 
 def scenario(api: Api) -> tuple[bytes, list[bytes]]:
-    """The concept's file, and the files of two images."""
+    """Train a concept, and return its file and the files of two images."""
     job = api.wait_for(teach(api, steps=STEPS))
     assert job["status"] == "succeeded", job["error"]
     return api.http.get("/concepts/rex/file").content, draw(api)
@@ -64,7 +63,7 @@ def scenario(api: Api) -> tuple[bytes, list[bytes]]:
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[bytes, list[bytes]]]:
-    """What the embedded default makes of the scenario."""
+    """Yield the files that the embedded default makes."""
     deployment = Deployment(tmp_path_factory.mktemp("embedded"), {})
     api = deployment.api()
     try:
@@ -78,7 +77,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[bytes, 
 
 @pytest.fixture(scope="module")
 def distributed(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    # Leases and all else as by default; the state is saved more often, so that little is trained.
+    # All settings are the defaults, except that checkpoints are frequent, to train only a little.
     deployment = Deployment(
         tmp_path_factory.mktemp("distributed"), servers.new_deployment(), checkpoint_seconds=1
     )
@@ -126,7 +125,7 @@ def test_a_training_whose_worker_is_killed_goes_on_from_its_state_within_a_lease
     assert time.monotonic() - killed_at < LEASE_AND_RECONCILE_SECONDS
     wait_until(lambda: f'"step": {step}, "event": "training.resumed"' in other.log)
     wait_until(lambda: api.job(job_id)["progress"]["step"] > step)
-    # And asked to stop, it saves its state and gives the job back at once.
+    # On a request to stop, the worker saves its state and gives the job back at once.
     assert other.terminate() == 0
     assert api.job(job_id)["status"] == "queued"
     assert saved(job_id) > step
@@ -135,13 +134,13 @@ def test_a_training_whose_worker_is_killed_goes_on_from_its_state_within_a_lease
 
 
 def _saved_step(deployment: Deployment) -> Callable[[str], int]:
-    """Return a function for the step of a training's newest state; 0 for none."""
+    """Return a function that gives the step of a training's newest checkpoint, or 0."""
     store = deployment.service().blobs
 
     def saved(job_id: str) -> int:
         steps = [0]
         for blob in store.list(keys.job_prefix(job_id)):
-            # The state of an attempt that was overtaken goes while this looks.
+            # The checkpoint of an older attempt may be deleted during this loop.
             with suppress(BlobNotFound):
                 if blob.key.endswith("/state.safetensors"):
                     data = store.get(blob.key)

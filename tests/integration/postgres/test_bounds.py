@@ -48,7 +48,7 @@ def test_a_frozen_server_is_unavailable_and_the_next_request_finds_it_again(
 def test_a_restart_costs_nobody_more_than_one_try(service: Service, postgres: Postgres) -> None:
     service.database.check()
     postgres.restart_immediately()
-    service.database.check()  # the pool looks at a connection before it gives it away
+    service.database.check()  # the pool tests a connection before it hands it out
 
 
 def test_a_connection_is_tried_before_use_only_where_it_has_rested(

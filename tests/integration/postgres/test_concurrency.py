@@ -28,17 +28,17 @@ pytestmark = pytest.mark.servers
 def test_leases_follow_the_clock_of_the_server(service: Service) -> None:
     with service.database.read() as session:
         first, second = service.database.now(session), service.database.now(session)
-    # Not the transaction's: that stands still, and a lease would begin before it was taken.
+    # The transaction's own time stands still, so a lease would begin before its claim.
     assert first < second
 
 
 def test_a_cancellation_is_not_lost_between_running_and_waiting(service: Service) -> None:
-    """At the moment when a worker gives a job back, it is neither quite running nor waiting."""
+    """While a worker gives a job back, the job changes from running to waiting."""
     claimed = leases.claim(service, submit(service), worker_id="w")
     assert claimed is not None
     with ThreadPoolExecutor(1) as pool:
         with service.database.write() as session:
-            # The release, not committed yet.
+            # The worker gives the job back, but has not committed yet.
             transitions.change(
                 session,
                 now=service.database.now(session),
@@ -53,7 +53,7 @@ def test_a_cancellation_is_not_lost_between_running_and_waiting(service: Service
 
 
 def test_a_worker_frozen_inside_a_transaction_stops_nobody_for_long(service: Service) -> None:
-    """Its locks are passed by at once, and taken away after a while."""
+    """The reconciler skips the locked row at once, and later the server ends the transaction."""
     job_id, other_id = submit(service), submit(service, "other")
     for claimed_id in (job_id, other_id):
         assert leases.claim(service, claimed_id, worker_id="w") is not None
@@ -91,8 +91,8 @@ def test_many_workers_at_once_take_each_job_once_and_by_turns(service: Service) 
     turn_of = {job.id: job.turn for job in rows}
     assert sorted(job_id for job_ids in taken for job_id in job_ids) == sorted(turn_of)
     assert len(turn_of) == 40
-    # Which of two workers was first is written down nowhere. But each takes the lowest turn that
-    # is left, so its own turns rise, although the stranger's jobs came after all thirty.
+    # The rows do not say which of two workers claimed first. But each worker takes the lowest turn
+    # that is left, so its turns rise, although the stranger's jobs came after all thirty.
     for job_ids in taken:
         turns = [turn_of[job_id] for job_id in job_ids]
         assert turns == sorted(turns)
@@ -108,7 +108,7 @@ def test_a_claim_passes_by_a_job_that_another_worker_is_claiming(service: Servic
 
 
 def test_two_equal_requests_of_the_same_moment_are_done_once(service: Service) -> None:
-    """Both have looked and found nothing when the first of them writes."""
+    """Both have found no earlier answer when the first of them writes."""
     looked = threading.Barrier(2)
 
     def act(connection: Connection, now: datetime) -> tuple[dict[str, Any], str]:
@@ -129,7 +129,7 @@ def test_two_equal_requests_of_the_same_moment_are_done_once(service: Service) -
 def test_a_request_whose_like_is_answered_while_it_works_gets_that_answer_and_no_refusal(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has looked for an earlier answer, and then finds its own name taken."""
+    """The request has found no earlier answer, and then finds its concept's name taken."""
 
     def create() -> Answer:
         return concepts.create(
@@ -187,7 +187,7 @@ def test_a_failed_concept_that_is_deleted_and_replaced_at_once_costs_nobody_a_de
     assert jobs.cancel(service, OWNER, job_id=job_id).status is JobStatus.CANCELLED
     with ThreadPoolExecutor(1) as pool:
         with service.database.write() as session:
-            # A deletion has locked the job, and locks the concept next.
+            # A deletion has locked the job, and then locks the concept.
             session.execute(select(JobRow.id).where(JobRow.id == job_id).with_for_update())
             replacing = pool.submit(submit, service, "rex")
             await_a_lock(service)
@@ -196,7 +196,7 @@ def test_a_failed_concept_that_is_deleted_and_replaced_at_once_costs_nobody_a_de
 
 
 def await_a_lock(service: Service) -> None:
-    """Return once a transaction waits for another one's row."""
+    """Return once a transaction waits for a row that another one has locked."""
     waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     while True:
         with service.database.read() as session:

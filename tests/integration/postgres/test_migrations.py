@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(params=["SQLite", "PostgreSQL"])
 def empty(request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgres) -> str:
-    """The URL of an empty database."""
+    """Return the URL of an empty database."""
     if request.param == "SQLite":
         return f"sqlite:///{tmp_path}/perfusion.db"
     return postgres.new_database()
@@ -38,7 +38,7 @@ def empty(request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgres) ->
 def test_migrations_reach_the_tables_and_can_be_taken_back_one_by_one(empty: str) -> None:
     migrations.upgrade(empty)
     for series in (migrations.BREAKING, migrations.COMPATIBLE):
-        command.check(migrations.config(empty, series))  # raises where a migration is missing
+        command.check(migrations.config(empty, series))  # raises if a migration is missing
     for revision in ("0002", "0001", "base"):
         migrations.downgrade(empty, revision)
     engine = db.make_engine(empty)
@@ -108,7 +108,7 @@ def test_processes_that_migrate_at_once_migrate_once(postgres: Postgres) -> None
 
 
 def test_first_starts_at_once_agree(service: Service) -> None:
-    """On one deployment id, one bootstrap key and one base model: none ends with a trace."""
+    """They agree on one deployment id, bootstrap key and base model, and none of them fails."""
     settings = service.settings.model_copy(update={"bootstrap_key": SecretStr("sk_" + "b" * 43)})
     starting = replace(service, settings=settings)
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.mark.timeout(900)
 def test_the_laws_of_jobs_hold_on_postgres_as_on_sqlite(postgres: Postgres) -> None:
-    """The same test files that `make test` runs on SQLite, Hypothesis' machine among them."""
+    """Run on PostgreSQL the test files that `make test` runs on SQLite, with the state machine."""
     laws = (
         *(f"execution/{law}" for law in ("lease_machine", "leases", "reconciler", "lost_answers")),
         *("execution/checkpoints", "jobs/job_order", "garbage/collection", "garbage/retention"),

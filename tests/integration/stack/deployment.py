@@ -1,4 +1,4 @@
-"""The product's own processes, `perfusion serve` and `perfusion worker`, on chosen URLs."""
+"""Processes of the product, `perfusion serve` and `perfusion worker`, on chosen URLs."""
 
 import io
 import json
@@ -24,45 +24,45 @@ START_SECONDS = 90
 
 
 class Api:
-    """An API process and a client of it."""
+    """An API process and its client."""
 
     def __init__(self, process: Process, port: int) -> None:
         self.process = process
         self.port = port
-        # Longer than any promise, so that a test sees how long an answer took.
+        # Longer than any promised time, so that a test can measure how long an answer took.
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False)
 
     def start(self) -> None:
-        """Start, and wait until it answers (not until it is ready: that is up to the servers)."""
+        """Start the API, and wait until it answers; it may be ready only later."""
         self.process.start()
         self.process.wait_until(self.answers, what="it answered", seconds=START_SECONDS)
 
     def answers(self) -> bool:
-        """Whether the process serves HTTP."""
+        """Return whether the process serves HTTP."""
         try:
             return self.http.get("/healthz", timeout=1).status_code == 200
         except httpx.TransportError:
             return False
 
     def is_ready(self) -> bool:
-        """Whether database, blobs, queue and a worker are there."""
+        """Return whether database, blobs, queue and a worker are there."""
         return self.http.get("/readyz").status_code == 200
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """The job, as a client sees it."""
+        """Return the job, as a client sees it."""
         answer = self.http.get(f"/jobs/{job_id}")
         assert answer.status_code == 200, answer.text
         job: dict[str, Any] = answer.json()
         return job
 
     def wait_for(self, job_id: str, *, seconds: float = 120) -> dict[str, Any]:
-        """Wait for the job's end."""
+        """Wait for the job's end, and return the job."""
         wait_until(lambda: self.job(job_id)["finished_at"] is not None, seconds=seconds)
         return self.job(job_id)
 
 
 class Deployment:
-    """API and worker processes that share one environment. Close it: that kills what is left."""
+    """API and worker processes that share one environment. `close` kills those that still run."""
 
     def __init__(
         self,
@@ -72,9 +72,10 @@ class Deployment:
         code: Path = ROOT,
         **settings: object,
     ) -> None:
-        """`settings` are the product's own: `lease_seconds=3` is PERFUSION_LEASE_SECONDS.
+        """Prepare the environment; no process starts yet.
 
-        `code` is where the packages lie: here, or those of another release.
+        `settings` are the product's own: `lease_seconds=3` is PERFUSION_LEASE_SECONDS. `code` is
+        the folder of the packages, which may be those of another release.
         """
         self.folder = folder
         self._code = code
@@ -86,7 +87,7 @@ class Deployment:
         }
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("PERFUSION_", "AWS_"))},
-            # Two threads on two busy cores spend their time waiting for each other.
+            # On busy cores two threads spend their time waiting for each other.
             "OMP_NUM_THREADS": "1",
             "NO_PROXY": "127.0.0.1",
             "PYTHONPATH": str(code),
@@ -97,12 +98,12 @@ class Deployment:
         self._apis: list[Api] = []
 
     def migrate(self) -> None:
-        """As `perfusion migrate` does."""
+        """Migrate the database, as `perfusion migrate` does."""
         migrations.upgrade(self.environment["PERFUSION_DATABASE_URL"])
 
     def service(self) -> Service:
-        """Return the service on the same URLs, for the test's own eyes; close it."""
-        # boto3 reads its credentials from the process, which may have none or others.
+        """Return a service on the same URLs for the test itself, which closes it."""
+        # boto3 reads its credentials from this process, which may have none or other ones.
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             if name in self.environment:
                 os.environ[name] = self.environment[name]
@@ -133,7 +134,7 @@ class Deployment:
         return process
 
     def python(self, *arguments: str, **settings: object) -> "subprocess.CompletedProcess[str]":
-        """Run Python in this deployment to its end: `"-m", "api", "migrate"`, or `"-c", CODE`."""
+        """Run Python in this deployment, with arguments such as `"-m", "api", "migrate"`."""
         more = {f"PERFUSION_{key.upper()}": str(value) for key, value in settings.items()}
         return subprocess.run(
             [sys.executable, *arguments],
@@ -145,7 +146,7 @@ class Deployment:
         )
 
     def close(self) -> None:
-        """Kill what is left."""
+        """Kill the processes that still run."""
         for process in self.processes:
             process.kill()
         for api in self._apis:
@@ -153,7 +154,7 @@ class Deployment:
 
 
 def wait_until(true: Callable[[], bool], *, seconds: float = 60) -> None:
-    """Wait for `true`."""
+    """Wait until `true` returns True."""
     give_up_at = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < give_up_at, "waited in vain"
@@ -161,7 +162,7 @@ def wait_until(true: Callable[[], bool], *, seconds: float = 60) -> None:
 
 
 def photos() -> list[bytes]:
-    """Two photos of a drawn toy, as PNG files."""
+    """Return two pictures of a drawn toy, as PNG files."""
     files = []
     for shift in (0, 6):
         picture = Image.new("RGB", (96, 96), (240, 240, 250))
@@ -175,7 +176,7 @@ def photos() -> list[bytes]:
 
 
 def ask_to_teach(http: httpx.Client, name: str, *, steps: int = 8) -> str:
-    """Ask for a short training from two photos; the job's id."""
+    """Ask for a short training from two photos, and return the job's id."""
     answer = http.post(
         "/concepts",
         data={

@@ -1,12 +1,11 @@
 """A proxy in front of PostgreSQL that loses answers of commits.
 
-It forwards everything until the server says that it has committed. For a share of the commits it
-then closes the client's connection without passing the answer on: the rows are there, and the
-client cannot know it.
+It forwards everything until the server confirms a commit. For a share of the commits it then closes
+the client's connection without the answer: the rows are there, but the client cannot know it.
 
-A commit is recognised by the server's answer, so it does not matter how the client asks for one:
-with a COMMIT in a simple query or in the extended protocol, or with a single statement that
-writes outside a transaction.
+The proxy recognises a commit by the server's answer. So the client may ask for it in any way: by a
+COMMIT in a simple query or in the extended protocol, or by one statement that writes outside a
+transaction.
 """
 
 import asyncio
@@ -21,7 +20,7 @@ _GONE = (asyncio.IncompleteReadError, OSError)
 
 
 class LostAnswers:
-    """A listener on `port`. `share` of the commits lose their answer; `lost` counts them."""
+    """A listener on `port`. A `share` of the commits loses its answer, and `lost` counts them."""
 
     def __init__(self, *, server_port: int, seed: str) -> None:
         self.port = 0
@@ -36,7 +35,7 @@ class LostAnswers:
         return database_url.replace(f":{self._server_port}/", f":{self.port}/")
 
     async def listen(self) -> None:
-        """Begin to accept clients."""
+        """Start to accept clients."""
         self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._listener.sockets[0].getsockname()[1]
 
@@ -57,7 +56,7 @@ class LostAnswers:
     async def _pass_answers(
         self, from_server: asyncio.StreamReader, client: asyncio.StreamWriter
     ) -> None:
-        """Pass whole answers on, each up to "ready for the next query"; return to lose one."""
+        """Forward whole answers, each up to "ready for the next query"; return to lose one."""
         answer = bytearray()
         state: bytes | None = None  # I: idle, T: in a transaction, E: in one that failed
         commits = False
@@ -72,7 +71,7 @@ class LostAnswers:
                 if commits and self._loses():
                     return
                 state, commits = body, False
-            # Before the first "ready" each message is a question to the client.
+            # Before the first "ready" the server asks the client with each message.
             if head[:1] == b"Z" or state is None:
                 client.write(answer)
                 answer.clear()
@@ -86,7 +85,7 @@ class LostAnswers:
 
 
 async def _read_opening(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-    """Return the client's first message; requests for encryption are refused until it comes."""
+    """Return the client's first message after refusing its requests for encryption."""
     while True:
         head = await reader.readexactly(8)
         length, code = int.from_bytes(head[:4]), int.from_bytes(head[4:])
@@ -101,13 +100,13 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()
-    # Also ends the other direction, which reads what the server says.
+    # This also ends the other direction, which reads the server's messages.
     writer.close()
 
 
 @contextmanager
 def lost_answers(*, server_port: int, seed: str) -> Iterator[LostAnswers]:
-    """Run such a proxy in a thread; no answer is lost before a `share` is set."""
+    """Run a proxy in a thread. It loses no answer until a test sets its `share`."""
     proxy = LostAnswers(server_port=server_port, seed=seed)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(proxy.listen())

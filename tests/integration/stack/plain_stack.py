@@ -1,9 +1,9 @@
-"""Every service of docker-compose.yml as a plain process: its own command line, environment,
-health check and grace period, with nothing changed but where things lie on this machine.
+"""Every service of docker-compose.yml as a plain process.
 
-In place of names and ports of the containers' network stand 127.0.0.1 and free ports; in place of
-`/data` and `/tmp` folders of the test. What an image's entry point does is done here by hand:
-PostgreSQL's first start, and `perfusion` in front of our own commands.
+Command line, environment, health check and grace period are those of the file. Only addresses and
+folders differ: 127.0.0.1 and free ports replace the names and ports of the containers' network, and
+folders of the test replace `/data` and `/tmp`. This module also does the work of the container
+images' entry points: PostgreSQL's first start, and `perfusion` in front of our own commands.
 """
 
 import os
@@ -23,27 +23,27 @@ from tests.integration.stack.servers import postgres_programs as postgres_progra
 
 HOSTS = ("postgres", "redis", "s3", "api")
 PORTS = ("5432", "6379", "8333", "8000")
-# A container's network is its own; here SeaweedFS' inner ports must be free ones too.
+# A container has its own network. Here SeaweedFS needs free ports for internal use as well.
 WEED_PORTS = ("master.port", "volume.port", "filer.port", "admin.port")
 
 
 class PlainStack:
-    """The services of one profile, none started yet. Close it: that kills what is left."""
+    """The services of one profile, not started yet. `close` kills those that still run."""
 
     def __init__(self, folder: Path, *, profile: str) -> None:
-        """`folder` is one that other users may pass through: PostgreSQL refuses root."""
+        """Read the file. Other users must be able to enter `folder`: PostgreSQL refuses root."""
         self._folder = folder
         self.env_file = stack.make_env(folder)
         self.services = stack.resolve(self.env_file, profiles=[profile])
         self._ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
         self._processes: dict[str, Process] = {}
-        # What the images hold. Whatever is missing here fails by its name.
+        # The programs of the container images. A missing one fails with its name.
         own = Path(sys.executable).parent
         self._path = f"{own}:{postgres_programs()}:{os.environ['PATH']}"
 
     @property
     def url(self) -> str:
-        """Where the API answers."""
+        """The address of the API."""
         return f"http://127.0.0.1:{self._ports['8000']}"
 
     @property
@@ -85,15 +85,15 @@ class PlainStack:
         return True
 
     def stop(self, name: str) -> int:
-        """Stop it as Compose does, within its grace period; return the exit code."""
-        # Compose's own default where the file names none.
+        """Stop a service as Compose does, within its grace period; return the exit code."""
+        # Compose's default, if the file names no period.
         grace = self.services[name].get("stop_grace_period", "10s")
-        # The image of PostgreSQL names SIGINT as its signal: it means "end, and end the sessions".
+        # The image of PostgreSQL sets SIGINT as its stop signal, which also ends all sessions.
         number = signal.SIGINT if name == "postgres" else signal.SIGTERM
         return self._processes.pop(name).terminate(seconds=_seconds(grace), number=number)
 
     def close(self) -> None:
-        """Kill what is left."""
+        """Kill the services that still run."""
         for process in self._processes.values():
             process.kill()
 
@@ -128,7 +128,7 @@ class PlainStack:
     def _environment(self, name: str) -> dict[str, str]:
         given: Mapping[str, str | None] = self.services[name].get("environment") or {}
         values = {k: self._local(name, v) for k, v in given.items() if v is not None}
-        # As the image sets them, and one thread, because several on busy cores only wait.
+        # The variables of the image, and one thread, because several on busy cores only wait.
         machine = {
             "PATH": self._path,
             "HOME": str(self._temporary(name)),
@@ -139,7 +139,7 @@ class PlainStack:
         return machine | values
 
     def _local(self, name: str, word: str) -> str:
-        """A word of the file, with this machine's places in it."""
+        """Return a word of the file with this machine's addresses and folders."""
         word = word.replace("$$", "$").replace("0.0.0.0", "127.0.0.1")
         word = word.replace("/tmp", str(self._temporary(name)))
         word = word.replace("=/data", f"={self._data(name)}").replace("/usr/bin/weed", "weed")
@@ -158,7 +158,7 @@ class PlainStack:
         return folder
 
     def _initialise_postgres(self) -> None:
-        """What the image's entry point does with an empty volume."""
+        """Initialise an empty volume, as the image's entry point does."""
         environment = self._environment("postgres")
         data, user = self._data("postgres"), not_root()
         password = data / "password"
@@ -191,7 +191,7 @@ class PlainStack:
 
 
 def _seconds(duration: str) -> int:
-    """Compose's way to write a time: 1m30s."""
+    """Return the seconds of a duration in Compose's notation, such as 1m30s."""
     found = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", duration)
     assert found is not None, duration
     return 60 * int(found[1] or 0) + int(found[2] or 0)

@@ -1,4 +1,4 @@
-"""Earlier releases: their own code, taken from the history and run in this environment."""
+"""Earlier releases: code from the git history, which runs in this environment."""
 
 import subprocess
 from pathlib import Path
@@ -9,9 +9,9 @@ _PACKAGES = ("api", "worker", "service", "perfusion_core", "migrations")
 
 
 def extract(folder: Path, *, commit: str = COMMIT, repository: Path = ROOT) -> Path:
-    """Write an earlier release's packages into `folder`, and return it.
+    """Write the packages of an earlier release into `folder`, and return it.
 
-    A clone without them fails: a skip would prove nothing.
+    A clone without that commit raises an error, because a skipped test would prove nothing.
     """
     archive = subprocess.run(
         ["git", "-C", str(repository), "archive", commit, *_PACKAGES], capture_output=True

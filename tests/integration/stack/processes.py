@@ -1,4 +1,4 @@
-"""Processes that tests start, freeze and kill. None outlives the test, even a killed one."""
+"""Processes that tests start, freeze and kill. They end with the test, even if it is killed."""
 
 import ctypes
 import os
@@ -20,7 +20,7 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Process:
-    """A program whose output goes to a file; it may be started again after its end."""
+    """A program whose output goes to a file. It can be started again after its end."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Process:
 
     @property
     def log(self) -> str:
-        """What it has printed, over all its starts."""
+        """The output of all its starts."""
         return self.log_file.read_text(errors="replace")
 
     @property
@@ -53,7 +53,7 @@ class Process:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start it; the process that started it takes it along when it dies."""
+        """Start the program. It is killed when this process dies."""
         assert not self.alive
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
@@ -68,37 +68,37 @@ class Process:
             )
 
     def freeze(self) -> None:
-        """Stop it in the middle: its sockets stay open, and nobody answers."""
+        """Suspend the program: its sockets stay open, but it does not answer."""
         for pid in [self.pid, *_descendants(self.pid)]:
             _signal(pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on where it was frozen."""
+        """Let a frozen program continue."""
         for pid in [*_descendants(self.pid), self.pid]:
             _signal(pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """kill -9, and wait for the end."""
+        """Kill the program by kill -9, and wait for its end."""
         if self._process is not None:
             for pid in [self.pid, *_descendants(self.pid)] if self.alive else []:
                 _signal(pid, signal.SIGKILL)
             self._process.wait()
 
     def terminate(self, *, seconds: float = 60, number: int = signal.SIGTERM) -> int:
-        """Ask it to stop, and return its exit code."""
+        """Ask the program to stop, and return its exit code."""
         assert self._process is not None
         self._process.send_signal(number)
         return self._process.wait(seconds)
 
     def wait(self, *, seconds: float) -> int:
-        """Wait until it ends by itself, and return its exit code."""
+        """Wait until the program ends by itself, and return its exit code."""
         assert self._process is not None
         return self._process.wait(seconds)
 
     def wait_until(
         self, true: Callable[[], bool], *, what: str, seconds: float = 60, every: float = 0.2
     ) -> None:
-        """Wait for `true`, but not for a process that has died."""
+        """Wait until `true` returns True. Fail at once if the process dies."""
         give_up_at = time.monotonic() + seconds
         while not true():
             name = Path(self.command[0]).name
@@ -110,7 +110,7 @@ class Process:
 
 
 def find_program(name: str, *, advice: str, folders: Sequence[Path] = ()) -> Path:
-    """Return the program's path; without it these tests fail, since a skip would prove nothing."""
+    """Return the program's path. A missing one is an error, as a skip would prove nothing."""
     places = [*map(str, folders), str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     found = shutil.which(name, path=os.pathsep.join(places))
     if found is None:
@@ -119,17 +119,17 @@ def find_program(name: str, *, advice: str, folders: Sequence[Path] = ()) -> Pat
 
 
 def as_user(name: str | None) -> dict[str, Any]:
-    """Return the options of subprocess that start a program as somebody else; None is oneself."""
+    """Return the options of subprocess that start a program as another user, if one is named."""
     if name is None:
         return {}
     return {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []}
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that nobody listens on now.
+    """Return ports of 127.0.0.1 that are free now.
 
-    From below the range that Linux gives to clients: any outgoing connection might take one of
-    those before the server binds it.
+    They are below the range that Linux gives to clients, because an outgoing connection could take
+    a port of that range before the server binds it.
     """
     found: list[int] = []
     for port in random.sample(range(10_000, 32_768), 1_000):
@@ -142,7 +142,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def answers(port: int) -> bool:
-    """Whether somebody accepts connections on this port of 127.0.0.1."""
+    """Return whether a server accepts connections on this port of 127.0.0.1."""
     with socket.socket() as client:
         client.settimeout(1)
         return client.connect_ex(("127.0.0.1", port)) == 0
@@ -154,7 +154,7 @@ def _die_with_parent() -> None:
 
 
 def _descendants(pid: int) -> list[int]:
-    """Postgres is one process per connection, and each of them must be frozen."""
+    """Return all descendants of a process. PostgreSQL has one per connection, to freeze as well."""
     if sys.platform != "linux":
         return []
     found = []

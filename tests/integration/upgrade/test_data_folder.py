@@ -1,4 +1,4 @@
-"""The previous release on a data folder, with the settings, and in the history of this one."""
+"""The previous release runs on the data folder and with the settings of this release."""
 
 import subprocess
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def test_a_data_folder_goes_to_the_previous_release_and_back_with_all_that_is_in
 
 @contextmanager
 def _serving(deployment: Deployment) -> Iterator[Api]:
-    """`perfusion serve` with all of its parts in one process, until SIGTERM."""
+    """Run `perfusion serve` with everything in one process, and end it by SIGTERM."""
     api = deployment.api()
     api.start()
     api.process.wait_until(api.is_ready, what="it was ready")

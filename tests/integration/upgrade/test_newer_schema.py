@@ -1,4 +1,4 @@
-"""This release on a database that a newer one has migrated."""
+"""This release meets a database that a newer release has migrated."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
 
 @pytest.fixture
 def newer(tmp_path: Path) -> Iterator[Deployment]:
-    """A migrated SQLite database, and a queue elsewhere, so that `serve` needs no worker."""
+    """Yield a deployment on a migrated SQLite database and on Redis, so `serve` has no worker."""
     deployment = Deployment(tmp_path, {"PERFUSION_QUEUE_URL": "redis://127.0.0.1:9/0"})
     deployment.environment["PERFUSION_DATABASE_URL"] = f"sqlite:///{tmp_path}/perfusion.db"
     deployment.migrate()

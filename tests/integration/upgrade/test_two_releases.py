@@ -1,9 +1,8 @@
-"""Run real processes of the previous release next to this one on one database, and after it.
+"""Processes of the previous release run on one database together with this release, and after it.
 
-This is "Upgrades" and "The way back" of docs/operations.md.
-
-The previous release is the commit that the file `previous-release` names. Both serve a base model
-of a few thousand random weights.
+These are the upgrades of docs/operations.md, and the way back. The file `previous-release` names
+the commit of the previous release. Both releases serve a base model of a few thousand random
+weights.
 """
 
 import re
@@ -70,8 +69,8 @@ def test_the_workers_change_while_apis_of_both_releases_serve_one_database_there
     succeed(new.deployment.python("-m", "api", "migrate"))
     ended(old.api, running, draw(old.api, "<taught-before>"))
 
-    # The old worker stops, and gives back what it does not finish. The old API goes on, also after
-    # a restart, beside the new one; the new worker does the jobs of both.
+    # The old worker stops and gives its unfinished job back. The old API continues, even after a
+    # restart, together with the new one. The new worker does the jobs of both.
     given_back = teach(old.api, "given-back", steps=250)
     wait_until(lambda: old.api.job(given_back)["progress"]["step"] > 5)
     assert old.worker.terminate() == 0
@@ -88,7 +87,7 @@ def test_the_workers_change_while_apis_of_both_releases_serve_one_database_there
     assert everything(new.api, only=made_by_old) == made_by_old
     assert_each_job_ended_once(upgrade)
 
-    # Back: the previous release alone, on its own concepts, and its collector leaves the rest.
+    # The way back: the previous release runs alone, and its collector keeps what rows name.
     before = everything(new.api)
     waiting = teach(new.api, "given-back-again", steps=250)
     wait_until(lambda: new.api.job(waiting)["progress"]["step"] > 5)
@@ -102,7 +101,7 @@ def test_the_workers_change_while_apis_of_both_releases_serve_one_database_there
     assert_every_named_blob_is_there(upgrade)
     assert everything(old.api, only=before) == before
 
-    # And forward again.
+    # Forward again.
     old.stop()
     new.start()
     assert everything(new.api, only=before) == before
@@ -120,7 +119,7 @@ def test_an_old_worker_that_meets_a_file_of_format_2_fails_the_job_and_draws_not
     ended(new.api, draw(new.api, "<of-the-new>"))
     assert new.worker.terminate() == 0
     waiting = draw(new.api, "<of-the-new>")
-    old.start_worker()  # left in place, or started by mistake
+    old.start_worker()  # it was left running, or started by mistake
     job = new.api.wait_for(waiting)
     assert job["status"] == "failed" and job["images"] == []
     assert "has the format version '2'" in job["error"]["detail"]
@@ -128,7 +127,7 @@ def test_an_old_worker_that_meets_a_file_of_format_2_fails_the_job_and_draws_not
     with upgrade_to_format_2.service.database.read() as session:
         assert session.scalars(select(ImageRow).where(ImageRow.job_id == waiting)).all() == []
 
-    # The job was the old worker's to lose; the concept is not.
+    # The old worker fails the job, but the concept stays usable.
     assert old.worker.terminate() == 0
     new.start_worker()
     ended(new.api, draw(new.api, "<of-the-new>"))
@@ -147,7 +146,7 @@ def test_what_was_made_before_fingerprints_changed_is_refused_and_a_training_beg
     succeed(new.deployment.python("-m", "api", "migrate"))
     new.start()
     ended(new.api, given_back)
-    assert '"training.state_refused"' in new.worker.log  # another base model's
+    assert '"training.state_refused"' in new.worker.log  # its state belongs to another base model
     ended(new.api, draw(new.api, "<given-back>"))
     for api in (old.api, new.api):
         refused(api, "<taught-before>")
