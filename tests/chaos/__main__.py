@@ -1,8 +1,8 @@
-"""One seed of chaos: `python -m tests.chaos 7`, or another scene of it: `--scene sqlite`.
+"""Run one seed of chaos: `python -m tests.chaos 7`, or in another scene: `--scene sqlite`.
 
 `--blobs-url sql:` keeps the blobs in the scene's database.
 
-Prints what happened as JSON; the lists of violations are empty where every promise held.
+The report is JSON. Its lists of violations are empty if every promise held.
 """
 
 import argparse
@@ -31,7 +31,7 @@ _DRAIN_SECONDS = 240
 
 
 def run(seed: int, *, scene: AbstractContextManager[Scene], count: int) -> dict[str, Any]:
-    """Start everything, break everything, wait, and report."""
+    """Start all processes and clients, cause the faults, wait for the jobs' ends, and report."""
     with scene as stage:
         clients = Clients(stage.apis, orders(seed, count=count, seconds=stage.seconds))
         clients.start()
@@ -86,7 +86,7 @@ def _wait_for_the_end(service: Service) -> float:
 
 
 def _wait_until_all_started(service: Service, stage: Scene) -> None:
-    """Wait for processes that the last faults have killed: a start that is ended says nothing."""
+    """Wait for restarted processes, because the exit code of an unfinished start says nothing."""
     for api in stage.apis:
         api.process.wait_until(api.answers, what="it answered", seconds=START_SECONDS)
 
@@ -100,7 +100,7 @@ def _wait_until_all_started(service: Service, stage: Scene) -> None:
 
 
 def _collect(deployment: Deployment) -> None:
-    """Collect as an operator who has stopped every process does."""
+    """Collect as an operator does after stopping every process."""
     subprocess.run(
         [sys.executable, "-m", "api", "blobs", "collect", "--all", "--grace", "0"],
         env=deployment.environment,
@@ -122,8 +122,10 @@ if __name__ == "__main__":
     parser.add_argument("seed", type=int)
     parser.add_argument("--jobs", type=int, default=60)
     parser.add_argument("--scene", choices=SCENES, default="postgres")
-    parser.add_argument("--share", type=float, default=0.5, help="of the answers that are lost")
-    parser.add_argument("--blobs-url", help="another store of blobs than the scene's own")
+    parser.add_argument(
+        "--share", type=float, default=0.5, help="share of the answers that are lost"
+    )
+    parser.add_argument("--blobs-url", help="a store of blobs other than the scene's own")
     options = parser.parse_args()
     make = {
         "postgres": partial(scenes.on_postgres, blobs_url=options.blobs_url),

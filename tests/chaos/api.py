@@ -1,4 +1,4 @@
-"""`perfusion serve`, on a disk that may be full."""
+"""Run `perfusion serve` on a disk that may be full."""
 
 from api.__main__ import main
 from tests.chaos import disk

@@ -1,8 +1,8 @@
-"""Many runs of chaos, each a process with servers of its own, and one table of what they found.
+"""Many runs of chaos, each in a process with its own servers, and one table of their findings.
 
-`python -m tests.chaos.campaign seeds --postgres 6 --sqlite 3` takes new random seeds;
-`python -m tests.chaos.campaign lost-answers` loses 10, 20 and 50 % of the answers to commits.
-The exit code is 1 if any promise was broken.
+`python -m tests.chaos.campaign seeds --postgres 6 --sqlite 3` uses new random seeds.
+`python -m tests.chaos.campaign lost-answers` loses 10, 20 and 50 % of the answers to commits. The
+exit code is 1 if a promise was broken.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 _TIMEOUT_SECONDS = 900
-# A run spends most of its time waiting for faults to pass.
+# A run mostly waits for faults to pass.
 _AT_ONCE = 3
 _STORING_SCENES = ("postgres", "sqlite")
 _SHARES = (0.1, 0.2, 0.5)
@@ -27,13 +27,13 @@ _HEADINGS = "scene seed jobs lost doubled ends destroyed orphans other answers_l
 
 
 def run_all(runs: Iterable[list[str]]) -> Iterator[dict[str, Any]]:
-    """Run chaos with each list of arguments, a few at once; go through the reports in order."""
+    """Run chaos with each list of arguments, a few at once; yield the reports in order."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        yield from pool.map(run_one, runs)
+        yield from pool.map(run_chaos, runs)
 
 
-def run_one(arguments: list[str]) -> dict[str, Any]:
-    """Run chaos once in a process of its own, and return its report."""
+def run_chaos(arguments: list[str]) -> dict[str, Any]:
+    """Run chaos once in another process, and return its report."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.chaos", *arguments],
         capture_output=True,
@@ -43,14 +43,14 @@ def run_one(arguments: list[str]) -> dict[str, Any]:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     if done.returncode:
-        # It could not even look: that is a broken promise as well, and the other runs go on.
-        sentence = f"chaos {' '.join(arguments)} ended by itself:\n{done.stderr[-6000:]}"
-        return _nothing_seen(arguments) | {"violations": {"run": [sentence]}}
+        # A run that could not check anything counts as a broken promise; the other runs continue.
+        sentence = f"chaos {' '.join(arguments)} ended without a report:\n{done.stderr[-6000:]}"
+        return _empty_report(arguments) | {"violations": {"run": [sentence]}}
     report: dict[str, Any] = json.loads(done.stdout)
     return report
 
 
-def _nothing_seen(arguments: list[str]) -> dict[str, Any]:
+def _empty_report(arguments: list[str]) -> dict[str, Any]:
     return {"seed": int(arguments[0]), "jobs": 0, "faults": {}, "commits": 0, "answers_lost": 0}
 
 
@@ -68,7 +68,7 @@ def main() -> int:
         jobs = ["--jobs", str(options.jobs or 60)]
         scenes = ["postgres"] * options.postgres + ["sqlite"] * options.sqlite
         more = [["--scene", scene, *jobs] for scene in scenes]
-        # And once each with the blobs in the database.
+        # And one run of each with the blobs in the database.
         more += [["--scene", scene, *jobs, "--blobs-url", "sql:"] for scene in _STORING_SCENES]
     else:
         jobs = str(options.jobs or 150)

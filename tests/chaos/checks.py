@@ -1,4 +1,4 @@
-"""What must be true once the dust has settled, read from the audit, the rows and the blobs."""
+"""Checks of what must be true in the end, from the audit, the rows and the blobs."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -28,7 +28,7 @@ _TERMINAL = {status.value for status in TERMINAL}
 def violations(
     service: Service, *, orders: Sequence[Order], journal: Path, collect: Callable[[], None]
 ) -> dict[str, list[str]]:
-    """Return a sentence for every broken promise, by its kind.
+    """Return a sentence for every broken promise, by kind.
 
     `collect` removes every blob that no row names.
     """
@@ -47,7 +47,7 @@ def violations(
 
 
 def _one_end(session: Session) -> list[str]:
-    """Every job ends once; its audit is an unbroken chain, and says what the row says."""
+    """Check that every job ends once, and that its audit is complete and agrees with its row."""
     found = []
     events: dict[str, list[JobEventRow]] = defaultdict(list)
     for event in session.scalars(select(JobEventRow).order_by(JobEventRow.id)):
@@ -69,7 +69,7 @@ def _one_end(session: Session) -> list[str]:
 
 
 def _one_result(session: Session, told: dict[str, list[int]]) -> list[str]:
-    """A job that succeeded has one result, that of its last attempt; others have none."""
+    """Check that a succeeded job has one result, of its last attempt, and others have none."""
     found = []
     results: dict[str, list[str]] = defaultdict(list)
     for image in session.scalars(select(ImageRow)):
@@ -84,7 +84,7 @@ def _one_result(session: Session, told: dict[str, list[int]]) -> list[str]:
         expected = [f"jobs/{job.id}/{job.attempt}/{name}"] if won else []
         if results[job.id] != expected:
             found.append(f"{job.id} should have the results {expected}, not {results[job.id]}")
-        # An attempt that died between its success and its note has written nothing: no proof.
+        # A worker that dies after its success may not have noted it, so a missing note is no fault.
         if set(told.get(job.id, [])) - ({job.attempt} if won else set()):
             found.append(
                 f"{job.id}: attempts {told[job.id]} were told of success, {job.attempt} ran"
@@ -93,7 +93,7 @@ def _one_result(session: Session, told: dict[str, list[int]]) -> list[str]:
 
 
 def _what_was_said(session: Session, orders: Sequence[Order]) -> list[str]:
-    """Each key made one job, which is there; what was said to be cancelled is."""
+    """Check that each key made one job, and that a job is cancelled if a client was told so."""
     found = []
     status_of = {job.id: job.status for job in session.scalars(select(JobRow))}
     for order in orders:
@@ -137,7 +137,7 @@ def _no_orphan_rows(session: Session) -> list[str]:
 
 
 def _every_result_whole(session: Session, service: Service) -> list[str]:
-    """Every blob that a row names is there and has the row's hash."""
+    """Check that every blob that a row names exists and has the row's hash."""
     found = []
     for key, sha256 in _named_with_hashes(session):
         try:

@@ -1,4 +1,4 @@
-"""A store that is full while a flag lies in a file. What is there can still be read and deleted."""
+"""A store that is full while a flag file exists. Its blobs can still be read and deleted."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ FLAG = "CHAOS_DISK_IS_FULL"
 
 
 class MayBeFull:
-    """Passes everything on to real blobs, but for writes to a full disk."""
+    """Forward all calls to a real store, except writes to a full disk."""
 
     def __init__(self, blobs: Blobs, flag: Path) -> None:
         self._blobs = blobs
@@ -26,7 +26,7 @@ class MayBeFull:
 
 
 def install() -> None:
-    """Make every service of this process use such a store."""
+    """Let every service of this process use such a store."""
     connect = wiring._connect_blobs
     flag = Path(os.environ[FLAG])
 

@@ -1,4 +1,4 @@
-"""`perfusion serve` as it is without any setting, with a worker whose jobs only sleep."""
+"""Run `perfusion serve` without any setting, with a worker whose jobs only sleep."""
 
 import os
 import subprocess
@@ -11,14 +11,14 @@ from worker.embedded import Embedded
 
 
 def start(service: Service) -> Embedded:
-    """Start the chaos worker where the embedded one would load a base model."""
+    """Start the chaos worker in place of the embedded one, which would load a base model."""
     started = worker.build(service)
     started.start()
     return started
 
 
 def _log_through_a_pipe() -> None:
-    """Log to a pipe, as under a supervisor: a full disk must not stop the log."""
+    """Log to a pipe, as under a supervisor, because a full disk must not stop the log."""
     pipe = subprocess.Popen(["cat"], stdin=subprocess.PIPE).stdin
     assert pipe is not None
     for descriptor in (1, 2):

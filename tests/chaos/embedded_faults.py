@@ -1,4 +1,4 @@
-"""What goes wrong with the embedded server, whose database, files, queue and worker are its own."""
+"""The faults of the embedded server, which has its own database, files, queue and worker."""
 
 import random
 import resource
@@ -15,7 +15,7 @@ from tests.integration.stack.deployment import START_SECONDS, Api
 
 @dataclass(frozen=True)
 class EmbeddedStage:
-    """One process, and the database that outlives it."""
+    """The server's process, and the database that outlives it."""
 
     api: Api
     database: Path
@@ -23,13 +23,13 @@ class EmbeddedStage:
     choose: random.Random
 
     def something_runs(self) -> bool:
-        """Whether a job runs now."""
+        """Return whether a job runs now."""
         with closing(sqlite3.connect(self.database, timeout=1)) as connection:
             rows = connection.execute("SELECT 1 FROM jobs WHERE status = 'running'")
             return rows.fetchone() is not None
 
     def wait_until_it_serves(self) -> None:
-        """Wait for the end of a start: a fault during a start rightly ends the process."""
+        """Wait for the end of a start, because a fault during a start rightly ends the process."""
         process = self.api.process
         process.wait_until(self.api.answers, what="it answered", seconds=START_SECONDS)
 
@@ -52,7 +52,7 @@ def kill_the_server_while_it_starts(stage: EmbeddedStage) -> None:
 
 
 def stop_the_server(stage: EmbeddedStage) -> None:
-    """SIGTERM, and start again: what runs ends or goes back to the queue."""
+    """Stop the server by SIGTERM and start it again: running jobs end or go back to the queue."""
     stage.wait_until_it_serves()
     until(stage.something_runs, seconds=3)
     code = stage.api.process.terminate()
@@ -61,14 +61,14 @@ def stop_the_server(stage: EmbeddedStage) -> None:
 
 
 def suspend_the_server(stage: EmbeddedStage) -> None:
-    """Stop it for longer than a lease, as a laptop that sleeps does."""
+    """Freeze the server for longer than a lease, as a sleeping laptop does."""
     stage.wait_until_it_serves()
     until(stage.something_runs, seconds=3)
     freeze_for(stage.api.process, seconds=stage.lease_seconds + stage.choose.uniform(0.5, 3))
 
 
 def fill_the_disk(stage: EmbeddedStage) -> None:
-    """Let every write to a file fail: the database's, its log's and the blobs' alike."""
+    """Let every write to a file fail: of the database, its log and the blobs."""
     stage.wait_until_it_serves()
     pid = stage.api.process.pid
     free = resource.prlimit(pid, resource.RLIMIT_FSIZE)
@@ -80,7 +80,7 @@ def fill_the_disk(stage: EmbeddedStage) -> None:
 
 
 def lock_the_database(stage: EmbeddedStage) -> None:
-    """Lock it for longer than a lease or a write waits, as a backup or a shell may."""
+    """Lock the database for longer than a lease or a write waits, as a backup or a shell may."""
     stage.wait_until_it_serves()
     with closing(sqlite3.connect(stage.database, timeout=10, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""What goes wrong. Each fault is one function of the stage; a seed decides their order."""
+"""The faults. Each is a function of the stage, and a seed decides their order."""
 
 import random
 import time
@@ -14,7 +14,7 @@ from tests.integration.stack.servers import Servers
 
 @dataclass(frozen=True)
 class Stage:
-    """Everything that can be hurt."""
+    """Everything that a fault can break."""
 
     servers: Servers
     proxy: LostAnswers
@@ -26,7 +26,7 @@ class Stage:
     choose: random.Random
 
     def running_on(self, worker: Process) -> list[tuple[str, int]]:
-        """The jobs that this worker runs, and in which attempt."""
+        """Return the jobs that this worker runs, each with its attempt."""
         with self.servers.postgres.connect(self.database_url) as connection:
             rows = connection.execute(
                 "SELECT id, attempt FROM jobs WHERE status = 'running' AND worker_id LIKE %s",
@@ -35,7 +35,7 @@ class Stage:
             return [(str(row[0]), int(row[1])) for row in rows]
 
     def taken_over(self, jobs: list[tuple[str, int]]) -> bool:
-        """Whether one of the jobs runs in a later attempt by now."""
+        """Return whether one of the jobs already runs in a later attempt."""
         with self.servers.postgres.connect(self.database_url) as connection:
             rows = connection.execute(
                 "SELECT id, attempt FROM jobs WHERE id = ANY(%s) AND status = 'running'",
@@ -60,13 +60,13 @@ def kill_an_api(stage: Stage) -> None:
 
 
 def suspend_an_api(stage: Stage) -> None:
-    """Stop it for longer than a lease: when it wakes, every lease looks expired."""
+    """Freeze an API for longer than a lease: when it wakes, every lease seems expired."""
     api = stage.choose.choice(stage.apis)
     freeze_for(api.process, seconds=stage.lease_seconds + stage.choose.uniform(0.5, 2))
 
 
 def lose_answers(stage: Stage) -> None:
-    """Let commits happen whose answers never arrive."""
+    """Lose the answers of some commits."""
     stage.proxy.share = stage.choose.uniform(0.1, 0.5)
     time.sleep(stage.choose.uniform(3, 6))
     stage.proxy.share = 0
@@ -87,16 +87,16 @@ def freeze_s3(stage: Stage) -> None:
 
 
 def restart_postgres(stage: Stage) -> None:
-    # A server that starts without its database says so and ends; nobody here would start it again.
+    # An API that starts without its database ends, and the chaos would not start it again.
     for api in stage.apis:
         api.process.wait_until(api.answers, what="it answered", seconds=START_SECONDS)
     stage.servers.postgres.restart_immediately()
 
 
 def wake_a_zombie(stage: Stage) -> None:
-    """Freeze a worker until its jobs are somebody else's, then let it go on as if nothing was."""
+    """Freeze a worker until another one has its jobs, then let it continue."""
     workers = stage.choose.sample(stage.workers, k=len(stage.workers))
-    # One that has nothing to do would wake as innocent as it fell asleep.
+    # A worker without a job has nothing to spoil when it wakes.
     until(lambda: any(map(stage.running_on, workers)), seconds=3)
     worker = next(filter(stage.running_on, workers), workers[0])
     jobs = stage.running_on(worker)
@@ -114,7 +114,7 @@ def fill_the_disk(stage: Stage) -> None:
 
 
 Fault = Callable[[Stage], None]
-# Repeated idempotency keys and cancellations are the clients' part, in orders.py.
+# Clients repeat idempotency keys and cancel jobs, in orders.py.
 FAULTS: tuple[Fault, ...] = (
     kill_a_worker,
     kill_an_api,

@@ -1,4 +1,4 @@
-"""What clients do during the chaos: order, order again, cancel, and believe only what they read."""
+"""The clients during the chaos: they order, repeat orders, cancel, and note each answer."""
 
 import io
 import json
@@ -14,13 +14,13 @@ from PIL import Image
 from tests.integration.stack.deployment import Api
 
 _PATIENCE_SECONDS = 120
-# Promised is "never hangs"; this is where a client would begin to think that it does.
+# The promise is that no request hangs; this is the time after which a client gives up.
 _ANSWER_SECONDS = 30
 
 
 @dataclass
 class Order:
-    """One piece of work, sent under one idempotency key as often as it takes."""
+    """One job that a client wants, sent under one idempotency key until it is accepted."""
 
     key: str
     kind: str
@@ -28,12 +28,12 @@ class Order:
     at_seconds: float
     repeats: int
     cancel_after_seconds: float | None
-    job_ids: set[str] = field(default_factory=set)  # more than one would be a double
-    cancelled: bool = False  # the server has said that it will end cancelled
+    job_ids: set[str] = field(default_factory=set)  # more than one id is a violation
+    cancelled: bool = False  # the server has accepted the cancellation
 
 
 class Clients:
-    """A thread for each order."""
+    """The clients, with one thread per order."""
 
     def __init__(self, apis: Sequence[Api], orders: Sequence[Order]) -> None:
         self._apis = apis
@@ -51,7 +51,7 @@ class Clients:
             thread.start()
 
     def join(self) -> None:
-        """Wait until every order was accepted, and every cancellation answered."""
+        """Wait until every order is accepted and every cancellation answered."""
         for thread in self._threads:
             thread.join(_PATIENCE_SECONDS + 60)
 
@@ -84,7 +84,7 @@ class Clients:
         order.cancelled = answer.status_code == 202
 
     def _retry_while_unavailable(self, choose: random.Random, send: "object") -> httpx.Response:
-        """Send until an answer says anything but "not now"."""
+        """Send the request until the answer is not "not now"."""
         give_up_at = time.monotonic() + _PATIENCE_SECONDS
         while time.monotonic() < give_up_at:
             began = time.monotonic()
@@ -93,7 +93,7 @@ class Clients:
             except httpx.TimeoutException:
                 self.problems.append(f"no answer within {_ANSWER_SECONDS} s")
             except httpx.TransportError:
-                pass  # that API was killed, or is not back yet
+                pass  # this API was killed, or has not started yet
             else:
                 self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)
                 status = answer.status_code
@@ -103,11 +103,11 @@ class Clients:
                     self.problems.append(f"a {status} without Retry-After")
                 self.refused[status] = self.refused.get(status, 0) + 1
             time.sleep(0.5)
-        raise TimeoutError("nobody took it")
+        raise TimeoutError(f"not accepted within {_PATIENCE_SECONDS} s")
 
 
 def orders(seed: int, *, count: int, seconds: float) -> list[Order]:
-    """Return the orders of a seed: a sixth trainings, a third sent again, a sixth cancelled."""
+    """Return a seed's orders: a sixth are trainings, a third repeated, and a sixth cancelled."""
     choose = random.Random(f"orders-{seed}")
     made = []
     for n in range(count):

@@ -1,4 +1,4 @@
-"""What a seed of chaos plays on: processes that run, and the faults that they will meet."""
+"""The scenes of chaos: running processes, and the faults that they will meet."""
 
 import random
 import tempfile
@@ -23,26 +23,26 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything runs and is ready; `faults` are in the order that the seed has chosen."""
+    """Processes that are ready, and `faults` in the order that the seed has chosen."""
 
     deployment: Deployment
     apis: list[Api]
     workers: list[Process]
     choose: random.Random
     faults: list[tuple[str, Callable[[], None]]]
-    # How long the clients go on sending: as long as the faults take, so that each finds jobs.
+    # How long the clients send: as long as the faults take, so that each fault meets jobs.
     seconds: float
     proxy: LostAnswers | None = None
 
     @property
     def processes(self) -> list[Process]:
-        """The product's own processes, the ones that end first at first."""
+        """The product's own processes, in the order in which they end."""
         return [*self.workers, *(api.process for api in self.apis)]
 
 
 @contextmanager
 def on_postgres(seed: int, *, blobs_url: str | None = None) -> Iterator[Scene]:
-    """Two API processes, two workers, PostgreSQL behind a proxy, Redis and S3."""
+    """Run two API processes, two workers, PostgreSQL behind a proxy, Redis and S3."""
     with _deployed(seed, mutant=False, blobs_url=blobs_url) as (stage, deployment, proxy):
         chosen = _shuffled(stage.choose, faults.FAULTS * 2)
         yield _scene(stage, deployment, proxy, chosen=chosen, seconds=2.4 * len(chosen))
@@ -50,9 +50,9 @@ def on_postgres(seed: int, *, blobs_url: str | None = None) -> Iterator[Scene]:
 
 @contextmanager
 def without_the_lease_token(seed: int) -> Iterator[Scene]:
-    """The same, with workers that do not check their lease, and zombies as the only fault.
+    """Run the same with workers that do not check their lease, and zombies as the only fault.
 
-    A zombie is what only the lease token stands against.
+    Only the lease token protects against a zombie.
     """
     with _deployed(seed, mutant=True) as (stage, deployment, proxy):
         chosen = [faults.wake_a_zombie] * 4
@@ -63,7 +63,7 @@ def without_the_lease_token(seed: int) -> Iterator[Scene]:
 
 @contextmanager
 def with_lost_answers(seed: int, *, share: float, blobs_url: str | None = None) -> Iterator[Scene]:
-    """The same, with one fault that lasts: a share of the commits is never answered."""
+    """Run the same with one lasting fault: a share of the commits never gets an answer."""
     with _deployed(seed, mutant=False, blobs_url=blobs_url) as (stage, deployment, proxy):
         proxy.share = share
         yield _scene(stage, deployment, proxy, chosen=[], seconds=60)
@@ -71,7 +71,7 @@ def with_lost_answers(seed: int, *, share: float, blobs_url: str | None = None) 
 
 @contextmanager
 def on_sqlite(seed: int, *, blobs_url: str | None = None) -> Iterator[Scene]:
-    """`perfusion serve` with its defaults: SQLite, files, and the worker in the same process."""
+    """Run `perfusion serve` with its defaults: SQLite, files, and a worker in its process."""
     with tempfile.TemporaryDirectory() as name:
         deployment = _deployment(Path(name), _stored(blobs_url))
         try:
@@ -115,7 +115,7 @@ def _deployed(
         deployment = _deployment(folder, environment)
         try:
             deployment.migrate()
-            # Only the product's processes meet the proxy; faults and checks see the server itself.
+            # Only the product's processes use the proxy; faults and checks connect to the server.
             direct = environment["PERFUSION_DATABASE_URL"]
             through = {"database_url": proxy.url(direct)}
             apis = [deployment.api(module="tests.chaos.api", **through) for _ in range(2)]
@@ -138,7 +138,7 @@ def _deployed(
 
 
 def _stored(blobs_url: str | None) -> dict[str, str]:
-    """The environment of another store of blobs than the scene's own."""
+    """Return the environment for a store of blobs other than the scene's own."""
     return {} if blobs_url is None else {"PERFUSION_BLOBS_URL": blobs_url}
 
 
@@ -150,7 +150,7 @@ def _deployment(folder: Path, environment: dict[str, str]) -> Deployment:
         heartbeat_seconds=1,
         reconcile_seconds=0.5,
         requests_per_minute=100_000,
-        # Chaos is not poison: a job that meets many faults must still end well.
+        # A job that meets many faults must still succeed.
         max_attempts=20,
         log_level="info",
     )

@@ -1,4 +1,4 @@
-"""An accepted job ends exactly once, visibly, whatever dies. Seeds decide what dies, and when."""
+"""An accepted job ends exactly once and visibly, whatever fails. A seed decides the faults."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.chaos import embedded_faults, faults
-from tests.chaos.campaign import run_all, run_one
+from tests.chaos.campaign import run_all, run_chaos
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(1200)]
 JOBS = 60
@@ -18,7 +18,7 @@ _MUTANT = ["--scene", "mutant"]
 
 @pytest.fixture(scope="module")
 def reports(pytestconfig: pytest.Config) -> dict[str, list[Report]]:
-    """What all runs have found; at once, because each mostly waits for its faults to pass."""
+    """Return the reports of all runs, which run at once, as each mostly waits for its faults."""
     seeds = range(1, 1 + pytestconfig.getoption("chaos_seeds"))
     runs = {
         "postgres": [[str(seed)] for seed in seeds],
@@ -53,9 +53,9 @@ def test_a_result_stays_though_half_of_the_answers_to_commits_are_lost(
 
 
 def test_without_the_lease_token_the_same_checks_object(reports: dict[str, list[Report]]) -> None:
-    # A zombie may happen to wake with nothing left to spoil; that one never does is unthinkable.
+    # A single zombie may wake with nothing left to spoil, but not all zombies of several runs.
     (first,) = reports["mutant"]
-    assert doubled(first) or any(doubled(run_one([seed, *_MUTANT])) for seed in ("2", "3"))
+    assert doubled(first) or any(doubled(run_chaos([seed, *_MUTANT])) for seed in ("2", "3"))
 
 
 def assert_nothing_broke(report: Report, *, every: tuple[Any, ...]) -> None:
@@ -65,7 +65,7 @@ def assert_nothing_broke(report: Report, *, every: tuple[Any, ...]) -> None:
     assert all(report["faults"][fault.__name__] >= 2 for fault in every)
     assert report["repeated"] >= 2
     assert report["cancelled"] >= 2
-    # An answer that is lost sends no job back.
+    # A lost answer alone sends no job back to the queue.
     assert report["rerun"] >= 2 or not every
 
 

@@ -1,7 +1,7 @@
-"""A real worker whose jobs only sleep: no torch, and everything else is the product's own code.
+"""A worker whose jobs only sleep, without torch. Everything else is the product's own code.
 
 Queue, slots, claims, heartbeats, blobs, fenced ends, repairs and the drain are those of
-`perfusion worker`. Work takes one step for each step that the job asks for.
+`perfusion worker`. A job takes as many steps as it asks for.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ SLOTS = {JobKind.GENERATE.value: 4, JobKind.TRAIN.value: 1}
 
 
 class Loaded:
-    """Stands where a base model is resident: it is always there."""
+    """A model loader whose base model is always loaded."""
 
     loaded = True
     problem = None
@@ -119,7 +119,7 @@ def train(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> 
 
 
 def build(service: wiring.Service) -> Embedded:
-    """Return a worker on all queues, not started."""
+    """Return a worker on all queues, not started yet."""
     engine: Any = SimpleNamespace(start=lambda: None, stop=lambda *, timeout_seconds: True)
     model_loader: Any = Loaded()
     context = WorkerContext(
@@ -138,9 +138,9 @@ def _sha256(key: str) -> str:
 
 
 def _noted(claimed: ClaimedJob, won: bool) -> bool:
-    """Write down that this attempt was told of its success: a second witness beside the rows."""
+    """Note in the journal that this attempt was told of its success, for a check of the rows."""
     if won and JOURNAL in os.environ:
-        # On a disk that is full there is no witness, and nothing else follows from that.
+        # A full disk only loses the note.
         with suppress(OSError), Path(os.environ[JOURNAL]).open("a") as journal:
             journal.write(f"{claimed.id} {claimed.attempt}\n")
     return won

@@ -1,4 +1,4 @@
-"""The real application, which asks for keys, and two owners who know nothing of each other."""
+"""The real application, which requires keys, and the objects of one owner."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from tests.unit.service import staging
 
 @dataclass(frozen=True)
 class Owned:
-    """What the first owner has."""
+    """The ids of the owner's objects."""
 
     concept_name: str
     concept_id: str
@@ -35,7 +35,7 @@ class Owned:
 
 @dataclass(frozen=True)
 class Scene:
-    """An application with the objects of one owner, and her key."""
+    """An application with the objects of one owner, and the owner's key."""
 
     service: Service
     app: FastAPI
@@ -45,7 +45,7 @@ class Scene:
     owned: Owned
 
     def operations(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """Every method and path that OpenAPI names, and its description."""
+        """Return every method and path of OpenAPI, with its description."""
         return [
             (method.upper(), path, operation)
             for path, methods in self.app.openapi()["paths"].items()

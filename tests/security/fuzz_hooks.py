@@ -1,4 +1,4 @@
-"""What `st run` loads: half of the requests go to objects that are there."""
+"""Hooks of `st run`, which send half of the requests to objects that exist."""
 
 import os
 

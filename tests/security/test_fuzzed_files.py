@@ -1,7 +1,7 @@
-"""Files that nobody should send: damaged, forged, enormous. Refused in time, never a crash.
+"""Damaged, forged and enormous files are refused in time, without a crash.
 
-The decoder of pictures runs in this process here, as its own would run it but without its limits
-on memory, so that a thousand files take seconds; that those limits hold is tested apart.
+Here the decoder of pictures runs in the process of the test, so that a thousand files take seconds.
+It then has no limits of memory; a separate test checks these limits.
 """
 
 import io
@@ -40,7 +40,7 @@ quick = settings(
 
 
 def seeds() -> list[bytes]:
-    """Good pictures of every kind that is taken."""
+    """Return good pictures of every accepted kind."""
     plain, clear = staging.picture(), staging.picture(alpha=True)
     palette, deep = plain.convert("P"), Image.new("I;16", (40, 40), 9)
     kinds = [(plain, "PNG"), (plain, "JPEG"), (plain, "WEBP"), (clear, "PNG"), (clear, "WEBP")]
@@ -58,12 +58,12 @@ CONCEPTS = [
 
 @st.composite
 def damaged(draw: st.DrawFn, sources: list[bytes]) -> bytes:
-    """A good file with bytes changed, cut out, doubled or cut off."""
+    """Draw a good file with bytes changed, cut out, doubled or cut off."""
     data = bytearray(draw(st.sampled_from(sources)))
     for _ in range(draw(st.integers(1, 6))):
         if not data:
             break
-        # Headers hold the lengths and sizes: most changes go there.
+        # Most changes go to the header, which holds lengths and sizes.
         end = draw(st.sampled_from([min(64, len(data)), len(data)]))
         at = draw(st.integers(0, end - 1))
         match draw(st.sampled_from(["byte", "word", "cut", "double", "end"])):
@@ -82,7 +82,7 @@ def damaged(draw: st.DrawFn, sources: list[bytes]) -> bytes:
 
 
 def mended(data: bytes) -> bytes:
-    """A PNG whose checksums are right again, so that the damage gets past them."""
+    """Return a PNG with right checksums, so that the decoder reads its damage."""
     out, at = data[:8], 8
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -95,7 +95,7 @@ def mended(data: bytes) -> bytes:
 
 
 def decode(data: bytes, role: str) -> None:
-    """Decode as the decoder's process does; what it refuses is fine."""
+    """Decode as the decoder's process does, or be refused."""
     Image.MAX_IMAGE_PIXELS = LIMITS["max_pixels"]
     begun = time.monotonic()
     with warnings.catch_warnings():
@@ -127,7 +127,7 @@ def test_a_forged_png_with_right_checksums_is_decoded_or_refused(data: bytes) ->
 
 
 def png_of(width: int, height: int, rows: bytes) -> bytes:
-    """A PNG that says it is that large, whatever is in it."""
+    """Return a PNG that claims a size, whatever its rows hold."""
     chunks = b"\x89PNG\r\n\x1a\n"
     for kind, body in (
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
@@ -140,7 +140,7 @@ def png_of(width: int, height: int, rows: bytes) -> bytes:
 
 
 def polyglots() -> dict[str, bytes]:
-    """Pictures that are something else as well."""
+    """Return pictures that are also other files."""
     jpeg, png = SEEDS[1], SEEDS[0]
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
@@ -155,7 +155,7 @@ def polyglots() -> dict[str, bytes]:
 
 
 def bombs() -> dict[str, bytes]:
-    """Small files that want to be large."""
+    """Return small files that claim to be large."""
     return {
         "30000 x 30000": png_of(30_000, 30_000, zlib.compress(b"\0" * 1000)),
         "four thousand million": png_of(0xFFFFFFFF, 0xFFFFFFFF, b""),
@@ -210,7 +210,7 @@ def test_what_is_no_picture_is_refused_over_http(scene: Scene, data: bytes) -> N
 
 @st.composite
 def forged_headers(draw: st.DrawFn) -> bytes:
-    """A concept file whose header was rewritten: shapes, offsets, kinds, metadata."""
+    """Draw a concept file with a forged header: shapes, offsets, types, metadata."""
     concept = draw(st.sampled_from(CONCEPTS))
     (length,) = struct.unpack("<Q", concept[:8])
     header: dict[str, Any] = json.loads(concept[8 : 8 + length])
@@ -259,7 +259,7 @@ def test_no_concept_file_makes_the_server_stumble(scene: Scene, data: bytes) -> 
 
 
 def test_the_decoder_ends_with_its_memory_and_its_time() -> None:
-    """The limits that the fuzzing above goes without."""
+    """The decoder's process has limits, which the tests above do without."""
     limits = {**LIMITS, "max_pixels": 10**9, "memory_bytes": 256 * 1024**2, "cpu_seconds": 10}
     bomb = png_of(20_000, 20_000, zlib.compress(b"\0" * 20_000_000))
     frames = b"".join(

@@ -1,7 +1,6 @@
-"""schemathesis against the real application over HTTP: every check, at least 1,000 requests.
+"""Run schemathesis against the real application over HTTP: all checks, at least 1,000 requests.
 
-It finds what OpenAPI does not tell: answers, headers and media types that are not documented, bad
-input that is taken, and of course crashes.
+It finds undocumented answers, headers and media types, accepted bad input, and crashes.
 """
 
 import os
@@ -30,19 +29,19 @@ ROOT = Path(__file__).parents[2]
 MIN_CASES = 1000
 _MAX_SECONDS = 560
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(_MAX_SECONDS + 20)]
-# What no schema can say: that bytes are a picture, that a placeholder names a concept, that a
-# cursor comes from a list.
+# No schema can say that bytes are a picture, that a placeholder names a concept, or that a cursor
+# comes from a list.
 CONFIG = """
 [[operations]]
 include-name = ["POST /concepts/import", "POST /generate", "GET /concepts", "GET /jobs"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "409", "415", "422", "429"]
 
-# A key may come again with another request: 422 by contract.
+# An idempotency key may come again with another request, which is a 422 by contract.
 [[operations]]
 include-name = ["POST /concepts/{ref}/train", "POST /concepts/{ref}/revert"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "422", "429"]
 
-# Each picture is decoded in a process of its own.
+# Each picture is decoded in a separate process, which takes time.
 [[operations]]
 include-name = "POST /concepts"
 generation.max-examples = 10
@@ -113,7 +112,7 @@ def serving(scene: Scene) -> Iterator[int]:
 
 @contextmanager
 def finishing_jobs(service: Service) -> Iterator[None]:
-    """A worker of few words: no stream stays open because its job never ends."""
+    """Finish every queued job at once, so that no stream of events stays open."""
     over = threading.Event()
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""The count of requests when Redis is away, or there but silent."""
+"""The count of requests without Redis, or with a frozen one."""
 
 import time
 from pathlib import Path
@@ -18,7 +18,7 @@ _PER_MINUTE = 8
 
 
 def _within_one_minute(seconds: float) -> None:
-    """Wait for the clock's next minute if this one ends sooner: a new one frees a request."""
+    """Wait for the next minute if this one ends too soon, because a new minute frees requests."""
     left = 60 - time.time() % 60
     if left < seconds:
         time.sleep(left)
@@ -44,7 +44,7 @@ def test_a_redis_that_hangs_or_is_gone_neither_stops_nor_frees_a_caller(
                 begun = time.monotonic()
                 assert client.get("/jobs").status_code == 200
                 seconds.append(time.monotonic() - begun)
-            # The first finds out; the others do not even try.
+            # Only the first request waits for Redis; the others do not try.
             assert max(seconds) < 1.5
             assert sorted(seconds)[-2] < 0.25 + sorted(seconds)[0]
             refusal(client.get("/jobs"), 429, "too-many-requests")

@@ -1,4 +1,4 @@
-"""Everything that a deployment logs, at its most talkative, searched for what must not be there."""
+"""The log of a deployment at level debug contains no secrets."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.security.conftest import bearer, give
 from tests.unit.service import staging
 
 pytestmark = pytest.mark.servers
-PROMPT = "a photo of <rex> that nobody may read"
+PROMPT = "a photo of <rex> that stays secret"
 
 
 def test_no_key_password_link_or_prompt_is_logged(
@@ -38,7 +38,7 @@ def test_no_key_password_link_or_prompt_is_logged(
     assert http.get(link).status_code == 200
     assert http.get(link[:-1]).status_code == 401
     assert http.post("/generate", json={"prompt": PROMPT}, headers=bearer(key)).status_code == 202
-    # Keys where they do not belong, and wrong ones that may be nearly right.
+    # Keys in places where they do not belong, and nearly right keys.
     wrong = key[:-2] + "xx"
     for path in ("/jobs", f"/jobs?cursor={key}", f"/jobs/{key}", f"/concepts/{key}?x={key}"):
         for sent in (key, wrong):
@@ -53,7 +53,7 @@ def test_no_key_password_link_or_prompt_is_logged(
         files={"images": ("a.png", picture)},
         data={"name": "other", "superclass": "bear"},
     )
-    # Errors of the servers name addresses; with luck nothing more.
+    # The servers' errors may name addresses, but no passwords.
     servers.redis.process.kill()
     http.post("/generate", json={"prompt": PROMPT}, headers=bearer(key))
     servers.redis.start()

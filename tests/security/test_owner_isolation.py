@@ -1,6 +1,6 @@
-"""Walks every route of OpenAPI: without a key, with a stranger's, and with one for other things.
+"""Call every route of OpenAPI without a key, with a stranger's key, and without its scopes.
 
-A new route fails here until somebody has said what a stranger may see of it.
+A new route fails here until the tables below say what a stranger may see of it.
 """
 
 import pytest
@@ -13,7 +13,7 @@ from tests.unit.api.checks import refusal
 from tests.unit.service import staging
 
 OPEN = {("GET", "/healthz"), ("GET", "/readyz")}
-# Answers that hold nothing of anybody: the stranger's own, empty or new.
+# Routes that answer a stranger, without any object of the owner.
 NOT_OWNED = {
     ("GET", "/base-model"): 200,
     ("GET", "/metrics"): 403,
@@ -37,7 +37,7 @@ NEEDED: dict[tuple[str, str], set[Scope]] = {
 
 
 def call(scene: Scene, method: str, path: str, *, ref: str, key: str | None) -> Response:
-    """Send a request that would succeed for the owner."""
+    """Send a request that succeeds for the owner."""
     owned = scene.owned
     if path.startswith("/images/"):
         identity = owned.image_id
@@ -58,7 +58,7 @@ def call(scene: Scene, method: str, path: str, *, ref: str, key: str | None) -> 
 
 
 def everything(scene: Scene) -> list[object]:
-    """What the owner sees of her own."""
+    """Return what the owner sees of these objects."""
     headers = bearer(scene.key)
     return [
         scene.client.get("/concepts", headers=headers).json(),
@@ -77,7 +77,7 @@ def test_a_stranger_finds_nothing_on_any_route(scene: Scene) -> None:
         if (method, path) in OPEN:
             continue
         for ref in (scene.owned.concept_name, scene.owned.concept_id):
-            # One who has nothing: what these requests make is found by its maker.
+            # A new stranger for each request, who has no objects from earlier ones.
             stranger, _ = auth.create_key(scene.service, label="his")
             answer = call(scene, method, path, ref=ref, key=stranger)
             expected = NOT_OWNED.get((method, path), 404)
@@ -119,7 +119,7 @@ def test_a_key_does_nothing_beyond_its_scopes(scene: Scene) -> None:
             key, _ = auth.create_key(
                 scene.service, label="one", owner_id=scene.owner_id, scopes=[scope]
             )
-            answer = call(scene, method, path, ref="nobody", key=key)
+            answer = call(scene, method, path, ref="missing", key=key)
             assert answer.status_code != 403, (method, path, scope)
 
 
@@ -145,7 +145,7 @@ def test_a_signed_url_opens_its_image_without_a_key_and_no_other(scene: Scene, p
     longer = image["signed_url"].replace("expires=", "expires=9")
     for changed in (other, longer, image["signed_url"][:-1], image["signed_url"].split("&")[0]):
         refusal(client.get(changed), 401, "link-not-valid")
-    # A key does not mend a link that is broken: who sends one means it.
+    # A key does not make a broken link valid: the signature decides.
     refusal(client.get(longer, headers=headers), 401, "link-not-valid")
 
 
