@@ -38,11 +38,13 @@ run: setup ## Serve the page and the REST interface on http://127.0.0.1:8000
 demo: setup ## Train two concepts from drawn photos, compose them, write demo/
 	$(BIN)/perfusion demo
 
-check: setup ## Style, types, layers
+check: setup ## Style, types, layers; Python, JavaScript and CSS
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/oxlint api/web
+	test ! -x $(BIN)/biome || $(BIN)/biome lint --error-on-warnings api/web
 
 format: setup ## Rewrite to the project's style
 	$(BIN)/ruff check --fix

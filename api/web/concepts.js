@@ -34,7 +34,7 @@ export function startConcepts() {
 
 function draw() {
   const concepts = allConcepts();
-  for (const { id } of [...cards.values()]) {
+  for (const { id } of cards.values()) {
     if (!concepts.some((one) => one.id === id)) cards.delete(id);
   }
   // A card is drawn again only when its concept changed: its picture must not flicker.

@@ -82,7 +82,7 @@ async function readStream(entry, cursor) {
 
 function publish(entry, job) {
   entry.job = job;
-  for (const listener of [...entry.listeners]) listener(job);
+  for (const listener of Array.from(entry.listeners)) listener(job);
 }
 
 /** The events of a text/event-stream body: `{id, type, data}`. */
@@ -121,6 +121,10 @@ function addLine(event, line) {
 function pause(milliseconds, signal) {
   return new Promise((done) => {
     const timer = setTimeout(done, milliseconds);
-    signal.addEventListener("abort", () => (clearTimeout(timer), done()), { once: true });
+    const abort = () => {
+      clearTimeout(timer);
+      done();
+    };
+    signal.addEventListener("abort", abort, { once: true });
   });
 }

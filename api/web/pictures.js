@@ -124,7 +124,7 @@ async function look(picture) {
 
 function setMask(picture, mask) {
   picture.mask = mask ?? null;
-  picture.maskText.textContent = mask ? "Mask: " + mask.name : "Add a mask";
+  picture.maskText.textContent = mask ? `Mask: ${mask.name}` : "Add a mask";
   say(picture.badge, mask ? "own mask" : picture.transparent ? "mask from transparency" : "");
   tell();
 }
@@ -140,7 +140,7 @@ function remove(picture) {
 
 function tell() {
   byId("drop").classList.toggle("small", pictures.length > 0);
-  byId("pictures-status").textContent = pictures.length ? count(pictures.length, "photo") + " chosen" : "";
+  byId("pictures-status").textContent = pictures.length ? `${count(pictures.length, "photo")} chosen` : "";
   const masks = pictures.filter(({ mask }) => mask).length;
   const partly = masks > 0 && masks < pictures.length;
   say(

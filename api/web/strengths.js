@@ -50,7 +50,7 @@ function sync() {
     if (!rows.has(name)) rows.set(name, row(name));
     rows.get(name).show();
   }
-  for (const map of [rows, written]) for (const name of [...map.keys()]) if (!names.has(name)) map.delete(name);
+  for (const map of [rows, written]) for (const name of map.keys()) if (!names.has(name)) map.delete(name);
   byId("strength-list").replaceChildren(...[...names.keys()].map((name) => rows.get(name).item));
   byId("strengths").hidden = names.size === 0;
 }
