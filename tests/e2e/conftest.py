@@ -1,9 +1,13 @@
-"""A server, a browser and a concept, shared by every test of the page."""
+"""Two servers, a browser and a concept, shared by every test of the page."""
 
 import io
+import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from PIL.Image import Image
@@ -44,7 +48,13 @@ def mask() -> Photo:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `server` has its data."""
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="session")
+def server(server_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the embedded default, ready to work, with nothing in it.
 
     Its base model draws noise: the page shows that as it shows anything else, and quickly.
@@ -53,7 +63,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "PERFUSION_BASE_MODEL": str(write_tiny_base(tmp_path_factory.mktemp("models") / "tiny")),
         "PERFUSION_EVALUATOR": str(SHIPPED_BASE_MODEL.with_name("evaluator")),
     }
-    with serving(tmp_path_factory.mktemp("server"), **settings) as url:
+    with serving(server_folder, **settings) as url:
         await_ready(url)
         yield url
 
@@ -63,6 +73,37 @@ def taught(server: str, photos: list[Photo]) -> str:
     """The name of a concept that is ready, taught over REST."""
     teach(server, photos, name="tin-owl")
     return "tin-owl"
+
+
+@pytest.fixture(scope="session")
+def moved(
+    server: str,
+    server_folder: Path,
+    taught: str,
+    photos: list[Photo],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
+    """The address of a server on another base model, with a copy of what `server` holds.
+
+    That is `taught` and a second concept, glass-cat. The training that one click starts is quick,
+    and nothing judges it.
+    """
+    teach(server, photos[:1], name="glass-cat")
+    folder = tmp_path_factory.mktemp("moved")
+    (folder / "data").mkdir()
+    shutil.copytree(server_folder / "data" / "blobs", folder / "data" / "blobs")
+    with (
+        closing(sqlite3.connect(server_folder / "data" / "perfusion.db")) as old,
+        closing(sqlite3.connect(folder / "data" / "perfusion.db")) as new,
+    ):
+        old.backup(new)
+    base = write_tiny_base(folder / "another", seed=8)
+    train = {"max_train_steps": 10, "train_batch_size": 1}
+    (base / "perfusion.json").write_text(json.dumps({"train": train}))
+    settings = {"PERFUSION_BASE_MODEL": str(base), "PERFUSION_EVALUATOR": "none"}
+    with serving(folder, **settings) as url:
+        await_ready(url)
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -41,8 +41,8 @@ def serving(folder: Path, **settings: str) -> Iterator[str]:
     environment = {**inherited, **ours, **settings}
     log = folder / "server.log"
     perfusion = [sys.executable, "-m", "api"]
-    # Only the embedded default migrates by itself.
-    subprocess.run([*perfusion, "migrate"], cwd=_REPOSITORY, env=environment, check=True)
+    if "PERFUSION_QUEUE_URL" in settings:  # the embedded default migrates by itself
+        subprocess.run([*perfusion, "migrate"], cwd=_REPOSITORY, env=environment, check=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*perfusion, "serve", "--port", "0"],

@@ -8,11 +8,10 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
-from running import Photo, Visits, await_ready, serving, teach
+from running import Photo, Visits, serving
 
 from perfusion_core.concept import Concept
 from perfusion_core.strength import beta_from_strength, strength_from_beta
-from tests.integration.stack.tiny_base import write_tiny_base
 
 _JOB_MS = 90_000
 _SHORT_TRAINING = {"max_train_steps": "12", "train_batch_size": "2"}
@@ -456,30 +455,3 @@ def test_a_key_is_asked_for_and_what_is_not_ready_is_named(tmp_path: Path, visit
         assert page.evaluate("Object.keys(localStorage)") == []
         page.get_by_role("button", name="Forget API key").click()
         expect(field).to_be_visible()
-
-
-def test_a_concept_of_another_base_model_stays_listed_and_says_why_it_cannot_be_used(
-    tmp_path: Path, photos: list[Photo], visits: Visits
-) -> None:
-    for seed in (1, 2):
-        base = write_tiny_base(tmp_path / f"base-{seed}", seed=seed)
-        settings = {"PERFUSION_BASE_MODEL": str(base), "PERFUSION_EVALUATOR": "none"}
-        with serving(tmp_path, **settings) as url:
-            await_ready(url)
-            if seed == 1:
-                teach(url, photos[:1], name="rex")
-            page = visits().open(url)
-            card = page.locator("#gallery > li", has_text="<rex>")
-            use = card.get_by_role("button", name="Use <rex> in a prompt")
-            page.get_by_role("combobox", name="Prompt").fill("a <rex>")
-            strength = page.locator("#strength-list > li")
-            expect(card.get_by_role("button", name="Download")).to_be_visible()
-            if seed == 1:
-                expect(use).to_be_visible()
-                expect(strength.get_by_role("slider")).to_be_visible()
-            else:
-                expect(card.locator(".pill")).to_have_text("not usable here")
-                expect(card).to_contain_text("taught on another base model (base-1, ")
-                expect(use).to_have_count(0)
-                expect(strength).to_contain_text("Train it again here")
-                expect(strength.get_by_role("slider")).to_have_count(0)
