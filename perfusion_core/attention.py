@@ -6,12 +6,12 @@ side by side for all layers: `[K_1 | V_1 | K_2 | V_2 | …]`, shape (B, N, 2 Σ 
 processor cuts out its own two slices. The processors hold no state: rows of one batch may carry
 different prompts, concepts and strengths, and several threads may share one U-Net.
 
-Anything of another width is an ordinary encoding and goes to the processor that was there
+An input of another width is an ordinary encoding and goes to the processor that was there
 before, so an attached U-Net still serves a plain pipeline, bit for bit.
 
-Whoever wants to see the attention puts an observer around the U-Net's call. It travels in a
-context variable: each thread has its own, and unlike `cross_attention_kwargs` it does not reach
-self-attention. It sees Queries and Keys; the result is computed as without it.
+An observer around the U-Net's call sees the Queries and Keys of each layer; the result is the same
+with and without it. It travels in a context variable: each thread has its own, and unlike
+`cross_attention_kwargs` it does not reach self-attention.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ _PASSAGE = ("down_blocks", "mid_block", "up_blocks")
 """The parts of a U-Net that hold cross-attention, in the order in which they run."""
 
 Observer = Callable[[Tensor, Tensor], None]
-"""Takes the Queries (B, h, P, c) and Keys (B, h, N, c) of each layer in its turn."""
+"""Takes the Queries (B, h, P, c) and Keys (B, h, N, c) of one layer after the other."""
 
 _observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
@@ -56,16 +56,16 @@ class Layer:
         return slice(self.offset, self.offset + self.width)
 
     def to(self, dtype: torch.dtype) -> "Layer":
-        """The same layer with its projections in another precision."""
+        """Return the same layer with its projections in another precision."""
         return replace(self, W_K=self.W_K.to(dtype), W_V=self.W_V.to(dtype))
 
 
 def cross_attention_layers(unet: Any) -> tuple[Layer, ...]:
-    """The cross-attention layers of a diffusers U-Net, in the order in which it runs them.
+    """Return the cross-attention layers of a diffusers U-Net, in the order in which it runs them.
 
     A concept's o* follows this order, so it must not depend on how the modules are registered:
-    diffusers registers the middle last. Raises BaseModelError where there is none, or where a
-    projection is no plain linear map.
+    diffusers registers the middle last. Raises BaseModelError if there is none, or if a projection
+    is no plain linear map.
     """
     found = [(name, m) for name, m in unet.named_modules() if name.endswith(".attn2")]
     if not found:
@@ -93,12 +93,12 @@ def _place_in_passage(name: str) -> int:
 
 
 def packed_width(layers: tuple[Layer, ...]) -> int:
-    """The last dimension of packed Keys and Values, 2 Σ d_l."""
+    """Return the last dimension of packed Keys and Values, 2 Σ d_l."""
     return 2 * sum(layer.width for layer in layers)
 
 
 def attach(unet: Any, layers: tuple[Layer, ...]) -> None:
-    """Let the U-Net read packed Keys and Values, beside ordinary encodings as before."""
+    """Let the U-Net read packed Keys and Values as well as ordinary encodings."""
     processors = dict(unet.attn_processors)
     width = packed_width(layers)
     for layer in layers:
@@ -119,7 +119,7 @@ def observed(observer: Observer | None) -> Iterator[None]:
 
 
 class PackedAttention:
-    """The attention processor of one layer: slices its Keys and Values out of the packed tensor."""
+    """One layer's attention processor, which slices its Keys and Values out of the packed ones."""
 
     def __init__(self, layer: Layer, *, width: int, plain: Any) -> None:
         start = 2 * layer.offset

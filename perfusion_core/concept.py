@@ -7,13 +7,12 @@
 | `e_super` | d | the superclass's encoding, from which the locked Keys are made; since format 2 |
 | `embedding`, `embedding_2` | width of each text encoder | the placeholder's word embedding |
 
-It may also hold what an evaluator found out about it, its operating curve among others: see
-evaluation.py.
+It may also hold what an evaluator measured, such as the operating curve: see evaluation/record.py.
 
 Keys are locked, so a layer's o*_K needs no room: it is `W_K e_super`. A file of format 1 holds no
 e_super: it is computed from the prompts that every concept of format 1 was trained with (see
-templates.py). A concept keeps its format whenever it is written again. The file is bound to its
-base model and covariance by their fingerprints. This module imports no torch.
+text/templates.py). A concept keeps its format whenever it is written again. Fingerprints bind the
+file to its base model and covariance. This module imports no torch.
 """
 
 import json
@@ -72,7 +71,7 @@ class Concept:
     mask_source: str
     e_super: Vector | None = None  # (d,); None in a concept of format 1
     training: Mapping[str, Any] = field(default_factory=dict)
-    evaluation: Evaluation | None = None  # None where no evaluator was at hand
+    evaluation: Evaluation | None = None  # None without an evaluator
 
     @property
     def placeholder(self) -> str:
@@ -81,12 +80,12 @@ class Concept:
 
     @property
     def format_version(self) -> str:
-        """The version of the file that it came from, and of each that it is written to."""
+        """The version of the file that it was read from and of every file that it is written to."""
         return _FORMAT_1 if self.e_super is None else FORMAT_VERSION
 
     @property
     def curve(self) -> Curve | None:
-        """Its operating curve, where one was made."""
+        """Its operating curve, if one was made."""
         return self.evaluation.curve if self.evaluation else None
 
     @property
@@ -95,7 +94,7 @@ class Concept:
         return self.evaluation.reference if self.evaluation else None
 
     def renamed(self, name: str) -> "Concept":
-        """The same concept under another name."""
+        """Return the same concept under another name."""
         return replace(self, name=name)
 
     def check_compatible(self, *, base_model: str, covariance: str) -> None:
@@ -111,7 +110,7 @@ class Concept:
                 )
 
     def to_bytes(self, dtype: Literal["float32", "float16"] = "float32") -> bytes:
-        """The concept file's bytes; the same concept always gives the same bytes."""
+        """Return the concept file's bytes; the same concept always gives the same bytes."""
         tensors = {"o_v": self.o_v, "i_star": self.i_star}
         tensors |= dict(zip(_EMBEDDINGS, self.embeddings, strict=False))
         if self.e_super is not None:
@@ -119,7 +118,7 @@ class Concept:
         stored = {name: np.ascontiguousarray(array, dtype) for name, array in tensors.items()}
         metadata = self._metadata()
         if self.evaluation is not None:
-            # Always whole: figures are compared with it, and it is small.
+            # Always in float32: figures are compared with it, and it is small.
             more_metadata, more_tensors = evaluations.write(self.evaluation)
             metadata, stored = metadata | more_metadata, stored | more_tensors
         return _in_order(save_tensors(stored, metadata=metadata))
@@ -138,7 +137,7 @@ class Concept:
 
     @classmethod
     def load(cls, path: str | Path) -> "Concept":
-        """Read a concept file; raises ConceptFileError where it is none, or OSError."""
+        """Read a concept file; raises ConceptFileError if it is none, or OSError."""
         if Path(path).stat().st_size > MAX_CONCEPT_BYTES:
             raise ConceptFileError(_too_large())
         return cls.from_bytes(Path(path).read_bytes())
@@ -147,8 +146,8 @@ class Concept:
     def from_bytes(cls, data: bytes) -> "Concept":
         """Read a concept from bytes, checking sizes, shapes, types and finiteness first.
 
-        Raises ConceptFileError with the reason. Nothing but safetensors is ever parsed: a pickle
-        is refused unopened. Fingerprints are for check_compatible, once a base model is at hand.
+        Raises ConceptFileError with the reason. Only safetensors is ever parsed: a pickle is
+        refused unopened. `check_compatible` checks the fingerprints against a base model.
         """
         if len(data) > MAX_CONCEPT_BYTES:
             raise ConceptFileError(_too_large())
@@ -226,12 +225,12 @@ class Concept:
 
 
 def has_direction(i_star: Vector) -> bool:
-    """Whether equation (1), which divides by the squared length of i*, is finite with it."""
+    """Return whether equation (1), which divides by the squared length of i*, is finite with it."""
     return float(np.linalg.norm(i_star.astype(np.float64))) > _LEAST_LENGTH
 
 
 def _in_order(data: bytes) -> bytes:
-    """The same safetensors file with its header sorted: the library writes metadata in any order.
+    """Return the same safetensors file with a sorted header, since the library writes any order.
 
     A concept's hash is its identity, so equal concepts must be equal files.
     """
@@ -242,7 +241,7 @@ def _in_order(data: bytes) -> bytes:
 
 
 def _read_metadata(data: bytes) -> dict[str, str]:
-    """The `__metadata__` of a safetensors file: eight bytes of length, then JSON."""
+    """Return the `__metadata__` of a safetensors file: eight bytes of length, then JSON."""
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > len(data) - 8:
         raise ConceptFileError(
@@ -274,7 +273,7 @@ def _vector(name: str, array: npt.NDArray[Any]) -> Vector:
 
 
 def _reason(error: Exception) -> str:
-    """What evaluation.py says; what a parser says is for nobody."""
+    """Return the reason that evaluation/record.py gives; a parser's own words help no user."""
     mine = type(error) is ValueError
     return str(error) if mine else "its evaluation cannot be read"
 

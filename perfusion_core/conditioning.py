@@ -1,7 +1,7 @@
 """From a prompt and its concepts to the Keys and Values of every cross-attention layer.
 
 Keys and Values depend on neither latents nor timestep: they are computed once per prompt, and
-every denoising step reads them. Training calls the same functions, with gradients.
+every denoising step reads them. Training calls the same functions with gradients.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 class ConceptUse:
     """A concept with its gate: bias β and temperature τ (METHOD 6).
 
-    Without a `beta` the gate is the usual one: what the concept's own curve recommends, or what
-    `strength.default_beta` says of the locking.
+    Without a `beta` the gate is the usual one: what the concept's own curve recommends, or the
+    locking's default (`strength.default_beta`).
     """
 
     concept: Concept
@@ -41,7 +41,7 @@ class ConceptUse:
     tau: float = DEFAULT_TAU
 
     def bias(self, locking: Locking) -> float:
-        """The bias β with this locking."""
+        """Return the bias β with this locking."""
         if self.beta is not None:
             return self.beta
         curve = self.concept.curve
@@ -52,7 +52,7 @@ class ConceptUse:
 
 @dataclass(frozen=True)
 class Target:
-    """One concept as tensors, as the edit takes it: in training some carry gradients."""
+    """One concept as tensors, as the edit takes it. In training some carry gradients."""
 
     superclass: str
     embeddings: tuple[Tensor, ...]  # one per text encoder
@@ -90,9 +90,9 @@ def condition(
 ) -> Conditioning:
     """Compute the Keys and Values of `prompt`, whose placeholders name `concepts`.
 
-    Every concept given takes part in the edit, also of a prompt that does not name it (the
-    negative prompt), where its gates are near 0. Raises PromptError for a placeholder without a
-    concept, and what the concept's check against the base model raises.
+    Every given concept takes part in the edit. In a prompt that does not name it, such as the
+    negative prompt, its gates are near 0. Raises PromptError for a placeholder without a concept,
+    and what the concept's check against the base model raises.
     """
     concepts = concepts or {}
     parsed = parse(prompt)
@@ -115,7 +115,7 @@ def condition(
 
 
 def target_of(base: "BaseModel", use: ConceptUse, locking: Locking = "local") -> Target:
-    """A stored concept as tensors on the base model's device; checks that it fits the model."""
+    """Check that a stored concept fits the base model; return it as tensors on its device."""
     concept = use.concept
     base.check(concept)
 
@@ -140,7 +140,7 @@ def target_of(base: "BaseModel", use: ConceptUse, locking: Locking = "local") ->
 def tokens_of(
     base: "BaseModel", prompts: Sequence[Prompt], targets: Mapping[str, Target]
 ) -> list[list[Tokens]]:
-    """Tokenised prompts, indexed [text encoder][row]."""
+    """Tokenise prompts; the result is indexed [text encoder][row]."""
     superclasses = {name: target.superclass for name, target in targets.items()}
     return [
         [tokenise(tokenizer, prompt, superclasses=superclasses) for prompt in prompts]
@@ -168,7 +168,7 @@ def keys_and_values(
     keys_from: Tensor | None = None,
     strategy: EditStrategy = APART,
 ) -> Tensor:
-    """The edit of every layer's Key and Value projection, packed: (B, N, d) -> (B, N, 2 Σ d_l).
+    """Edit every layer's Key and Value projection, packed: (B, N, d) -> (B, N, 2 Σ d_l).
 
     Keys: the strategy's o*_K, locked to `W_K e_super` by default (METHOD 4); with `keys_from`
     (B, N, d) (global locking) they are the plain projections of those encodings instead. Values:
@@ -195,12 +195,12 @@ def keys_and_values(
 def edit_of(
     base: "BaseModel", e: Tensor, targets: Sequence[Target], *, strategy: EditStrategy = APART
 ) -> Edit:
-    """The concepts' gates at encodings (..., N, d), and what of these no concept touches."""
+    """Return the concepts' gates at encodings (..., N, d), and what no concept touches of these."""
     return strategy.decompose(
         e,
         torch.stack([target.i_star for target in targets]),
         metric=base.covariance.metric,
-        # Filled there rather than copied to it: a copy would wait for the device.
+        # Filled on the device, since a copy to it would wait for it.
         beta=torch.stack([e.new_full((), target.beta) for target in targets]),
         tau=torch.stack([e.new_full((), target.tau) for target in targets]),
     )
@@ -208,7 +208,7 @@ def edit_of(
 
 @torch.no_grad()
 def plain_keys_and_values(base: "BaseModel", ids: Sequence[Sequence[Sequence[int]]]) -> Plain:
-    """The unedited Keys and Values of prompts' token ids, [text encoder][prompt][position]."""
+    """Return the unedited Keys and Values of token ids, [text encoder][prompt][position]."""
     encoding = base.text.encode(ids)
     return Plain(packed=keys_and_values(base, encoding.e, []), pooled=encoding.pooled)
 
@@ -216,10 +216,10 @@ def plain_keys_and_values(base: "BaseModel", ids: Sequence[Sequence[Sequence[int
 def added_conditions(
     pooled: Tensor | None, *, width: int, height: int, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """What SDXL reads besides Keys and Values, for B uncropped pictures; nothing elsewhere.
+    """Return what SDXL reads in addition to Keys and Values; nothing for other families.
 
-    These are the pooled text embeddings (B, p), and the original size, the crop and the target
-    size in pixels.
+    These are the pooled text embeddings (B, p), and for each of the B rows the original size, the
+    crop (none) and the target size in pixels.
     """
     if pooled is None:
         return {}
@@ -228,14 +228,14 @@ def added_conditions(
 
 
 def _written_out(base: "BaseModel", tokens: Sequence[Sequence[Tokens]]) -> Tensor:
-    """Encodings (B, N, d) of tokenised prompts with their superclasses written out."""
+    """Return the encodings (B, N, d) of tokenised prompts with their superclasses written out."""
     return base.text.encode([[row.written for row in rows] for rows in tokens]).e
 
 
 def _beyond_the_written(tokens: Tokens) -> list[tuple[int, str]]:
-    """The places, with names, of concepts that the prompt with superclasses written out cuts off.
+    """Return the places and names of concepts that are cut off once superclasses are written out.
 
-    It is longer, where a superclass is several tokens. Its last position holds an end token.
+    That prompt is longer if a superclass is several tokens. Its last position is an end token.
     """
     last = len(tokens.written) - 1
     return [(place, name) for place, name in tokens.places if tokens.sources[place] == last]

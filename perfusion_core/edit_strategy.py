@@ -18,7 +18,7 @@ from perfusion_core.rank_one import Edit, Metric, decompose
 
 
 class Decompose(Protocol):
-    """Splits encodings into the concepts' gates and what no concept touches."""
+    """Splits encodings into the concepts' gates and the part that no concept touches."""
 
     def __call__(self, e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor) -> Edit:
         """Take e (..., N, d) and the target inputs i (J, d), as `rank_one.decompose` does."""

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def superclass_encoding(
     base: "BaseModel", superclass: str, *, templates: Sequence[str] = TEMPLATES
 ) -> Tensor:
-    """e_super (d,): the encoding of the superclass.
+    """Return e_super (d,), the encoding of the superclass.
 
-    Computed once per base model, superclass and templates.
+    It is computed once per base model, superclass and templates.
     """
     key = (superclass, tuple(templates))
     known = base.superclass_encodings.get(key)
@@ -37,10 +37,10 @@ def superclass_encoding(
 def placeholder_encoding(
     base: "BaseModel", prompts: TrainingPrompts, *, embeddings: tuple[Tensor, ...]
 ) -> Tensor:
-    """The encoding (d,) of a placeholder with these word embeddings, one per text encoder.
+    """Return the encoding (d,) of a placeholder with these word embeddings, one per text encoder.
 
-    With the embedding of a superclass of one token it equals e_super; of several tokens the
-    placeholder holds the last one alone.
+    With the embedding of a superclass of one token it equals e_super. If the superclass is several
+    tokens, the placeholder holds the last one alone.
     """
     e = base.text.encode(prompts.ids, prompts.replacements(embeddings)).e  # (P, N, d)
     return prompts.at_concept(e).mean(0)

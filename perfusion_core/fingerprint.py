@@ -1,14 +1,14 @@
 """The identity of weights, whatever a library calls them.
 
 A fingerprint must outlive a library's upgrade: the same weights under other parameter names, or
-registered in another order, are the same model. So names are hashed nowhere.
+registered in another order, are the same model. So no name is hashed.
 
 Within one text encoder (or evaluator) the tensors are sorted by shape and content. Any changed
-weight changes the fingerprint; two whole tensors of one shape that change places do not. No
-checkpoint differs from another in this alone, and to tell them apart takes the names.
-Where a place has a meaning that needs no name, it counts: the encoders keep the pipeline's order,
-the cross-attention layers the order in which the U-Net runs them, as a concept's o* does, and
-within a layer W_K comes before W_V.
+weight changes the fingerprint; an exchange of two whole tensors of one shape does not. Only names
+could tell those models apart, and no two checkpoints differ in this alone.
+An order that needs no names counts: the encoders keep the pipeline's order, the cross-attention
+layers the order in which the U-Net runs them, as a concept's o* does, and within a layer W_K comes
+before W_V.
 
 Weights are hashed in float16, so that a model's float16 and float32 releases agree.
 """
@@ -29,7 +29,7 @@ _Identity = tuple[list[int], str]
 
 
 def fingerprint_of_base_model(encoders: Iterable[Any], layers: Iterable[Layer]) -> str:
-    """A hash of what a concept depends on: the text encoders, and every W_K and W_V."""
+    """Hash what a concept depends on: the text encoders, and every W_K and W_V."""
     return _digest(
         {
             "text_encoders": [_sorted_identities(encoder) for encoder in encoders],
@@ -39,7 +39,7 @@ def fingerprint_of_base_model(encoders: Iterable[Any], layers: Iterable[Layer]) 
 
 
 def fingerprint_of_module(module: Any) -> str:
-    """A hash of all weights of one module, such as an evaluator."""
+    """Hash all weights of one module, such as an evaluator."""
     return _digest(_sorted_identities(module))
 
 

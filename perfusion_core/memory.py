@@ -3,9 +3,9 @@
 import gc
 import sys
 
-# torch.OutOfMemoryError is a RuntimeError, and so is what the CPU's allocator and CUDA's libraries
-# raise: cuBLAS and cuDNN allocate workspaces of their own, and cuDNN's heuristics find no engine
-# where none fits. By their words, since a worker must not load torch only to look at an error.
+# torch.OutOfMemoryError is a RuntimeError, as are the errors of the CPU's allocator and of CUDA's
+# libraries: cuBLAS and cuDNN allocate workspaces of their own, and cuDNN's heuristics find no
+# engine if none fits. They are told by their words, since a worker must not load torch for this.
 _WORDS = (
     "can't allocate memory",
     "out of memory",
@@ -16,7 +16,7 @@ _WORDS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` means that the device's (or the machine's) memory did not suffice."""
+    """Return whether `error` means that the device's (or the machine's) memory did not suffice."""
     if isinstance(error, MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)

@@ -24,9 +24,9 @@ MAX_COSINE = 0.9999
 
 BLENDING_COSINE = 0.5
 """Two concepts nearer than this in the metric of C may blend. At equal lengths the similarity of
-one concept's encoding to the other (equation (1)) is this cosine, and at the default strength (β =
-0.7, τ = 0.15) each word then opens the other concept's gate to a fifth, and faster from
-there on; gates kept apart (`decompose`) prevent that as far as a prompt's encodings are those of
+one concept's encoding to the other (equation (1)) is this cosine. At the default strength (β =
+0.7, τ = 0.15) each word then opens the other concept's gate to a fifth, and beyond it more and
+more. Gates kept apart (`decompose`) prevent that as far as a prompt's encodings are those of
 training. Unrelated kinds of things lie below."""
 
 
@@ -48,7 +48,7 @@ class Metric:
         return cls(factor)
 
     def solve(self, i: Tensor) -> Tensor:
-        """`C⁻¹ i` for each row of i (J, d) -> (J, d), in the factor's precision and place."""
+        """Return `C⁻¹ i` of each row of i (J, d), in the factor's precision and place."""
         return torch.cholesky_solve(i.to(self.factor).T, self.factor).T  # (J, d)
 
 
@@ -69,12 +69,12 @@ def decompose(
 ) -> Edit:
     """Split encodings into the concepts' gates and what is orthogonal to all of them.
 
-    With `apart` a gate sees no more of e than its concept's share of the part that is removed, so
-    that one concept's encoding never opens the gate of another of its kind, as in equation (3) it
-    does (docs/decisions/0007). One concept, or orthogonal ones, are the same either way.
-    What involves C⁻¹ alone (J vectors) is computed in the metric's precision and place; what
-    involves e, in e's precision, float32 at the least.
-    Raises ConceptsIndistinguishable where two i* are (nearly) one direction.
+    With `apart` a gate sees no more of e than its concept's share of the removed part. In equation
+    (3) one concept's encoding opens the gate of another of its kind; with `apart` it never does
+    (docs/decisions/0007). One concept, or orthogonal ones, are the same either way.
+    C⁻¹ and the J vectors are computed with in the metric's precision and place; e in its own
+    precision, but float32 at least.
+    Raises ConceptsIndistinguishable if two i* are (nearly) one direction.
     """
     e = e.to(torch.promote_types(e.dtype, torch.float32))
     exact = i.detach().to(metric.factor)  # (J, d)
@@ -88,7 +88,7 @@ def decompose(
     # Implements equation (3): e_perp = e − Iᵀ G⁻¹ I C⁻¹ e; for one concept it is equation (2)'s
     # e − sim(e) i*. Subtracting each projection on its own would be wrong as soon as two i* are
     # not C⁻¹-orthogonal.
-    # `_ex`: solve itself would wait for the device to say whether G is singular, checked above.
+    # `solve` would wait for the device to say whether G is singular, which is checked above.
     dual = torch.linalg.solve_ex(G, a).result.to(e)  # (J, d): rows of G⁻¹ I C⁻¹
     shares = e @ dual.T  # (..., N, J): e = Σ_j shares_j i_j + e_perp
     if apart and len(i) > 1:
@@ -98,7 +98,7 @@ def decompose(
 
 
 def cosines(i: Tensor, metric: Metric) -> Tensor:
-    """The cosines between concepts in the metric of C, (J, J): 1 means one direction.
+    """Return the cosines between concepts in the metric of C, (J, J): 1 means one direction.
 
     `G_jk / sqrt(G_jj G_kk)` with `G = I C⁻¹ Iᵀ` of equation (3), in the metric's precision.
     """
@@ -107,7 +107,7 @@ def cosines(i: Tensor, metric: Metric) -> Tensor:
 
 
 def blending_pairs(i: Tensor, metric: Metric) -> list[tuple[int, int, float]]:
-    """Pairs (j, k), j < k, of concepts that are nearer than BLENDING_COSINE, with their cosine.
+    """Return pairs (j, k), j < k, of concepts nearer than BLENDING_COSINE, with their cosine.
 
     Opposite directions are far apart: their gates shut each other.
     """
@@ -127,8 +127,8 @@ def _cosines(G: Tensor) -> Tensor:
 
 def _check_distinguishable(G: Tensor) -> None:
     if len(G) < 2:
-        # A zero i* is refused before it comes here (Concept.from_bytes, BaseModel.check); asking G
-        # would wait for the device in each step of a training.
+        # A zero i* is refused earlier (Concept.from_bytes, BaseModel.check). A look at G would wait
+        # for the device in each step of a training.
         return
     if not float(G.diagonal().min()) > 0:
         raise ConceptsIndistinguishable(

@@ -66,7 +66,7 @@ KnownWord = Callable[[str], bool]
 
 
 def captions(count: int, *, known: KnownWord) -> Iterator[str]:
-    """The first `count` captions over the words that are `known`; empty where none is."""
+    """Yield the first `count` captions over the words that are `known`; none if no word is."""
     return islice(_stream(known), count)
 
 

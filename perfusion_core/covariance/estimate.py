@@ -1,9 +1,9 @@
 """C, the uncentred second moment of encodings, with what makes it usable: ridge and identity.
 
-Which tokens count: every position that cross-attention reads, begin, end and padding included.
-C then describes exactly the vectors that the edit will meet. Left out, the begin and padding
-encodings (large, and in every prompt) would lie in directions that C calls rare, so C⁻¹ would
-magnify them and open gates there.
+Every position that cross-attention reads counts, begin, end and padding included. C then describes
+exactly the vectors that the edit meets. The begin and padding encodings are large and in every
+prompt. If they were left out, they would lie in directions that C calls rare, so C⁻¹ would magnify
+them and open gates there.
 
 The fingerprint names how C was estimated, not its bits: another machine that estimates C from
 the same captions on the same base model rounds differently, and its concepts still fit.
@@ -27,7 +27,7 @@ from perfusion_core.rank_one import Metric
 
 CAPTION_COUNT = 10_000
 RIDGE = 1e-3
-"""Added to C's diagonal, in units of its mean eigenvalue: keeps rare directions from ruling."""
+"""Added to C's diagonal, in units of its mean eigenvalue, so that rare directions do not rule."""
 _TOKEN_RULE = "all positions"
 
 
@@ -45,7 +45,7 @@ class Covariance:
         """Write C (float64) and its identity to a safetensors file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"fingerprint": self.fingerprint, "caption_count": str(self.caption_count)}
-        # Of its own name: two workers on one host may estimate C at the same time.
+        # A name of its own, since two workers on one host may estimate C at the same time.
         scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
         try:
             save_file({"C": self.C.contiguous()}, scratch, metadata=metadata)
@@ -55,7 +55,7 @@ class Covariance:
 
     @classmethod
     def load(cls, path: Path) -> "Covariance":
-        """Read a saved covariance; raises CovarianceError where the file is not one."""
+        """Read a saved covariance; raises CovarianceError if the file is not one."""
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata()
@@ -79,8 +79,8 @@ def estimate(
 ) -> Covariance:
     """Estimate C from a stream of captions, `encode(batch) -> (B, N, d)`, summing in float64.
 
-    `progress` is called with the number of captions read so far. Raises CovarianceError where
-    there are fewer than 100 captions, or where theirs do not make C positive definite.
+    `progress` is called with the number of captions read so far. Raises CovarianceError if there
+    are fewer than 100 captions, or if C does not come out positive definite.
     """
     total: Tensor | None = None
     count = captions_read = 0

@@ -1,9 +1,9 @@
-"""Where each word of a prompt acted in a picture: its share of cross-attention, as a map.
+"""Where each word of a prompt acted in an image: its share of cross-attention, as a map.
 
 `A[p, n]`, the attention from place p to token n, is a softmax over tokens, so each row sums to 1.
 A word's share is the sum over its tokens; its map is the mean of that share over heads, layers
 (each brought to the latents' grid) and steps, of the prompt's own row of the batch alone. Means
-are accumulated: what a picture keeps does not grow with its steps.
+are accumulated, so an image's memory does not grow with its steps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from perfusion_core.errors import BaseModelError
 from perfusion_core.text.words import Word
 
 MAX_WORDS = 24
-"""Maps of one picture. A longer prompt keeps its concepts, then its first other words."""
+"""Maps of one image. A longer prompt keeps its concepts, then its first other words."""
 
 COVERAGE_THRESHOLD = 0.2
 """A word covers a place from which it gets more than a fifth of the attention."""
@@ -38,10 +38,10 @@ class WordMap:
 
 
 def coverage(share: Tensor, *, threshold: float = COVERAGE_THRESHOLD) -> float:
-    """The figure of attention overfit (METHOD 7, the paper's Fig. 1): how much a word covers.
+    """Return how much a word covers: attention overfit (METHOD 7, the paper's Fig. 1).
 
-    `share` (h, w) is a word's mean share of the attention at each place. A place is covered where
-    the share is above `threshold`; the result is the number of covered places over all places.
+    `share` (h, w) is a word's mean share of the attention at each place. A place is covered if its
+    share is above `threshold`; the result is the number of covered places over all places.
     The threshold is absolute, so that figures of different prompts and methods on one base model
     compare: a word that takes all attention everywhere covers 1, one that is ignored covers 0.
     """
@@ -49,19 +49,19 @@ def coverage(share: Tensor, *, threshold: float = COVERAGE_THRESHOLD) -> float:
 
 
 def probabilities(q: Tensor, k: Tensor) -> Tensor:
-    """Cross-attention of one row, (h, P, c) to (h, N, c): the mean over heads, (P, N)."""
+    """Return cross-attention of one row, (h, P, c) to (h, N, c), as its mean over heads (P, N)."""
     scores: Tensor = q.float() @ k.float().transpose(-1, -2) / q.shape[-1] ** 0.5  # (h, P, N)
     return scores.softmax(-1).mean(0)
 
 
 def the_most_telling(words: Sequence[Word]) -> tuple[Word, ...]:
-    """At most MAX_WORDS of them in the prompt's order: concepts, then the first others."""
+    """Choose at most MAX_WORDS in the prompt's order: concepts, then the first other words."""
     ranked = sorted(range(len(words)), key=lambda n: words[n].concept is None)
     return tuple(words[n] for n in sorted(ranked[:MAX_WORDS]))
 
 
 class AttentionMaps:
-    """The running means of one picture. A step counts once it is kept: a failed one leaves none."""
+    """One image's running means. A step counts once it is kept, so a failed one leaves nothing."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class AttentionMaps:
         grid: tuple[int, int],
         device: torch.device,
     ) -> None:
-        """`grid` is the height and width of the picture's latents."""
+        """Begin with no step; `grid` is the height and width of the image's latents."""
         self.words = tuple(words)
         self._grid = grid
         self._tokens_of = torch.zeros(token_count, len(self.words), device=device)  # (N, w)
@@ -82,7 +82,7 @@ class AttentionMaps:
         self.begin_step()
 
     def begin_step(self) -> None:
-        """Forget what a step has shown that was not kept."""
+        """Forget what a step that was not kept has added."""
         self._step_total = torch.zeros_like(self._total)
         self._step_count = 0
 
@@ -104,12 +104,12 @@ class AttentionMaps:
         self._count += self._step_count
 
     def means(self) -> tuple[WordMap, ...]:
-        """The maps so far, in the prompt's order."""
+        """Return the maps so far, in the prompt's order."""
         shares = (self._total / max(1, self._count)).cpu()
         return tuple(map(WordMap, self.words, shares))
 
     def _grid_of(self, places: int) -> tuple[int, int]:
-        """A layer's height and width: the latents' own, halved (and rounded up) some times."""
+        """Return a layer's height and width: the latents' own, halved and rounded up some times."""
         height, width = self._grid
         while height * width > places:
             height, width = -(-height // 2), -(-width // 2)
@@ -119,7 +119,7 @@ class AttentionMaps:
 
 
 def observer_of(recorded: Mapping[int, AttentionMaps]) -> Observer:
-    """What to show the layers of one U-Net batch to: the maps of each row that wants them."""
+    """Return an observer of one U-Net batch for the maps of each row that wants them."""
 
     def observe(q: Tensor, k: Tensor) -> None:
         for row, maps in recorded.items():

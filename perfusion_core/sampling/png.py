@@ -88,5 +88,5 @@ def _about(
 def _version() -> str:
     try:
         return version("perfusion")
-    except PackageNotFoundError:  # run from a checkout that nobody installed
+    except PackageNotFoundError:  # run from a checkout that is not installed
         return "0"

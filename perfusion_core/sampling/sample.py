@@ -1,4 +1,4 @@
-"""What sampling comes to: an image, and what is told beside it."""
+"""The result of sampling: an image, its seed and its maps."""
 
 from dataclasses import dataclass
 

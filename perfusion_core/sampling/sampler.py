@@ -1,4 +1,4 @@
-"""Sampling as a set of trajectories: each is one picture on its way from noise.
+"""Sampling as a set of trajectories, each of which is one image on its way from noise.
 
 One step takes any trajectories of one latent shape. Every row of the batch has its own prompt,
 concepts, strengths, guidance, scheduler and timestep, since Keys and Values are data.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class ImageRequest:
     """A prompt, the concepts that it names with their gates, and how to sample.
 
-    `attention_maps` records where each word acts; the pictures are the same without it.
+    `attention_maps` records where each word acts; the images are the same without it.
     """
 
     prompt: str
@@ -41,7 +41,7 @@ class ImageRequest:
 
 @dataclass(kw_only=True, eq=False)
 class Trajectory:
-    """One picture being denoised. `latents` is (1, c, h, w) in float32."""
+    """One image being denoised. `latents` is (1, c, h, w) in float32."""
 
     seed: int
     latents: Tensor
@@ -49,22 +49,22 @@ class Trajectory:
     guidance_scale: float
     packed: Tensor  # (rows, N, 2 Σ d_l): [negative, prompt], or the prompt alone
     added: dict[str, Tensor]  # SDXL's extra conditions, one row each; empty otherwise
-    maps: AttentionMaps | None = None  # where somebody wants to see them
+    maps: AttentionMaps | None = None  # if the request wants them
     step_index: int = 0
 
     @property
     def total_steps(self) -> int:
-        """How many denoising steps the picture takes."""
+        """How many denoising steps the image takes."""
         return len(self.scheduler.timesteps)
 
     @property
     def steps_left(self) -> int:
-        """How many of them are to come."""
+        """How many of them are left."""
         return self.total_steps - self.step_index
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left but decoding."""
+        """Whether only decoding is left."""
         return self.steps_left == 0
 
     @property
@@ -74,18 +74,18 @@ class Trajectory:
 
     @property
     def rows(self) -> int:
-        """Rows that this picture takes of a U-Net batch: 2 with guidance, else 1."""
+        """Rows that this image takes of a U-Net batch: 2 with guidance, else 1."""
         return len(self.packed)
 
 
 class Batch:
     """Trajectories of one latent shape that step together, their Keys and Values side by side.
 
-    These are copied here once, not in every step: make a new batch when another set takes part.
+    These are copied once here, not in every step: make a new batch for another set of trajectories.
 
-    A row's result depends on the number of rows, since kernels are chosen by shape, and on nothing
-    else of its company. With `rows`, a smaller batch is padded to as many by its last row, whose
-    result is thrown away: all batches then give the same bits.
+    A row's result depends on the number of rows in its batch, since kernels are chosen by shape,
+    and not on the other rows. With `rows`, a smaller batch is padded by copies of its last row,
+    whose results are thrown away, so that all batches give the same bits.
     """
 
     def __init__(self, trajectories: Sequence[Trajectory], *, rows: int = 0) -> None:
@@ -98,14 +98,14 @@ class Batch:
         }
 
     def padded(self, parts: Sequence[Tensor]) -> Tensor:
-        """The rows of all parts, and copies of the last one up to the batch's size."""
+        """Join the rows of all parts, and copies of the last one up to the batch's size."""
         return torch.cat([*parts, *[parts[-1][-1:]] * self._padding])
 
 
 def start(
     base: "BaseModel", request: ImageRequest, *, strategy: EditStrategy | None = None
 ) -> list[Trajectory]:
-    """Begin one trajectory per picture; picture k starts from noise of seed + k.
+    """Begin one trajectory per image; image k starts from noise of seed + k.
 
     The noise is drawn on the CPU, so that a seed means the same noise on every device. The
     prompt's Keys and Values are computed here, once, by the strategy that the config's `gates`
@@ -169,7 +169,8 @@ def start(
 def step(base: "BaseModel", batch: Batch | Sequence[Trajectory]) -> None:
     """Advance each trajectory by one step, all in one U-Net batch.
 
-    They must be unfinished and of one latent shape. Who steps the same ones again makes a Batch.
+    They must be unfinished and of one latent shape. A Batch saves time if the same ones step
+    again.
     """
     if not isinstance(batch, Batch):
         batch = Batch(batch)
@@ -204,13 +205,13 @@ def step(base: "BaseModel", batch: Batch | Sequence[Trajectory]) -> None:
 
 
 def decode(base: "BaseModel", trajectory: Trajectory) -> Image.Image:
-    """The image that a trajectory has come to."""
+    """Return the image of a trajectory."""
     return decode_together(base, [trajectory])[0]
 
 
 @torch.no_grad()
 def decode_together(base: "BaseModel", trajectories: Sequence[Trajectory]) -> list[Image.Image]:
-    """The images that trajectories of one latent shape have come to, from one batch."""
+    """Return the images of trajectories of one latent shape, decoded in one batch."""
     config = base.vae.config
     latents = torch.cat([trajectory.latents for trajectory in trajectories])  # (B, c, h, w)
     latents = latents / config.scaling_factor + (config.shift_factor or 0.0)
@@ -224,7 +225,7 @@ def generate(
     concepts: Mapping[str, ConceptUse] | None = None,
     config: GenerateConfig | None = None,
 ) -> list[Image.Image]:
-    """Generate `config.num_images` pictures; default config: the base model's own.
+    """Generate `config.num_images` images; default config: the base model's own.
 
     `concepts` maps the names in the prompt's placeholders to concepts and their gates.
     """
@@ -241,7 +242,7 @@ def generate(
 
 
 def make_scheduler(base: "BaseModel", name: SchedulerName) -> Any:
-    """A fresh diffusers scheduler with the base model's noise schedule and prediction type."""
+    """Return a new diffusers scheduler with the base model's noise schedule and prediction type."""
     import diffusers
 
     config = base.scheduler_config
@@ -259,7 +260,7 @@ def make_scheduler(base: "BaseModel", name: SchedulerName) -> Any:
 
 
 def _observer(trajectories: Sequence[Trajectory]) -> Observer | None:
-    """Sees the prompt's row, the last one, of each trajectory that wants maps, and no other."""
+    """Return what sees the prompt's row, the last one, of each trajectory that wants maps."""
     recorded: dict[int, AttentionMaps] = {}
     end = 0
     for trajectory in trajectories:

@@ -24,7 +24,7 @@ class Replacement:
 
 @dataclass(frozen=True)
 class Encoding:
-    """Encodings e (B, N, d), and SDXL's pooled text embedding (B, p) where there is one."""
+    """Encodings e (B, N, d), and SDXL's pooled text embedding (B, p); None for other families."""
 
     e: Tensor
     pooled: Tensor | None = None

@@ -19,8 +19,8 @@ TEMPLATES = (
 )
 """The neutral prompts of training (METHOD 5); e_super of a new concept is averaged over them.
 
-The last three are how people write prompts with concepts. With few other words in the prompt a
-background looks mostly at the concept's, so its Values have to be learned there, too.
+The last three are how people write prompts with concepts. If a prompt has few other words, a
+background attends mostly to the concept's, so its Values have to be learned there, too.
 None says anything that a picture may contradict, such as a size. They may change: a concept file
 of format 2 keeps its own e_super.
 """

@@ -1,7 +1,7 @@
 """From a prompt with placeholders to token ids, and where the placeholders are among them.
 
 A placeholder takes exactly one position. Its id there is only a stand-in (the last token of its
-superclass); the text encoder sees the concept's own word embedding instead (see text.py). The
+superclass); the text encoder sees the concept's own word embedding instead (see encoders.py). The
 text between placeholders is tokenised on its own, as the tokenizer does around added tokens.
 """
 
@@ -17,9 +17,8 @@ from perfusion_core.text.prompt import Placeholder, Prompt
 class Tokens:
     """One tokenised prompt. `places` lists (position, concept name), in order.
 
-    `written` is the same prompt with superclasses written out, where a superclass of several tokens
-    is longer than its placeholder, and `sources[n]` the position of token n in it (for global
-    locking).
+    `written` is the same prompt with superclasses written out, so it is longer if a superclass is
+    several tokens. `sources[n]` is the position of token n in it (for global locking).
     """
 
     ids: list[int]
@@ -29,7 +28,7 @@ class Tokens:
 
 
 def superclass_ids(tokenizer: Any, superclass: str) -> list[int]:
-    """The token ids of a superclass; raises SuperclassError where it has none of its own."""
+    """Return the token ids of a superclass; raises SuperclassError if it has none of its own."""
     ids = list(tokenizer(superclass, add_special_tokens=False).input_ids)
     if not ids or tokenizer.eos_token_id in ids or tokenizer.bos_token_id in ids:
         raise SuperclassError(
@@ -42,8 +41,8 @@ def superclass_ids(tokenizer: Any, superclass: str) -> list[int]:
 def tokenise(tokenizer: Any, prompt: Prompt, *, superclasses: Mapping[str, str]) -> Tokens:
     """Tokenise a prompt to the tokenizer's full length, with every placeholder kept.
 
-    Text behind the last position that the text encoder reads is cut off, as in a plain pipeline.
-    Raises PromptTooLong, by name, where that would cut off a placeholder.
+    Text beyond the last position that the text encoder reads is cut off, as in a plain pipeline.
+    Raises PromptTooLong, which names the placeholder, if that would cut one off.
     """
     ids, places = [tokenizer.bos_token_id], []
     written, sources = [tokenizer.bos_token_id], [0]
@@ -66,7 +65,7 @@ def tokenise(tokenizer: Any, prompt: Prompt, *, superclasses: Mapping[str, str])
             f"The prompt is too long: <{lost[0]}> comes after the {length - 2} tokens that this "
             "base model reads. Shorten the text before it."
         )
-    # The end of one prompt is the end of the other, and padding is padding.
+    # The ends of both prompts correspond, and so does their padding.
     sources = sources[: length - 1]
     sources += range(len(written), len(written) + length - len(sources))
     return Tokens(
@@ -78,6 +77,6 @@ def tokenise(tokenizer: Any, prompt: Prompt, *, superclasses: Mapping[str, str])
 
 
 def _filled(tokenizer: Any, ids: list[int]) -> list[int]:
-    """`ids` with their end, cut or padded to the tokenizer's full length."""
+    """Return `ids` with their end, cut or padded to the tokenizer's full length."""
     ids = [*ids[: tokenizer.model_max_length - 1], tokenizer.eos_token_id]
     return ids + [tokenizer.pad_token_id] * (tokenizer.model_max_length - len(ids))

@@ -1,4 +1,4 @@
-"""The training prompts of one concept, tokenised once: where it stands, and what is put there."""
+"""The training prompts of one concept, tokenised, and where it stands in each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class TrainingPrompts:
         )
 
     def rows(self, numbers: Sequence[int]) -> "TrainingPrompts":
-        """The prompts of these numbers."""
+        """Return the prompts of these numbers."""
         return TrainingPrompts(
             ids=[[rows[k] for k in numbers] for rows in self.ids],
             places=[self.places[k] for k in numbers],
@@ -55,14 +55,14 @@ class TrainingPrompts:
         ]
 
     def at_concept(self, e: Tensor) -> Tensor:
-        """Of the prompts' encodings (P, N, d) those at the concept's own position, (P, d)."""
+        """Pick the concept's own encodings (P, d) from those of the prompts (P, N, d)."""
         return torch.stack([e[row, place] for row, place in enumerate(self.places)])
 
     def at_superclass(self, e: Tensor) -> Tensor:
-        """Of the written prompts' encodings (P, N, d) those of the superclass, (P, d).
+        """Pick the superclass's encodings (P, d) from those of the written prompts (P, N, d).
 
-        Where a superclass is several tokens, the encoding of its last token is taken: it is the one
-        that has read the whole phrase.
+        If a superclass is several tokens, the encoding of its last token is taken, since that token
+        has read the whole phrase.
         """
         return torch.stack([e[row, place] for row, place in enumerate(self.written_places)])
 

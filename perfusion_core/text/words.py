@@ -1,4 +1,4 @@
-"""The words of a prompt as people read them, and which tokens each is made of.
+"""The words of a prompt as people read them, and the tokens of each.
 
 A placeholder is one word and one token. Any other word is all of its tokens; punctuation between
 words belongs to none.
@@ -15,7 +15,7 @@ _WORD = re.compile(r"\w+(?:[-'’.]\w+)*")
 
 @dataclass(frozen=True)
 class Word:
-    """One word where it stands: `concept` is its name where it is a placeholder."""
+    """One word of a prompt; `concept` is the name if the word is a placeholder."""
 
     text: str
     concept: str | None
@@ -23,12 +23,12 @@ class Word:
 
 
 def words_of(tokenizer: Any, prompt: Prompt) -> tuple[Word, ...]:
-    """The words of a prompt in their order, positions as `tokenization.tokenise` lays them out.
+    """Return a prompt's words in order, with the positions that `tokenization.tokenise` gives them.
 
     Words beyond the last token that the text encoder reads are left out.
     """
     found: list[Word] = []
-    position = 1  # behind the begin token
+    position = 1  # after the begin token
     for part in prompt.segments:
         if isinstance(part, Placeholder):
             found.append(Word(f"<{part.name}>", part.name, (position,)))

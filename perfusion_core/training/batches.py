@@ -1,7 +1,7 @@
 """What a training step draws: pictures, noise, times and prompts.
 
-All of it is a function of the seed and the step's number, drawn on the CPU: a training that goes
-on from a saved state meets what it would have met, on every device.
+All of it is a function of the seed and the step's number, and is drawn on the CPU. So a training
+that goes on from a saved state draws what it would have drawn, on every device.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingBatch:
-    """B examples, and the P different prompts among theirs; tensors are on the device."""
+    """B examples, and the P different prompts that they have; tensors are on the device."""
 
     latents: Tensor  # (B, c, h, w)
     masks: Tensor  # (B, 1, h, w)
@@ -42,13 +42,13 @@ class TrainingBatches:
         prompts: TrainingPrompts,
         config: TrainConfig,
     ) -> None:
-        """Each example gets one of the `prompts`, drawn anew in every step."""
+        """Draw for each example one of the `prompts`, anew in every step."""
         self._base, self._examples, self._config = base, examples, config
         self._prompts = prompts
         self._times = int(base.scheduler_config["num_train_timesteps"])
 
     def of(self, step: int) -> TrainingBatch:
-        """The batch of the step that `step` others precede."""
+        """Return the batch of the step that comes after `step` others."""
         B, draw = self._config.train_batch_size, self._generator(step)
         latents, masks = self._examples.latents, self._examples.masks
         chosen = torch.randint(len(latents), (B,), generator=draw)
@@ -59,7 +59,7 @@ class TrainingBatches:
         )
         t = torch.randint(self._times, (B,), generator=draw)
         noise = torch.randn((B, *latents.shape[1:]), generator=draw)
-        # Everything comes onto the device here, while it has nothing to do: each copy waits for it.
+        # Each copy waits for the device, so all of them are made here, before it has work.
         device = self._base.device
         chosen = chosen.to(device)
         return TrainingBatch(

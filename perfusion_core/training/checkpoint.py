@@ -1,4 +1,4 @@
-"""A training's saved state as bytes: tensors, the step, and whose state it is."""
+"""A training's saved state as bytes: tensors, the step, and the training's identity."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -24,16 +24,16 @@ class SavedState:
 
 
 def pack(tensors: Mapping[str, Tensor], *, step: int, early_stopping: str, identity: str) -> bytes:
-    """A saved state; `identity` stands for the pictures, the options and the base model."""
+    """Return a saved state; `identity` stands for the pictures, the options and the base model."""
     contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     metadata = {"step": str(step), "looks": early_stopping, "identity": identity}
     return save(contiguous, metadata=metadata)
 
 
 def unpack(state: bytes, *, identity: str) -> SavedState:
-    """What was saved; raises TrainingStateError where it is another training's.
+    """Return what was saved; raises TrainingStateError if it is of another training.
 
-    Damage is one of many errors: call it inside damage_is_named.
+    A damaged state raises errors of many kinds: call it inside `damage_is_named`.
     """
     size = int.from_bytes(state[:8], "little")
     metadata = json.loads(state[8 : 8 + size])["__metadata__"]
@@ -49,7 +49,7 @@ def unpack(state: bytes, *, identity: str) -> SavedState:
 def moments(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """What the optimiser remembers of each parameter, as `parameter.moment`."""
+    """Return what the optimiser remembers of each parameter, as `parameter.moment`."""
     return {
         f"{key}.{moment}": value
         for key, parameter in parameters.items()
@@ -79,7 +79,7 @@ def set_moments(
 def damage_is_named() -> Iterator[None]:
     """Turn any error of a damaged state into a TrainingStateError.
 
-    Out of memory is no damage: the state can be read again later.
+    Too little memory is no damage: the state can be read again later.
     """
     try:
         yield

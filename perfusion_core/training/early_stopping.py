@@ -1,7 +1,7 @@
-"""The best of the states that a training came through, and whether a better one is to be expected.
+"""Track the best state of a training, and decide when it stops early.
 
-Somebody with an evaluator scores the training at fixed steps (trials.looks). Scores and best state
-travel in the training's saved state, so that an interruption changes neither.
+An evaluator scores the training at the steps of its eval schedule (evaluation/eval_prompts.py).
+Scores and best state are part of the training's saved state, so an interruption changes neither.
 """
 
 import json
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PATIENCE = 3
-"""So many looks in a row without a better score end a training."""
+"""A training ends after so many scores in a row that are no better."""
 
 _PREFIX = "best."
 
@@ -30,12 +30,12 @@ class EarlyStopping:
         self._tensors: dict[str, Tensor] = {}
 
     def watch(self, judge: str | None) -> None:
-        """Expect scores of `judge` from now on; those of another one compare with nothing."""
+        """Expect scores of `judge` from now on; forget another one's, which do not compare."""
         if judge != self._judge:
             self._judge, self._scores, self._tensors = judge, {}, {}
 
     def is_due(self, step: int) -> bool:
-        """Whether the state after `step` is to be scored before the training goes on."""
+        """Return whether the state after `step` is to be scored before the training goes on."""
         wanted = self._judge is not None and step in self._eval_steps
         return wanted and step not in self._scores and not self.stopped
 
@@ -47,8 +47,8 @@ class EarlyStopping:
 
     @property
     def step(self) -> int | None:
-        """After which step the best state was; None where no state was scored."""
-        # Of equal scores the first one, as in record.
+        """The step after which the state was best; None if no state was scored."""
+        # The first of equal scores, as in record.
         return max(self._scores, key=lambda step: self._scores[step], default=None)
 
     @property
@@ -58,12 +58,12 @@ class EarlyStopping:
 
     @property
     def stopped(self) -> bool:
-        """Whether the last looks brought nothing better."""
+        """Whether the last scores were no better."""
         best = self.step
         return best is not None and sum(step > best for step in self._scores) >= PATIENCE
 
     def saved(self) -> "tuple[str, dict[str, Tensor]]":
-        """All of it, for a saved state: a text, and tensors under names of their own."""
+        """Return all of it for a saved state: a text, and tensors under names of their own."""
         told = {"judge": self._judge, "scores": list(self._scores.items())}
         return json.dumps(told), {_PREFIX + name: tensor for name, tensor in self._tensors.items()}
 

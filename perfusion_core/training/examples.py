@@ -1,4 +1,4 @@
-"""The training pictures as the U-Net meets them: latents and soft masks, computed once.
+"""The training pictures as the U-Net sees them: latents and soft masks, computed once.
 
 Only cross-attention's inputs depend on the concept, so nothing here changes while it is learned.
 """
@@ -40,10 +40,10 @@ def encode_pictures(
     found: Sequence[bool],
     run_on_device: RunOnDevice = run_at_once,
 ) -> Examples:
-    """Encode pictures and their masks (None: uniform), and their mirror images where asked.
+    """Encode pictures and their masks (None: uniform), with mirror images if the config has `flip`.
 
-    `found` says which masks a segmenter has found. Their bits depend on its device, so they are
-    left out when pictures are compared with those of a saved state. `run_on_device` gets each
+    `found` says which masks a segmenter has found. Their bits depend on its device, so the digest
+    leaves them out. `run_on_device` gets each
     picture, with its mirror image, as a piece of work of its own.
     """
     side = config.resolution or base.default_resolution
@@ -69,7 +69,7 @@ def _prepare(
     found: Sequence[bool],
     side: int,
 ) -> tuple[Tensor, Tensor, str]:
-    """Pixels (M, 3, side, side), soft masks (M, 1, h, w), and what identifies the pictures."""
+    """Return pixels (M, 3, side, side), soft masks (M, 1, h, w), and the pictures' digest."""
     pixels = torch.stack([to_pixels(picture, side=side) for picture in pictures])
     latent_side = side // base.vae_factor
     M = torch.stack([to_soft_mask(mask, side=side, latent_side=latent_side) for mask in masks])
@@ -85,7 +85,7 @@ def _prepare(
 
 @torch.no_grad()
 def _encode(base: "BaseModel", pixels: Tensor) -> Tensor:
-    """The latents (m, c, h, w) of pictures (m, 3, side, side), each encoded by itself."""
+    """Return the latents (m, c, h, w) of pictures (m, 3, side, side), each encoded by itself."""
     latents = torch.cat(
         [base.vae.encode(pixel[None].to(base.device)).latent_dist.mode() for pixel in pixels]
     )

@@ -1,7 +1,7 @@
-"""The loss of a batch, and its gradient at the Keys and Values: whole, or in parts that fit.
+"""The loss of a batch, and its gradient at the Keys and Values, in as many parts as memory needs.
 
-The U-Net's pass is all of a step's memory, so it alone is split: the text is encoded once, and
-the gradients of the parts meet at the Keys and Values. Their sum is the whole batch's gradient.
+The U-Net's pass takes nearly all of a step's memory, so it alone is split. The text is encoded
+once, and the gradients of the parts add up at the Keys and Values to the whole batch's.
 """
 
 import logging
@@ -23,7 +23,7 @@ _log = logging.getLogger("perfusion.training")
 
 
 class MaskedLoss:
-    """Noise prediction's loss where the mask shows the object (METHOD 5), and around it.
+    """The loss of noise prediction on the object, by its mask (METHOD 5), and around it.
 
     `mean(‖M ⊙ (target − prediction)‖² + w ‖(1 − M) ⊙ (plain − prediction)‖²)`, where `plain` is
     what the frozen model predicts for the same latents with the superclass's word in the prompt.
@@ -39,7 +39,7 @@ class MaskedLoss:
         self._base, self._scheduler, self._side = base, scheduler, side
         self._background_weight = background_weight
         self.parts = 1
-        """How many passes a batch takes: more where the memory did not suffice for fewer."""
+        """How many passes a batch takes: more if the memory did not suffice for fewer."""
         self.recomputes = False
         """Whether the backward pass computes activations again instead of keeping them."""
 
@@ -58,7 +58,7 @@ class MaskedLoss:
         """
         told = [packed] if pooled is None else [packed, pooled]
         while True:
-            # The gradients of all parts meet here, in float32.
+            # The gradients of all parts add up here, in float32.
             leaves = [tensor.detach().requires_grad_() for tensor in told]
             try:
                 loss = self._in_parts(batch, leaves, plain)
@@ -76,9 +76,9 @@ class MaskedLoss:
     def _in_parts(
         self, batch: TrainingBatch, leaves: Sequence[Tensor], plain: Plain | None
     ) -> Tensor:
-        """The sum of the squares, and its gradient in `leaves`.
+        """Return the sum of the squares; add its gradient to `leaves`.
 
-        Not their mean, whose gradients are too small for float16's range.
+        The gradients of the mean would be too small for float16's range.
         """
         total = torch.zeros((), device=self._base.device)
         with self._recomputing():
@@ -99,8 +99,8 @@ class MaskedLoss:
         wanted = wanted_prediction(self._scheduler, latents, noise, t)
         squares: Tensor = (M * (wanted - prediction)).square().sum()
         if plain is not None:
-            # Differs from the paper: its loss says nothing of what surrounds the object, so o*_V
-            # grows without bound there, and speckles a background that looks at the concept's word.
+            # Differs from the paper: its loss leaves out what surrounds the object, so o*_V grows
+            # without bound there, and speckles a background that attends to the concept's word.
             with torch.no_grad():
                 told = [plain.packed] if plain.pooled is None else [plain.packed, plain.pooled]
                 kept = self._predict(noisy, t, [_of_prompts(each, prompt) for each in told])
@@ -109,7 +109,7 @@ class MaskedLoss:
         return squares
 
     def _predict(self, noisy: Tensor, t: Tensor, told: Sequence[Tensor]) -> Tensor:
-        """The U-Net's prediction (B, c, h, w), told packed Keys and Values, and SDXL's pooled."""
+        """Predict (B, c, h, w) from packed Keys and Values, and SDXL's pooled embeddings."""
         packed, *pooled = told
         predicted: Tensor = self._base.unet(
             noisy,
@@ -154,7 +154,7 @@ class MaskedLoss:
 
 
 def wanted_prediction(scheduler: Any, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """What the U-Net should predict for noised latents: the noise, the velocity or the sample."""
+    """Return what the U-Net should predict of noised latents: noise, velocity or sample."""
     match scheduler.config.prediction_type:
         case "v_prediction":
             velocity: Tensor = scheduler.get_velocity(latents, noise, t)
@@ -166,10 +166,10 @@ def wanted_prediction(scheduler: Any, latents: Tensor, noise: Tensor, t: Tensor)
 
 
 def _of_prompts(encodings: Tensor, prompts: Tensor) -> Tensor:
-    """The rows of `encodings`, (U, ...), that `prompts`, (B,), name.
+    """Return the rows of `encodings`, (P, ...), that `prompts`, (B,), name.
 
-    Where examples share a prompt, their gradients add up in a fixed order, so that the same
-    training gives the same concept. On a CPU `index_select` does that, on CUDA only indexing:
+    If examples share a prompt, their gradients add up in a fixed order, so that the same training
+    gives the same concept. On a CPU `index_select` does that, on CUDA only indexing:
     torch.use_deterministic_algorithms documents the other of each as nondeterministic.
     """
     return encodings[prompts] if encodings.is_cuda else encodings.index_select(0, prompts)

@@ -13,7 +13,7 @@ from perfusion_core.errors import PictureError
 from perfusion_core.hub import find_folder
 from perfusion_core.imaging.pixels import to_pixels
 
-# Of 255: a tenth. An object that a segmenter does find has pixels far above it.
+# A tenth of 255. An object that a segmenter finds has pixels far above it.
 _LEAST_FOUND = 26
 FindObject = Callable[[Image.Image, str], Image.Image]
 """Gives the soft mask of a superclass in a picture, such as a Segmenter."""
@@ -26,7 +26,7 @@ class Segmenter:
     def __init__(self, name_or_path: str | Path, *, device: str = "cpu") -> None:
         """Load CLIPSeg from a folder, or a hub's NAME or NAME@REVISION.
 
-        Raises BaseModelError where it has no safetensors, and OSError where they are damaged.
+        Raises BaseModelError if it has no safetensors, and OSError if they are damaged.
         """
         from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 
@@ -37,7 +37,7 @@ class Segmenter:
 
     @torch.no_grad()
     def __call__(self, picture: Image.Image, superclass: str) -> Image.Image:
-        """The soft mask of `superclass` in the picture, as a grey picture of the same size."""
+        """Return the soft mask of `superclass` in the picture, as a grey one of the same size."""
         inputs = self.processor(
             text=[superclass], images=[picture.convert("RGB")], return_tensors="pt"
         ).to(self.model.device)
@@ -53,11 +53,11 @@ def choose_masks(
     segmenter: FindObject | None,
     superclass: str,
 ) -> tuple[list[Image.Image | None], MaskSource]:
-    """One grey mask for each picture (None: uniform), and the source that the record names.
+    """Return one grey mask per picture (None: uniform), and the source that the record names.
 
-    Uploaded masks first, then alpha channels, then the segmenter where it finds anything in the
-    part of the picture that is trained on. Where pictures differ, the source named is the weakest
-    that was used. Raises PictureError where a mask is all black, or not of its picture's size.
+    An uploaded mask comes first, then the alpha channel, then the segmenter if it finds anything in
+    the part of the picture that is trained on. If pictures differ, the weakest source is named.
+    Raises PictureError if a mask is all black, or not of its picture's size.
     """
     uploaded = uploaded or [None] * len(pictures)
     masks: list[Image.Image | None] = []
@@ -86,7 +86,7 @@ def choose_masks(
 
 
 def to_soft_mask(mask: Image.Image | None, *, side: int, latent_side: int) -> Tensor:
-    """M on the latent grid, (1, latent_side, latent_side), scaled to a maximum of 1 per image."""
+    """Return M on the latent grid, (1, latent_side, latent_side), scaled to a maximum of 1."""
     if mask is None:
         return torch.ones(1, latent_side, latent_side)
     square = _central_square(mask, side=side)
@@ -113,13 +113,13 @@ def _central_square(mask: Image.Image, *, side: int) -> Image.Image:
 
 
 def _shows_something(found: Image.Image) -> bool:
-    """Whether a segmenter's mask is more than doubt: it would be scaled up to certainty."""
+    """Return whether a segmenter's mask is more than doubt, which scaling would make certain."""
     square = _central_square(found, side=min(found.size))
     return any(square.convert("L").histogram()[_LEAST_FOUND:])
 
 
 def _alpha(picture: Image.Image) -> Image.Image | None:
-    """The alpha channel where it says anything: where some pixel is transparent."""
+    """Return the alpha channel if some pixel is transparent, else None."""
     if not picture.has_transparency_data:
         return None
     alpha = picture.convert("RGBA").getchannel("A")

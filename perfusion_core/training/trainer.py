@@ -1,6 +1,6 @@
-"""Teaching a concept: an iterator of steps over a frozen base model (METHOD 5).
+"""Training a concept: an iterator of steps over a frozen base model (METHOD 5).
 
-Learned: o*_V of every layer and the placeholder's word embedding. i* is a moving average, e_super
+Each layer's o*_V and the placeholder's word embedding are learned. i* is a moving average, e_super
 and the Keys are fixed. Gradients reach the Keys and Values through the U-Net, whose weights get
 no gradient buffers. All randomness of a step is a function of the seed and the step's number, so
 a training that goes on from a saved state ends with the same concept as one never interrupted.
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
 
 _EXPLODED = 1e3
-"""o*_V this many times larger than at its start will not come back."""
+"""A training whose o*_V has grown by this factor has diverged."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ def train(
     templates: Sequence[str] = TEMPLATES,
     strategy: EditStrategy = APART,
 ) -> "Training":
-    """Begin, or with `state` go on, teaching a concept; iterate over the result to train.
+    """Begin training a concept, or resume it from `state`; iterate over the result to train.
 
     `pictures` may carry alpha as their mask; `masks` (white = the object) win over it. Default
-    config: the base model's own. Where others use the device as well, `run_on_device` gets what
-    is to be done on it, in short pieces. `templates` are the training prompts, and `strategy` is
+    config: the base model's own. `run_on_device` gets the work on the device in short pieces, so
+    that others can use it in between. `templates` are the training prompts, and `strategy` is
     how the concept edits Keys and Values.
     Raises PictureError, SuperclassError, TrainingStateError.
     """
@@ -109,7 +109,7 @@ def train(
 
 
 class Training(Iterator[Step]):
-    """A training under way: iterate for steps; ask at any time for the concept or the state."""
+    """A training in progress: iterate for steps; ask at any time for the concept or the state."""
 
     def __init__(
         self,
@@ -149,8 +149,8 @@ class Training(Iterator[Step]):
             table[superclass_ids(tokenizer, superclass)[-1]].detach().clone().requires_grad_()
             for tokenizer, table in zip(base.tokenizers, base.text.tables, strict=True)
         )
-        # Not e_super, which has read the whole superclass: a gate that starts there is half shut
-        # for a placeholder that holds the last of several tokens alone.
+        # At e_super, which has read the whole superclass, the gate would start half shut for a
+        # placeholder that holds the last of several tokens alone.
         self.i_star = placeholder_encoding(base, prompts, embeddings=self.embeddings)  # (d,)
         self._optimizer = torch.optim.AdamW(
             [
@@ -161,7 +161,7 @@ class Training(Iterator[Step]):
         )
 
     def __next__(self) -> Step:
-        """Do one step. Raises TrainingDiverged; only a state saved before is good then."""
+        """Do one step. Raises TrainingDiverged, after which only an earlier state is good."""
         if self.step >= self.config.max_train_steps or self._best.stopped:
             raise StopIteration
         batch = self._ahead or self._batches.of(self.step)
@@ -169,7 +169,7 @@ class Training(Iterator[Step]):
         loss, gate = self._backward(batch)
         self._optimizer.step()
         sizes = [learned.detach().norm() for learned in (self.o_v, *self.embeddings)]
-        # The device is still at work: what the next step draws costs no time now.
+        # The device is still at work, so drawing the next batch costs no time now.
         self._ahead = self._batches.of(self.step + 1)
         # The one place where a step waits for the device.
         loss_now, gate_now, size, *others = torch.stack([loss, gate, *sizes]).tolist()
@@ -181,7 +181,7 @@ class Training(Iterator[Step]):
         return Step(self.step, self.config.max_train_steps, loss=loss_now, gate=gate_now)
 
     def watch(self, judge: str | None) -> None:
-        """Have the training looked at: `judge` names who scores, None nobody (the default).
+        """Expect scores of `judge` from now on; of none if it is None, as at the start.
 
         Scores that another judge gave before an interruption are forgotten.
         """
@@ -189,29 +189,29 @@ class Training(Iterator[Step]):
 
     @property
     def is_evaluation_due(self) -> bool:
-        """Whether to score the concept now: a function of step and options, never of time."""
+        """Whether to score the concept now, which depends on step and options and never on time."""
         return self._best.is_due(self.step)
 
     def record_score(self, score: float) -> None:
-        """Say how good the concept is now; higher is better. The best state is kept."""
+        """Record how good the concept is now; higher is better. The best state is kept."""
         self._best.record(self.step, score, self._learned())
 
     @property
     def stopped_early(self) -> bool:
-        """Whether it ended before its last step, since it did not get better any more."""
+        """Whether it ended before its last step because it got no better."""
         return self._best.stopped and self.step < self.config.max_train_steps
 
     def concept(self) -> Concept:
-        """The concept as it is now; usable at every step."""
+        """Return the concept as it is now; usable at every step."""
         return self._concept(self._learned(), step=self.step)
 
     def best(self) -> Concept:
-        """The concept of the best score, from the first of equals; without scores, as it is now."""
+        """Return the concept of the first best score, or without any score as it is now."""
         step = self._best.step
         return self.concept() if step is None else self._concept(self._best.tensors, step=step)
 
     def state(self) -> bytes:
-        """Everything that the rest of the training depends on, as safetensors bytes."""
+        """Return everything that the rest of the training depends on, as safetensors bytes."""
         moments = checkpoint.moments(self._optimizer, self._parameters())
         early_stopping, best = self._best.saved()
         tensors = self._learned() | moments | best
@@ -220,7 +220,7 @@ class Training(Iterator[Step]):
         )
 
     def restore(self, state: bytes) -> None:
-        """Go on from `state`; raises TrainingStateError unless it is of this very training."""
+        """Resume from `state`; raises TrainingStateError unless it is of this very training."""
         with checkpoint.damage_is_named():
             saved = checkpoint.unpack(state, identity=self._identity())
             tensors = saved.tensors
@@ -252,7 +252,7 @@ class Training(Iterator[Step]):
         )
 
     def _backward(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
-        """The loss and the mean gate of a batch; its gradient is in the parameters."""
+        """Return the loss and the mean gate of a batch; add its gradient to the parameters."""
         base, prompts = self.base, batch.prompts
         encoding = base.text.encode(prompts.ids, prompts.replacements(self.embeddings))
         own = prompts.at_concept(encoding.e.detach())[batch.prompt]  # (B, d)
@@ -280,7 +280,7 @@ class Training(Iterator[Step]):
         return {"o_v": self.o_v} | dict(zip(names, self.embeddings, strict=True))
 
     def _learned(self) -> dict[str, Tensor]:
-        """What a concept is made of."""
+        """Return what a concept is made of."""
         parameters = {key: value.detach() for key, value in self._parameters().items()}
         return {"i_star": self.i_star} | parameters
 
