@@ -16,9 +16,8 @@ file to its base model and covariance. This module imports no torch.
 """
 
 import json
-import os
 import re
-import tempfile
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -126,13 +125,14 @@ class Concept:
     def save(self, path: str | Path, dtype: Literal["float32", "float16"] = "float32") -> None:
         """Write the concept file, whole or not at all."""
         path = Path(path)
-        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        # Not from `tempfile`, whose files only their owner may read.
+        scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with scratch.open("xb") as file:
                 file.write(self.to_bytes(dtype))
-            Path(scratch).replace(path)
+            scratch.replace(path)
         except BaseException:
-            Path(scratch).unlink(missing_ok=True)
+            scratch.unlink(missing_ok=True)
             raise
 
     @classmethod

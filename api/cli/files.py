@@ -64,7 +64,16 @@ class ConceptFile:
 
 def find_concepts(prompt: str, files: list[Path]) -> dict[str, ConceptFile]:
     """The concepts that the prompt names, by name: from the given files, else NAME.safetensors."""
-    given = {read.concept.name: read for read in map(_read_concept, files)}
+    given: dict[str, ConceptFile] = {}
+    read_from: dict[str, Path] = {}
+    for file in files:
+        read = _read_concept(file)
+        name = read.concept.name
+        if name in given:
+            raise CommandError(
+                f"{read_from[name]} and {file} both hold a concept <{name}>: leave one out."
+            )
+        given[name], read_from[name] = read, file
     names = parse(prompt).names
     for name in names:
         file = Path(f"{name}.safetensors")

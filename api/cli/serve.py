@@ -106,6 +106,11 @@ def worker(
     names = tuple(dict.fromkeys(name.strip() for name in queues.split(",")))
     if unknown := sorted(set(names) - {"generate", "train"}):
         raise CommandError(f"There is no queue {unknown[0]!r}: choose generate, train or both.")
+    if concurrency is not None and "generate" not in names:
+        raise CommandError(
+            "--concurrency is the number of generations at once, and this worker takes none: leave "
+            "it out. Trainings run one at a time."
+        )
     if database.is_embedded(chosen):
         raise CommandError(
             "With PERFUSION_QUEUE_URL=memory:// the worker runs inside `perfusion serve`. "

@@ -1,6 +1,7 @@
 """The concept file: what is written is read, and nothing else is."""
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -54,6 +55,16 @@ def test_a_concept_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert np.array_equal(read.embeddings[0], SD15.embeddings[0])
     assert read.training == SD15.training and read.superclass == "teddy bear"
     assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
+
+
+def test_a_saved_file_may_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        SD15.save(tmp_path / "c.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "c.safetensors").stat().st_mode & 0o777 == 0o640
+    assert list(tmp_path.iterdir()) == [tmp_path / "c.safetensors"]
 
 
 def vectors(concept: Concept) -> dict[str, np.ndarray]:

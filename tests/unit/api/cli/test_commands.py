@@ -128,6 +128,13 @@ def test_a_worker_needs_a_queue_and_knows_its_names(
     assert "'tarin'" in refused(run("worker", "--queues", "generate,tarin"))
 
 
+def test_a_number_of_generations_is_refused_where_none_are_taken(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERFUSION_QUEUE_URL", "redis://127.0.0.1:1")
+    assert "--concurrency" in refused(run("worker", "--queues", "train", "--concurrency", "4"))
+
+
 def test_keys_are_made_listed_and_revoked(run: Run) -> None:
     code, key, _ = run("keys", "create", "studio")
     assert code == 0
@@ -169,6 +176,15 @@ def test_mistakes_are_told_before_anything_is_loaded(run: Run, tmp_path: Path) -
     }
     for arguments, word in cases.items():
         assert word in refused(run(*arguments)), arguments
+
+
+def test_two_concept_files_of_one_name_are_refused(run: Run, tmp_path: Path) -> None:
+    """The image does not tell which of them was used."""
+    for name in ("old.safetensors", "new.safetensors"):
+        staging.core_concept("rex").save(tmp_path / name)
+    given = ("--concept", "old.safetensors", "--concept", "new.safetensors")
+    sentence = refused(run("generate", "a <rex>", *given))
+    assert "old.safetensors and new.safetensors" in sentence and "<rex>" in sentence
 
 
 def in_a_fresh_process(code: str, folder: Path) -> None:
