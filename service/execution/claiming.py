@@ -41,11 +41,6 @@ def claim_next(
     )
 
 
-def claim(service: Service, job_id: str, *, worker_id: str) -> ClaimedJob | None:
-    """Take this queued job, even out of turn. None: it does not wait any more."""
-    return _claim(service, lambda now: JobRow.id == job_id, worker_id=worker_id, token=new_token())
-
-
 def claimed_with(service: Service, token: str) -> ClaimedJob | None:
     """Return the running job that was claimed with `token`. None: there is none (any more)."""
     with service.database.read() as session:

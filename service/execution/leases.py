@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from service.concepts import versions
 from service.database.tables import JobRow
-from service.execution.claiming import claim, claim_next, claimed_with, new_token
+from service.execution.claiming import claim_next, claimed_with, new_token
 from service.jobs import image_rows, transitions
 from service.jobs.lease_types import ClaimedJob, Lease, NewAttentionMap, NewImage, TrainedConcept
 from service.jobs.views import ProgressView
@@ -37,7 +37,6 @@ __all__ = [
     "NewImage",
     "TrainedConcept",
     "cancelled",
-    "claim",
     "claim_next",
     "claimed_with",
     "fail",

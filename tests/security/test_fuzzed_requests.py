@@ -24,6 +24,7 @@ from service.wiring import Service
 from tests.integration.stack.processes import free_ports
 from tests.security.conftest import Scene
 from tests.unit.service import staging
+from tests.unit.service.staging import try_to_claim
 
 ROOT = Path(__file__).parents[2]
 MIN_CASES = 1000
@@ -123,7 +124,7 @@ def finishing_jobs(service: Service) -> Iterator[None]:
                     session.scalars(select(JobRow.id).where(JobRow.status == JobStatus.QUEUED))
                 )
             for job_id in waiting:
-                claimed = leases.claim(service, job_id, worker_id="token")
+                claimed = try_to_claim(service, job_id, worker_id="token")
                 if claimed is None:
                     continue
                 if claimed.kind is JobKind.TRAIN:

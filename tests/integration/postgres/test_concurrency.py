@@ -20,7 +20,7 @@ from service.jobs import transitions
 from service.jobs import use_cases as jobs
 from service.statuses import JobKind, JobStatus
 from service.wiring import Service
-from tests.unit.service.staging import OWNER, STRANGER, submit, uploaded
+from tests.unit.service.staging import OWNER, STRANGER, submit, try_to_claim, uploaded
 
 pytestmark = pytest.mark.servers
 
@@ -34,7 +34,7 @@ def test_leases_follow_the_clock_of_the_server(service: Service) -> None:
 
 def test_a_cancellation_is_not_lost_between_running_and_waiting(service: Service) -> None:
     """While a worker gives a job back, the job changes from running to waiting."""
-    claimed = leases.claim(service, submit(service), worker_id="w")
+    claimed = try_to_claim(service, submit(service), worker_id="w")
     assert claimed is not None
     with ThreadPoolExecutor(1) as pool:
         with service.database.write() as session:
@@ -56,7 +56,7 @@ def test_a_worker_frozen_inside_a_transaction_stops_nobody_for_long(service: Ser
     """The reconciler skips the locked row at once, and later the server ends the transaction."""
     job_id, other_id = submit(service), submit(service, "other")
     for claimed_id in (job_id, other_id):
-        assert leases.claim(service, claimed_id, worker_id="w") is not None
+        assert try_to_claim(service, claimed_id, worker_id="w") is not None
     with service.database.write() as session:
         session.execute(text("UPDATE jobs SET lease_until = clock_timestamp() - interval '1 s'"))
     frozen = service.database.engine.execution_options(writes=True).connect()

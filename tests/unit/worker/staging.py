@@ -15,7 +15,6 @@ from perfusion_core.covariance.captions import captions
 from service.blobs import keys
 from service.concepts import use_cases as concepts
 from service.database.tables import JobEventRow
-from service.execution import leases
 from service.execution.leases import ClaimedJob
 from service.generations import use_cases as generations
 from service.generations.use_cases import GenerateBody
@@ -25,6 +24,7 @@ from service.pictures.uploads import UploadedPicture
 from service.statuses import JobKind
 from service.wiring import Service
 from tests.unit.perfusion_core.conftest import drawing, tiny_pipeline
+from tests.unit.service import staging
 from worker import context as composition
 from worker.context import WorkerContext
 
@@ -87,9 +87,7 @@ def look_at(service: Service, job_id: str) -> JobView:
 
 
 def claim(service: Service, job_id: str, worker_id: str = "somebody") -> ClaimedJob:
-    claimed = leases.claim(service, job_id, worker_id=worker_id)
-    assert claimed is not None
-    return claimed
+    return staging.claim(service, job_id, worker_id=worker_id)
 
 
 def add_concept(service: Service, concept: Concept) -> str:

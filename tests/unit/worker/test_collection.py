@@ -10,9 +10,9 @@ import pytest
 from service import workers
 from service.blobs.local import LocalBlobs
 from service.blobs.store import BlobInfo
-from service.execution import leases
 from service.statuses import JobStatus
 from service.wiring import Service
+from tests.unit.service.staging import try_to_claim
 from tests.unit.worker.staging import accept_generation, look_at, wait_until
 from worker import collection
 from worker.reconciler import Reconciler
@@ -58,7 +58,7 @@ def test_a_worker_lives_and_jobs_are_repaired_while_a_collection_runs(
     try:
         assert blobs.asked.wait(10)
         workers.gone(service, "w")
-        assert leases.claim(service, job_id, worker_id="one that dies")
+        assert try_to_claim(service, job_id, worker_id="one that dies")
         wait_until(lambda: bool(workers.live(service)))
         wait_until(lambda: look_at(service, job_id).status is JobStatus.QUEUED)
         assert not blobs.ended.is_set()

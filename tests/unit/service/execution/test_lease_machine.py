@@ -35,7 +35,7 @@ from service.jobs import use_cases as jobs
 from service.jobs.views import ProgressView
 from service.statuses import TERMINAL, JobKind, JobStatus
 from service.wiring import Service
-from tests.unit.service.staging import OWNER, Clock, Deaf
+from tests.unit.service.staging import OWNER, Clock, Deaf, try_to_claim
 
 BODY = GenerateBody(prompt="a boat", num_images=1, seed=1)
 QUICK = settings(
@@ -80,7 +80,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
     @rule(target=claims, job_id=jobs, worker=st.sampled_from(["w1", "w2"]))
     def claim(self, job_id: str, worker: str) -> Any:
-        claimed = leases.claim(self.service, job_id, worker_id=worker)
+        claimed = try_to_claim(self.service, job_id, worker_id=worker)
         return multiple() if claimed is None else claimed
 
     @rule(target=claims, worker=st.sampled_from(["w1", "w2"]), heard=st.booleans())

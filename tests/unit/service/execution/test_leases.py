@@ -29,6 +29,7 @@ from tests.unit.service.staging import (
     ready,
     submit,
     trained,
+    try_to_claim,
 )
 
 PROBLEM = problem("training-diverged", "The loss stopped being finite. Lower learning_rate.")
@@ -51,14 +52,14 @@ def test_a_job_is_claimed_once_however_often_the_doorbell_rings(service: Service
     job_id = submit(service)
     with ThreadPoolExecutor(8) as pool:
         claims = list(
-            pool.map(lambda n: leases.claim(service, job_id, worker_id=f"w{n}"), range(16))
+            pool.map(lambda n: try_to_claim(service, job_id, worker_id=f"w{n}"), range(16))
         )
     won = [claimed for claimed in claims if claimed is not None]
     assert len(won) == 1
     assert won[0].attempt == 1
     assert won[0].payload["name"] == "teddy"
     assert jobs.get(service, OWNER, job_id=job_id).status is JobStatus.RUNNING
-    assert leases.claim(service, "job_unknown", worker_id="w") is None
+    assert try_to_claim(service, "job_unknown", worker_id="w") is None
 
 
 def test_a_finished_training_makes_its_concept_ready_in_the_same_moment(service: Service) -> None:
@@ -353,7 +354,7 @@ def test_many_workers_on_many_jobs_give_every_job_one_result(
     def work(worker: int) -> list[bool]:
         ends = []
         for job_id in job_ids:
-            claimed = leases.claim(service, job_id, worker_id=f"w{worker}")
+            claimed = try_to_claim(service, job_id, worker_id=f"w{worker}")
             if claimed is not None:
                 leases.heartbeat(service, claimed)
                 result = trained(service, claimed)

@@ -20,6 +20,7 @@ from tests.unit.service.staging import (
     claim,
     generated,
     submit,
+    try_to_claim,
 )
 
 
@@ -60,7 +61,7 @@ def test_a_job_that_takes_its_worker_down_every_time_fails_in_the_end(
     assert view.error is not None
     assert view.error.type == "/problems/worker-lost"
     assert concepts.get(service, OWNER, ref="teddy").status is ConceptStatus.FAILED
-    assert leases.claim(service, job_id, worker_id="w") is None
+    assert try_to_claim(service, job_id, worker_id="w") is None
 
 
 def test_a_cancelled_job_whose_worker_is_gone_ends_cancelled(
