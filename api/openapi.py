@@ -75,14 +75,14 @@ def _refusal(status: int) -> dict[str, Any]:
     example: dict[str, Any] = {
         "type": "/problems/invalid",
         "title": "Invalid",
-        "detail": "The value should be less than or equal to 200.",
+        "detail": "This must be at most 200.",
         "status": status,
         "instance": "urn:request:5f0c2b7e",
         "request_id": "5f0c2b7e",
         "errors": [
             {
                 "pointer": "/num_inference_steps",
-                "detail": "The value should be less than or equal to 200.",
+                "detail": "This must be at most 200.",
             }
         ],
     }

@@ -5,7 +5,7 @@ trace, a secret, or what the caller sent: only the place of a wrong field and th
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from service import errors
 from service.errors import FieldProblem, ServiceError
+from service.field_problems import field_problems
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -47,9 +48,6 @@ _CRASH: Final = (
     "internal",
     "Something unexpected went wrong here. The server's log has the details under request_id.",
 )
-_PLACES: Final = ("body", "query", "header", "path")
-_MAX_ERRORS: Final = 20
-_MAX_KEY_LENGTH: Final = 64
 
 
 def install(app: FastAPI) -> None:
@@ -107,7 +105,8 @@ def from_validation_error(request: Request, error: RequestValidationError) -> Re
     if not_an_object and "json" not in request.headers.get("content-type", ""):
         detail = "Send the body as JSON, with Content-Type: application/json."
         return _response(request, 415, slug="unsupported-media", detail=detail)
-    fields = field_errors(found)
+    # The first part of a place says body, query, header or path.
+    fields = field_problems({**item, "loc": item["loc"][1:]} for item in found)
     detail = " ".join(f"{each.pointer.lstrip('/') or 'body'}: {each.detail}" for each in fields)
     return _response(request, 422, slug="invalid", detail=detail, fields=fields)
 
@@ -121,44 +120,6 @@ def unexpected(request: Request, error: Exception) -> Response:
 def body_too_large(max_body_bytes: int) -> str:
     """The sentence for a body over the limit."""
     return f"The request's body is over the limit of {max_body_bytes} bytes."
-
-
-def field_errors(found: Iterable[Mapping[str, Any]], *, under: str = "") -> list[FieldProblem]:
-    """Pydantic's findings as pointers and sentences, without what the caller sent.
-
-    `under` is the pointer of the validated value when it is not the whole body.
-    """
-    return [
-        FieldProblem(pointer=under + _pointer(item["loc"]), detail=_sentence(item))
-        for item in list(found)[:_MAX_ERRORS]
-    ]
-
-
-def _pointer(loc: Sequence[str | int]) -> str:
-    """`("body", "concepts", 0, "id")` is `/concepts/0/id`, and a query's `limit` is `/limit`."""
-    parts = loc[1:] if loc and loc[0] in _PLACES else loc
-    return "".join(f"/{_key(part)}" for part in parts)
-
-
-def _key(part: str | int) -> str:
-    # Names of unknown fields come from the caller: bounded, and free of lone surrogates, which
-    # JSON cannot carry as UTF-8.
-    text = str(part)[:_MAX_KEY_LENGTH].encode("utf-8", "replace").decode("utf-8")
-    return text.replace("~", "~0").replace("/", "~1")
-
-
-def _sentence(item: Mapping[str, Any]) -> str:
-    match item["type"]:
-        case "extra_forbidden":
-            return "There is no such field."
-        case "missing":
-            return "This field is required."
-        case "string_unicode":
-            return "The text must be valid Unicode."
-        case _:
-            text = str(item["msg"]).removeprefix("Value error, ")
-            text = text.replace("Input should", "The value should", 1)
-            return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _response(

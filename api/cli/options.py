@@ -14,6 +14,8 @@ import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from service.field_problems import rule
+
 _OPTION_PANEL = "Options of the method (default: the base model's)"
 _BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
 # Shorter spellings beside the fields' own names.
@@ -64,9 +66,7 @@ def check(config: type[Any], given: Mapping[str, Any]) -> None:
         config(**given)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        option = _flag(str(first["loc"][0]))
-        message = first["msg"].replace("Input should", "it should", 1)
-        raise WrongOption(f"{option} has a wrong value: {message}.") from None
+        raise WrongOption(f"{_flag(str(first['loc'][0]))} {rule(first)}.") from None
 
 
 def _parameters(config: type[Any]) -> list[inspect.Parameter]:

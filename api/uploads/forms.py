@@ -14,12 +14,12 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from api.problems import field_errors
 from api.uploads.spool import read_form
 from perfusion_core.concept import MAX_CONCEPT_BYTES
 from perfusion_core.config import TrainConfig
 from service import validation as texts
 from service.errors import FieldProblem, Invalid, TooLarge, UnsupportedMedia
+from service.field_problems import field_problems
 from service.options import check as check_options
 from service.pictures.uploads import MAX_PICTURES
 from service.settings.environment import Settings
@@ -136,7 +136,7 @@ async def _form(request: Request, *, folder: str) -> AsyncIterator[FormData]:
 
 def _unexpected(form: FormData, known: set[str]) -> list[FieldProblem]:
     strangers = [{"loc": (name,), "type": "extra_forbidden", "msg": ""} for name in form]
-    return field_errors(item for item in strangers if item["loc"][0] not in known)
+    return field_problems(item for item in strangers if item["loc"][0] not in known)
 
 
 def _files(

@@ -10,6 +10,7 @@ server ends statements, waits for locks and forgotten transactions; the kernel e
 a host that has vanished; and this process ends those to a server that is there but silent.
 """
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ from service.errors import Unavailable
 from service.settings.environment import SettingsError
 
 BUSY_TIMEOUT_SECONDS = 10
+_BUSY_POLL_SECONDS = 0.02
 
 # A transaction here takes milliseconds. Whoever needs longer is in trouble, and waiting makes it
 # worse: better to say "try again" while threads are left to say it.
@@ -243,9 +245,28 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     # The driver must not begin transactions by itself: _begin_sqlite does.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    _use_wal(cursor)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _use_wal(cursor: sqlite3.Cursor) -> None:
+    """Change to a write-ahead log; wait for other processes that open the same fresh file.
+
+    SQLite does not wait here: it says "locked" at once, since two that change the journal could
+    deadlock.
+    """
+    give_up_at = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
+                raise
+            time.sleep(_BUSY_POLL_SECONDS)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -41,10 +41,8 @@ from service.wiring import Service
 
 __all__ = ["ConceptChoice", "GenerateBody", "request"]
 
-_QUEUE_POSITION, _SERVED = (
-    job_order.QUEUE_POSITION.subquery("place"),
-    base_models.CURRENT.subquery("served"),
-)
+_QUEUE_POSITION = job_order.QUEUE_POSITION.subquery("place")
+_SERVED = base_models.CURRENT.subquery("served")
 _NAMED = and_(
     ConceptRow.owner_id == bindparam("owner"),
     ConceptRow.name.in_(bindparam("names", expanding=True)),

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from service.field_problems import rule
+
 PREFIX = "PERFUSION_"
 # The form of a text, and what is wrong with one that has another.
 FORMS = {
@@ -55,21 +57,8 @@ def sentence(error: Any, *, given: str | None, field: FieldInfo) -> str:
 
 
 def _reason(error: Any) -> str:
-    context = error.get("ctx", {})
-    match error["type"]:
-        case "int_parsing" | "int_from_float" | "int_parsing_size":
-            return "it is not a whole number"
-        case "float_parsing" | "finite_number":
-            return "it is not a number"
-        case "greater_than_equal":
-            return f"it is less than {context['ge']:g}"
-        case "less_than_equal":
-            return f"it is more than {context['le']:g}"
-        case "literal_error":
-            return f"it is not one of {context['expected'].replace(' or ', ', ')}"
-        case "value_error":
-            return str(context["error"])
-    return str(error["msg"])
+    # A rule of these settings has its own words.
+    return str(error["ctx"]["error"]) if error["type"] == "value_error" else f"it {rule(error)}"
 
 
 def _advice(field: FieldInfo) -> str:

@@ -1,7 +1,9 @@
-"""Writers on one database: SQLite's wait in line inside a process."""
+"""Writers on one database: SQLite's wait their turn inside a process, and for a fresh file."""
 
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,31 @@ def test_a_writer_that_never_ends_costs_the_others_a_bounded_wait(
     assert refused == ["database-unavailable"]
     write()
     assert len(refused) == 1
+
+
+def test_a_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    """SQLite itself refuses at once: two that change a fresh file's journal might deadlock."""
+    file = tmp_path / "p.db"
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    end = threading.Timer(0.2, lambda: other.execute("COMMIT"))
+    end.start()
+    database = engine.connect(f"sqlite:///{file}")
+    database.check()
+    database.close()
+    end.join()
+    other.close()
+
+
+def test_a_file_that_another_process_never_lets_go_is_unavailable_after_a_bounded_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_SECONDS", 0.1)
+    file = tmp_path / "p.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable):
+            engine.connect(f"sqlite:///{file}").check()
 
 
 def test_readers_do_not_wait_for_a_writer(database: engine.Database) -> None:
