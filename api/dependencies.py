@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Annotated, TypedDict, TypeVar, cast
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import Depends, Header, Query, Security
+from fastapi import Depends, Header, Path, Query, Security
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from pydantic import BaseModel, ConfigDict, Field
@@ -227,6 +227,9 @@ async def _idempotency(
 
 
 OptionalIdempotency = Annotated[Idempotency | None, Depends(_idempotency)]
+
+
+ConceptRef = Annotated[str, Path(description="The concept's id or name.")]
 
 
 class _ListQuery(BaseModel):

@@ -7,8 +7,8 @@ from typing import Any, Final
 from fastapi.openapi.models import Example
 
 from api import problems
-from api.schemas import TrainingOptions
 from perfusion_core.text.prompt import NAME_PATTERN
+from service.options import TrainingOptions
 from service.pictures.uploads import MAX_PICTURES
 
 Responses = dict[int | str, dict[str, Any]]
@@ -109,7 +109,7 @@ def headers(**descriptions: str) -> dict[str, Any]:
 def name_components(document: dict[str, Any]) -> dict[str, Any]:
     """Return OpenAPI with the names that clients know: `JobView` is `Job`, a page of it `JobPage`.
 
-    The service's classes end in View, because the core has a Concept and a Verdict of its own.
+    The core has classes of these names, so those of the service have others.
     """
     document = _with_named_references(document)
     schemas = document["components"]["schemas"]
@@ -131,6 +131,7 @@ def _with_named_references(node: Any) -> Any:
 
 def _name(component: str) -> str:
     """Return a component's name for clients; `component` may also be a reference to it."""
+    component = component.replace("ConceptChoice", "ConceptUse")
     return re.sub(r"Page_(\w+)_$", r"\1Page", re.sub(r"View(?=_?$)", "", component))
 
 

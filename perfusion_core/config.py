@@ -21,6 +21,7 @@ Locking = Literal["local", "global"]
 Gates = Literal["apart", "published"]
 SchedulerName = Literal["ddim", "dpmpp_2m", "euler", "unipc"]
 MAX_SEED = 2**32 - 1
+MAX_PROMPT_LENGTH = 2000  # characters
 _SMALLEST_SIDE, _LARGEST_SIDE, _SIDE_STEP = 32, 2048, 8
 
 DEFAULTS_FILE = "perfusion.json"
@@ -96,7 +97,7 @@ class GenerateConfig:
     """How pictures are sampled (METHOD 6)."""
 
     negative_prompt: Annotated[
-        str, Field(max_length=2000, description="What guidance steers away from.")
+        str, Field(max_length=MAX_PROMPT_LENGTH, description="What guidance steers away from.")
     ] = ""
     num_images: Annotated[
         int, Field(ge=1, le=16, description="Image k is sampled from seed + k.")

@@ -1,14 +1,20 @@
 """The base model that workers serve, written by them and read by the API (which loads none)."""
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
+from perfusion_core.config import BaseModelDefaults, max_pixels, max_sides
 from perfusion_core.evaluation.calibration import Calibration
 from service.database.tables import BaseModelRow
+from service.errors import Unavailable
+from service.options import GenerationOptions, Inbound, TrainingOptions
+from service.views import View
 from service.wiring import Service
 
 # The base model registered last; for statements that need more at once, too.
@@ -20,6 +26,7 @@ _SERVED = CURRENT.with_only_columns(
     BaseModelRow.info["calibration"],
 )
 _KEPT = "service.base_models.served"
+_RETRY_SECONDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +35,8 @@ class RegisteredBaseModel:
 
     `info` is JSON-ready. The service reads `info["defaults"] = {"train": {...}, "generate":
     {...}}` (the model's overrides of the method's defaults), `info["resolution"]`, its side in
-    pixels, and `info["calibration"]`, which verdicts are made by, and leaves the rest to clients.
+    pixels, `info["calibration"]`, which verdicts are made by, and the names of the worker's
+    `info["evaluator"]` and `info["segmenter"]`.
     """
 
     name: str
@@ -62,6 +70,83 @@ def current_base_model(service: Service) -> RegisteredBaseModel | None:
     if row is None:
         return None
     return RegisteredBaseModel(**{name: row[name] for name in _DESCRIBED})
+
+
+class BaseModelInfo(View):
+    """The base model that the workers serve, with its own defaults and every bound."""
+
+    name: str
+    family: str
+    fingerprint: str
+    covariance_fingerprint: str
+    resolution: Annotated[dict[str, int] | None, Field(description="Width and height in pixels.")]
+    max_pixels: Annotated[
+        dict[str, int] | None,
+        Field(
+            description="`generate`: the most of width times height. `train`: the most of "
+            "train_batch_size times resolution squared."
+        ),
+    ]
+    evaluator: Annotated[
+        str | None, Field(description="The CLIP model that judges concepts; null: none does.")
+    ]
+    segmenter: Annotated[
+        str | None,
+        Field(description="What finds the object where there is no mask; null: nothing does."),
+    ]
+    defaults: Annotated[
+        dict[str, dict[str, Any]],
+        Field(description="Of every option, for `train` and `generate`: what is in force here."),
+    ]
+    bounds: Annotated[
+        dict[str, dict[str, Any]], Field(description="The same options, each as JSON schema.")
+    ]
+
+
+def describe(service: Service) -> BaseModelInfo:
+    """Return what a client needs to know of the base model that is served, to offer its options."""
+    model = current_base_model(service)
+    if model is None:
+        raise Unavailable(
+            "no-base-model",
+            "No worker has loaded the base model yet. Wait until /readyz answers 200.",
+            retry_after_seconds=_RETRY_SECONDS,
+        )
+    side = resolution(model)
+    sides = max_sides(side) if side else {}
+    own = BaseModelDefaults(
+        train=defaults(model, of="train"), generate=defaults(model, of="generate")
+    )
+    in_force = {"train": asdict(own.train_config()), "generate": asdict(own.generate_config())}
+    options: dict[str, type[Inbound]] = {"train": TrainingOptions, "generate": GenerationOptions}
+    return BaseModelInfo(
+        name=model.name,
+        family=model.family,
+        fingerprint=model.fingerprint,
+        covariance_fingerprint=model.covariance_fingerprint,
+        # Every supported family was trained on squares, and a worker tells their side.
+        resolution={"width": side, "height": side} if side else None,
+        max_pixels=max_pixels(side) if side else None,
+        evaluator=model.info.get("evaluator"),
+        segmenter=model.info.get("segmenter"),
+        defaults=in_force,
+        bounds={
+            kind: _bounds(options[kind], in_force[kind], largest=sides.get(kind, {}))
+            for kind in options
+        },
+    )
+
+
+def _bounds(
+    options: type[Inbound], in_force: Mapping[str, Any], *, largest: Mapping[str, int]
+) -> dict[str, Any]:
+    properties: dict[str, Any] = options.model_json_schema()["properties"]
+    for name, schema in properties.items():
+        schema["default"] = in_force[name]
+        for bounded in schema.get("anyOf", [schema]):
+            if name in largest and "maximum" in bounded:
+                bounded["maximum"] = largest[name]
+    return properties
 
 
 @dataclass(frozen=True)

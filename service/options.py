@@ -1,12 +1,17 @@
-"""Options of training and generation, checked against the method's own configuration classes.
+"""What callers send: strict and closed models, and the options of training and generation.
 
-Defaults and bounds live in perfusion_core.config alone.
+Options, their bounds and their defaults live in perfusion_core.config alone; the models of requests
+are derived from there. OpenAPI shows no default of an option, because the base model decides them:
+`GET /models` tells those that are in force.
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from copy import copy
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model_validator
+from pydantic.fields import FieldInfo
 
 from perfusion_core.config import GenerateConfig, TrainConfig, too_large
 from service.errors import FieldProblem, Invalid
@@ -21,6 +26,61 @@ def whole_numbers(given: Mapping[str, Any]) -> dict[str, Any]:
         name: int(value) if isinstance(value, float) and value.is_integer() else value
         for name, value in given.items()
     }
+
+
+class Inbound(BaseModel):
+    """What a caller sends: strict, closed, finite."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_whole_numbers(cls, given: Any) -> Any:
+        return whole_numbers(given) if isinstance(given, dict) else given
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any]) -> Self:
+        """Return `given` as a model, or raise Invalid with the pointer of each wrong field."""
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False)
+            raise Invalid(field_problems(found)) from None
+
+
+def _options_of(config: type[Any]) -> dict[str, tuple[Any, FieldInfo]]:
+    """Return the fields of a configuration class, for a model whose schema has no defaults."""
+    infos: Mapping[str, FieldInfo] = config.__pydantic_fields__
+    options = {}
+    for each in fields(config):
+        info = copy(infos[each.name])
+        info.json_schema_extra = _remove_default
+        options[each.name] = (info.annotation, info)
+    return options
+
+
+def _remove_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+if TYPE_CHECKING:
+
+    class TrainingOptions(Inbound):
+        """The fields of TrainConfig, which a type checker cannot see."""
+
+    class GenerationOptions(Inbound):
+        """The fields of GenerateConfig, which a type checker cannot see."""
+
+else:
+    TrainingOptions = create_model(
+        "TrainingOptions",
+        __base__=Inbound,
+        __doc__="Training options. What is left out takes the base model's own default.",
+        **_options_of(TrainConfig),
+    )
+    GenerationOptions = create_model(
+        "GenerationOptions", __base__=Inbound, **_options_of(GenerateConfig)
+    )
 
 
 def known_defaults(kind: type[C], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,21 +5,21 @@ import re
 import unicodedata
 from typing import Any
 
+from perfusion_core.config import MAX_PROMPT_LENGTH
 from perfusion_core.text.prompt import NAME_PATTERN
 from service.errors import invalid
 
-MAX_PROMPT_LENGTH = 2000
 _MAX_SUPERCLASS_LENGTH = 60
 _MAX_SUPERCLASS_WORDS = 3
 _MAX_JSON_DEPTH = 16
 
 
-def check_text(value: object, *, pointer: str, max_length: int) -> str:
+def check_text(value: object, *, pointer: str, max_length: int | None = None) -> str:
     """Return `value` as NFC text, or say why a database or a tokenizer could not take it."""
     if not isinstance(value, str):
         raise invalid(pointer, "This must be text.")
-    if len(value) > max_length:
-        raise invalid(pointer, f"This is {len(value)} characters long; at most {max_length} fit.")
+    if max_length is not None and len(value) > max_length:
+        raise invalid(pointer, f"This may have {max_length} characters at most.")
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise invalid(
             pointer, "This holds half of a surrogate pair, which is no character. Remove it."

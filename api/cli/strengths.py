@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
+from pydantic import ValidationError
+
 from api.cli.errors import CommandError
-from service.errors import Invalid
-from service.generations.strengths import ConceptChoice, Gate, explicit_gates
+from service.field_problems import rule
+from service.generations.requests import ConceptChoice
+from service.generations.strengths import Gate, explicit_gates
 
 
 def read_gates(
@@ -21,11 +24,12 @@ def read_gates(
         raise CommandError(f"--tau {alone} also needs a bias: add --beta {alone}=0.6.")
     gates = {}
     for name, beta in beta_of.items():
-        choice = ConceptChoice(name=name, beta=beta, tau=tau_of.get(name))
         try:
-            (gate,) = explicit_gates([choice])
-        except Invalid as error:
-            raise CommandError(f"<{name}>: {error.errors[0].detail}") from None
+            choice = ConceptChoice(name=name, beta=beta, tau=tau_of.get(name))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise CommandError(f"--{first['loc'][0]} {name} {rule(first)}.") from None
+        (gate,) = explicit_gates([choice])
         assert gate is not None  # a choice with a beta has one
         gates[name] = gate
     return gates

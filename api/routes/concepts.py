@@ -9,9 +9,9 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from api import schemas
 from api.dependencies import (
     ConceptList,
+    ConceptRef,
     OptionalIdempotency,
     Reader,
     ServiceDep,
@@ -148,7 +148,7 @@ def list_concepts(service: ServiceDep, caller: Reader, query: ConceptList) -> JS
     response_model=ConceptView,
     responses=refusals(404),
 )
-def get_concept(service: ServiceDep, caller: Reader, ref: schemas.ConceptRef) -> JSONResponse:
+def get_concept(service: ServiceDep, caller: Reader, ref: ConceptRef) -> JSONResponse:
     """By id or by name."""
     return JSONResponse(concepts.get(service, caller, ref=ref).to_json())
 
@@ -160,7 +160,7 @@ def get_concept(service: ServiceDep, caller: Reader, ref: schemas.ConceptRef) ->
     response_class=Response,
     responses={204: {"description": "Gone."}, **refusals(404)},
 )
-async def delete_concept(state: StateDep, caller: Trainer, ref: schemas.ConceptRef) -> Response:
+async def delete_concept(state: StateDep, caller: Trainer, ref: ConceptRef) -> Response:
     """Its pictures, its file and its row really go; images already generated stay."""
     await with_blobs(state, lambda: concepts.delete(state["service"], caller, ref=ref))
     return Response(status_code=204)
@@ -185,7 +185,7 @@ async def delete_concept(state: StateDep, caller: Trainer, ref: schemas.ConceptR
 async def get_concept_file(
     state: StateDep,
     caller: Reader,
-    ref: schemas.ConceptRef,
+    ref: ConceptRef,
     if_none_match: Annotated[str | None, Header(alias="If-None-Match")] = None,
 ) -> Response:
     """409 while the concept is not ready."""

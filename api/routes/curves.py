@@ -5,8 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Response
 from fastapi.responses import JSONResponse
 
-from api import schemas
-from api.dependencies import Reader, StateDep, with_blobs
+from api.dependencies import ConceptRef, Reader, StateDep, with_blobs
 from api.files import NOT_MODIFIED, file_answer, file_headers
 from api.openapi import refusals
 from service.concepts import curves
@@ -21,7 +20,7 @@ router = APIRouter(tags=["concepts"])
     response_model=CurveView,
     responses=refusals(404, 409),
 )
-async def get_curve(state: StateDep, caller: Reader, ref: schemas.ConceptRef) -> JSONResponse:
+async def get_curve(state: StateDep, caller: Reader, ref: ConceptRef) -> JSONResponse:
     """Made at the end of a training, where the worker has an evaluator; 404 without one.
 
     It travels in the concept's file. 409 while the concept is not ready.
@@ -49,7 +48,7 @@ async def get_curve(state: StateDep, caller: Reader, ref: schemas.ConceptRef) ->
 async def get_thumbnail(
     state: StateDep,
     caller: Reader,
-    ref: schemas.ConceptRef,
+    ref: ConceptRef,
     k: Annotated[int, Path(ge=0, lt=2**31, description="Which point of the curve, from 0.")],
     if_none_match: Annotated[str | None, Header(alias="If-None-Match")] = None,
 ) -> Response:

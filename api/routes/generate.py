@@ -7,13 +7,12 @@ from fastapi import APIRouter, Body, Header, Request
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from api import events, schemas
+from api import events
 from api.dependencies import Generator, OptionalIdempotency, state_of
 from api.openapi import ACCEPTED_HEADERS, GENERATE_EXAMPLES, headers, refusals
 from api.routes.guarded import GuardedRoute
 from service.generations import use_cases as generations
-from service.generations.strengths import ConceptChoice
-from service.generations.use_cases import GenerateBody
+from service.generations.requests import GenerateRequest
 from service.jobs.views import JobAnswer
 
 router = APIRouter(tags=["generation"], route_class=GuardedRoute)
@@ -38,7 +37,7 @@ async def generate(
     request: Request,
     caller: Generator,
     idempotency: OptionalIdempotency,
-    body: Annotated[schemas.GenerateRequest, Body(openapi_examples=GENERATE_EXAMPLES)],
+    body: Annotated[GenerateRequest, Body(openapi_examples=GENERATE_EXAMPLES)],
     prefer: Annotated[
         str | None, Header(description="`wait=N`: answer when the job ends, N seconds at most 60.")
     ] = None,
@@ -52,7 +51,7 @@ async def generate(
     seconds = events.wait_seconds(prefer)
     with state["concurrency"].waits.hold(caller) if seconds else nullcontext():
         answer = await run_in_threadpool(
-            generations.request, service, caller, body=_use_case_body(body), idempotency=idempotency
+            generations.request, service, caller, body=body, idempotency=idempotency
         )
         answer_headers = {"Location": answer.location}
         if answer.replayed:
@@ -66,10 +65,3 @@ async def generate(
             if job is not None:
                 return JSONResponse({"job": state["links"].to_json(job)}, headers=answer_headers)
     return JSONResponse(answer.body, status_code=202, headers=answer_headers)
-
-
-def _use_case_body(body: schemas.GenerateRequest) -> GenerateBody:
-    """What was sent and no more: what is left out takes the base model's defaults."""
-    given = body.model_dump(exclude_unset=True)
-    concepts = tuple(ConceptChoice(**each) for each in given.pop("concepts", ()))
-    return GenerateBody(**given, concepts=concepts)

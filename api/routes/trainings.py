@@ -4,18 +4,44 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body
 from fastapi.responses import JSONResponse
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from api import schemas
-from api.dependencies import OptionalIdempotency, ServiceDep, StateDep, Trainer, with_blobs
+from api.dependencies import (
+    ConceptRef,
+    OptionalIdempotency,
+    ServiceDep,
+    StateDep,
+    Trainer,
+    with_blobs,
+)
 from api.openapi import ACCEPTED_HEADERS, headers, refusals
 from api.routes.guarded import GuardedRoute
 from service.concepts import trainings, versions
+from service.concepts.versions import DEFAULT_REPLACE, Replace
 from service.concepts.views import ConceptAccepted, ConceptView
 from service.idempotency import Answer
+from service.options import TrainingOptions
 
 router = APIRouter(tags=["concepts"], route_class=GuardedRoute)
 _REPLAYED = headers(Idempotency_Replayed="`true` where this is the first answer again.")
+
+
+class TrainAgainRequest(TrainingOptions):
+    """Training options for another training, and whether its file replaces the one before.
+
+    What is left out takes the base model's own default.
+    """
+
+    replace: Annotated[
+        Replace,
+        Field(
+            description="`if-better`: the new file replaces the old one where that is of another "
+            "base model, where its verdict is better (`good` above the others), or where verdicts "
+            "are equal and the balance at its recommended strength is higher or was measured in "
+            "another way; without an evaluator it always does."
+        ),
+    ] = DEFAULT_REPLACE
 
 
 @router.post(
@@ -32,8 +58,8 @@ async def train_again(
     service: ServiceDep,
     caller: Trainer,
     idempotency: OptionalIdempotency,
-    ref: schemas.ConceptRef,
-    body: Annotated[schemas.TrainAgainRequest, Body()] = schemas.TrainAgainRequest(),  # noqa: B008
+    ref: ConceptRef,
+    body: Annotated[TrainAgainRequest, Body()] = TrainAgainRequest(),  # noqa: B008
 ) -> JSONResponse:
     """On the pictures that it has. A ready concept serves its file until the new one replaces it.
 
@@ -64,7 +90,7 @@ async def train_again(
     },
 )
 async def revert(
-    state: StateDep, caller: Trainer, idempotency: OptionalIdempotency, ref: schemas.ConceptRef
+    state: StateDep, caller: Trainer, idempotency: OptionalIdempotency, ref: ConceptRef
 ) -> JSONResponse:
     """Again it returns. 409 where there is no file before, and while the concept is in training."""
     answer = await with_blobs(

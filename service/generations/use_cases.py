@@ -6,7 +6,6 @@ all at the moment of the request: a retry after a crash repeats exactly the same
 
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -20,9 +19,8 @@ from service import idempotency as once
 from service.concepts import rows
 from service.database.tables import ConceptRow
 from service.errors import Conflict, invalid
+from service.generations.requests import MAX_CONCEPTS, ConceptChoice, GenerateRequest
 from service.generations.strengths import (
-    MAX_CONCEPTS,
-    ConceptChoice,
     Gate,
     default_gate,
     explicit_gates,
@@ -35,11 +33,10 @@ from service.jobs import job_order, transitions
 from service.jobs import use_cases as jobs
 from service.jobs.job_order import QueuePosition
 from service.jobs.views import JobAnswer
+from service.options import GenerationOptions
 from service.statuses import ConceptStatus, JobKind
-from service.validation import MAX_PROMPT_LENGTH, check_prompt, check_text
+from service.validation import check_prompt, check_text
 from service.wiring import Service
-
-__all__ = ["ConceptChoice", "GenerateBody", "request"]
 
 _QUEUE_POSITION = job_order.QUEUE_POSITION.subquery("place")
 _SERVED = base_models.CURRENT.subquery("served")
@@ -65,29 +62,15 @@ _KNOWN = select(
     ConceptRow.covariance_fingerprint.label("own_covariance_fingerprint"),
 ).select_from(_QUEUE_POSITION.outerjoin(_SERVED, true()).outerjoin(ConceptRow, _NAMED))
 _Known = Row[Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateBody:
-    """The body of `POST /generate`; None stands for the base model's default."""
-
-    prompt: str
-    negative_prompt: str | None = None
-    concepts: Sequence[ConceptChoice] = ()
-    locking: str | None = None
-    gates: str | None = None
-    num_images: int | None = None
-    seed: int | None = None
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
-    width: int | None = None
-    height: int | None = None
-    scheduler: str | None = None
-    attention_maps: bool = False
+_NOT_OPTIONS = {*GenerateRequest.model_fields} - {*GenerationOptions.model_fields}
 
 
 def request(
-    service: Service, owner_id: str, *, body: GenerateBody, idempotency: Idempotency | None = None
+    service: Service,
+    owner_id: str,
+    *,
+    body: GenerateRequest,
+    idempotency: Idempotency | None = None,
 ) -> Answer:
     """Accept a request for images and queue it; the answer is {"job"}.
 
@@ -97,7 +80,7 @@ def request(
     per image.
     """
     prompt = _parse(check_prompt(body.prompt, pointer="/prompt"))
-    negative_prompt = _negative_prompt(body.negative_prompt, prompt=prompt)
+    asked = _asked(body, prompt=prompt)
     gates = explicit_gates(body.concepts)
     request_sha256 = once.digest(["generate", _identity(body)]) if idempotency else ""
     drawn = secrets.randbelow(MAX_SEED + 1)
@@ -114,7 +97,7 @@ def request(
             "most_waiting": service.settings.max_queued_jobs_per_owner,
         }
         known = connection.execute(_KNOWN, named).all()
-        given, config = _options(body, known[0], negative_prompt=negative_prompt)
+        given, config = _options(asked, known[0])
         seed = config.seed if config.seed is not None else drawn
         concepts = _resolve(prompt=prompt, known=known)
         explicit = _attribute(
@@ -157,12 +140,18 @@ def request(
     return answer
 
 
-def _identity(body: GenerateBody) -> dict[str, Any]:
-    # Without the fields that are new it is what it was before there were any, so that a key which
-    # the release before has kept still knows its request.
+def _identity(body: GenerateRequest) -> dict[str, Any]:
+    """Return what makes two requests the same one, for idempotency keys.
+
+    Without the fields that are new it is what it was before there were any, so that a key which
+    the release before has kept still knows its request.
+    """
+    given = body.model_dump(exclude_unset=True)
+    identity = {name: given.get(name) for name in GenerateRequest.model_fields}
+    identity["concepts"] = [choice.model_dump() for choice in body.concepts]
     return {
         name: value
-        for name, value in asdict(body).items()
+        for name, value in identity.items()
         if value or name not in ("attention_maps", "gates")
     }
 
@@ -177,12 +166,19 @@ def _parse(text: str, *, pointer: str = "/prompt") -> prompts.Prompt:
     return prompt
 
 
-def _negative_prompt(text: str | None, *, prompt: prompts.Prompt) -> str | None:
+def _asked(body: GenerateRequest, *, prompt: prompts.Prompt) -> dict[str, Any]:
+    """Return the options that a request names; null stands for the base model's default."""
+    given = body.model_dump(exclude_unset=True, exclude=_NOT_OPTIONS)
+    asked = {name: value for name, value in given.items() if value is not None}
+    if "negative_prompt" in asked:
+        asked["negative_prompt"] = _negative_prompt(asked["negative_prompt"], prompt=prompt)
+    return asked
+
+
+def _negative_prompt(text: str, *, prompt: prompts.Prompt) -> str:
     """Return the negative prompt; what it names takes part in the image only by the prompt."""
-    if text is None:
-        return None
     pointer = "/negative_prompt"
-    text = check_text(text, pointer=pointer, max_length=MAX_PROMPT_LENGTH)
+    text = check_text(text, pointer=pointer)
     parsed = _parse(text, pointer=pointer)
     elsewhere = [name for name in parsed.names if name not in prompt.names]
     if elsewhere:
@@ -203,21 +199,12 @@ def _negative_prompt(text: str | None, *, prompt: prompts.Prompt) -> str | None:
     return text
 
 
-def _options(
-    body: GenerateBody, known: _Known, *, negative_prompt: str | None
-) -> tuple[dict[str, Any], GenerateConfig]:
+def _options(asked: dict[str, Any], known: _Known) -> tuple[dict[str, Any], GenerateConfig]:
     defaults = options.known_defaults(GenerateConfig, known.defaults or {})
-    given = {
-        name: value
-        for name, value in vars(body).items()
-        if value is not None and name not in ("prompt", "concepts", "attention_maps")
-    }
-    if negative_prompt is not None:
-        given["negative_prompt"] = negative_prompt
     config = options.check(
-        GenerateConfig, given, defaults=defaults, resolution=known.resolution, pointer=""
+        GenerateConfig, asked, defaults=defaults, resolution=known.resolution, pointer=""
     )
-    return {**defaults, **given}, config
+    return {**defaults, **asked}, config
 
 
 def _resolve(*, prompt: prompts.Prompt, known: Iterable[_Known]) -> list[_Known]:

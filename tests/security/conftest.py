@@ -14,7 +14,7 @@ from service import auth
 from service.concepts import use_cases as concepts
 from service.execution import leases
 from service.generations import use_cases as generations
-from service.generations.use_cases import GenerateBody
+from service.generations.requests import GenerateRequest
 from service.jobs import use_cases as jobs
 from service.wiring import Service
 from tests.unit.api.conftest import BASE_URL, build_service
@@ -68,7 +68,7 @@ def give(service: Service, owner_id: str, *, name: str = "rex") -> Owned:
     """Give an owner one object of each kind."""
     staging.register_base_model(service)
     training_id = staging.ready(service, name, owner_id=owner_id)
-    body = GenerateBody(prompt=f"a photo of <{name}>", num_images=1, attention_maps=True)
+    body = GenerateRequest(prompt=f"a photo of <{name}>", num_images=1, attention_maps=True)
     answer = generations.request(service, owner_id, body=body)
     claimed = staging.claim(service, answer.body["job"]["id"])
     images = staging.generated(service, claimed)

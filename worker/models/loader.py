@@ -17,6 +17,7 @@ from perfusion_core.errors import PerfusionError
 from service.base_models import RegisteredBaseModel, register_base_model
 from service.errors import Unavailable
 from service.wiring import Service
+from worker.models import evaluators, segmenter
 
 _TRY_AGAIN_SECONDS = 30.0
 _REGISTER_AGAIN_SECONDS = 2.0
@@ -132,9 +133,20 @@ class ModelLoader:
                 fingerprint=base.fingerprint,
                 covariance_fingerprint=base.covariance_fingerprint,
                 family=base.family,
-                info=base.describe(),
+                info={
+                    **base.describe(),
+                    "evaluator": _shown(evaluators.name_of(self._service.settings)),
+                    "segmenter": _shown(segmenter.name_of(self._service.settings)),
+                },
             ),
         )
+
+
+def _shown(name: str | None) -> str | None:
+    """Return a model's name for clients: of a folder only the last part."""
+    if name is None or not Path(name).is_dir():
+        return name
+    return Path(name).resolve().name
 
 
 def _silence_libraries() -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from perfusion_core.errors import PerfusionError
 from perfusion_core.hub import split_revision
 from perfusion_core.training.masks import Segmenter
+from service.settings.environment import Settings
 from worker.engine.device import load_apart
 
 _log = structlog.get_logger("perfusion.worker")
@@ -44,6 +45,12 @@ def find(
         problem = str(error) if isinstance(error, PerfusionError) else type(error).__name__
         _log.warning("segmenter.not_loaded", problem=problem, exc_info=True)
         return None
+
+
+def name_of(settings: Settings) -> str | None:
+    """Return the segmenter's folder or hub name; None where none is on this machine."""
+    name = settings.segmenter
+    return None if name == "none" or _folder_of(name) is None else name
 
 
 def _folder_of(name: str) -> Path | None:

@@ -7,10 +7,10 @@ import pytest
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
-from api import schemas
 from api.openapi import GENERATE_EXAMPLES
 from api.routes.health import Health
 from perfusion_core.config import GenerateConfig, TrainConfig
+from service.base_models import BaseModelInfo
 from service.concepts.views import (
     BaseModelRef,
     ConceptView,
@@ -19,9 +19,9 @@ from service.concepts.views import (
     SimilaritiesView,
     VerdictView,
 )
-from service.generations.strengths import ConceptChoice
-from service.generations.use_cases import GenerateBody
+from service.generations.requests import GenerateRequest
 from service.jobs.views import AttentionMapView, ImageView, JobView, ProgressView
+from service.options import TrainingOptions
 from service.pages import Page
 from service.wiring import Service
 from tests.unit.api.routes.test_generate import finish
@@ -46,6 +46,8 @@ CONTRACT = {
     ("get", "/jobs/{id}/events"): {200, 204, 401, 403, 404, 429, 503},
     ("get", "/images/{id}"): {200, 304, 401, 403, 404, 429, 503},
     ("get", "/images/{id}/attention/{k}"): {200, 304, 401, 403, 404, 429, 503},
+    ("get", "/models"): {200, 401, 403, 429, 503},
+    ("get", "/base-model"): {200, 401, 403, 429, 503},
     ("get", "/healthz"): {200},
     ("get", "/readyz"): {200, 503},
     ("get", "/metrics"): {200, 401},
@@ -129,7 +131,7 @@ def test_every_operation_is_summarised_tagged_and_says_whether_it_needs_a_key(
 
 @pytest.mark.parametrize(
     ("config", "model"),
-    [(GenerateConfig, schemas.GenerateRequest), (TrainConfig, schemas.TrainingOptions)],
+    [(GenerateConfig, GenerateRequest), (TrainConfig, TrainingOptions)],
 )
 def test_options_and_bounds_are_those_of_the_method(config: Any, model: type[BaseModel]) -> None:
     shown = model.model_json_schema()["properties"]
@@ -149,15 +151,9 @@ def test_options_and_bounds_are_those_of_the_method(config: Any, model: type[Bas
         assert schema["description"]
 
 
-def test_what_the_schema_takes_the_use_case_takes_too() -> None:
-    taken = set(schemas.GenerateRequest.model_fields)
-    assert taken == {each.name for each in fields(GenerateBody)}
-    assert set(schemas.ConceptUse.model_fields) == {each.name for each in fields(ConceptChoice)}
-
-
 def test_the_examples_are_valid() -> None:
     for example in GENERATE_EXAMPLES.values():
-        schemas.GenerateRequest.model_validate(example["value"])
+        GenerateRequest.model_validate(example["value"])
 
 
 def closed(model: type[BaseModel], value: Any) -> None:
@@ -186,7 +182,7 @@ def test_answers_agree_with_their_schemas(client: TestClient, service: Service, 
     closed(CurvePointView, curve["points"][0])
     closed(Page[JobView], client.get("/jobs").json())
     closed(Page[ConceptView], client.get("/concepts").json())
-    closed(schemas.BaseModelInfo, client.get("/base-model").json())
+    closed(BaseModelInfo, client.get("/base-model").json())
     closed(Health, client.get("/healthz").json())
 
 
@@ -202,6 +198,30 @@ def test_the_base_model_is_described_with_its_defaults_and_every_bound(
     assert described["bounds"]["generate"]["num_inference_steps"]["maximum"] == 200
     assert set(described["bounds"]["generate"]) == set(described["defaults"]["generate"])
     assert set(described["bounds"]["train"]) == set(described["defaults"]["train"])
+
+
+def test_what_the_base_model_decides_has_its_default_in_models_and_none_in_openapi(
+    client: TestClient, service: Service, openapi: dict[str, Any]
+) -> None:
+    told = {"resolution": 64, "evaluator": "clip-vit", "segmenter": None}
+    overrides = {"train": {"beta": 0.5}, "generate": {"scheduler": "euler"}}
+    staging.register_base_model(service, info={**told, "defaults": overrides})
+    described = client.get("/models").json()
+    assert client.get("/base-model").json() == described
+    assert (described["evaluator"], described["segmenter"]) == ("clip-vit", None)
+    assert described["defaults"]["generate"]["scheduler"] == "euler"
+    for kind in ("train", "generate"):
+        bounds = described["bounds"][kind].items()
+        assert {name: each["default"] for name, each in bounds} == described["defaults"][kind]
+    form = openapi["paths"]["/concepts"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    for schema, options in (
+        (form["schema"]["properties"]["training"], TrainConfig),
+        (openapi["components"]["schemas"]["TrainAgainRequest"], TrainConfig),
+        (openapi["components"]["schemas"]["GenerateRequest"], GenerateConfig),
+    ):
+        shown = schema["properties"]
+        assert [each.name for each in fields(options) if "default" in shown[each.name]] == []
+    assert openapi["components"]["schemas"]["GenerateRequest"]["required"] == ["prompt"]
 
 
 def test_the_base_model_tells_the_bounds_that_follow_from_its_size(

@@ -5,7 +5,7 @@ from sqlalchemy import func, select
 from service import base_models, workers
 from service.database.tables import BaseModelRow
 from service.generations import use_cases as generations
-from service.generations.use_cases import GenerateBody
+from service.generations.requests import GenerateRequest
 from service.wiring import Service
 from tests.unit.service.staging import OWNER, Clock, at_once, claim, register_base_model, submit
 
@@ -16,7 +16,7 @@ def test_defaults_of_a_newer_worker_that_this_release_does_not_know_are_left_to_
     train = {"max_train_steps": 150, "of_tomorrow": True, "locking": "sideways"}
     generate = {"num_inference_steps": 15, "of_tomorrow": 1, "scheduler": "of_tomorrow"}
     register_base_model(service, info={"defaults": {"train": train, "generate": generate}})
-    body = GenerateBody(prompt="a boat")
+    body = GenerateRequest(prompt="a boat")
     drawn = generations.request(service, OWNER, body=body).body["job"]["id"]
     trains = claim(service, submit(service)).payload["training"]
     draws = claim(service, drawn).payload["config"]

@@ -12,7 +12,7 @@ from service.database.tables import ImageRow
 from service.errors import StorageFull
 from service.execution import leases
 from service.generations import use_cases as generations
-from service.generations.use_cases import GenerateBody
+from service.generations.requests import GenerateRequest
 from service.idempotency import Idempotency
 from service.pictures.uploads import read_pictures
 from service.wiring import KnownSizes, Service
@@ -29,7 +29,7 @@ def lying(service: Service) -> int:
 
 
 def generate(service: Service, owner_id: str = OWNER, **fields: Any) -> str:
-    body = GenerateBody(prompt="a <teddy>", attention_maps=True, **fields)
+    body = GenerateRequest(prompt="a <teddy>", attention_maps=True, **fields)
     answer = generations.request(service, owner_id, body=body)
     return str(answer.body["job"]["id"])
 
@@ -180,7 +180,7 @@ def test_without_a_limit_nothing_is_asked_for(
 def test_the_answer_to_what_was_accepted_is_given_again_to_a_full_owner(make_service: Make) -> None:
     service = make_service(max_bytes_per_owner=LIMIT)
     object.__setattr__(service, "sizes", KnownSizes(clock=Seconds()))
-    body, key = GenerateBody(prompt="a dog"), Idempotency("once")
+    body, key = GenerateRequest(prompt="a dog"), Idempotency("once")
     first = generations.request(service, OWNER, body=body, idempotency=key)
     staging.ready(service)
     with service.database.write() as session:

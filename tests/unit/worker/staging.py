@@ -17,7 +17,7 @@ from service.concepts import use_cases as concepts
 from service.database.tables import JobEventRow
 from service.execution.leases import ClaimedJob
 from service.generations import use_cases as generations
-from service.generations.use_cases import GenerateBody
+from service.generations.requests import GenerateRequest
 from service.jobs import use_cases as jobs
 from service.jobs.views import JobView
 from service.pictures.uploads import UploadedPicture
@@ -78,7 +78,7 @@ def accept_training(service: Service, *, name: str = "rex", **options: Any) -> s
 
 def accept_generation(service: Service, prompt: str = "a photo of a dog", **options: Any) -> str:
     """Accept a generation and return its job's id."""
-    body = GenerateBody(prompt=prompt, **{"num_inference_steps": 2, "seed": 5, **options})
+    body = GenerateRequest(prompt=prompt, **{"num_inference_steps": 2, "seed": 5, **options})
     return str(generations.request(service, OWNER, body=body).body["job"]["id"])
 
 

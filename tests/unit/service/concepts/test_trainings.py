@@ -22,7 +22,7 @@ from service.errors import problem as make_problem
 from service.execution import leases, reconciler
 from service.garbage import collection, retention
 from service.generations import use_cases as generations
-from service.generations.use_cases import GenerateBody
+from service.generations.requests import GenerateRequest
 from service.idempotency import Idempotency
 from service.jobs import transitions
 from service.jobs import use_cases as jobs
@@ -540,7 +540,7 @@ def test_a_request_that_waited_through_a_replacement_keeps_the_file_it_was_accep
     service: Service,
 ) -> None:
     def accepted() -> str:
-        body = GenerateBody(prompt="a photo of <teddy>")
+        body = GenerateRequest(prompt="a photo of <teddy>")
         answer = generations.request(service, OWNER, body=body)
         claimed = claim(service, answer.body["job"]["id"])
         return str(claimed.payload["concepts"][0]["sha256"])

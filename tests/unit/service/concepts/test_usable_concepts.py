@@ -9,7 +9,7 @@ from service.concepts.views import ConceptView
 from service.errors import Conflict, problem
 from service.execution import leases
 from service.generations import use_cases as generations
-from service.generations.use_cases import GenerateBody
+from service.generations.requests import GenerateRequest
 from service.wiring import Service
 from tests.unit.service.staging import OWNER, claim, ready, register_base_model, submit
 
@@ -24,7 +24,7 @@ def seen(service: Service, name: str = "teddy") -> ConceptView:
 
 def accepts(service: Service, prompt: str) -> bool:
     try:
-        generations.request(service, OWNER, body=GenerateBody(prompt=prompt))
+        generations.request(service, OWNER, body=GenerateRequest(prompt=prompt))
     except Conflict:
         return False
     return True

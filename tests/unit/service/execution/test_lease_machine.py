@@ -30,14 +30,14 @@ from service.errors import Conflict, Unavailable, problem
 from service.execution import checkpoints, leases, reconciler
 from service.execution.leases import ClaimedJob, NewImage
 from service.generations import use_cases as generations
-from service.generations.use_cases import GenerateBody
+from service.generations.requests import GenerateRequest
 from service.jobs import use_cases as jobs
 from service.jobs.views import ProgressView
 from service.statuses import TERMINAL, JobKind, JobStatus
 from service.wiring import Service
 from tests.unit.service.staging import OWNER, Clock, Deaf, try_to_claim
 
-BODY = GenerateBody(prompt="a boat", num_images=1, seed=1)
+BODY = GenerateRequest(prompt="a boat", num_images=1, seed=1)
 QUICK = settings(
     max_examples=15,
     stateful_step_count=25,

@@ -14,7 +14,7 @@ from service.errors import problem
 from service.execution import checkpoints, leases, reconciler
 from service.execution.leases import Lease
 from service.generations import use_cases as generations
-from service.generations.use_cases import GenerateBody
+from service.generations.requests import GenerateRequest
 from service.jobs import use_cases as jobs
 from service.jobs.views import JobView, JobWarning, ProgressView
 from service.statuses import ConceptStatus, JobStatus
@@ -87,7 +87,7 @@ def test_warnings_show_while_the_job_runs_and_stay_and_only_its_worker_gives_the
     def told() -> JobView:
         return jobs.get(service, OWNER, job_id=zombie.id)
 
-    body = GenerateBody(prompt="a boat")
+    body = GenerateRequest(prompt="a boat")
     job_id = generations.request(service, OWNER, body=body).body["job"]["id"]
     zombie = claim(service, job_id)
     before = told()
@@ -292,7 +292,7 @@ def test_a_new_training_state_ends_a_series_of_faults(service: Service, clock: C
 
 def test_a_generation_keeps_its_images_in_order(service: Service) -> None:
     ready(service)
-    body = GenerateBody(prompt="a <teddy> at sea", num_images=3, seed=7)
+    body = GenerateRequest(prompt="a <teddy> at sea", num_images=3, seed=7)
     job_id = generations.request(service, OWNER, body=body).body["job"]["id"]
     claimed = claim(service, job_id)
     assert leases.finish_generation(service, claimed, images=generated(service, claimed)[::-1])
@@ -307,7 +307,7 @@ def test_what_lost_attempts_wrote_goes_with_the_success_of_a_later_one(
     service: Service, clock: Clock
 ) -> None:
     ready(service)
-    body = GenerateBody(prompt="a <teddy> at sea", num_images=3, attention_maps=True)
+    body = GenerateRequest(prompt="a <teddy> at sea", num_images=3, attention_maps=True)
     generation = claim(service, generations.request(service, OWNER, body=body).body["job"]["id"])
     generated(service, generation)
     training = claim(service, submit(service, "rex"))

@@ -8,7 +8,7 @@ from sqlalchemy import event
 from service.concepts import use_cases as concepts
 from service.execution import leases, reconciler
 from service.generations import use_cases as generations
-from service.generations.use_cases import GenerateBody
+from service.generations.requests import GenerateRequest
 from service.jobs import use_cases as jobs
 from service.statuses import ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
@@ -98,7 +98,7 @@ def test_an_owner_at_the_running_limit_is_rung_for_as_soon_as_a_job_of_the_other
     service = make_service(max_running_jobs_per_owner=1)
     notifier = service.notifier
     assert isinstance(notifier, RecordedNotifier)
-    body = GenerateBody(prompt="a boat")
+    body = GenerateRequest(prompt="a boat")
     runs = claim(service, generations.request(service, OWNER, body=body).body["job"]["id"])
     waits, _ = submit(service, "waits"), submit(service, "behind")
     too = generations.request(service, OWNER, body=body).body["job"]["id"]

@@ -14,7 +14,7 @@ from service.database.tables import ImageRow, JobRow, PictureRow
 from service.execution import leases
 from service.garbage import collection
 from service.generations import use_cases as generations
-from service.generations.use_cases import GenerateBody
+from service.generations.requests import GenerateRequest
 from service.jobs import use_cases as jobs
 from service.wiring import Service
 from tests.unit.service.staging import (
@@ -41,7 +41,7 @@ def service(make_service: Callable[..., Service], clock: Clock) -> Service:
 
 def draw(service: Service, **options: Any) -> str:
     """Generate an image; return the id of its job."""
-    body = GenerateBody(prompt="a boat", **options)
+    body = GenerateRequest(prompt="a boat", **options)
     job_id = generations.request(service, OWNER, body=body).body["job"]["id"]
     claimed = claim(service, job_id)
     assert leases.finish_generation(service, claimed, images=generated(service, claimed))

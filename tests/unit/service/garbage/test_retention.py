@@ -18,7 +18,7 @@ from service.errors import NotFound, Unavailable, problem
 from service.execution import leases
 from service.garbage import collection, retention
 from service.generations import use_cases as generations
-from service.generations.use_cases import GenerateBody
+from service.generations.requests import GenerateRequest
 from service.jobs import use_cases as jobs
 from service.wiring import Service
 from tests.unit.service.staging import (
@@ -49,7 +49,7 @@ def service(make_service: Callable[..., Service], clock: Clock) -> Service:
 
 def draw(service: Service) -> str:
     """Generate two images with maps; return the id of their job."""
-    body = GenerateBody(prompt="a boat", num_images=2, attention_maps=True)
+    body = GenerateRequest(prompt="a boat", num_images=2, attention_maps=True)
     job_id = generations.request(service, OWNER, body=body).body["job"]["id"]
     claimed = claim(service, job_id)
     assert leases.finish_generation(service, claimed, images=generated(service, claimed))

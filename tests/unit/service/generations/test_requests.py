@@ -14,7 +14,7 @@ from service.concepts import use_cases as concepts
 from service.errors import Conflict, Invalid, TooManyRequests
 from service.generations import unknown_names as near
 from service.generations import use_cases as generations
-from service.generations.use_cases import ConceptChoice, GenerateBody
+from service.generations.requests import GenerateRequest
 from service.idempotency import Idempotency
 from service.jobs import use_cases as jobs
 from service.statuses import JobKind
@@ -33,7 +33,7 @@ from tests.unit.service.staging import (
 
 def request(service: Service, prompt: str = "a boat", **fields: Any) -> dict[str, Any]:
     """Return the payload of the job that a request makes."""
-    body = GenerateBody(prompt=prompt, **fields)
+    body = GenerateRequest.read({"prompt": prompt, **fields})
     answer = generations.request(service, OWNER, body=body)
     return claim(service, answer.body["job"]["id"]).payload
 
@@ -47,7 +47,7 @@ def refused(service: Service, prompt: str = "a boat", **fields: Any) -> Invalid:
     return caught.value
 
 
-def choose(*choices: ConceptChoice) -> dict[str, Any]:
+def choose(*choices: dict[str, Any]) -> dict[str, Any]:
     return {"concepts": choices}
 
 
@@ -145,7 +145,7 @@ def test_a_strength_means_the_same_gate_as_ever_with_either_locking(
         service,
         "a <teddy>",
         locking=locking,
-        **choose(ConceptChoice(name="teddy", strength=strength)),
+        **choose({"name": "teddy", "strength": strength}),
     )["concepts"][0]
     assert (written["beta"], written["tau"]) == (chosen["beta"], chosen["tau"])
     assert (written["beta"], written["tau"]) == (pytest.approx(beta, abs=1e-6), 0.15)
@@ -154,10 +154,10 @@ def test_a_strength_means_the_same_gate_as_ever_with_either_locking(
 def test_an_explicit_value_wins_over_the_prompts(service: Service) -> None:
     ready(service)
     concept_id = concepts.get(service, OWNER, ref="teddy").id
-    by_name = request(service, "<teddy:0.2>", **choose(ConceptChoice(name="teddy", strength=0.5)))
-    by_id = request(service, "<teddy:0.2>", **choose(ConceptChoice(id=concept_id, beta=0.7)))
-    raw = request(service, "<teddy:0.2>", **choose(ConceptChoice(name="teddy", beta=1, tau=1)))
-    silent = request(service, "<teddy:0.2>", **choose(ConceptChoice(name="teddy")))
+    by_name = request(service, "<teddy:0.2>", **choose({"name": "teddy", "strength": 0.5}))
+    by_id = request(service, "<teddy:0.2>", **choose({"id": concept_id, "beta": 0.7}))
+    raw = request(service, "<teddy:0.2>", **choose({"name": "teddy", "beta": 1, "tau": 1}))
+    silent = request(service, "<teddy:0.2>", **choose({"name": "teddy"}))
     gates = [
         (run["concepts"][0]["beta"], run["concepts"][0]["tau"])
         for run in (by_name, by_id, raw, silent)
@@ -173,7 +173,7 @@ def test_an_explicit_value_wins_over_the_prompts(service: Service) -> None:
 @pytest.mark.parametrize("strength", [0, 1, -1, 1.5, math.nan, math.inf, 10**400, True, "0.5"])
 def test_a_strength_lies_strictly_between_zero_and_one(service: Service, strength: Any) -> None:
     ready(service)
-    error = refused(service, "<teddy>", **choose(ConceptChoice(name="teddy", strength=strength)))
+    error = refused(service, "<teddy>", **choose({"name": "teddy", "strength": strength}))
     assert error.errors[0].pointer == "/concepts/0/strength"
 
 
@@ -192,23 +192,23 @@ def test_two_strengths_of_one_concept_are_refused(service: Service) -> None:
 @pytest.mark.parametrize(
     ("choice", "pointer"),
     [
-        (ConceptChoice(name="teddy", strength=0.5, beta=0.7), "/concepts/0/beta"),
-        (ConceptChoice(name="teddy", strength=0.5, tau=0.7), "/concepts/0/tau"),
-        (ConceptChoice(name="teddy", tau=0.15), "/concepts/0/tau"),
-        (ConceptChoice(name="teddy", beta=math.nan), "/concepts/0/beta"),
-        (ConceptChoice(name="teddy", beta=11), "/concepts/0/beta"),
-        (ConceptChoice(name="teddy", beta=0.7, tau=0), "/concepts/0/tau"),
-        (ConceptChoice(name="teddy", beta=0.7, tau=-1), "/concepts/0/tau"),
-        (ConceptChoice(strength=0.5), "/concepts/0"),
-        (ConceptChoice(name="teddy", id="x", strength=0.5), "/concepts/0"),
-        (ConceptChoice(name="rex", strength=0.5), "/concepts/0/name"),
-        (ConceptChoice(id="teddy", strength=0.5), "/concepts/0/id"),
-        (ConceptChoice(name="te\0ddy", strength=0.5), "/concepts/0/name"),
-        (ConceptChoice(id="\ud800"), "/concepts/0/id"),
+        ({"name": "teddy", "strength": 0.5, "beta": 0.7}, "/concepts/0/beta"),
+        ({"name": "teddy", "strength": 0.5, "tau": 0.7}, "/concepts/0/tau"),
+        ({"name": "teddy", "tau": 0.15}, "/concepts/0/tau"),
+        ({"name": "teddy", "beta": math.nan}, "/concepts/0/beta"),
+        ({"name": "teddy", "beta": 11}, "/concepts/0/beta"),
+        ({"name": "teddy", "beta": 0.7, "tau": 0}, "/concepts/0/tau"),
+        ({"name": "teddy", "beta": 0.7, "tau": -1}, "/concepts/0/tau"),
+        ({"strength": 0.5}, "/concepts/0"),
+        ({"name": "teddy", "id": "x", "strength": 0.5}, "/concepts/0"),
+        ({"name": "rex", "strength": 0.5}, "/concepts/0/name"),
+        ({"id": "teddy", "strength": 0.5}, "/concepts/0/id"),
+        ({"name": "te\0ddy", "strength": 0.5}, "/concepts/0/name"),
+        ({"id": "\ud800"}, "/concepts/0/id"),
     ],
 )
 def test_an_explicit_entry_is_checked(
-    service: Service, choice: ConceptChoice, pointer: str
+    service: Service, choice: dict[str, Any], pointer: str
 ) -> None:
     ready(service)
     assert refused(service, "<teddy>", **choose(choice)).errors[0].pointer == pointer
@@ -217,9 +217,9 @@ def test_an_explicit_entry_is_checked(
 def test_an_entry_that_the_prompt_does_not_mention_is_refused(service: Service) -> None:
     ready(service, "teddy")
     ready(service, "rex")
-    error = refused(service, "<teddy>", **choose(ConceptChoice(name="rex", strength=0.5)))
+    error = refused(service, "<teddy>", **choose({"name": "rex", "strength": 0.5}))
     assert "does not mention <rex>" in error.detail
-    entry = ConceptChoice(name="teddy", strength=0.5)
+    entry = {"name": "teddy", "strength": 0.5}
     assert "twice" in refused(service, "<teddy>", **choose(entry, entry)).detail
 
 
@@ -328,7 +328,7 @@ def test_a_concept_of_another_base_model_is_a_conflict_that_names_both(service: 
         ({"width": False}, "/width"),
         ({"scheduler": "magic"}, "/scheduler"),
         ({"locking": "both"}, "/locking"),
-        ({"concepts": [ConceptChoice(name="a")] * 17}, "/concepts"),
+        ({"concepts": [{"name": "a"}] * 17}, "/concepts"),
     ],
 )
 def test_every_field_is_checked_strictly(
@@ -382,19 +382,19 @@ def test_prompts_are_stored_in_one_normal_form(service: Service) -> None:
 
 
 def test_a_repeated_request_repeats_its_seed(service: Service, notifier: RecordedNotifier) -> None:
-    body = GenerateBody(prompt="a boat")
+    body = GenerateRequest(prompt="a boat")
     key = Idempotency("k1")
     first = generations.request(service, OWNER, body=body, idempotency=key)
     again = generations.request(service, OWNER, body=body, idempotency=key)
     assert again == replace(first, replayed=True)
     assert len(notifier.notified) == 1
-    other = GenerateBody(prompt="a ship")
+    other = GenerateRequest(prompt="a ship")
     with pytest.raises(Invalid, match="another request"):
         generations.request(service, OWNER, body=other, idempotency=key)
 
 
 def test_a_full_queue_is_too_many_requests(make_service: Callable[..., Service]) -> None:
     service = make_service(max_queued_jobs_per_owner=1)
-    generations.request(service, OWNER, body=GenerateBody(prompt="a boat"))
+    generations.request(service, OWNER, body=GenerateRequest(prompt="a boat"))
     with pytest.raises(TooManyRequests):
-        generations.request(service, OWNER, body=GenerateBody(prompt="a boat"))
+        generations.request(service, OWNER, body=GenerateRequest(prompt="a boat"))

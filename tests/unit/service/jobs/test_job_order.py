@@ -7,7 +7,8 @@ import pytest
 from service.errors import TooManyRequests
 from service.execution import leases
 from service.execution.leases import ClaimedJob
-from service.generations.use_cases import GenerateBody, request
+from service.generations.requests import GenerateRequest
+from service.generations.use_cases import request
 from service.jobs import use_cases as jobs
 from service.statuses import JobKind
 from service.wiring import Service
@@ -17,7 +18,7 @@ THIRD = "owner_c"
 
 
 def draw(service: Service, owner_id: str = OWNER) -> str:
-    body = GenerateBody(prompt="a boat", num_images=1, seed=1)
+    body = GenerateRequest(prompt="a boat", num_images=1, seed=1)
     return str(request(service, owner_id, body=body).body["job"]["id"])
 
 

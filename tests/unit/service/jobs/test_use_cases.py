@@ -9,7 +9,7 @@ from service.database.tables import JobRow
 from service.errors import Conflict, Invalid, NotFound
 from service.execution import leases
 from service.generations import use_cases as generations
-from service.generations.use_cases import GenerateBody
+from service.generations.requests import GenerateRequest
 from service.jobs import use_cases as jobs
 from service.jobs.views import JobView
 from service.statuses import JobKind, JobStatus
@@ -29,7 +29,7 @@ from tests.unit.service.staging import (
 
 
 def draw(service: Service, *, owner_id: str = OWNER, attention_maps: bool = False) -> str:
-    body = GenerateBody(prompt="a boat at sea", attention_maps=attention_maps)
+    body = GenerateRequest(prompt="a boat at sea", attention_maps=attention_maps)
     return str(generations.request(service, owner_id, body=body).body["job"]["id"])
 
 
@@ -55,7 +55,7 @@ def test_positions_are_counted_to_a_thousand_which_stands_for_all_behind_it(
     with service.database.write() as session:
         row = session.execute(select(JobRow.__table__).where(JobRow.id == first)).one()._asdict()
         session.execute(insert(JobRow), [row | {"id": f"job_{n}"} for n in range(1200)])
-    body = GenerateBody(prompt="a boat at sea")
+    body = GenerateRequest(prompt="a boat at sea")
     accepted = generations.request(service, OWNER, body=body).body["job"]
     assert accepted["queue_position"] == 1000
     assert position(service, accepted["id"]) == 1000
@@ -182,7 +182,7 @@ def test_an_image_lists_its_maps_only_where_they_were_asked_for(service: Service
     ready(service, "teddy")
     found = []
     for wanted in (True, False):
-        body = GenerateBody(prompt="a <teddy> at sea", attention_maps=wanted)
+        body = GenerateRequest(prompt="a <teddy> at sea", attention_maps=wanted)
         job_id = generations.request(service, OWNER, body=body).body["job"]["id"]
         claimed = claim(service, job_id)
         leases.finish_generation(service, claimed, images=generated(service, claimed))

@@ -6,6 +6,7 @@ import pytest
 from huggingface_hub import constants
 from structlog.testing import capture_logs
 
+from service.settings.environment import Settings
 from tests.unit.perfusion_core.conftest import drawing
 from tests.unit.perfusion_core.test_hub import as_pickle, save_clipseg
 from worker.models import segmenter
@@ -53,6 +54,15 @@ def test_what_is_not_on_this_machine_is_not_fetched_and_not_missed(cache: Path, 
 
 def test_a_folder_is_a_name_too(tmp_path: Path) -> None:
     assert find(str(save_clipseg(tmp_path / "clipseg"))) is not None
+
+
+def test_its_name_is_told_where_it_is_on_this_machine(cache: Path) -> None:
+    def name(segmenter_name: str) -> str | None:
+        return segmenter.name_of(Settings(segmenter=segmenter_name))
+
+    assert name(NAME) == NAME
+    assert name("a/other") is None
+    assert name("none") is None
 
 
 def test_a_damaged_model_is_told(tmp_path: Path) -> None:
