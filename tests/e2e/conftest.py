@@ -64,7 +64,7 @@ def server(server_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         "PERFUSION_EVALUATOR": str(SHIPPED_BASE_MODEL.with_name("evaluator")),
     }
     with serving(server_folder, **settings) as url:
-        await_ready(url)
+        await_ready(url, base_model="tiny")
         yield url
 
 
@@ -102,7 +102,7 @@ def moved(
     (base / "perfusion.json").write_text(json.dumps({"train": train}))
     settings = {"PERFUSION_BASE_MODEL": str(base), "PERFUSION_EVALUATOR": "none"}
     with serving(folder, **settings) as url:
-        await_ready(url)
+        await_ready(url, base_model="another")
         yield url
 
 

@@ -71,10 +71,13 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     raise RuntimeError(f"The server did not start:\n{log.read_text('utf-8', 'replace')[-4000:]}")
 
 
-def await_ready(url: str) -> None:
-    """Wait until the server at this address can work."""
+def await_ready(url: str, *, base_model: str) -> None:
+    """Wait until the server at this address can work, and does so with this base model.
+
+    One that starts with another server's data believes at first that its worker still lives.
+    """
     deadline = time.monotonic() + START_SECONDS
-    while not _is_ready(url):
+    while not _is_ready(url, base_model):
         if time.monotonic() > deadline:
             raise RuntimeError(f"The server was not ready within {START_SECONDS} s.")
         time.sleep(0.2)
@@ -101,9 +104,11 @@ def teach(url: str, photos: Sequence[Photo], *, name: str) -> None:
     assert status == "succeeded"
 
 
-def _is_ready(url: str) -> bool:
+def _is_ready(url: str, base_model: str) -> bool:
     try:
-        return httpx.get(f"{url}/readyz", timeout=10).status_code == httpx.codes.OK
+        if httpx.get(f"{url}/readyz", timeout=10).status_code != httpx.codes.OK:
+            return False
+        return bool(httpx.get(f"{url}/base-model", timeout=10).json()["name"] == base_model)
     except httpx.TransportError:
         return False
 
