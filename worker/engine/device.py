@@ -12,8 +12,8 @@ T = TypeVar("T")
 def load_apart(load: Callable[[], T]) -> T:
     """Return what `load` returns, from a thread of its own.
 
-    In the engine's thread everybody would wait for it; a job's own one would keep a pool of OpenMP
-    threads from it for as long as it lives, beside the device's.
+    In the engine's thread all jobs would wait for it. In the thread of a job it would leave a pool
+    of OpenMP threads, next to the engine's, for as long as that thread lives.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="load") as loader:
         return loader.submit(load).result()

@@ -1,11 +1,11 @@
-"""Turns on the device that are no steps of images: those of a training, and short urgent ones.
+"""Calls of the device that are no steps of images: those of a training, and short urgent ones.
 
 Two threads that compute at the same time own two pools of OpenMP threads, and on a CPU each step of
-a training took 1.7 times as long. So a training takes its turns in the engine's thread. People wait
-in front of a generation and look in on a training now and then, so sampling goes first: a training
-gets a turn once images have been sampled for `patience_seconds`, and for a few times as long as the
-turn before took. What a generation needs apart from its steps, such as a look at its image, is
-urgent: it comes before the next step.
+a training took 1.7 times as long. So the engine's thread runs the calls of a training, too. People
+wait for a generation, and look at a training now and then, so sampling goes first: a call of a
+training runs once images have been sampled for `patience_seconds`, and for a few times as long as
+the last call took. What a generation needs apart from its steps, such as measuring its image, is
+urgent: it runs before the next step.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from worker.engine.requests import on_device
 from worker.engine.waiting import WhileWaiting, wait_for
 
 # A training gets a fifth of a device on which others sample.
-_SAMPLING_PER_TURN = 4.0
+_SAMPLING_PER_CALL = 4.0
 
 
 @dataclass(eq=False)
@@ -35,33 +35,33 @@ class DeviceCall:
         with on_device([self]):
             try:
                 self.future.set_result(self.act())
-            except BaseException as error:  # it belongs to who waits for the result
+            except BaseException as error:  # for the thread that waits for the result
                 self.future.set_exception(error)
 
 
 class DeviceCalls:
-    """Those that wait, in order of age, and when the next of them is due."""
+    """The calls that wait, in order of age, and when the next of them is due."""
 
     def __init__(self, changed: Condition, *, patience_seconds: float) -> None:
-        """`changed` is the engine's, and guards the turns that wait."""
+        """`changed` is the engine's, and guards the calls that wait."""
         self._changed = changed
         self._patience_seconds = patience_seconds
         self._waiting: list[DeviceCall] = []
-        self._turn_seconds = 0.0  # of the last turn that was not urgent
+        self._call_seconds = 0.0  # of the last call that was not urgent
         self._sampled_seconds = 0.0  # since then
 
     def __bool__(self) -> bool:
-        """Whether any turn waits."""
+        """Whether any call waits."""
         return bool(self._waiting)
 
     def add(self, call: DeviceCall) -> None:
-        """Queue a turn; the caller holds the lock, and notifies the engine."""
+        """Queue a call; the caller holds the lock, and notifies the engine."""
         self._waiting.append(call)
 
     def result_of(self, call: DeviceCall, while_waiting: WhileWaiting | None) -> Any:
-        """Wait for a turn's end; return or raise what came of it, or what `while_waiting` raises.
+        """Wait for a call's end; return or raise what came of it, or what `while_waiting` raises.
 
-        A turn that has begun is always waited for: what it works on must not change meanwhile.
+        A call that has begun is always waited for: what it works on must not change meanwhile.
         """
         if while_waiting is not None:
             try:
@@ -73,9 +73,9 @@ class DeviceCalls:
         return call.future.result()
 
     def next(self, *, sampling: bool) -> DeviceCall | None:
-        """Take the turn that is due, if any: an urgent one, or one for which enough was sampled."""
+        """Take the call that is due, if any: an urgent one, or one for which enough was sampled."""
         with self._changed:
-            enough = max(self._patience_seconds, _SAMPLING_PER_TURN * self._turn_seconds)
+            enough = max(self._patience_seconds, _SAMPLING_PER_CALL * self._call_seconds)
             due = [call for call in self._waiting if call.urgent]
             if not due and (not sampling or self._sampled_seconds >= enough):
                 due = self._waiting
@@ -86,18 +86,18 @@ class DeviceCalls:
             return call
 
     def taken(self, call: DeviceCall, seconds: float) -> None:
-        """Count a turn; an urgent one is part of the sampling."""
+        """Count a call; an urgent one is part of the sampling."""
         if call.urgent:
             self._sampled_seconds += seconds
         else:
-            self._turn_seconds, self._sampled_seconds = seconds, 0.0
+            self._call_seconds, self._sampled_seconds = seconds, 0.0
 
     def sampled(self, seconds: float) -> None:
         """Count a step of images."""
         self._sampled_seconds += seconds
 
     def refuse(self, error: Exception) -> None:
-        """End all turns that wait with an error."""
+        """End all calls that wait with an error."""
         with self._changed:
             waiting, self._waiting = self._waiting, []
         for call in waiting:

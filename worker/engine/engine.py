@@ -1,16 +1,17 @@
 """The engine: the one thread of this process that works on the device.
 
-It samples for all generation jobs. Between any two steps jobs may join and leave. Each step takes
-the first image in line (worker.engine.fair_queue) and as many others of its latent shape as fit,
-and advances them in one U-Net batch (perfusion_core.sampling.sampler). A job that fails does so
-alone.
+It samples for all generation jobs. Requests may join and leave between any two steps. Each step
+takes the first image of the queue (worker.engine.fair_queue) and as many others of its latent shape
+as fit, and advances them in one U-Net batch (perfusion_core.sampling.sampler). A request that fails
+does so alone.
 
-An image is the same in any company to within one grey level: a row depends on the size of its
-batch, as kernels are chosen by shape, and on nothing else of it. An exact engine pads all batches
-of a shape to one size and decodes one image at a time: then it is the same bit by bit.
+An image alone and the same image in any batch differ by at most one grey level: a row depends on
+the size of its batch, since kernels are chosen by shape, and on nothing else of it. An exact engine
+pads all batches of a shape to one size and decodes one image at a time: then they are equal.
 
-Device calls, such as a step of a training, run between them (worker.engine.device_calls). Nothing
-can interrupt a step. If the device hangs or breaks, only what is `on_device` spends an attempt.
+Device calls, such as a step of a training, run between two steps (worker.engine.device_calls).
+Nothing can interrupt a step. If the device hangs or breaks, only what is `on_device` spends an
+attempt.
 """
 
 import time
@@ -24,20 +25,17 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.memory import free_memory, is_out_of_memory
 from perfusion_core.sampling import sampler
 from perfusion_core.sampling.sample import Sample
-from perfusion_core.sampling.sampler import Batch, ImageRequest
+from perfusion_core.sampling.sampler import ImageRequest
 from worker.engine.device import is_broken
 from worker.engine.device_calls import DeviceCall, DeviceCalls
 from worker.engine.fair_queue import FairQueue
+from worker.engine.packing import Packing
 from worker.engine.requests import OnStep, Request, Slot, on_device
 from worker.engine.waiting import WhileWaiting
 from worker.errors import Draining, OutOfMemory
 
 T = TypeVar("T")
-# On a CPU 8 rows give nine tenths of the images per second that 32 give (docs/engine.md), and a
-# narrower batch hands the oldest out sooner.
-_MOST_ROWS_ON_CPU = 8
-_MOST_ROWS = 32
-# Others wait for a decoder between two steps, so it is given a few images at a time.
+# Other requests wait while images are decoded, so the decoder gets a few at a time.
 _DECODED_AT_ONCE = 4
 _log = structlog.get_logger("perfusion.worker")
 
@@ -61,22 +59,19 @@ class Engine:
         if the device fails and does not recover.
         """
         self._base = base
-        self._max_rows = max_rows
         self._exact = exact
         self._broken = broken or Event()
         self._clock = clock
-        # Shapes whose batches did not fit into memory, and how many rows they may take since.
-        self._rows_that_fit: dict[tuple[int, ...], int] = {}
         self._changed = Condition()
         self._arrivals: list[Request] = []
         self._calls = DeviceCalls(self._changed, patience_seconds=patience_seconds)
-        # In order of age. The engine's thread alone touches these three.
+        # The engine's thread alone touches these three. Requests are in order of age.
         self._requests: list[Request] = []
         self._fair_queue = FairQueue()
-        self._batch: Batch | None = None  # of the last step
+        self._packing = Packing(base, max_rows=max_rows, exact=exact)
         self._stopped = False
         self.moved_at = clock()
-        """When the device last finished something: a sign of life for whoever waits in line."""
+        """When the device last finished something: a sign of life for all that wait for it."""
         self._thread = Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -86,7 +81,7 @@ class Engine:
     def stop(self, *, timeout_seconds: float | None = None) -> bool:
         """End after the present step; requests that are left raise Draining.
 
-        False where that step does not end in time: nothing can interrupt it.
+        Return False if that step does not end in time: nothing can interrupt it.
         """
         with self._changed:
             self._stopped = True
@@ -105,7 +100,7 @@ class Engine:
     ) -> Request:
         """Queue a request; `on_step(steps done, steps in all)` is called as it advances.
 
-        Owners share the device fairly, however many images each of them asks for. With `alone`
+        Owners share the device fairly, however many images each of them asks for. With `alone`,
         no other request is in its batches.
         """
         request = Request(image_request=image_request, owner=owner, on_step=on_step, alone=alone)
@@ -126,9 +121,9 @@ class Engine:
     ) -> T:
         """Run `act`, such as a step of a training, on the device; return or raise what it does.
 
-        An `urgent` turn is short, and a generation waits for it: it comes before the next step.
-        `while_waiting` is called now and then with whether the device works at this turn; what it
-        raises withdraws a turn that has not begun. Raises Draining where the engine stops first.
+        An `urgent` call is short, and a generation waits for it: it runs before the next step.
+        `while_waiting` is called now and then with whether the device works at this call; what it
+        raises withdraws a call that has not begun. Raises Draining if the engine stops first.
         """
         call = DeviceCall(act, urgent)
         with self._changed:
@@ -162,8 +157,7 @@ class Engine:
 
     def _wait_for_work(self) -> bool:
         if not self._requests:
-            self._rows_that_fit.clear()
-            self._batch = None
+            self._packing.forget()
         with self._changed:
             self._changed.wait_for(
                 lambda: self._arrivals or self._requests or self._calls or self._stopped
@@ -173,7 +167,7 @@ class Engine:
             return not self._stopped
 
     def _stop_if_broken(self, error: BaseException | None) -> None:
-        """End all that wait with Draining: they have not broken the device and spend no attempt."""
+        """Stop if the device is broken: what only waits then ends with Draining, unspent."""
         if error is not None and is_broken(error):
             self._broken.set()
             with self._changed:
@@ -186,7 +180,7 @@ class Engine:
             elif not request.slots:
                 self._begin(request)
         waiting = self._waiting()
-        slots = self._fair_queue.next_batch(waiting, self._room_for)
+        slots = self._fair_queue.next_batch(waiting, self._packing.room_for)
         if slots:
             self._fair_queue.charge(slots, waiting=waiting)
             self._advance(slots)
@@ -211,37 +205,25 @@ class Engine:
     def _advance(self, slots: Sequence[Slot]) -> None:
         before = [slot.trajectory.step_index for slot in slots]
         requests = list(dict.fromkeys(slot.request for slot in slots))
-        error = self._attempt(requests, lambda: sampler.step(self._base(), self._batch_of(slots)))
+        error = self._attempt(
+            requests, lambda: sampler.step(self._base(), self._packing.batch_of(slots))
+        )
         if error is None:
             for request in requests:
                 if (error := self._attempt([], request.report)) is not None:
                     self._end(request, error)
             return
-        self._batch = None
-        rows = self._rows_of(slots)
-        if isinstance(error, OutOfMemory) and rows > slots[0].trajectory.rows:
-            self._rows_that_fit[slots[0].trajectory.latent_shape] = rows // 2
-            _log.warning("engine.batch_halved", rows=rows // 2)
+        self._packing.drop_batch()
+        if isinstance(error, OutOfMemory) and (rows := self._packing.halve(slots)):
+            _log.warning("engine.batch_halved", rows=rows)
         elif len(slots) == 1 or self._broken.is_set():
             for request in requests:
                 self._end(request, error)
         else:
-            # Whose fault it is shows when each takes the step alone.
+            # Each image takes the step alone, which shows whose fault it is.
             for slot, index in zip(slots, before, strict=True):
                 if not slot.request.ended and slot.trajectory.step_index == index:
                     self._advance([slot])
-
-    def _batch_of(self, slots: Sequence[Slot]) -> Batch:
-        """The batch of the last step where the same ones step again: it holds their K and V."""
-        trajectories = tuple(slot.trajectory for slot in slots)
-        if self._batch is None or self._batch.trajectories != trajectories:
-            self._batch = None  # first give its memory back
-            self._batch = Batch(trajectories, rows=self._rows_of(slots))
-        return self._batch
-
-    def _rows_of(self, slots: Sequence[Slot]) -> int:
-        own = sum(slot.trajectory.rows for slot in slots)
-        return max(own, self._room_for(slots[0].trajectory.latent_shape)) if self._exact else own
 
     def _collect(self) -> None:
         """Decode some of what has finished; a request with all its images is done."""
@@ -253,11 +235,11 @@ class Engine:
         ]
         if not finished:
             return
-        together = [one for one in finished if one.queue_key == finished[0].queue_key]
+        together = [slot for slot in finished if slot.queue_key == finished[0].queue_key]
         together = together[:_DECODED_AT_ONCE]
-        for group in [[one] for one in together] if self._exact else [together]:
+        for group in [[slot] for slot in together] if self._exact else [together]:
             self._decode(group)
-        for request in dict.fromkeys(one.request for one in together):
+        for request in dict.fromkeys(slot.request for slot in together):
             if all(slot.sample is not None for slot in request.slots):
                 self._end(request)
 
@@ -278,10 +260,10 @@ class Engine:
                     self._decode([slot])
 
     def _attempt(self, work: Sequence[Request], act: Callable[[], object]) -> Exception | None:
-        """Do something for these tickets on the device, and return what it raises.
+        """Do something for these requests on the device, and return what it raises.
 
-        Where it is memory, in words, and behind the handler: the error holds the frames of what
-        failed, and so the memory that the next attempt needs.
+        Lack of memory is returned as OutOfMemory, made after the handler: the error holds the
+        frames of what failed, and so the memory that the next attempt needs.
         """
         if self._stopped:
             return Draining()  # a device that is broken would refuse this, too
@@ -299,12 +281,3 @@ class Engine:
             "The device's memory does not suffice for an image of this size: ask for a smaller "
             "width and height."
         )
-
-    def _room_for(self, shape: tuple[int, ...]) -> int:
-        return self._rows_that_fit.get(shape, self._most_rows())
-
-    def _most_rows(self) -> int:
-        if self._max_rows is None:
-            on_cpu = self._base().device.type == "cpu"
-            self._max_rows = _MOST_ROWS_ON_CPU if on_cpu else _MOST_ROWS
-        return self._max_rows

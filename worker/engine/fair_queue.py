@@ -1,18 +1,19 @@
-"""The line before the device: whose images take the next step.
+"""The queue for the device: whose images take the next step.
 
-Images that may share a batch stand in one line, by the start tags of fair queueing (Goyal, Vin and
-Cheng 1996). A line has a clock, the smallest tag in it. An image's tag is the clock, or, where its
-owner has images before it, the end of theirs: tag plus cost. Smaller tags go first, equal ones by
-age. So owners of few images go by age, an owner's many images stand one behind the other and let
-other owners' in between, and since tags only rise no image waits for ever.
+Images that may share a batch wait in one queue, ordered by the start tags of fair queueing (Goyal,
+Vin and Cheng 1996). A queue has a clock, the smallest tag in it. An image's tag is the clock; if
+its owner has images in the queue, it is the end of the last one: tag plus cost. Smaller tags go
+first, and equal ones by age. So owners with few images are served by age. The images of an owner
+with many follow each other, and images of other owners go in between. Tags only rise, so no image
+waits for ever.
 
-Images of another size, and a request that samples alone, stand in a line of their own. Lines take
-turns by start tags as well: a step raises its line's tag by the step's cost divided by the owners
-in its batch, and a new line begins at the tag that the last step began with. So all owners in the
-batches get the device at the same rate, whatever the sizes, and however many wait behind. An owner
-who waits in several lines counts as one in all of them together, and the new line of an owner whose
-line has ended begins at the tag of that one. So asking for several sizes gains nothing, neither at
-once nor one after the other.
+Images of another size, and a request that samples alone, wait in a queue of their own. Queues take
+turns by start tags as well: a step raises the tag of its queue by the step's cost, divided by the
+number of owners in its batch. A new queue begins at the tag that the last step began with. So all
+owners in the batches get the device at the same rate, whatever the sizes, and however many others
+wait. An owner with images in several queues counts once. The new queue of an owner whose queue has
+ended begins at the tag of that one. So asking for several sizes gains nothing, neither at once nor
+one after the other.
 """
 
 from collections import Counter
@@ -23,19 +24,19 @@ from worker.engine.requests import QueueKey, Request, Slot
 
 
 class FairQueue:
-    """Gives each image its place, and each line its turns."""
+    """Gives each image its tag, and tells which queue's images take the next step."""
 
     def __init__(self) -> None:
-        self._ends: dict[tuple[QueueKey, str], float] = {}  # of each owner's last image in a line
-        self._tags: dict[QueueKey, float] = {}  # what each line has had, for each owner served
-        self._served: dict[QueueKey, set[str]] = {}  # the owners in each line's last batch
-        self._had: dict[str, float] = {}  # the tags of lines that ended, of the owners served last
-        self._clock = 0.0  # the tag of the last step's line, before that step
+        self._ends: dict[tuple[QueueKey, str], float] = {}  # of each owner's last image in a queue
+        self._tags: dict[QueueKey, float] = {}  # what each queue has had, for each owner served
+        self._served: dict[QueueKey, set[str]] = {}  # the owners in each queue's last batch
+        self._had: dict[str, float] = {}  # the tags of queues that ended, of their last owners
+        self._clock = 0.0  # the tag of the last step's queue, before that step
 
     def join(
         self, request: Request, trajectories: Sequence[Trajectory], *, waiting: Sequence[Slot]
     ) -> list[Slot]:
-        """Places for a ticket's images behind, or between, those that are waiting."""
+        """Return a slot, with its tag, for each image of a request."""
         slots = [
             Slot(request=request, trajectory=trajectory, tag=0.0) for trajectory in trajectories
         ]
@@ -44,7 +45,7 @@ class FairQueue:
         return slots
 
     def leave(self, request: Request) -> None:
-        """Take the steps off its owner's account that a ticket's images have not had."""
+        """Take the steps that a request's images have not had off its owner's account."""
         for slot in request.slots:
             if (account := (slot.queue_key, request.owner)) in self._ends:
                 self._ends[account] -= _cost(slot.trajectory, slot.trajectory.steps_left)
@@ -52,7 +53,7 @@ class FairQueue:
     def next_batch(
         self, waiting: Sequence[Slot], room_for: Callable[[tuple[int, ...]], int]
     ) -> list[Slot]:
-        """Return the next batch: of the line whose turn it is, and as many as fit.
+        """Return the next batch: images of the queue with the smallest tag, as many as fit.
 
         `waiting` is in order of age; `room_for` tells how many rows a batch of a shape may have.
         """
@@ -60,7 +61,7 @@ class FairQueue:
             return []
         keys = dict.fromkeys(slot.queue_key for slot in waiting)
         if not keys.keys() & self._tags.keys():
-            # All images that wait came after the last step: start anew.
+            # All images that wait came after the last step: begin anew.
             self._tags, self._served, self._had, self._clock = {}, {}, {}, 0.0
         self._end(self._tags.keys() - keys.keys())
         new = keys.keys() - self._tags.keys()
@@ -73,18 +74,18 @@ class FairQueue:
         return _batch_of([slot for slot in waiting if slot.queue_key == key], room_for)
 
     def charge(self, batch: Sequence[Slot], *, waiting: Sequence[Slot]) -> None:
-        """Count a step of `batch`, chosen from `waiting`, as its line's."""
+        """Count a step of `batch`, chosen from `waiting`, for its queue."""
         key = batch[0].queue_key
-        lines: dict[str, set[QueueKey]] = {}
+        queues: dict[str, set[QueueKey]] = {}
         for slot in waiting:
-            lines.setdefault(slot.request.owner, set()).add(slot.queue_key)
+            queues.setdefault(slot.request.owner, set()).add(slot.queue_key)
         self._clock = self._tags[key]
         self._served[key] = {slot.request.owner for slot in batch}
-        owners = sum(1 / len(lines[owner]) for owner in {slot.request.owner for slot in batch})
+        owners = sum(1 / len(queues[owner]) for owner in {slot.request.owner for slot in batch})
         self._tags[key] += sum(_cost(slot.trajectory, 1) for slot in batch) / owners
 
     def _end(self, keys: Collection[QueueKey]) -> None:
-        """Hold what lines had that ended against the owners whom they served last."""
+        """Count what queues that ended have had against the owners that they served last."""
         for key in keys:
             for owner in self._served.pop(key, ()):
                 self._had[owner] = max(self._had.get(owner, 0.0), self._tags[key])
@@ -96,9 +97,9 @@ class FairQueue:
             clocks[slot.queue_key] = min(slot.tag, clocks.get(slot.queue_key, slot.tag))
         # Accounts that ended before now are forgotten; all are where no image waits.
         self._ends = {
-            (line, owner): end
-            for (line, owner), end in self._ends.items()
-            if line in clocks and end > clocks[line]
+            (queue, owner): end
+            for (queue, owner), end in self._ends.items()
+            if queue in clocks and end > clocks[queue]
         }
         account = (key, slots[0].request.owner)
         tag = self._ends.get(account, clocks.get(key, 0.0))
@@ -108,23 +109,23 @@ class FairQueue:
         self._ends[account] = tag
 
 
-def _batch_of(line: Sequence[Slot], room_for: Callable[[tuple[int, ...]], int]) -> list[Slot]:
-    """The first in line, and the next ones that fit beside it.
+def _batch_of(queue: Sequence[Slot], room_for: Callable[[tuple[int, ...]], int]) -> list[Slot]:
+    """The first image of the queue, and the next ones that fit into its batch.
 
     If an owner waits for just one image, owners of several fill its batch only to twice its rows:
     a step then takes no more than twice as long as for that image alone. No image overtakes one
     whose owner has nothing in the batch.
     """
-    room = room_for(line[0].trajectory.latent_shape)
-    images = Counter(one.request.owner for one in line)
+    room = room_for(queue[0].trajectory.latent_shape)
+    images = Counter(slot.request.owner for slot in queue)
     batch: list[Slot] = []
     served: set[str] = set()
     rows = room_for_many = 0
-    for one in sorted(line, key=lambda one: one.tag):
-        owner, own = one.request.owner, one.trajectory.rows
+    for slot in sorted(queue, key=lambda slot: slot.tag):
+        owner, own = slot.request.owner, slot.trajectory.rows
         alone = images[owner] == 1
         if not batch or rows + own <= (room if alone else room_for_many or room):
-            batch.append(one)
+            batch.append(slot)
             served.add(owner)
             rows += own
             if alone and not room_for_many:

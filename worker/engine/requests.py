@@ -1,4 +1,4 @@
-"""What the engine hands out: tickets for requests, and places in line for their images."""
+"""A request in the engine, and a slot in the fair queue for each of its images."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -30,7 +30,7 @@ class Request:
     future: "Future[list[Sample]]" = field(default_factory=Future)
 
     def cancel(self) -> None:
-        """Leave the engine at the next step; after the end it changes nothing."""
+        """Leave the engine at the next step; after the end this changes nothing."""
         self.cancelled = True
 
     def result(self, *, timeout_seconds: float | None = None) -> list[Sample]:
@@ -59,19 +59,19 @@ class Request:
         self.slots = []
 
     def report(self) -> None:
-        """Tell whoever watches how many steps are done, over all images."""
+        """Tell `on_step` how many steps are done, over all images."""
         if self.on_step is not None:
             done = sum(slot.trajectory.step_index for slot in self.slots)
             self.on_step(done, sum(slot.trajectory.total_steps for slot in self.slots))
 
 
 QueueKey: TypeAlias = tuple[tuple[int, ...], Request | None]
-"""What images have in common that may share a batch: the latent shape, and a ticket if alone."""
+"""What images that may share a batch have in common: the latent shape; alone, the request too."""
 
 
 @dataclass(eq=False, kw_only=True)
 class Slot:
-    """One image of a ticket, and where in line it stands (worker.engine.fair_queue)."""
+    """One image of a request, and its tag in the fair queue (worker.engine.fair_queue)."""
 
     request: Request
     trajectory: Trajectory
@@ -85,13 +85,13 @@ class Slot:
 
     @property
     def queue_key(self) -> QueueKey:
-        """The line that it stands in."""
+        """The queue that it waits in."""
         return self.trajectory.latent_shape, self.request if self.request.alone else None
 
 
 @contextmanager
 def on_device(work: Sequence[Work]) -> Iterator[None]:
-    """Say of tickets or turns that the device works at them."""
+    """Mark requests or device calls as those that the device works at."""
     for item in work:
         item.on_device = True
     try:

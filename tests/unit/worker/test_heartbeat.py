@@ -217,7 +217,7 @@ def test_a_process_that_was_stopped_for_long_does_not_take_its_job_for_a_hang(
 def test_a_generation_behind_others_is_done_however_long_they_take(
     service: Service, context: WorkerContext
 ) -> None:
-    context.engine._max_rows = 2
+    context.engine._packing._max_rows = 2
     config = GenerateConfig(num_inference_steps=80, seed=1)
     request = ImageRequest(prompt="a dog", config=config)
     before = context.engine.submit(request, owner="another", on_step=lambda *_: time.sleep(0.02))

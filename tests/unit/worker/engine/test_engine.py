@@ -221,7 +221,7 @@ def test_keys_and_values_are_copied_only_when_the_company_changes(
             made.append(len(trajectories))
             super().__init__(trajectories, rows=rows)
 
-    monkeypatch.setattr("worker.engine.engine.Batch", Counted)
+    monkeypatch.setattr("worker.engine.packing.Batch", Counted)
     engine = Engine(lambda: base)
     long = engine.submit(asking(num_inference_steps=6))
     short = engine.submit(asking(num_inference_steps=3, seed=2))
