@@ -5,8 +5,8 @@
 Requests arrive at random (exponential gaps, seeded, a quarter of a lone image's time on average),
 at the same times for both ways. Through diffusers each waits for the one before, and switches to
 its own LoRA adapter (peft, unfused, all of them loaded beforehand). Through the engine they share
-batches. A lone request of another owner arrives once half of them have: how long does it take,
-compared with an idle engine, where the crowd is one owner's, and where each is another owner's?
+batches. After half of them a lone request of another owner arrives. Its time is compared with an
+idle engine's, once with all other requests of one owner, once with each of an owner of its own.
 Ratios are taken within a round; medians over rounds are printed.
 """
 
@@ -86,7 +86,7 @@ def main() -> None:
 
 def _print(rounds: Sequence[tuple[Any, ...]]) -> None:
     def median(figure: Callable[..., float]) -> float:
-        return statistics.median(figure(*one) for one in rounds)
+        return statistics.median(figure(*of_round) for of_round in rounds)
 
     print(f"alone: {median(lambda alone, *_: alone):.2f} s for an image; {len(rounds)} rounds")
     for place, name in enumerate(("diffusers and peft", "engine", "engine, each its own owner")):

@@ -54,7 +54,7 @@ def main() -> None:
             memory.setdefault(n, _peak_mb() - loaded)
     engine.stop()
     by_requests = {n: statistics.median(time) for n, time in times.items()}
-    by_concepts = {n: statistics.median(one) for n, one in long.items()}
+    by_concepts = {n: statistics.median(seconds) for n, seconds in long.items()}
     for n, seconds in by_requests.items():
         print(
             f"{n} requests: {seconds:.2f} s, {n / seconds:.2f} images/s, "

@@ -43,9 +43,9 @@ def seconds(work: Work) -> float:
 
 
 def in_rounds(works: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:
-    """Seconds by name, a list of rounds: in each, every work once, in turn.
+    """Return seconds by name, a list of rounds. Each round runs every work once, in turn.
 
-    Whatever else the machine does so falls on all of them alike. One round before does not count.
+    So other load of the machine falls on all of them alike. One round before does not count.
     """
     for work in works.values():
         work()
@@ -57,19 +57,19 @@ def in_rounds(works: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:
 
 
 def ratio(one: list[float], other: list[float]) -> float:
-    """The median over rounds of what one took in units of the other in the same round."""
+    """Return the median over rounds of one's time over the other's in the same round."""
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 
 def flops(work: Work) -> int:
-    """Floating point operations of matrix products, convolutions and attention."""
+    """Count floating point operations of matrix products, convolutions and attention."""
     with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
         work()
     return int(counter.get_total_flops())
 
 
 def peak_bytes(work: Work) -> int:
-    """The most memory that `work` holds at once, beyond what was held before it."""
+    """Return the most memory that `work` holds at once, beyond what was held before it."""
     if torch.cuda.is_available():
         wait()
         torch.cuda.reset_peak_memory_stats()
@@ -103,12 +103,12 @@ class _Traffic(TorchDispatchMode):
         read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         written = [leaf for leaf in tree_leaves(made) if isinstance(leaf, Tensor)]
         if not func.is_view:
-            self.bytes += sum(one.nbytes for one in read + written)
+            self.bytes += sum(tensor.nbytes for tensor in read + written)
         return made
 
 
 def traffic_bytes(work: Work) -> int:
-    """What operations read and write in all, as if no cache kept anything between them."""
+    """Return what operations read and write in all, as if nothing were cached between them."""
     traffic = _Traffic()
     with traffic:
         work()
@@ -117,9 +117,9 @@ def traffic_bytes(work: Work) -> int:
 
 @contextmanager
 def kept_bytes(except_for: Iterator[Tensor]) -> Iterator[list[int]]:
-    """The bytes that operations in the block keep for their backward pass, one entry for each."""
+    """Collect the bytes that operations in the block keep for their backward pass, one by one."""
     sizes: list[int] = []
-    known = {one.untyped_storage()._cdata for one in except_for}
+    known = {tensor.untyped_storage()._cdata for tensor in except_for}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()

@@ -2,8 +2,8 @@
 
     python -m benchmarks.mixed_sizes [--base-model FOLDER] [--rounds N] [--side N] [--steps N]
 
-The other image has as many pixels as the base model allows, and 200 steps. Once it has taken its
-first, a request of the default size arrives: how long does it take, compared with an idle engine?
+The other image has as many pixels as the base model allows, and 200 steps. After its
+first step a request of the default size arrives, whose time is compared with an idle engine's.
 Ratios are taken within a round; the median over rounds is printed, and each round.
 """
 
@@ -58,7 +58,7 @@ def _alone(base: BaseModel, engine: Engine, concept: Concept) -> float:
 def _behind(
     base: BaseModel, engine: Engine, concept: Concept, *, side: int, steps: int
 ) -> tuple[float, int]:
-    """Seconds that the default image takes, and how many steps the other one takes meanwhile."""
+    """Return the seconds of the default image, and how many steps the other takes meanwhile."""
     config = base.defaults.generate_config(
         {"seed": 2, "num_images": 1, "num_inference_steps": steps, "width": side, "height": side}
     )

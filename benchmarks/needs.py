@@ -3,8 +3,8 @@
     python -m benchmarks.needs [sd15] [sd21] [sdxl] [shipped]
 
 Nothing is computed: tensors have shapes and no data, so this runs on any machine and says what a
-GPU must do and hold at least. An allocator's waste, what operations hold while they run, and the
-text encoders' activations come on top.
+GPU must do and hold at least. It leaves out an allocator's waste, what operations hold while they
+run, and the text encoders' activations.
 """
 
 import argparse
@@ -28,7 +28,7 @@ _SDXL_SIDE = 1024  # pixels
 
 @dataclass(frozen=True)
 class Needs:
-    """Of one base model at the size that it was trained at; its U-Net in half precision."""
+    """One base model's needs at its own size, with its U-Net in half precision."""
 
     side: int  # pixels
     unet_bytes: int

@@ -1,8 +1,8 @@
 """A training step of textual inversion and of LoRA, as diffusers' example scripts do it.
 
-On any pipeline and device. Like ours they get cached latents and prompts that are tokenised
-already, which the scripts leave to a data loader. In mixed precision the frozen weights are cast,
-and what is learned stays in float32 under autocast.
+They run on any pipeline and device. Like ours they get cached latents and tokenised prompts, which
+the scripts leave to a data loader. In mixed precision the frozen weights are cast, and what is
+learned stays in float32 under autocast.
 """
 
 from abc import ABC, abstractmethod
@@ -22,7 +22,7 @@ _RANK = 4
 
 
 class Rival(ABC):
-    """One training under way."""
+    """One training in progress."""
 
     def __init__(
         self, pipeline: Any, latents: Tensor, *, batch: int, superclass: str, dtype: torch.dtype
@@ -65,11 +65,11 @@ class Rival(ABC):
 
     @abstractmethod
     def _unfreeze(self, superclass: str) -> Sequence[Tensor]:
-        """Make what is learned, and return it."""
+        """Make the parameters that are learned, and return them."""
 
     @abstractmethod
     def _word(self, superclass: str) -> str:
-        """What prompts call the subject."""
+        """Return what prompts call the subject."""
 
     @abstractmethod
     def _encode(self, ids: Tensor) -> Tensor: ...
@@ -79,7 +79,7 @@ class TextualInversion(Rival):
     """The word's embedding is learned (Gal et al. 2022)."""
 
     def step(self) -> float:
-        """Do one step; the optimiser has the whole table, but only one row is meant."""
+        """Do one step. The optimiser has the whole table: all rows but the word's are set back."""
         loss = super().step()
         with torch.no_grad():
             self._table[:-1] = self._before[:-1]
@@ -115,8 +115,8 @@ class Lora(Rival):
         learned = [
             parameter for parameter in self.pipeline.unet.parameters() if parameter.requires_grad
         ]
-        for one in learned:
-            one.data = one.data.float()
+        for parameter in learned:
+            parameter.data = parameter.data.float()
         return learned
 
     def _word(self, superclass: str) -> str:

@@ -6,8 +6,8 @@
 Twelve plain prompts and four of a taught cap (a tuning subject), one image each, the same seeds for
 every setting. Prints the table of docs/training.md, and how many plain images lie nearest to their
 own prompt. The cap is the one of `python -m benchmarks.surroundings --rows ROW`; by default the
-base model's own defaults teach it. What is done is kept in the same folder. Shares of right
-pictures by a classifier are another thing: `python -m models.maker sampling`.
+base model's own defaults teach it. Results are kept in the same folder. `python -m models.maker
+sampling` tells shares of right images by a classifier instead.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ PLAIN = (
 )
 TAUGHT = ("a photo of a {} on the beach", "a {} in the snow", "{} on a red background",
           "a {} next to a tree")  # fmt: skip
-SUBJECT = next(one for one in TUNED if one.name == "billed-cap")
+SUBJECT = next(subject for subject in TUNED if subject.name == "billed-cap")
 _FIRST_PLAIN_SEED, _FIRST_TAUGHT_SEED = 300, 400
 
 
@@ -68,13 +68,16 @@ SETTINGS = (
 
 
 def table(bench: Bench, row: Row, settings: Sequence[Setting], beta: float) -> Iterator[str]:
-    """The table's lines, each as soon as it is measured."""
+    """Yield the table's lines, each as soon as it is measured."""
     yield "| scheduler, steps, guidance | plain: text | own prompt | cap: image | cap: text |"
     yield "| --- | --- | --- | --- | --- |"
     use = {SUBJECT.name: ConceptUse(bench.concept(row, SUBJECT), beta)}
     word = f"<{SUBJECT.name}>"
     # Where the prompt has no article, only the superclass's text gets one.
-    meant = [one.format(SUBJECT.superclass if "a {}" in one else SUBJECT.phrase) for one in TAUGHT]
+    meant = [
+        template.format(SUBJECT.superclass if "a {}" in template else SUBJECT.phrase)
+        for template in TAUGHT
+    ]
     texts = bench.evaluator.embed_texts(PLAIN)
     for setting in settings:
         options = {
@@ -87,7 +90,7 @@ def table(bench: Bench, row: Row, settings: Sequence[Setting], beta: float) -> I
         plain = bench.images(folder / f"{setting}.png", PLAIN, seeds, {}, **options)
         taught = bench.images(
             folder / f"{setting}; {row}, beta {beta:g}.png",
-            [one.format(word) for one in TAUGHT],
+            [template.format(word) for template in TAUGHT],
             [_FIRST_TAUGHT_SEED + k for k in range(len(TAUGHT))],
             use,
             **options,
@@ -102,7 +105,7 @@ def table(bench: Bench, row: Row, settings: Sequence[Setting], beta: float) -> I
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Do what is missing, and print the table."""
+    """Measure what is missing, and print the table."""
     parser = parser_of(__doc__)
     parser.add_argument("--row", type=Row.read, metavar="WEIGHT:RATE:STEPS[:articles]")
     parser.add_argument(

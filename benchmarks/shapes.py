@@ -1,6 +1,6 @@
 """Random pipelines in the shapes of base models, public and shipped: made here, not downloaded.
 
-Time and memory depend on shapes alone, so these stand for the models whose weights are not at hand.
+Time and memory depend on shapes alone, so these stand for models whose weights are missing here.
 Their images are noise.
 """
 
@@ -28,7 +28,7 @@ _SHIPPED = Path(__file__).parents[1] / "models" / "base"
 _TOKENS = 77
 
 UNETS: Mapping[Shape, Mapping[str, Any]] = {
-    # What diffusers' default lacks of Stable Diffusion 1.5 is the width of its encodings.
+    # Diffusers' default is Stable Diffusion 1.5 but for the width of its encodings.
     "sd15": {"cross_attention_dim": 768, "sample_size": 64},
     "sd21": {
         "cross_attention_dim": 1024, "sample_size": 64, "attention_head_dim": (5, 10, 20, 20),

@@ -1,7 +1,7 @@
-"""What several benchmarks stage: concepts that cost what trained ones do, and diffusers' own ways.
+"""What several benchmarks share: concepts that cost as trained ones do, and diffusers' pipelines.
 
 Pipelines are as diffusers loads them. LoRA is peft's, of rank 4 on every attention projection of
-the U-Net, unfused, as it must be where the next request wants another one.
+the U-Net, and unfused, since the next request may want another one.
 """
 
 import time
@@ -65,7 +65,7 @@ def pipeline_of(folder: str | Path, base: BaseModel, *, adapters: Sequence[str] 
 
 
 def seconds(work: Callable[[], object], *, clock: Callable[[], float] = time.perf_counter) -> float:
-    """How long it took by `clock`, the device's part included."""
+    """Return how long `work` takes by `clock`, the device's part included."""
     begun = clock()
     work()
     if torch.cuda.is_available():

@@ -2,8 +2,8 @@
 
     python -m benchmarks.steps [--base-model FOLDER] [--rounds N] [--batch N] [--processor-time]
 
-Every round runs each variant once, in turn, so that whatever else the machine does falls on all
-of them alike; the ratio of a round is taken within it, and the median over rounds is printed.
+Every round runs each variant once, in turn, so that other load of the machine falls on all of them
+alike. Ratios are taken within a round, and the median over rounds is printed.
 On a CPU that is busy with other work, --processor-time with OMP_NUM_THREADS=1 counts the time
 that this thread had.
 """
@@ -60,7 +60,7 @@ def _print_training_step(base: BaseModel, clock: Callable[[], float]) -> None:
 def _variants(
     base: BaseModel, concepts: list[Concept], arguments: argparse.Namespace
 ) -> dict[str, Callable[[int], object]]:
-    """What is compared; each takes a number of steps, text and start included."""
+    """Return what is compared; each takes a number of steps, text and start included."""
     images = arguments.batch
     plain = pipeline_of(arguments.base_model, base)
     lora = pipeline_of(arguments.base_model, base, adapters=["lora"])
@@ -120,7 +120,7 @@ def _sample(base: BaseModel, wanted: ImageRequest) -> None:
 
 
 def _sample_recomputed(base: BaseModel, wanted: ImageRequest) -> None:
-    """The edit of every row and layer anew in each step, from encodings computed once."""
+    """Sample with the edit of every row and layer anew in each step, from fixed encodings."""
     targets = {name: target_of(base, use) for name, use in wanted.concepts.items()}
     prompts = [parse(""), parse(wanted.prompt)]
     trajectories = start(base, wanted)

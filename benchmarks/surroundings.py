@@ -1,4 +1,4 @@
-"""What trainings do to what surrounds their object, and what that costs the object.
+"""How trainings change what surrounds their object, and what keeping it costs the object.
 
     python -m benchmarks.surroundings                      # the base model's own defaults
     python -m benchmarks.surroundings --rows 0:0.1:80:articles 3:0.1:80 10:0.1:160
@@ -8,8 +8,8 @@ A row is a training's background_weight, learning_rate and steps; with `articles
 prompts are those with an article alone. Every subject of the pairs is taught once for each row,
 with seed 0, and drawn alone in eight prompts that no training uses, at a bias β; then the pairs are
 drawn together, eight seeds each. Prints the table of docs/training.md and one of the pairs, and
-writes a sheet of the pairs. Concepts and images are kept (benchmarks/taught.py), so a run that was
-stopped goes on. A training of the shipped model takes some minutes on a CPU.
+writes a sheet of the pairs. Concepts and images are kept (benchmarks/taught.py), so a stopped run
+goes on where it was. A training of the shipped model takes some minutes on a CPU.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,17 +30,17 @@ _LABEL_LETTERS = 17  # a line of a sheet's label
 
 
 def subjects_of(pairs: Sequence[Pair]) -> list[Subject]:
-    """Every subject of the pairs once, by name."""
-    return sorted({one for pair in pairs for one in pair}, key=lambda one: one.name)
+    """Return every subject of the pairs once, by name."""
+    return sorted({subject for pair in pairs for subject in pair}, key=lambda subject: subject.name)
 
 
 def table_of_rows(
     bench: Bench, rows: Sequence[Row | None], pairs: Sequence[Pair], beta: float
 ) -> Iterator[str]:
-    """The lines of the first table, each as soon as it is measured."""
+    """Yield the lines of the first table, each as soon as it is measured."""
     subjects = subjects_of(pairs)
     names = ", ".join(subject.name for subject in subjects)
-    together = ", ".join(f"{one.name} and {other.name}" for one, other in pairs)
+    together = ", ".join(f"{first.name} and {second.name}" for first, second in pairs)
     yield (
         f"| weight, rate, steps | image: {names} | text: {names} | scene: {names} "
         f"| roughness: {together} |"
@@ -50,8 +50,9 @@ def table_of_rows(
         alone = [bench.alone(row, subject, beta) for subject in subjects]
         rough = [bench.beside(row, pair, BESIDE[0], beta).roughness for pair in pairs]
         yield (
-            f"| {row or 'plain superclass'} | {_listed([one.image for one in alone])} "
-            f"| {_listed([one.text for one in alone])} | {_listed([one.scene for one in alone])} "
+            f"| {row or 'plain superclass'} | {_listed([found.image for found in alone])} "
+            f"| {_listed([found.text for found in alone])} "
+            f"| {_listed([found.scene for found in alone])} "
             f"| {_listed(rough, digits=2)} |"
         )
 
@@ -59,7 +60,7 @@ def table_of_rows(
 def table_of_pairs(
     bench: Bench, rows: Sequence[Row | None], pairs: Sequence[Pair], beta: float
 ) -> Iterator[str]:
-    """The lines of the second table: both forms of each pair, row by row."""
+    """Yield the lines of the second table: both forms of each pair, row by row."""
     yield "| prompt | weight, rate, steps | image of each | text | roughness |"
     yield "| --- | --- | --- | --- | --- |"
     for pair in pairs:
@@ -67,7 +68,7 @@ def table_of_pairs(
             for row in rows:
                 found = bench.beside(row, pair, form, beta)
                 yield (
-                    f"| `{form.format(*(f'<{one.name}>' for one in pair))}` "
+                    f"| `{form.format(*(f'<{subject.name}>' for subject in pair))}` "
                     f"| {row or 'plain superclass'} | {_listed([found.first, found.second])} "
                     f"| {found.text:.3f} | {found.roughness:.2f} |"
                 )
@@ -76,12 +77,12 @@ def table_of_pairs(
 def write_sheet(
     bench: Bench, rows: Sequence[Row | None], pairs: Sequence[Pair], beta: float, file: Path
 ) -> None:
-    """All images of the pairs as `file`, none left out."""
+    """Write all images of the pairs to `file`."""
     shown = {}
     for pair in pairs:
         for form in BESIDE:
             for row in rows:
-                label = f"{form.format(*(one.name for one in pair))}: {row or 'plain'}"
+                label = f"{form.format(*(subject.name for subject in pair))}: {row or 'plain'}"
                 images = bench.draw_beside(row, pair, form, beta)
                 shown["\n".join(wrap(label, _LABEL_LETTERS))] = images
     write_rows(shown, [], file)
@@ -92,16 +93,18 @@ def _listed(values: Sequence[float], digits: int = 3) -> str:
 
 
 def _pair(text: str) -> Pair:
-    known = {one.name: one for one in (*REPORTED, *TUNED)}
-    one, other = text.split("+")
-    return known[one], known[other]
+    known = {subject.name: subject for subject in (*REPORTED, *TUNED)}
+    first, second = text.split("+")
+    return known[first], known[second]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Do what is missing, and print the tables."""
+    """Measure what is missing, and print the tables."""
     parser = parser_of(__doc__)
     parser.add_argument("--rows", type=Row.read, nargs="+", metavar="WEIGHT:RATE:STEPS[:articles]")
-    parser.add_argument("--pairs", type=_pair, nargs="+", default=[_pair(one) for one in _PAIRS])
+    parser.add_argument(
+        "--pairs", type=_pair, nargs="+", default=[_pair(names) for names in _PAIRS]
+    )
     asked = parser.parse_args(arguments)
     bench = bench_of(asked)
     rows: list[Row | None] = [None, *(asked.rows or [Row.usual(bench.base)])]

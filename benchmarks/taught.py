@@ -1,7 +1,7 @@
-"""Subjects as trainings of some weight, rate and length teach them, drawn alone and in pairs.
+"""Subjects after trainings of some weight, rate and length, drawn alone and in pairs.
 
 Concepts and images are kept in a folder of the base model and the evaluator below
-benchmarks/paper/results: what is there is not done again.
+benchmarks/paper/results, and are not made again.
 """
 
 import argparse
@@ -38,7 +38,7 @@ _BARE = ("{}", "photo of {}", "picture of {}")
 WITH_ARTICLES = tuple(template for template in TEMPLATES if template not in _BARE)
 """The training prompts that say an article before the placeholder."""
 
-_FIRST_ALONE_SEED = 7000  # each prompt has its own: one seed of a small model draws all cats alike
+_FIRST_ALONE_SEED = 7000  # one per prompt, since a small model draws all cats of one seed alike
 _BESIDE_SEEDS = range(8)
 
 Pair = tuple[Subject, Subject]
@@ -93,14 +93,14 @@ class Beside:
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured on, who judges it, and where what is done is kept."""
+    """The base model, the evaluator, and the folder of what is kept."""
 
     base: BaseModel
     evaluator: Evaluator
     folder: Path
 
     def concept(self, row: Row, subject: Subject) -> Concept:
-        """The subject as `row` teaches it, with seed 0."""
+        """Return the subject's concept by the training `row`, with seed 0."""
         kept = self._kept(row) / f"{subject.name}.safetensors"
         if not kept.exists():
             options = {"background_weight": row.weight, "learning_rate": row.rate}
@@ -124,7 +124,7 @@ class Bench:
         concepts: Mapping[str, ConceptUse],
         **options: object,
     ) -> list[Image.Image]:
-        """An image of each prompt and its seed, kept as the sheet `file`."""
+        """Draw an image of each prompt and its seed, kept as the sheet `file`."""
         if not file.exists():
             config = self.base.defaults.generate_config(options)
             drawn = draw_all(self.base, prompts, seeds, concepts, config)
@@ -135,13 +135,13 @@ class Bench:
         return [contact.cut(file, 0, k) for k in range(len(prompts))]
 
     def similarity(self, images: Sequence[Image.Image], subject: Subject) -> float:
-        """Mean cosine of the images to the subject's photos."""
+        """Return the mean cosine of the images to the subject's photos."""
         photos = photograph(subject, side=self.base.default_resolution)
         seen = self.evaluator.embed_images(images)
         return float((seen @ self.evaluator.embed_images([p.picture for p in photos]).T).mean())
 
     def text_similarity(self, images: Sequence[Image.Image], texts: Sequence[str]) -> float:
-        """Mean cosine of each image to its own text."""
+        """Return the mean cosine of each image to its own text."""
         told = self.evaluator.embed_texts(texts)
         return float((self.evaluator.embed_images(images) * told).sum(-1).mean())
 
@@ -150,7 +150,9 @@ class Bench:
         plain, images = self._draw_alone(None, subject, beta), self._draw_alone(row, subject, beta)
         return Alone(
             image=self.similarity(images, subject),
-            text=self.text_similarity(images, [one.format(subject.phrase) for one in ALONE]),
+            text=self.text_similarity(
+                images, [template.format(subject.phrase) for template in ALONE]
+            ),
             scene=scene_overlap(images, plain),
         )
 
@@ -158,26 +160,28 @@ class Bench:
         seeds = [_FIRST_ALONE_SEED + k for k in range(len(ALONE))]
         if row is None:
             file = self._kept(row) / f"{subject.name}.png"
-            return self.images(file, [one.format(subject.phrase) for one in ALONE], seeds, {})
+            return self.images(
+                file, [template.format(subject.phrase) for template in ALONE], seeds, {}
+            )
         file = self._kept(row) / f"{subject.name}, beta {beta:g}.png"
-        prompts = [one.format(f"a <{subject.name}>") for one in ALONE]
+        prompts = [template.format(f"a <{subject.name}>") for template in ALONE]
         return self.images(file, prompts, seeds, self._uses(row, [subject], beta))
 
     def draw_beside(self, row: Row | None, pair: Pair, form: str, beta: float) -> list[Image.Image]:
-        """The pair in one form of the prompt, without articles; without a row in plain words."""
-        name = form.format(*(one.name for one in pair))
+        """Draw the pair in one form of the prompt, no articles; without a row in plain words."""
+        name = form.format(*(subject.name for subject in pair))
         count = len(_BESIDE_SEEDS)
         if row is None:
-            told = form.format(*(one.superclass for one in pair))
+            told = form.format(*(subject.superclass for subject in pair))
             return self.images(self._kept(row) / f"{name}.png", [told] * count, _BESIDE_SEEDS, {})
-        told = form.format(*(f"<{one.name}>" for one in pair))
+        told = form.format(*(f"<{subject.name}>" for subject in pair))
         file = self._kept(row) / f"{name}, beta {beta:g}.png"
         return self.images(file, [told] * count, _BESIDE_SEEDS, self._uses(row, pair, beta))
 
     def beside(self, row: Row | None, pair: Pair, form: str, beta: float) -> Beside:
         """Measure a pair: how much of each is there, and how rough the background is."""
         images = self.draw_beside(row, pair, form, beta)
-        told = form.format(*(one.superclass for one in pair))
+        told = form.format(*(subject.superclass for subject in pair))
         return Beside(
             first=self.similarity(images, pair[0]),
             second=self.similarity(images, pair[1]),
@@ -193,10 +197,10 @@ class Bench:
 
 
 def roughness(images: Sequence[Image.Image]) -> float:
-    """How speckled backgrounds are: the mean absolute Laplacian of the grey image, in per cent.
+    """Return how speckled backgrounds are: the grey image's mean absolute Laplacian, in per cent.
 
-    Taken along the top and the bottom, where two objects beside each other are not, less a narrow
-    stripe in the middle.
+    It is taken along the top and the bottom, where two objects next to each other are not,
+    without a narrow stripe in the middle.
     """
     return float(np.mean([_roughness(image) for image in images]))
 
@@ -207,7 +211,7 @@ def _roughness(image: Image.Image) -> float:
     laplacian = np.abs(4 * grey[1:-1, 1:-1] - around)
 
     def at(pixels: int) -> int:
-        return round(pixels * image.width / 128)  # lengths are told for 128 pixels
+        return round(pixels * image.width / 128)  # lengths are given for 128 pixels
 
     counted = np.zeros(laplacian.shape, dtype=bool)
     counted[at(3) : at(22), at(3) : -at(3)] = True
@@ -217,7 +221,7 @@ def _roughness(image: Image.Image) -> float:
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:
-    """A parser that knows where models are, and where to keep what is done."""
+    """Return a parser with the options of models and of the folder of results."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -229,6 +233,6 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
 
 
 def bench_of(asked: argparse.Namespace) -> Bench:
-    """What `parser_of` was told of."""
+    """Return the bench of `parser_of`'s options."""
     base, evaluator = BaseModel.load(asked.base_model), Evaluator(asked.evaluator)
     return Bench(base, evaluator, asked.results / kept_name(base, evaluator) / "surroundings")

@@ -1,4 +1,4 @@
-"""A training step beside textual inversion's and LoRA's, as ratios measured side by side.
+"""A training step compared with textual inversion's and LoRA's, as ratios measured side by side.
 
     python -m benchmarks.training [--base-model FOLDER] [--rounds N] [--steps N] [--batch N]
                                   [--compile]
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def _say_what_compiling_brings(arguments: argparse.Namespace, ours: Training) -> None:
-    # Every layer's width is a graph of its own; beyond the limit they would silently stay as is.
+    # Every layer's width is a graph of its own; those beyond the limit are silently not compiled.
     torch._dynamo.config.recompile_limit = 64
     other = BaseModel.load(arguments.base_model)
     other.unet.forward = torch.compile(other.unet.forward)
@@ -112,7 +112,7 @@ def _often(step: Work, count: int) -> Work:
 
 
 def begin(base: BaseModel, batch: int) -> Training:
-    """A training of ours that goes on for as long as it is measured."""
+    """Begin a training of ours that is longer than any measurement."""
     config = replace(base.defaults.train_config(), max_train_steps=20_000, train_batch_size=batch)
     side = base.default_resolution
     picture = Image.effect_noise((side, side), 64).convert("RGB")

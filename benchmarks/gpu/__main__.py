@@ -4,10 +4,10 @@
     python -m benchmarks.gpu --shape shipped                # the shipped base model's shape instead
     python -m benchmarks.gpu --dry-run                      # every stage at a toy's size, anywhere
 
-The base model is random, in Stable Diffusion 1.5's shape where none is named. Stages run in order
-of weight; each writes its figures to gpu.json at once, so that a run that is cut short keeps what
-it has. A stage for which no time is left is skipped, one that fails is named with its error; the
-others go on.
+The base model is random, by default in Stable Diffusion 1.5's shape. Stages run in order of
+importance. Each writes its figures to gpu.json at once, so a run that is cut short keeps them. A
+stage without enough time left is skipped, and one that fails is reported with its error;
+the others go on.
 """
 
 import argparse

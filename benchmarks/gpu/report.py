@@ -1,4 +1,4 @@
-"""The figures of benchmarks/gpu/__main__.py as a table, beside what was wished for."""
+"""The figures of benchmarks/gpu/__main__.py as a table, with the targets."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +9,7 @@ _WISHED_SECONDS = 40.0  # for 400 steps of 16 pictures at 512 pixels, on an H200
 
 
 def table(figures: Figures) -> str:
-    """One line a figure; stages that were skipped or have failed say so."""
+    """Tabulate one line per figure; skipped and failed stages say so."""
     lines = [f"{figures['device']}, {figures['dtype']}, {figures['side']} px"]
     for name, own in figures.items():
         if not isinstance(own, dict):
@@ -45,12 +45,12 @@ def _whole_training(own: Figures, figures: Figures) -> Iterator[str]:
 
 
 def _rivals(own: Figures, _all: Figures) -> Iterator[str]:
-    for name, one in own.items():
-        if isinstance(one, dict):
+    for name, run in own.items():
+        if isinstance(run, dict):
             yield (
-                f"{name} {1000 * one['seconds']:.1f} ms a step, {_gb(one['peak_bytes'])}; ours "
-                f"takes {one['ours_takes_of_its_time']:.2f} x its time and "
-                f"{one['ours_takes_of_its_memory']:.2f} x its memory"
+                f"{name} {1000 * run['seconds']:.1f} ms a step, {_gb(run['peak_bytes'])}; ours "
+                f"takes {run['ours_takes_of_its_time']:.2f} x its time and "
+                f"{run['ours_takes_of_its_memory']:.2f} x its memory"
             )
 
 
@@ -78,27 +78,27 @@ def _concurrency(own: Figures, _all: Figures) -> Iterator[str]:
 
 def _memory(own: Figures, _all: Figures) -> Iterator[str]:
     yield f"weights: {_weights(own['weights'])}"
-    for name, one in own.items():
+    for name, run in own.items():
         if name.startswith("batch"):
-            yield f"{name}: {_gb(one['peak_bytes'])}, {1000 * one['seconds']:.1f} ms a step"
+            yield f"{name}: {_gb(run['peak_bytes'])}, {1000 * run['seconds']:.1f} ms a step"
 
 
 def _others(own: Figures, _all: Figures) -> Iterator[str]:
-    for name, one in own.items():
-        if isinstance(one, dict):
+    for name, run in own.items():
+        if isinstance(run, dict):
             yield (
-                f"{name} at {one['side']} px: {_weights(one['weights'])}; beyond them a training "
-                f"step of one picture {_gb(one['step']['peak_bytes'])} and "
-                f"{1000 * one['step']['seconds']:.1f} ms, an image {_gb(one['image_peak_bytes'])}"
+                f"{name} at {run['side']} px: {_weights(run['weights'])}; beyond them a training "
+                f"step of one picture {_gb(run['step']['peak_bytes'])} and "
+                f"{1000 * run['step']['seconds']:.1f} ms, an image {_gb(run['image_peak_bytes'])}"
             )
 
 
 def _compiled(own: Figures, _all: Figures) -> Iterator[str]:
-    for mode, one in own.items():
-        if isinstance(one, dict):
+    for mode, run in own.items():
+        if isinstance(run, dict):
             yield (
-                f"{mode}: {1000 * one['seconds']:.1f} ms a step{_rate(one)}, after "
-                f"{one['compiling_seconds']:.0f} s of compiling, {one['graph_breaks']} graph breaks"
+                f"{mode}: {1000 * run['seconds']:.1f} ms a step{_rate(run)}, after "
+                f"{run['compiling_seconds']:.0f} s of compiling, {run['graph_breaks']} graph breaks"
             )
 
 

@@ -66,14 +66,14 @@ class Bench:
     figures: Figures = field(default_factory=dict)
 
     def training(self, batch: int, base: BaseModel | None = None) -> Training:
-        """A training that goes on for as long as it is measured."""
+        """A training that is longer than any measurement."""
         config = TrainConfig(max_train_steps=20_000, train_batch_size=batch)
         return train(
             base or self.base, [self.picture], name="x", superclass=_SUPERCLASS, config=config
         )
 
     def concept(self) -> ConceptUse:
-        """An untrained concept: drawing with it costs what it costs with any."""
+        """An untrained concept, with which drawing costs as much as with any."""
         return ConceptUse(self.training(1).concept(), beta=0.7)
 
     def images(self, count: int) -> GenerateConfig:
@@ -94,7 +94,7 @@ def load(shape: Shape, device: torch.device, caption_count: int) -> tuple[BaseMo
 
 
 def matrix(bench: Bench) -> Figures:
-    """The card's own rate, by a large product of random matrices."""
+    """Measure the card's own rate, by a large product of random matrices."""
     n, rates = bench.size.matrix, {}
     for dtype in (torch.bfloat16, torch.float32):
         a, b = torch.randn(2, n, n, device=bench.device).to(dtype)
@@ -104,7 +104,7 @@ def matrix(bench: Bench) -> Figures:
 
 
 def options(bench: Bench) -> Figures:
-    """A training step with each option that may help; those that do stay on."""
+    """Measure a training step with each option that may help; those that do stay on."""
     training = bench.training(bench.size.batch)
     found: Figures = {"tflop_a_step": flops(lambda: next(training)) / 1e12, "seconds": {}}
     best = found["seconds"]["as it was loaded"] = _step_seconds(training, bench.size.timed_steps)
@@ -124,7 +124,7 @@ def options(bench: Bench) -> Figures:
 
 
 def whole_training(bench: Bench) -> Figures:
-    """A whole training, its examples and all, with the options that have helped."""
+    """Measure a whole training, examples included, with the options that helped."""
     config = TrainConfig(max_train_steps=bench.size.steps, train_batch_size=bench.size.batch)
 
     expected = bench.figures.get("options", {}).get("best_seconds", 0.0) * bench.size.steps
@@ -143,7 +143,7 @@ def whole_training(bench: Bench) -> Figures:
 
 
 def rivals(bench: Bench) -> Figures:
-    """A step beside textual inversion's and LoRA's, in paired rounds."""
+    """Compare a step with textual inversion's and LoRA's, in paired rounds."""
     ours = bench.training(bench.size.rival_batch)
     steps: dict[str, Work] = {"ours": lambda: next(ours)}
     for name, kind in (("textual inversion", TextualInversion), ("lora", Lora)):
@@ -167,7 +167,7 @@ def rivals(bench: Bench) -> Figures:
 
 
 def one_image(bench: Bench) -> Figures:
-    """One image with guidance, with a concept, beside diffusers' own pipeline."""
+    """Compare one image with guidance and a concept with diffusers' own pipeline."""
     use = {"x": bench.concept()}
 
     def ours() -> object:
@@ -193,7 +193,7 @@ def one_image(bench: Bench) -> Figures:
 
 
 def batches(bench: Bench) -> Figures:
-    """Seconds an image when several are drawn at once, and the batch where they are fewest."""
+    """Measure the seconds per image of several at once, and find the batch with the fewest."""
     use, each = {"x": bench.concept()}, {}
     for count in bench.size.images:
         request = ImageRequest(prompt=_PROMPT, concepts=use, config=bench.images(count))
@@ -213,7 +213,7 @@ def batches(bench: Bench) -> Figures:
 
 
 def concurrency(bench: Bench) -> Figures:
-    """Requests at once through the engine, against one after another through diffusers."""
+    """Compare requests at once through the engine with one after another through diffusers."""
     use, count = {"x": bench.concept()}, bench.size.requests
     engine = Engine(lambda: bench.base)
     engine.start()
@@ -241,7 +241,7 @@ def concurrency(bench: Bench) -> Figures:
 
 
 def memory(bench: Bench) -> Figures:
-    """What a step holds beyond the weights: a training's, by batch, whole and recomputing."""
+    """Measure a training step's memory beyond the weights, by batch, whole and recomputing."""
     found: Figures = {"weights": _weights(bench.base)}
     for batch in (1, bench.size.batch):
         for recomputes in (False, True):
@@ -252,7 +252,7 @@ def memory(bench: Bench) -> Figures:
 
 
 def compiled(bench: Bench) -> Figures:
-    """A training step with the U-Net compiled: how long it takes to compile, and a step after."""
+    """Measure compiling the U-Net for training, and a step after it."""
     found: Figures = {}
     for mode in bench.size.compile_modes:
         training = bench.training(bench.size.batch)
@@ -275,7 +275,7 @@ def compiled(bench: Bench) -> Figures:
 
 
 def others(bench: Bench) -> Figures:
-    """Memory and time of other base models, each at the size that it was trained at."""
+    """Measure memory and time of other base models, each at the size that it was trained at."""
     found: Figures = {}
     for shape in bench.size.others:
         base, _ = load(shape, bench.device, bench.size.captions)
@@ -289,7 +289,7 @@ def others(bench: Bench) -> Figures:
     return found
 
 
-# The most that a stage is thought to take on an H200, in seconds: with less left it is skipped.
+# Upper estimates of each stage's seconds on an H200: with less time left it is skipped.
 STAGES: Mapping[Callable[[Bench], Figures], float] = {
     matrix: 5, options: 60, whole_training: 60, rivals: 40, one_image: 40, batches: 40,
     concurrency: 90, memory: 30, others: 60, compiled: 150,
@@ -352,7 +352,7 @@ def _by_diffusers(bench: Bench, count: int) -> object:
 
 
 def _rate(bench: Bench, tflop: float | None, taken: float) -> Figures:
-    """How much of the card's matrix rate was reached, where both are known."""
+    """Return how much of the card's matrix rate was reached, if both are known."""
     rates = bench.figures.get("matrix", {}).get("tflops_a_second")
     if tflop is None or rates is None:
         return {}
@@ -364,6 +364,6 @@ def _rate(bench: Bench, tflop: float | None, taken: float) -> Figures:
 def _weights(base: BaseModel) -> Figures:
     modules = {"unet": [base.unet], "text": base.text.encoders, "vae": [base.vae]}
     return {
-        name: sum(w.numel() * w.element_size() for one in own for w in one.parameters())
+        name: sum(w.numel() * w.element_size() for module in own for w in module.parameters())
         for name, own in modules.items()
     }

@@ -2,14 +2,14 @@
 
     python -m benchmarks.paper            # everything; hours on 2 cores
     python -m benchmarks.paper --short    # 2 subjects, 5 methods, 3 prompts, 1 seed; 8 minutes
-    python -m benchmarks.paper --tune     # what options were chosen among, on other subjects
+    python -m benchmarks.paper --tune     # the candidates for the options, on other subjects
 
 Each method learns each held-out subject and draws the held-out prompts at every setting of its
 dial; then attention, compositions, tables and plots. The shipped base model is taken, or any
-Stable Diffusion 1.x or 2.x folder by `--base-model`, at its own size. What is done is kept in a
-folder of the base model and the evaluator below benchmarks/paper/results, so a run that was
-stopped goes on, and several may run side by side with `--only METHOD ...`, which takes some
-methods and makes no report.
+Stable Diffusion 1.x or 2.x folder by `--base-model`, at its own size. Results are kept in a
+folder of the base model and the evaluator below benchmarks/paper/results, so a stopped run goes on
+where it was. Several may run at once with `--only METHOD ...`, which takes some methods and makes
+no report.
 """
 
 import argparse
@@ -40,7 +40,7 @@ _SHORT_METHODS = 5
 
 @dataclass(frozen=True)
 class Run:
-    """What is compared, who judges it, and where what is done is kept."""
+    """The base model, the evaluator, and the folder of results."""
 
     base: BaseModel
     source: Path  # the base model's folder
@@ -67,7 +67,7 @@ class Run:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Do what is missing, then tell what was found."""
+    """Measure what is missing, then report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def kept_name(base: BaseModel, evaluator: Evaluator) -> str:
-    """The folder of what depends on this base model, its covariance and defaults, and its judge."""
+    """Name the folder of what depends on this base model, its defaults and the evaluator."""
     told = (
         base.fingerprint, base.covariance_fingerprint, base.defaults, evaluator.ref.fingerprint,
     )  # fmt: skip

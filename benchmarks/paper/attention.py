@@ -1,7 +1,7 @@
 """Figure 1: how much of the image a subject's word covers, by method, same prompts and seeds.
 
-Textual inversion's word acts through the same frozen projections as any other, so that its maps are
-those of the product with the edit left out.
+Textual inversion's word acts through the same frozen projections as any other word, so its maps are
+those of the product without the edit.
 """
 
 import io
@@ -39,7 +39,7 @@ METHODS = ("superclass", "perfusion", "textual inversion")
 def attention(
     base: BaseModel, subjects: Sequence[Subject], folder: Path, *, seed_count: int = 2
 ) -> list[dict[str, Any]]:
-    """Mean coverage and mean share of each method's word, one dictionary per subject.
+    """Return the mean coverage and share of each method's word, one dictionary per subject.
 
     `folder` holds what `compare` has kept of both methods.
     """
@@ -80,8 +80,8 @@ def _measure(
             use = {"x": ConceptUse(word, USUAL_BETA)}
             images, maps = _draw(base, "a <x>", "<x>", seeds, use, strategy=NO_EDIT)
         told[method] = {
-            "coverage": float(np.mean([one.coverage for one in maps])),
-            "share": float(np.mean([one.share.mean() for one in maps])),
+            "coverage": float(np.mean([word_map.coverage for word_map in maps])),
+            "share": float(np.mean([word_map.share.mean() for word_map in maps])),
         }
         shown = len(PROMPTS)  # the first seed
         pairs = zip(images[:shown], maps[:shown], strict=True)
@@ -98,7 +98,7 @@ def _draw(
     *,
     strategy: EditStrategy = APART,
 ) -> tuple[list[Image.Image], list[WordMap]]:
-    """Images of every prompt and seed, and the map of the subject's word in each."""
+    """Draw every prompt and seed; return the images and the map of the subject's word in each."""
     trajectories = []
     for seed, prompt in product(seeds, PROMPTS):
         config = base.defaults.generate_config({"seed": seed})

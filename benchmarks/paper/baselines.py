@@ -1,7 +1,7 @@
 """The methods that people use today, on the same photos, templates, noise and sampler.
 
-Their published training loops are scripts for large models, not library code; here they share one
-loop, so that only what is learned differs. LoRA is peft's; all draw by diffusers' own pipeline.
+Their published training loops are scripts for large models, not library code. Here they share one
+loop, so that they differ only in what is learned. LoRA is peft's; diffusers' own pipeline draws.
 """
 
 import time
@@ -27,7 +27,7 @@ from perfusion_core.text.templates import TEMPLATES
 from perfusion_core.training.loss import wanted_prediction
 
 TOKEN = "<x>"
-_CLASS_IMAGES = 24  # generated images of the superclass that keep it what it was
+_CLASS_IMAGES = 24  # generated images of the superclass that preserve it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Baseline:
-    """One method: what is learned, and whether its word stands beside the superclass's."""
+    """One method: what is learned, and whether its word stands before the superclass's."""
 
     base: BaseModel
     source: Path  # the base model's folder, from which diffusers loads it
@@ -83,7 +83,7 @@ class LearnedPipeline:
 
     @torch.no_grad()
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], dial: float) -> list[Image.Image]:
-        """Images by the pipeline itself; `dial` scales LoRA's adapter."""
+        """Draw images by the pipeline itself; `dial` scales LoRA's adapter."""
         pipeline, defaults = self._learner.pipeline, self._base.defaults.generate_config()
         if hasattr(pipeline.unet, "peft_config"):
             pipeline.unet.set_adapters(["default"], [dial])
@@ -105,7 +105,7 @@ class LearnedPipeline:
         return images
 
     def keep(self, file: Path) -> None:
-        """The word's embedding."""
+        """Write the word's embedding."""
         save_file({"embedding": self._learner.table[-1].detach().cpu().clone()}, file)
 
 
@@ -146,7 +146,7 @@ def lora(base: BaseModel, source: Path, options: Options) -> Baseline:
 
 
 class _Learner:
-    """One training under way."""
+    """One training in progress."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class _Learner:
         self._latents = _latents(pipeline, photos)
         self._class_latents = _class_latents(method.base, pipeline, subject, options)
         learned = method.unfreeze(pipeline, options)
-        self.learned_count = sum(one.numel() for one in learned)
+        self.learned_count = sum(parameter.numel() for parameter in learned)
         groups: list[dict[str, Any]] = []
         if learned:
             groups.append({"params": learned, "lr": options.rate})
@@ -225,7 +225,7 @@ def _unfrozen(weights: Iterable[Tensor]) -> list[Tensor]:
 
 
 def _add_word(pipeline: Any, superclass: str | None) -> Tensor:
-    """A token of its own: like the superclass's, or as random as a rare word's. The whole table."""
+    """Add a token like the superclass's, or as random as a rare word's; return the whole table."""
     pipeline.tokenizer.add_tokens([TOKEN])
     table: Tensor = pipeline.text_encoder.resize_token_embeddings(
         len(pipeline.tokenizer), mean_resizing=False
@@ -242,7 +242,7 @@ def _add_word(pipeline: Any, superclass: str | None) -> Tensor:
 
 @torch.no_grad()
 def _latents(pipeline: Any, photos: Sequence[Photo]) -> Tensor:
-    """Latents of the photos and of their mirror images, (2 n, c, h, w)."""
+    """Return the latents of the photos and of their mirror images, (2 n, c, h, w)."""
     pixels = torch.stack([to_pixels(photo.picture, side=photo.picture.width) for photo in photos])
     both = torch.cat([pixels, pixels.flip(-1)]).to(pipeline.device)
     latents: Tensor = pipeline.vae.encode(both).latent_dist.mode()
@@ -253,7 +253,7 @@ def _latents(pipeline: Any, photos: Sequence[Photo]) -> Tensor:
 def _class_latents(
     base: BaseModel, pipeline: Any, subject: Subject, options: Options
 ) -> Tensor | None:
-    """Generated examples of the superclass, where the prior is to be preserved."""
+    """Generate examples of the superclass, if the prior is to be preserved."""
     if not options.prior:
         return None
     defaults = base.defaults.generate_config()

@@ -1,6 +1,6 @@
 """Figures 3 and 5, and the ablations: each method on each subject, at each setting of its dial.
 
-One JSON file and one contact sheet for each method and subject: what is there is not done again.
+Each method and subject has a JSON file and a contact sheet, and what has them is not done again.
 """
 
 import json
@@ -17,8 +17,8 @@ from benchmarks.paper.subjects import Subject, photograph, prompts_of
 from perfusion_core.evaluators.similarity import Evaluator
 
 SEEDS = (7000, 7100, 7200, 7300)
-"""Where the seeds of the first, second ... image of a prompt begin: each prompt has its own, since
-one seed of a small model draws all its cats alike."""
+"""Where the seeds of the first, second ... image of a prompt begin. Each prompt has its own, since
+a small model draws all cats of one seed alike."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def compare(
     prompt_count: int | None = None,
     seed_count: int = len(SEEDS),
 ) -> list[dict[str, Any]]:
-    """What `method` comes to, one dictionary per subject; measures what `folder` lacks.
+    """Return what `method` achieves, one dictionary per subject; measure what `folder` lacks.
 
     Photos are `side` pixels wide, the base model's own size.
     """
@@ -88,12 +88,12 @@ def _measure(
 
 
 def kept_in(folder: Path, what: str, subjects: Sequence[str]) -> Path:
-    """Where a method or a figure keeps what it found of some subjects, less the suffix."""
+    """Return where a method or a figure keeps its results of some subjects, without the suffix."""
     return folder / what.replace(", ", "-").replace(" ", "-") / "+".join(subjects)
 
 
 def write_whole(file: Path, told: dict[str, Any]) -> None:
-    """Write a result, last and at once: what is there is whole."""
+    """Write a result last and at once, so that an existing file is whole."""
     scratch = file.with_suffix(".part")
     scratch.write_text(json.dumps(told, indent=1))
     scratch.rename(file)

@@ -1,8 +1,8 @@
-"""Figure 4: two and three concepts in one image, each trained apart.
+"""Figure 4: two and three concepts in one image, each trained alone.
 
 A concept is present by the product's own score (perfusion_core.evaluators.presence), whose
-threshold was checked on the tuning subjects. It is recognised where its best window is nearer to
-its own pictures than the best window of any subject that the image is not meant to show.
+threshold was checked on the tuning subjects. It is recognised if its best window is nearer to its
+own pictures than the best window of any subject that the image is not meant to show is to theirs.
 """
 
 import json
@@ -34,14 +34,14 @@ PROMPTS = {
 
 @dataclass(frozen=True)
 class Gallery:
-    """Concepts with their curves, as the product stores them: trained and judged once."""
+    """Concepts with their curves, as the product stores them; each is trained and measured once."""
 
     base: BaseModel
     evaluator: Evaluator
     folder: Path
 
     def concept(self, subject: Subject) -> Concept:
-        """The subject's concept, named after it."""
+        """Return the subject's concept, named after it."""
         kept = self.folder / "gallery" / f"{subject.name}.safetensors"
         if kept.exists():
             return Concept.load(kept)
@@ -76,9 +76,9 @@ def compose(
     strategy: EditStrategy = APART,
     seed_count: int = len(SEEDS),
 ) -> list[dict[str, Any]]:
-    """Each set of subjects in images together; `others` has one at least that is in no image.
+    """Draw each set of subjects together, and measure; `others` has at least one in no image.
 
-    What is found is kept under `title` in the gallery's folder.
+    Results are kept under `title` in the gallery's folder.
     """
     found = []
     for subjects in sets:
@@ -98,7 +98,7 @@ def compose(
 def _draw(
     gallery: Gallery, concepts: Mapping[str, Concept], strategy: EditStrategy, seeds: Sequence[int]
 ) -> list[Image.Image]:
-    # Each at what its own curve recommends.
+    # Each at the strength that its own curve recommends.
     uses = {name: ConceptUse(concept) for name, concept in concepts.items()}
     pairs = list(product(PROMPTS[len(concepts)], seeds))
     return draw_all(
@@ -118,8 +118,10 @@ def _measure(
     others: Sequence[Subject],
 ) -> list[dict[str, Any]]:
     absent = [other for other in others if other.name not in concepts]
-    shown = [*concepts.values(), *(gallery.concept(one) for one in absent)]
-    references = np.stack([one.reference for one in shown if one.reference is not None])  # (s, p)
+    shown = [*concepts.values(), *(gallery.concept(subject) for subject in absent)]
+    references = np.stack(
+        [concept.reference for concept in shown if concept.reference is not None]
+    )  # (s, p)
     told = []
     for image in images:
         present = presences(gallery.evaluator, image, concepts)

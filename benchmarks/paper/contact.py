@@ -1,6 +1,6 @@
 """Contact sheets: rows of images of one size, saved with a result and cut up again.
 
-They are PNGs, since figures are told from them; those of the documents are written by sheets.py.
+They are PNGs, since figures are measured on them; sheets.py writes those of the documents.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""Is a point of another method beside, below or above our sweep (Figure 5)?
+"""Is a point of another method next to, below or above our sweep (Figure 5)?
 
-Compared are the same subjects, so what counts is the difference within each of them.
+The subjects are the same, so the difference within each of them counts.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def nearest(ours: Points, other: Points) -> Comparison:
     """Compare a sweep with one point of another method, (subjects, 1, 2).
 
     Ours is the dial of the highest image similarity among those with no less text similarity on
-    average; where there is none, the dial of the highest text similarity.
+    average; if there is none, the dial of the highest text similarity.
     """
     texts, images = ours.mean(0).T  # (dials,) each
     reached = texts >= other[..., 0].mean()

@@ -2,8 +2,8 @@
 
 Image similarity is measured by the shipped evaluator, by colours alone and by a network that was
 trained on photographs. No training here uses the last two, so no embedding can be gamed. Text
-similarity hardly sees a scene that gives way to the photos' background; the colours at an image's
-edges do. Intervals are 95 % over subjects (Student's t).
+similarity hardly notices a scene that gives way to the photos' background, but the colours at an
+image's edges do. Intervals are 95 % over subjects (Student's t).
 """
 
 from collections.abc import Sequence
@@ -51,24 +51,25 @@ def score(
 
 
 def colour_overlap(images: Sequence[Image.Image], pictures: Sequence[Image.Image]) -> float:
-    """Mean intersection of the colour histograms of every image and every picture, 0 to 1."""
+    """Return the mean overlap of the colours of every image and every picture, 0 to 1."""
     own, others = (
-        [_histogram(_pixels(one)[_CENTRE]) for one in many] for many in (pictures, images)
+        [_histogram(_pixels(image)[_CENTRE]) for image in many] for many in (pictures, images)
     )
     return float(np.mean([np.minimum(a, b).sum() for a in own for b in others]))
 
 
 def scene_overlap(images: Sequence[Image.Image], plain: Sequence[Image.Image]) -> float:
-    """Mean intersection of the edges' colour histograms, each image and its own plain one, 0 to 1.
+    """Return the mean overlap of the edges' colours of each image and its own plain one, 0 to 1.
 
-    `plain` shows the superclass, from the same prompts and noise: 1 where only the subject is new.
+    `plain` shows the superclass, from the same prompts and noise. The overlap is 1 if only the
+    subject changes.
     """
     pairs = zip(images, plain, strict=True)
-    own = [[_histogram(_pixels(one)[_EDGES]) for one in pair] for pair in pairs]
+    own = [[_histogram(_pixels(image)[_EDGES]) for image in pair] for pair in pairs]
     return float(np.mean([np.minimum(a, b).sum() for a, b in own]))
 
 
-# Colours are told at one size, whatever the images' own, so that base models compare.
+# Colours are compared at one size for all images, so that base models compare.
 _SIDE = 64
 _CENTRE = np.zeros((_SIDE, _SIDE), dtype=bool)  # the central quarter, where subjects are
 _CENTRE[16:48, 16:48] = True
@@ -88,6 +89,6 @@ def _histogram(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % confidence interval; needs two values."""
+    """Return the mean, and half the width of its 95 % confidence interval; needs two values."""
     half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
     return float(np.mean(values)), float(half)

@@ -26,14 +26,14 @@ class Learned(Protocol):
         """One image per prompt ("{}" is the subject, article and all) and its seed."""
 
     def keep(self, file: Path) -> None:
-        """Write what other figures need of it; nothing where none does."""
+        """Write what other figures need of it, if any does."""
 
 
 class Method(Protocol):
     """A way to personalise the base model.
 
-    `schedule` says after which steps images are drawn, and at which settings of the dial, which is
-    what a user may turn after training: one value where there is nothing to turn.
+    `schedule` says after which steps images are drawn, and at which settings of the dial. A dial is
+    what a user may turn after training; without any there is one value.
     """
 
     @property
@@ -53,13 +53,13 @@ class Method(Protocol):
 
 
 def images_at_once(base: BaseModel) -> int:
-    """How many images of the base model's own size share a step; one at least."""
+    """Return how many images of the base model's own size share a step; one at least."""
     side = base.default_resolution // base.vae_factor
     return max(1, _LATENTS_AT_ONCE // side**2)
 
 
 def noise_of(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
-    """(n, *shape): the first noise of each seed, whatever the method."""
+    """Return the first noise of each seed, (n, *shape), the same for every method."""
     return torch.stack([torch.randn(shape, generator=_generator(seed)) for seed in seeds])
 
 

@@ -1,4 +1,4 @@
-"""Which methods are compared, with which options, and what those were chosen among."""
+"""The compared methods with their options, and the candidates for those."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,9 +23,9 @@ _ONE = (1.0,)
 
 
 def compared(base: BaseModel, source: Path, folder: Path) -> Iterator[Method]:
-    """Perfusion with both lockings, in twice its steps at half the rate too, and the baselines.
+    """Yield Perfusion with both lockings, then twice its steps at half the rate, and baselines.
 
-    `source` is the base model's folder; `folder` holds the concepts that the first has taught.
+    `source` is the base model's folder; `folder` holds the concepts of the first one.
     """
     yield Superclass(base)
     yield Perfusion(base)
@@ -44,7 +44,7 @@ def compared(base: BaseModel, source: Path, folder: Path) -> Iterator[Method]:
 
 
 def ablations(base: BaseModel) -> Iterator[Method]:
-    """One change each."""
+    """Yield Perfusion with one change each."""
     usual = {usual_steps(base): (USUAL_BETA,)}
     trade = {usual_steps(base): (0.9, USUAL_BETA, 0.5)}
     yield Perfusion(base, "perfusion, keys trained", trade, 2, trains_keys=True)
@@ -56,7 +56,7 @@ def ablations(base: BaseModel) -> Iterator[Method]:
 
 
 def candidates(base: BaseModel, source: Path) -> Iterator[Method]:
-    """What options were chosen among, on the tuning subjects: rates, and numbers of steps."""
+    """Yield the candidates for the options, on the tuning subjects: rates and numbers of steps."""
     yield Superclass(base, seed_count=1)
     usual = (USUAL_BETA,)
     for rate, embedding_rate in product((0.03, 0.05, 0.1), (0.006, 0.02)):

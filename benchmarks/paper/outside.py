@@ -1,9 +1,9 @@
 """Image similarity by EfficientNet-Lite2 with ImageNet weights, which this project did not train.
 
 Its features are the mean and the maximum of its last block over the image, at 224 pixels. It looks
-at edges: soft images of the shipped model lie far from sharp photos whatever they show, so only
-differences between methods tell something. (The denoiser's teacher is its smaller sister Lite0, and
-the evaluator's patches were drawn towards Lite1's features; Lite2 has had no part in any training.)
+at edges: soft images of the shipped model lie far from sharp photos, so only differences between
+methods mean something. (The denoiser's teacher is the smaller Lite0, and the evaluator's patches
+were drawn towards Lite1's features; Lite2 had no part in any training.)
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ _SIDE = 224
 
 
 def outside_similarity(images: Sequence[Image.Image], pictures: Sequence[Image.Image]) -> float:
-    """Mean cosine between the features of every image and of every picture."""
+    """Return the mean cosine between the features of every image and of every picture."""
     return float((features(images) @ features(pictures).T).mean())
 
 
 @torch.no_grad()
 def features(images: Sequence[Image.Image]) -> Tensor:
-    """Unit vectors (n, 704), one for each image."""
+    """Return unit vectors (n, 704), one for each image."""
     return torch.cat([_features(images[start : start + 16]) for start in range(0, len(images), 16)])
 
 
@@ -36,7 +36,7 @@ def _features(images: Sequence[Image.Image]) -> Tensor:
     small = [
         image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC) for image in images
     ]
-    pixels = torch.from_numpy(np.stack([np.asarray(one) for one in small]))
+    pixels = torch.from_numpy(np.stack([np.asarray(image) for image in small]))
     maps = (pixels.permute(0, 3, 1, 2).float() - 127) / 128  # as the network was trained
     maps = network._swish(network._bn0(network._conv_stem(maps)))
     for block in network._blocks:

@@ -24,7 +24,7 @@ USUAL_BETA = DEFAULT_BETA["local"]
 
 @dataclass
 class Perfusion:
-    """The product, or with another strategy or trained Keys one of its ablations."""
+    """The product; with another strategy or with trained Keys, one of its ablations."""
 
     base: BaseModel
     name: str = "perfusion"
@@ -37,7 +37,7 @@ class Perfusion:
     masked: bool = True
     photo_count: int = 5
     options: Mapping[str, Any] = field(default_factory=dict)
-    kept: Path | None = None  # concepts of an earlier run, to be drawn otherwise
+    kept: Path | None = None  # concepts of an earlier run, to draw them otherwise
 
     def __post_init__(self) -> None:
         """Sweep all of BETAS after as many steps as the base model's defaults have."""
@@ -81,13 +81,13 @@ class Perfusion:
 
 
 def usual_steps(base: BaseModel) -> int:
-    """Training steps by the base model's own defaults."""
+    """Return the training steps of the base model's own defaults."""
     return base.defaults.train_config().max_train_steps
 
 
 @dataclass
 class Superclass:
-    """Nothing learned: the plain superclass, where every method begins."""
+    """The plain superclass, where every method begins; nothing is learned."""
 
     base: BaseModel
     name: str = "superclass"
@@ -97,7 +97,7 @@ class Superclass:
     def learn(
         self, subject: Subject, photos: Sequence[Photo], *, seed: int
     ) -> Iterator["UnlearnedSubject"]:
-        """Nothing to learn."""
+        """Yield at once, since there is nothing to learn."""
         yield UnlearnedSubject(self.base, subject)
 
 
@@ -112,12 +112,12 @@ class UnlearnedSubject:
         self._base, self._subject = base, subject
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], dial: float) -> list[Image.Image]:
-        """Images of the superclass."""
+        """Draw images of the superclass."""
         texts = [prompt.format(self._subject.phrase) for prompt in prompts]
         return draw_all(self._base, texts, seeds, {}, self._base.defaults.generate_config())
 
     def keep(self, file: Path) -> None:
-        """Nothing."""
+        """Write nothing."""
 
 
 class LearnedConcept:
@@ -140,7 +140,7 @@ class LearnedConcept:
         self.stored_bytes = sum(vector.nbytes for vector in vectors) + key_bytes
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], dial: float) -> list[Image.Image]:
-        """Images at the bias β `dial`."""
+        """Draw images at the bias β `dial`."""
         method = self.method
         use = {"x": ConceptUse(self.concept, dial)}
         config = method.base.defaults.generate_config({"locking": method.locking})
@@ -148,7 +148,7 @@ class LearnedConcept:
         return draw_all(method.base, texts, seeds, use, config, strategy=self.strategy)
 
     def keep(self, file: Path) -> None:
-        """The concept file."""
+        """Write the concept file."""
         self.concept.save(file)
 
 
@@ -161,7 +161,7 @@ def draw_all(
     *,
     strategy: EditStrategy = APART,
 ) -> list[Image.Image]:
-    """One image per text and its seed, several to a step."""
+    """Draw one image per text and its seed, several to a step."""
     images: list[Image.Image] = []
     at_once = images_at_once(base)
     for begin in range(0, len(texts), at_once):

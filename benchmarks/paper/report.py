@@ -1,4 +1,4 @@
-"""What a run has found, as tables and plots."""
+"""The results of a run, as tables and plots."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -93,21 +93,21 @@ def write_tuning(tried: Results, folder: Path, file: Path) -> None:
 
 
 def similarity_table(results: Results) -> str:
-    """Every method, step count and dial: means over subjects with their 95 % intervals."""
-    rows = [row for found in results.values() for one in found for row in one["rows"]]
-    # Results that an earlier version kept lack the later measures.
+    """Tabulate every method, step count and dial: means over subjects with their 95 % intervals."""
+    rows = [row for found in results.values() for result in found for row in result["rows"]]
+    # Results of earlier versions lack the later measures.
     measures = [name for name in _MEASURES if all(name in row for row in rows)]
     header = ["method", "steps", "dial", *measures]
     lines = [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
     for name, found in results.items():
         for k, row in enumerate(found[0]["rows"]):
-            told = [_with_interval([one["rows"][k][m] for one in found]) for m in measures]
+            told = [_with_interval([result["rows"][k][m] for result in found]) for m in measures]
             lines.append(f"| {name} | {row['steps']} | {row['dial']:g} | {' | '.join(told)} |")
     return "\n".join(lines)
 
 
 def cost_table(results: Results) -> str:
-    """What each method stores of a subject, here and on SD 1.5, and its training on one thread."""
+    """Tabulate what each method stores, here and on SD 1.5, and its training on one thread."""
     ours, large = results[SWEEP][0]["stored_bytes"], of_sd15()
     lines = [
         "| method | stored bytes | x ours | on SD 1.5 | x ours | steps | seconds |",
@@ -125,7 +125,7 @@ def cost_table(results: Results) -> str:
 
 
 def front_table(results: Results) -> str:
-    """Our sweep against every other point: where it comes nearest, and who is above."""
+    """Tabulate our sweep against every other point: where it is nearest, and which is above."""
     lines = [
         "| against | steps | dial | our dial | text, ours less theirs | image | | colours | |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -135,7 +135,7 @@ def front_table(results: Results) -> str:
         if name in (SWEEP, "superclass"):
             continue
         other = results[name]
-        ours = [by_name[one["subject"]] for one in other]
+        ours = [by_name[result["subject"]] for result in other]
         rows = _sweep_rows(ours)
         for k, row in enumerate(other[0]["rows"]):
             image, colours = (
@@ -152,7 +152,7 @@ def front_table(results: Results) -> str:
 
 
 def plot_plane(results: Results, file: Path) -> None:
-    """Figure 5: the similarity plane by each image measure, and what is left of the scene."""
+    """Plot figure 5: the similarity plane by each image measure, and what is left of the scene."""
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.6))
     planes = (("text", "image"), ("text", "colours"), ("scene", "image"))
     for axis, (across, up) in zip(axes, planes, strict=True):
@@ -165,7 +165,7 @@ def plot_plane(results: Results, file: Path) -> None:
 
 
 def plot_ablations(results: Results, file: Path) -> None:
-    """Perfusion's sweep beside each of its ablations, on the ablation's subjects."""
+    """Plot Perfusion's sweep and each of its ablations, on the ablation's subjects."""
     names = [name for name in results if name.startswith("perfusion, ")]
     figure, axes = plt.subplots(1, len(names), figsize=(2.6 * len(names), 3), sharex=True,
                                 sharey=True, squeeze=False)  # fmt: skip
@@ -181,7 +181,7 @@ def plot_ablations(results: Results, file: Path) -> None:
 
 
 def plot_steps(results: Results, file: Path) -> None:
-    """The similarities over training steps, of every candidate on the tuning subjects."""
+    """Plot the similarities over training steps, of every candidate on the tuning subjects."""
     figure, axes = plt.subplots(1, 4, figsize=(14, 4.5), sharex=True, layout="constrained")
     for number, (name, found) in enumerate(results.items()):
         method, _, rates = name.partition(", ")
@@ -189,7 +189,9 @@ def plot_steps(results: Results, file: Path) -> None:
         if len(steps) == 1:
             continue
         for axis, measure in zip(axes, _MEASURES, strict=True):
-            means = [np.mean([one["rows"][k][measure] for one in found]) for k in range(len(steps))]
+            means = [
+                np.mean([result["rows"][k][measure] for result in found]) for k in range(len(steps))
+            ]
             axis.plot(
                 steps, means, marker="osD^vX"[number % 6], ms=4, lw=1.2, color=_COLOURS[method],
                 label=f"{method}, rate {rates}",
@@ -203,37 +205,41 @@ def plot_steps(results: Results, file: Path) -> None:
 
 
 def attention_table(found: Sequence[dict[str, Any]]) -> str:
-    """Figure 1: coverage and share of the subject's word."""
+    """Tabulate figure 1: coverage and share of the subject's word."""
     lines = ["| word of | covers | share of attention |", "| --- | --- | --- |"]
     for method in found[0]:
         if method != "subject":
             told = [
-                _with_interval([one[method][m] for one in found]) for m in ("coverage", "share")
+                _with_interval([result[method][m] for result in found])
+                for m in ("coverage", "share")
             ]
             lines.append(f"| {method} | {' | '.join(told)} |")
     return "\n".join(lines)
 
 
 def composition_table(found: Mapping[str, Sequence[dict[str, Any]]]) -> str:
-    """Figure 4: how often all, and each, of the concepts are there."""
+    """Tabulate figure 4: how often all, and each, of the concepts are present."""
     lines = [
         "| | images | all present | each present | all recognised | each recognised |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, sets in found.items():
-        images = [image for one in sets for image in one["images"]]
+        images = [image for result in sets for image in result["images"]]
         cells = []
         for measure in ("present", "recognised"):
             every = [[concept[measure] for concept in image.values()] for image in images]
-            cells += [np.mean([all(one) for one in every]), np.mean(np.concatenate(every))]
+            cells += [
+                np.mean([all(of_image) for of_image in every]),
+                np.mean(np.concatenate(every)),
+            ]
         told = " | ".join(f"{share:.0%}" for share in cells)
         lines.append(f"| {name} | {len(images)} | {told} |")
     return "\n".join(lines)
 
 
 def _points(found: Sequence[dict[str, Any]], rows: Sequence[int], measure: str) -> Points:
-    """Text and image (or colour) similarity of some rows of every subject's result."""
-    chosen = [[one["rows"][k] for k in rows] for one in found]
+    """Return text and image (or colour) similarity of some rows of every subject's result."""
+    chosen = [[result["rows"][k] for k in rows] for result in found]
     return np.array([[(row["text"], row[measure]) for row in each] for each in chosen])
 
 
@@ -251,10 +257,10 @@ def _draw_method(
     across: str = "text",
     colour: str | None = None,
 ) -> None:
-    """The last step's dials as a line, with crosses for the intervals."""
+    """Draw the last step's dials as a line, with crosses for the intervals."""
     rows = _sweep_rows(found)
     x, y = (
-        np.array([interval([one["rows"][k][which] for one in found]) for k in rows]).T
+        np.array([interval([result["rows"][k][which] for result in found]) for k in rows]).T
         for which in (across, measure)
     )
     axis.errorbar(

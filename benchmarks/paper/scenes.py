@@ -1,6 +1,6 @@
-"""How much of the scene each method leaves as it is, told from the contact sheets that are kept.
+"""How much of the scene each method leaves as it is, measured on the kept contact sheets.
 
-Every prompt's first seed is on them, so that what was drawn need not be drawn again.
+Every prompt's first seed is on them, so nothing has to be drawn again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,12 @@ from benchmarks.paper.measures import scene_overlap
 def add_scenes(results: Mapping[str, Sequence[dict[str, Any]]], folder: Path) -> None:
     """Give every row of `results` its "scene": the edges' likeness to the plain superclass's."""
     for name, found in results.items():
-        for one in found:
-            for number, row in enumerate(one["rows"]):
+        for result in found:
+            for number, row in enumerate(result["rows"]):
                 images, plain = (
-                    _images(kept_in(folder, which, [one["subject"]]), line, len(one["prompts"]))
+                    _images(
+                        kept_in(folder, which, [result["subject"]]), line, len(result["prompts"])
+                    )
                     for which, line in ((name, number + 1), ("superclass", 1))
                 )
                 row["scene"] = scene_overlap(images, plain)

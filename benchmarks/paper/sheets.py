@@ -1,4 +1,4 @@
-"""Contact sheets of what a run drew: figures 1, 3 and 4, always the first seed, none left out."""
+"""Contact sheets of a run's images: figures 1, 3 and 4, always of the first seed, all of them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,11 +31,11 @@ Results = Mapping[str, Found]
 
 
 def write_subjects(results: Results, folder: Path, file: Path) -> None:
-    """Figure 3: each subject by each method at its last setting; ours at the usual bias."""
+    """Write figure 3: each subject by each method at its last setting; ours at the usual bias."""
     shown, methods = _shown(results), [name for name in _SHORT if name in results]
     rows: Rows = {}
-    for number, one in enumerate(results["perfusion"]):
-        subject = one["subject"]
+    for number, result in enumerate(results["perfusion"]):
+        subject = result["subject"]
         rows[subject] = [_cut(kept_in(folder, "perfusion", [subject]), 0, 0)]  # above: the photos
         for prompt in shown:
             for name in methods:
@@ -48,7 +48,7 @@ def write_subjects(results: Results, folder: Path, file: Path) -> None:
 
 
 def write_sweep(name: str, results: Results, folder: Path, file: Path) -> None:
-    """The sweep `name` of one concept file for each subject, by the bias β."""
+    """Write the sweep `name` of one concept file for each subject, by the bias β."""
     shown, ours = _shown(results), results[name]
     dials = [f"{row['dial']:g}" for row in ours[0]["rows"]]
     rows: Rows = {}
@@ -60,9 +60,9 @@ def write_sweep(name: str, results: Results, folder: Path, file: Path) -> None:
 
 
 def write_attention(found: Found, folder: Path, file: Path) -> None:
-    """Figure 1: images, and beside each where the subject's word acts."""
+    """Write figure 1: images, and next to each where the subject's word acts."""
     rows: Rows = {}
-    for subject in (one["subject"] for one in found):
+    for subject in (result["subject"] for result in found):
         kept = kept_in(folder, "attention", [subject])
         for k, name in enumerate(METHODS):
             rows[f"{subject},\n{_SHORT[name]}"] = [
@@ -72,11 +72,11 @@ def write_attention(found: Found, folder: Path, file: Path) -> None:
 
 
 def write_composition(title: str, sets: Found, folder: Path, file: Path) -> None:
-    """Figure 4: a photo of each subject, and every image of them together."""
+    """Write figure 4: a photo of each subject, and every image of them together."""
     rows: Rows = {}
-    for one in sets:
-        names, kept = one["subjects"], kept_in(folder, title, one["subjects"])
-        images = [_cut(kept, 0, x) for x in range(len(one["images"]))]
+    for result in sets:
+        names, kept = result["subjects"], kept_in(folder, title, result["subjects"])
+        images = [_cut(kept, 0, x) for x in range(len(result["images"]))]
         rows["\n".join(names)] = [*(_photo(name, images[0].width) for name in names), *images]
     write_rows(rows, [], file)
 
@@ -86,7 +86,7 @@ def _shown(results: Results) -> list[int]:
 
 
 def write_rows(rows: Rows, header: Sequence[str], file: Path) -> None:
-    """A row of images behind each name, under a header."""
+    """Write a row of images after each name, under a header."""
     side = min(_MOST_SIDE, next(iter(rows.values()))[0].width)
     step, widest = side + 2, max(map(len, rows.values()))
     page = Image.new("RGB", (_LABEL + step * widest, _HEADER + step * len(rows)), "white")
@@ -100,11 +100,11 @@ def write_rows(rows: Rows, header: Sequence[str], file: Path) -> None:
             if tile.width != side:
                 tile = tile.resize((side, side), Image.Resampling.LANCZOS)
             page.paste(tile, (_LABEL + step * x, _HEADER + step * y))
-    page.save(file, quality=80, method=6)  # a third of the bytes, and nobody sees it
+    page.save(file, quality=80, method=6)  # a third of the bytes, and no visible difference
 
 
 def _photo(name: str, side: int) -> Image.Image:
-    (subject,) = (one for one in (*REPORTED, *TUNED) if one.name == name)
+    (subject,) = (subject for subject in (*REPORTED, *TUNED) if subject.name == name)
     return photograph(subject, side=side)[0].picture
 
 

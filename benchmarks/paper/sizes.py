@@ -7,7 +7,7 @@ from diffusers import UNet2DConditionModel
 
 
 def stored_bytes(unet: Any, *, token_width: int, rank: int = 4) -> dict[str, int]:
-    """Bytes by method for one subject; `token_width` is the text encoder's."""
+    """Return the bytes by method for one subject; `token_width` is the text encoder's."""
     attention = {
         name: module
         for name, module in unet.named_modules()
@@ -27,6 +27,6 @@ def stored_bytes(unet: Any, *, token_width: int, rank: int = 4) -> dict[str, int
 
 
 def of_sd15() -> dict[str, int]:
-    """The same of Stable Diffusion 1.5, whose U-Net is diffusers' default with 768-wide text."""
+    """Return the same for Stable Diffusion 1.5: diffusers' default U-Net with 768-wide text."""
     with torch.device("meta"):
         return stored_bytes(UNet2DConditionModel(cross_attention_dim=768), token_width=768)

@@ -1,6 +1,6 @@
 """Held-out subjects, their photos and the prompts that they are judged by.
 
-The base model has never seen any of these looks: its card lists them. Hyper-parameters are chosen
+The base model has never seen any of these looks, which its card lists. Hyper-parameters are chosen
 on the subjects of TUNED; figures are reported on those of REPORTED, over other scenes.
 """
 
@@ -14,7 +14,7 @@ from random import Random
 from PIL import Image, ImageDraw, ImageFilter
 
 _ART = Path(__file__).parent / "art"
-_UNITS = 256  # of a photo's side, in which its geometry is told
+_UNITS = 256  # of a photo's side, the unit of its geometry
 _SCENES = (  # wall, floor: plain, so that prompts can ask for places that no photo shows
     ("#ece8e1", "#ece8e1"),
     ("#d8e4ee", "#c9d3da"),
@@ -62,7 +62,10 @@ TUNED = (
 PAIRS = tuple(zip(REPORTED, REPORTED[1:] + REPORTED[:1], strict=True))
 TRIPLES = tuple(zip(REPORTED[::2], REPORTED[1::2], REPORTED[2::2] + REPORTED[:1], strict=True))
 SIMILAR = tuple(
-    (one, other) for other in TUNED for one in REPORTED if one.superclass == other.superclass
+    (reported, tuned)
+    for tuned in TUNED
+    for reported in REPORTED
+    if reported.superclass == tuned.superclass
 )
 
 _PROMPTS = (
@@ -81,7 +84,7 @@ _CARRIED = "{} and a crown"
 
 
 def prompts_of(subject: Subject) -> tuple[str, ...]:
-    """Held-out prompts, "{}" where the subject goes: scenes, styles, something worn, beside."""
+    """Return held-out prompts with "{}" for the subject: scenes, styles, clothes, neighbours."""
     return (*_PROMPTS, _WORN if subject.wearer else _CARRIED)
 
 
@@ -95,12 +98,12 @@ class Photo:
 
 @cache
 def photograph(subject: Subject, count: int = 5, *, side: int) -> tuple[Photo, ...]:
-    """The first `count` of five photos of a subject, `side` pixels wide: always the same ones."""
+    """Return the first `count` of five fixed photos of a subject, `side` pixels wide."""
     return tuple(_photos(subject, side))[:count]
 
 
 def _photos(subject: Subject, side: int) -> Iterator[Photo]:
-    # Composed at least twice as large and shrunk, which smooths the edges.
+    # Composed at least twice as large and then shrunk, which smooths the edges.
     scale = max(1, math.ceil(2 * side / _UNITS))
     canvas = scale * _UNITS
     chance = Random(subject.name)
@@ -111,7 +114,7 @@ def _photos(subject: Subject, side: int) -> Iterator[Photo]:
         picture = picture.filter(ImageFilter.GaussianBlur(2 * scale))
         size = round(canvas * chance.uniform(0.66, 0.78))
         turned = art.resize((size, size), Image.Resampling.LANCZOS)
-        # With room for what turns out of its square, such as an ear.
+        # With room for parts that rotation moves out of the square, such as an ear.
         turned = turned.rotate(chance.uniform(-6, 6), Image.Resampling.BICUBIC, expand=True)
         overhang = (turned.width - size) // 2
         left = (canvas - size) // 2 + round(scale * chance.uniform(-8, 8))

@@ -5,15 +5,15 @@
     python -m benchmarks.verdict fit                # thresholds, into the base model's folder
     python -m benchmarks.verdict match              # images of six concepts, to be told apart
 
-What is trained is kept in a folder of the base model and the evaluator, so a run that was stopped
-goes on; sheets may be made of what is there, and more come behind them. People write into
-labels.json, which lies beside the sheets, for each numbered image whether it shows the very object
-of the photos above (true or false); where photos are mixed, the object of most of them. Who says
-so must not know the figures.
+Trained concepts are kept in a folder of the base model and the evaluator, so a stopped run goes on
+where it was. Sheets may be made of the concepts so far; later ones get further sheets. People write
+into labels.json, in the folder of the sheets, for each numbered image whether it shows the very
+object of the photos above (true or false); if photos are mixed, the object of most of them. They
+must not know the figures.
 
 `match` writes match.png: six photos and, numbered below them, two images of each object at its
 recommended strength. People write into match.json the number of the photo, from the left, whose
-object each image shows. Once they have, `match` counts.
+object each image shows. `match` then counts.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown:
         parser.error(f"There is no {', '.join(sorted(unknown))}.")
     chosen = [made for made in ALL if not asked.names or made.name in asked.names]
-    # Whoever labels a first part of the sheets must not see the well-made ones alone.
+    # A first part of the sheets must not hold the well-made concepts alone.
     Random(asked.shuffle).shuffle(chosen)
     base = BaseModel.load(asked.base_model, device="cpu")
     folder = asked.kept / kept_name(base, asked.evaluator)
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def kept_name(base: BaseModel, evaluator: Path) -> str:
-    """The folder of what depends on the base model, its defaults, the evaluator and the judging."""
+    """Name the folder of what depends on base model, defaults, evaluator and judging."""
     told = (
         base.fingerprint, base.covariance_fingerprint, base.defaults, judging_of(base.defaults),
         Evaluator(evaluator).ref.fingerprint,

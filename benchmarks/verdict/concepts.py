@@ -18,7 +18,7 @@ from perfusion_core.strength import beta_from_strength
 Way = Literal["usual", "ten steps", "wrong masks", "mixed pictures", "four times the steps"]
 
 _PLAIN = "a photo of {}"
-# No training of a concept, no look and no curve has these places or any of the seeds.
+# No training, eval prompt or curve of a concept has these places or any of the seeds.
 _PLACES = ("in the sea", "in a room", "in space", "at sunset")
 _FIRST_SEED = 7001
 PROMPTS = (*[_PLAIN] * 4, *[f"{_PLAIN} {place}" for place in _PLACES])
@@ -28,7 +28,7 @@ SEEDS = tuple(range(_FIRST_SEED, _FIRST_SEED + len(PROMPTS)))
 
 @dataclass(frozen=True)
 class Made:
-    """A concept, and how it is made; mixed with pictures of another subject, if of any."""
+    """A concept, and how it is made; its pictures may be mixed with another subject's."""
 
     subject: Subject
     way: Way = "usual"
@@ -64,7 +64,7 @@ ALL = (*USUAL, *BAD)
 
 
 def pictures_of(made: Made, *, side: int) -> tuple[list[Image.Image], list[Image.Image]]:
-    """The five photos that a concept is made of, and their masks."""
+    """Return the five photos that a concept is made of, and their masks."""
     photos = list(photograph(made.subject, side=side))
     if made.other is not None:
         photos[3:] = photograph(made.other, side=side)[3:]
@@ -87,7 +87,7 @@ def options_of(made: Made, base: BaseModel) -> dict[str, Any]:
 
 
 def teach(made: Made, base: BaseModel, evaluator: Path) -> Concept:
-    """Make a concept as the product does: looked at while it is trained, and judged at the end."""
+    """Make a concept as the product does: scored during training, and measured at the end."""
     pictures, masks = pictures_of(made, side=base.default_resolution)
     training = train(
         base, pictures, name="x", superclass=made.subject.superclass, masks=masks,
@@ -109,7 +109,7 @@ def teach(made: Made, base: BaseModel, evaluator: Path) -> Concept:
 
 
 def draw(concept: Concept, base: BaseModel) -> list[Image.Image]:
-    """The images that people look at: PROMPTS at the recommended strength, drawn as by default."""
+    """Draw the images that people look at: PROMPTS at the recommended strength, with defaults."""
     texts = [prompt.format("<x>") for prompt in PROMPTS]
     uses = {"x": use_of(concept)}
     return draw_all(base, texts, SEEDS, uses, base.defaults.generate_config())

@@ -12,7 +12,7 @@ from perfusion_core.evaluation.calibration import NOTHING_KNOWN, Calibration, Th
 from perfusion_core.evaluation.verdict import Figures, verdict
 
 GOOD_FROM = 6
-"""So many images of eight that show the very object make a concept good."""
+"""A concept is good if so many images of eight show the very object."""
 
 _DIGITS = 4
 
@@ -32,11 +32,11 @@ class Case:
 
 
 def choose(cases: Sequence[Case]) -> Thresholds:
-    """The thresholds that agree with the most cases.
+    """Return the thresholds that agree with the most cases.
 
-    Where none is good, the gain has to reach NOTHING_KNOWN. Of equals those that ask for the fewest
-    figures, and then those in the widest gap between what was measured, as a share of all that was
-    measured: where the next concept is least likely to lie.
+    If no case is good, the gain has to reach NOTHING_KNOWN. Among equals, those that ask for the
+    fewest figures win, and then those in the widest gap between measured values, relative to their
+    range, where the next concept is least likely to lie.
     """
     good = np.array([case.good for case in cases])
     measured = np.array(
@@ -60,7 +60,7 @@ def choose(cases: Sequence[Case]) -> Thresholds:
 
 
 def says_good(figures: Figures, thresholds: Thresholds) -> bool:
-    """What the product says of figures, by these thresholds."""
+    """Return what the product says of figures, by these thresholds."""
     calibration = Calibration(
         base_model="", evaluator=figures.evaluator, judging=figures.judging or "",
         thresholds=thresholds,
@@ -72,7 +72,7 @@ def says_good(figures: Figures, thresholds: Thresholds) -> bool:
 
 
 def left_out(cases: Sequence[Case]) -> list[bool]:
-    """What is said of each case by thresholds that were chosen without it."""
+    """Return what thresholds that were chosen without it say of each case."""
     return [
         says_good(case.figures, choose([*cases[:k], *cases[k + 1 :]]))
         for k, case in enumerate(cases)
@@ -80,9 +80,9 @@ def left_out(cases: Sequence[Case]) -> list[bool]:
 
 
 def calibrate(cases: Sequence[Case], *, base_model: str) -> dict[str, Any]:
-    """What calibration.json holds: the calibration, and what it was made of.
+    """Return what calibration.json holds: the calibration, and what it was made of.
 
-    Raises ValueError where the figures are not all of one evaluator and one judging.
+    Raises ValueError if the figures are not all of one evaluator and one judging.
     """
     judges = {(case.figures.evaluator, case.figures.judging) for case in cases}
     if len(judges) != 1:
@@ -118,7 +118,7 @@ def calibrate(cases: Sequence[Case], *, base_model: str) -> dict[str, Any]:
 
 
 def _candidates(column: npt.NDArray[np.float64]) -> list[tuple[float, float]]:
-    """Thresholds between what was measured, each with its gap; 0 asks for nothing."""
+    """Return thresholds between measured values, each with its gap; 0 asks for nothing."""
     values = np.unique(column)
     spread = values[-1] - values[0]
     between = [

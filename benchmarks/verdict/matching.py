@@ -21,7 +21,7 @@ _KEY = "match-key.json"
 
 
 def draw_matched(concept: Concept, base: BaseModel) -> list[Image.Image]:
-    """An image of each of PROMPTS, at the recommended strength and the base model's defaults."""
+    """Draw an image of each of PROMPTS, at the recommended strength, with defaults."""
     use = use_of(concept)
     return draw_all(base, PROMPTS, SEEDS, {"x": use}, base.defaults.generate_config())
 
@@ -49,7 +49,7 @@ def write_match(
 
 
 def count_right(folder: Path) -> tuple[int, int]:
-    """How many images were given to the right photo, and of how many; ValueError for gaps."""
+    """Return how many images were given to the right photo, of how many; ValueError for gaps."""
     right = json.loads((folder / _KEY).read_text())["right"]
     answers = json.loads((folder / ANSWERS).read_text())
     if not isinstance(answers, list) or [type(answer) for answer in answers] != [int] * len(right):

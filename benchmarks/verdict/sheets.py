@@ -1,4 +1,4 @@
-"""Sheets for people's eyes: photos above, images below, and neither names nor figures."""
+"""Sheets for people to label: photos above, images below, without names and figures."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ def write_sheets(
     """Write a sheet of each concept's photos and images, with the key and labels to fill in.
 
     The order of the sheets, and of the images on each, is shuffled. Concepts that have a sheet keep
-    it, and its labels: others come behind it.
+    it, and its labels; others get further sheets.
     """
     key = _read(folder / KEY_FILE)
     labels = _read(folder / LABELS_FILE)
-    names = sorted(set(shown) - {one["name"] for one in key.values()})
+    names = sorted(set(shown) - {listed["name"] for listed in key.values()})
     chance = Random(f"{shuffle} {len(key)}")
     chance.shuffle(names)
     for number, name in enumerate(names, start=len(key) + 1):
@@ -46,13 +46,13 @@ def write_sheets(
 
 
 def read_labels(folder: Path) -> dict[str, tuple[bool, ...]]:
-    """What people said of each concept's images, in the order of PROMPTS; ValueError for gaps."""
+    """Return what people said of each concept's images, in PROMPTS' order; ValueError for gaps."""
     key = json.loads((folder / KEY_FILE).read_text())
     told = json.loads((folder / LABELS_FILE).read_text())
     labels = {}
     for sheet, of in key.items():
         said = told.get(sheet)
-        if not isinstance(said, list) or [type(one) for one in said] != [bool] * len(PROMPTS):
+        if not isinstance(said, list) or [type(answer) for answer in said] != [bool] * len(PROMPTS):
             raise ValueError(
                 f"{folder / LABELS_FILE}: {sheet} needs true or false for each of its "
                 f"{len(PROMPTS)} images: is it this very object?"
@@ -63,7 +63,7 @@ def read_labels(folder: Path) -> dict[str, tuple[bool, ...]]:
 
 
 def page(photos: Sequence[Image.Image], images: Sequence[Image.Image]) -> Image.Image:
-    """The photos in a row, and below them the numbered images."""
+    """Draw the photos in a row, and below them the numbered images."""
     rows = -(-len(images) // _COLUMNS)
     width = _GAP + max(_COLUMNS * (_SIDE + _GAP), len(photos) * (_PHOTO_SIDE + _GAP))
     top = _PHOTO_SIDE + 3 * _GAP

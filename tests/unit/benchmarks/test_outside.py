@@ -32,7 +32,7 @@ def test_an_image_is_nearer_to_its_blurred_copy_than_to_another(disc: Image.Imag
 
 def test_similarity_is_the_mean_over_all_pairs(disc: Image.Image) -> None:
     square = _drawn("rectangle", "blue")
-    single = [outside_similarity([one], [disc]) for one in (disc, square)]
+    single = [outside_similarity([image], [disc]) for image in (disc, square)]
     assert outside_similarity([disc, square], [disc]) == pytest.approx(np.mean(single), abs=1e-5)
 
 

@@ -147,7 +147,9 @@ def test_photos_have_the_base_models_size_and_show_the_same_at_every_size(side: 
 def test_a_sheet_gives_back_its_images_whatever_their_size(tmp_path: Path) -> None:
     for side in (24, 128):
         noise = np.random.default_rng(side).integers(0, 256, (2, 3, side, side, 3), np.uint8)
-        write_sheet([[Image.fromarray(one) for one in row] for row in noise], tmp_path / "x.png")
+        write_sheet(
+            [[Image.fromarray(pixels) for pixels in row] for row in noise], tmp_path / "x.png"
+        )
         for y in range(2):
             for x in range(3):
                 assert np.array_equal(np.asarray(cut(tmp_path / "x.png", y, x)), noise[y, x])

@@ -51,7 +51,8 @@ def test_with_articles_no_training_prompt_is_without() -> None:
     usual, kept = set(TEMPLATES), set(WITH_ARTICLES)
     assert len(kept) == 12
     assert usual - kept == {"{}", "photo of {}", "picture of {}"}
-    assert all({"a", "the", "one", "my"} & set(one[: one.index("{")].split()) for one in kept)
+    articles = {"a", "the", "one", "my"}
+    assert all(articles & set(template[: template.index("{")].split()) for template in kept)
 
 
 def _asked(folder: Path, results: Path) -> list[str]:
@@ -109,6 +110,6 @@ def test_settings_of_sampling_draw_with_the_rows_own_concept(
 
 
 def test_subjects_of_pairs_are_told_once() -> None:
-    pairs = [surroundings._pair(one) for one in surroundings._PAIRS]
-    names = [one.name for one in subjects_of(pairs)]
+    pairs = [surroundings._pair(names) for names in surroundings._PAIRS]
+    names = [subject.name for subject in subjects_of(pairs)]
     assert names == ["billed-cap", "cat-face", "sport-utility-vehicle"]

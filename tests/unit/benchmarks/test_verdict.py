@@ -91,7 +91,8 @@ def test_each_figure_can_be_the_one_that_decides() -> None:
     ]
     thresholds = choose([*good, *bad])
     assert all(value > 0 for value in vars(thresholds).values())
-    assert [says_good(one.figures, thresholds) for one in (*good, *bad)] == [True] * 4 + [False] * 3
+    assert all(says_good(each.figures, thresholds) for each in good)
+    assert not any(says_good(each.figures, thresholds) for each in bad)
 
 
 def test_where_none_is_good_nothing_measured_is_enough() -> None:
@@ -116,7 +117,7 @@ def test_a_case_is_tried_by_thresholds_that_have_not_seen_it(
     seen: list[set[str]] = []
 
     def chosen(of: list[Case]) -> Thresholds:
-        seen.append({one.name for one in of})
+        seen.append({each.name for each in of})
         return Thresholds(gain=0.5, presence=0, kept=0)
 
     monkeypatch.setattr(fit, "choose", chosen)
@@ -155,16 +156,16 @@ def test_labels_are_given_to_shuffled_images_and_come_back_in_their_order(tmp_pa
     with pytest.raises(ValueError, match="needs true or false"):
         read_labels(tmp_path)
     key = json.loads((tmp_path / "key.json").read_text())
-    assert [one["name"] for one in key.values()] != sorted(shown)
-    assert any(one["images"] != list(range(8)) for one in key.values())
+    assert [sheet["name"] for sheet in key.values()] != sorted(shown)
+    assert any(sheet["images"] != list(range(8)) for sheet in key.values())
     # Somebody who sees image 3 of every concept, wherever it lies on its sheet.
-    told = {sheet: [k == 3 for k in one["images"]] for sheet, one in key.items()}
+    told = {sheet: [k == 3 for k in listed["images"]] for sheet, listed in key.items()}
     (tmp_path / "labels.json").write_text(json.dumps(told))
     assert read_labels(tmp_path) == {name: tuple(k == 3 for k in range(8)) for name in shown}
-    for sheet, one in key.items():
+    for sheet, listed in key.items():
         page = Image.open(tmp_path / f"{sheet}.png")
         shown_first = page.getpixel((6 + 128, page.height - 2 * (256 + 22 + 6) + 22 + 128))
-        assert shown_first == ("abcd".index(one["name"]), 20 * one["images"][0], 0)
+        assert shown_first == ("abcd".index(listed["name"]), 20 * listed["images"][0], 0)
 
 
 def test_a_sheet_that_is_made_later_comes_behind_those_that_are_labelled(tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_the_command_teaches_draws_and_calibrates_a_tiny_base_model_and_goes_on(
     with pytest.raises(SystemExit):
         main(["fit", *names, *options])
     key = json.loads((folder / "key.json").read_text())
-    told = {sheet: [one["name"] == "owl"] * 8 for sheet, one in key.items()}
+    told = {sheet: [listed["name"] == "owl"] * 8 for sheet, listed in key.items()}
     (folder / "labels.json").write_text(json.dumps(told))
     try:
         main(["fit", *names, *options])

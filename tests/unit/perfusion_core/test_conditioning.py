@@ -218,7 +218,7 @@ def test_the_gates_of_two_of_a_kind_are_kept_apart(shipped: BaseModel) -> None:
     x = concept_like(shipped, "teddy", "x")
     near = x.i_star + 0.5 * superclass_encoding(shipped, "dinosaur").numpy()
     y = replace(concept_like(shipped, "teddy", "y", seed=1), i_star=near)
-    uses = {name: ConceptUse(one, 0.7) for name, one in (("x", x), ("y", y))}
+    uses = {name: ConceptUse(concept, 0.7) for name, concept in (("x", x), ("y", y))}
     prompt = "a <x> next to a <y>"
     found = condition(shipped, prompt, concepts=uses)
     targets = {name: target_of(shipped, use) for name, use in uses.items()}
@@ -241,7 +241,7 @@ def test_published_gates_are_equation_3_to_the_letter(shipped: BaseModel) -> Non
     x = concept_like(shipped, "teddy", "x")
     near = x.i_star + 0.5 * superclass_encoding(shipped, "dinosaur").numpy()
     y = replace(concept_like(shipped, "teddy", "y", seed=1), i_star=near)
-    uses = {name: ConceptUse(one, 0.7) for name, one in (("x", x), ("y", y))}
+    uses = {name: ConceptUse(concept, 0.7) for name, concept in (("x", x), ("y", y))}
     prompt = "a <x> next to a <y>"
     found = condition(shipped, prompt, concepts=uses, strategy=PUBLISHED)
     targets = {name: target_of(shipped, use) for name, use in uses.items()}

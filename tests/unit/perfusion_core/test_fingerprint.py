@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
-from perfusion_core.attention import Layer, cross_attention_layers
+from perfusion_core.attention import cross_attention_layers
 from perfusion_core.base_model import BaseModel
 from perfusion_core.errors import BaseModelError
 from perfusion_core.fingerprint import fingerprint_of_base_model, fingerprint_of_module
@@ -95,7 +96,7 @@ def test_layers_that_change_places_and_keys_that_become_values_change_it() -> No
     alike = [layer for layer in layers if layer.W_K.shape == layers[0].W_K.shape]
     assert len(alike) >= 2
     swapped = [alike[1], alike[0], *alike[2:]]
-    crossed = [Layer(one.name, W_K=one.W_V, W_V=one.W_K, offset=one.offset) for one in alike]
+    crossed = [replace(layer, W_K=layer.W_V, W_V=layer.W_K) for layer in alike]
     found = {fingerprint_of_base_model(text, order) for order in (alike, swapped, crossed)}
     assert len(found) == 3
 

@@ -47,7 +47,7 @@ def curves() -> st.SearchStrategy[Curve]:
             prompts=("{}",),
             superclass=plain,
             ceiling=ceiling,
-            points=tuple(Point(one, similar[k]) for k, one in enumerate(sorted(s))),
+            points=tuple(Point(strength, similar[k]) for k, strength in enumerate(sorted(s))),
         ),
         strengths,
         st.lists(similarities, min_size=6, max_size=6),

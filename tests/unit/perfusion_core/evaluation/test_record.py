@@ -111,7 +111,7 @@ def changed(*, of_curve: dict[str, Any] | None = None, **strings: str | None) ->
 
 def with_tensors(**tensors: Any) -> bytes:
     data = JUDGED.to_bytes()
-    kept = {name: one for name, one in (load(data) | tensors).items() if one is not None}
+    kept = {name: tensor for name, tensor in (load(data) | tensors).items() if tensor is not None}
     return save(kept, metadata=metadata(data))
 
 

@@ -66,9 +66,9 @@ def test_maps_are_the_same_alone_and_beside_requests_that_want_none(base: BaseMo
     company = start(base, asking(base, "a car on the beach"))
     finish(base, [*company, own, *start(base, asking(base, "a dog"))])
     assert own.maps is not None and company[0].maps is None
-    for one, other in zip(alone, own.maps.means(), strict=True):
-        assert one.word == other.word
-        assert torch.allclose(one.share, other.share, atol=1e-3)
+    for mine, other in zip(alone, own.maps.means(), strict=True):
+        assert mine.word == other.word
+        assert torch.allclose(mine.share, other.share, atol=1e-3)
 
 
 def test_attention_sums_to_one_over_tokens_at_every_place_of_every_layer(
@@ -103,23 +103,27 @@ def test_the_negative_prompts_row_is_not_recorded(base: BaseModel) -> None:
     config = replace(one_step.config, negative_prompt="a red car on the beach")
     negative = maps_of(base, replace(one_step, config=config))
     without_guidance = maps_of(base, replace(one_step, config=replace(config, guidance_scale=1.0)))
-    for one, other, last in zip(plain, negative, without_guidance, strict=True):
-        assert torch.allclose(one.share, other.share, atol=1e-5)
-        assert torch.allclose(one.share, last.share, atol=1e-5)
+    for expected, with_negative, alone in zip(plain, negative, without_guidance, strict=True):
+        assert torch.allclose(expected.share, with_negative.share, atol=1e-5)
+        assert torch.allclose(expected.share, alone.share, atol=1e-5)
 
 
 def test_the_mean_is_over_layers_and_steps_and_no_share_is_more_than_all(
     base: BaseModel,
 ) -> None:
     found = maps_of(base, asking(base))
-    assert [one.word.text for one in found] == ["a", "photo", "of", "a", "<x>", "at", "night"]
-    shares = torch.stack([one.share for one in found])
+    words = [word_map.word.text for word_map in found]
+    assert words == ["a", "photo", "of", "a", "<x>", "at", "night"]
+    shares = torch.stack([word_map.share for word_map in found])
     assert shares.shape == (7, 8, 8)
     assert float(shares.min()) > 0 and float(shares.sum(0).max()) <= 1 + 1e-5
 
 
 def test_a_concept_takes_more_attention_than_its_article(shipped: BaseModel) -> None:
-    words = {one.word.text: float(one.share.mean()) for one in maps_of(shipped, asking(shipped))}
+    words = {
+        word_map.word.text: float(word_map.share.mean())
+        for word_map in maps_of(shipped, asking(shipped))
+    }
     assert words["<x>"] > words["a"]
 
 
@@ -131,7 +135,7 @@ def test_every_family_and_size_has_maps_on_its_latents_grid(
     config = replace(QUICK, num_inference_steps=1, width=48, height=40)
     found = maps_of(base, ImageRequest(prompt="a red car", config=config))
     expected = (40 // base.vae_factor, 48 // base.vae_factor)
-    assert [tuple(one.share.shape) for one in found] == [expected] * 3
+    assert [tuple(word_map.share.shape) for word_map in found] == [expected] * 3
 
 
 def test_a_step_that_fails_in_the_middle_leaves_nothing_in_the_mean() -> None:
@@ -142,10 +146,10 @@ def test_a_step_that_fails_in_the_middle_leaves_nothing_in_the_mean() -> None:
     q, k = torch.randn(2, 6, 3), torch.randn(2, 5, 3)  # a layer of half the size: 2 x 3 places
     once, retried = maps(), maps()
     retried.see(torch.randn(2, 24, 3), k)
-    for one in (once, retried):
-        one.begin_step()
-        one.see(q, k)
-        one.keep_step()
+    for attention_maps in (once, retried):
+        attention_maps.begin_step()
+        attention_maps.see(q, k)
+        attention_maps.keep_step()
     for mean, other in zip(once.means(), retried.means(), strict=True):
         assert torch.equal(mean.share, other.share)
 

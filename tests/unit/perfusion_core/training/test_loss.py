@@ -35,8 +35,8 @@ def gradients(
     training = begin(base)
     training.loss.parts, training.loss.recomputes = parts, recomputes
     loss, _ = training._backward(batch or training._batches.of(0))
-    learned = [one.grad for one in (training.o_v, *training.embeddings)]
-    return [loss, *(one for one in learned if one is not None)]
+    learned = [parameter.grad for parameter in (training.o_v, *training.embeddings)]
+    return [loss, *(gradient for gradient in learned if gradient is not None)]
 
 
 def near(one: list[Tensor], other: list[Tensor], tolerance: float) -> bool:
@@ -64,7 +64,7 @@ def memory_for(base: BaseModel, examples: int) -> Iterator[None]:
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_the_gradients_of_the_parts_add_up_to_the_whole_batchs(tiny: Tiny, family: str) -> None:
     whole = gradients(tiny(family))
-    assert all(float(one.norm()) > 0 for one in whole)
+    assert all(float(gradient.norm()) > 0 for gradient in whole)
     for parts in (2, 4, 6):  # 4 parts of 6 examples are not alike
         assert near(gradients(tiny(family), parts=parts), whole, 1e-4)
 
@@ -167,6 +167,6 @@ def test_a_half_precision_unet_gives_the_gradient_of_a_float32_one(dtype: torch.
         return gradients(base)
 
     exact, half = learned(torch.float32), learned(dtype)
-    assert all(one.dtype == torch.float32 for one in half)
-    for one, other in zip(half[1:], exact[1:], strict=True):
-        assert float(F.cosine_similarity(one, other, dim=0)) > 0.99
+    assert all(gradient.dtype == torch.float32 for gradient in half)
+    for found, expected in zip(half[1:], exact[1:], strict=True):
+        assert float(F.cosine_similarity(found, expected, dim=0)) > 0.99
