@@ -19,8 +19,9 @@ from typing import get_args
 import torch
 from PIL import Image
 
+from benchmarks.gpu.bench import DRY, Bench, Figures, Size, load
 from benchmarks.gpu.report import table
-from benchmarks.gpu.stages import DRY, STAGES, Bench, Figures, Size, load
+from benchmarks.gpu.stages import STAGES
 from benchmarks.shapes import Shape
 
 

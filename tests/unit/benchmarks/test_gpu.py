@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from benchmarks import shapes
 from benchmarks.gpu.__main__ import run
+from benchmarks.gpu.bench import DRY, Bench, Figures, Size
 from benchmarks.gpu.report import table
-from benchmarks.gpu.stages import DRY, STAGES, Bench, Figures, Size
+from benchmarks.gpu.stages import STAGES
 from benchmarks.measure import flops, kept_bytes, peak_bytes, ratio, traffic_bytes
 from benchmarks.needs import needs
 from benchmarks.staging import SHIPPED
