@@ -1,4 +1,4 @@
-"""Real parts for the worker's tests: SQLite, local blobs, a base model of random weights."""
+"""A real worker for the tests: SQLite, local blobs, a base model of random weights."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -63,15 +63,15 @@ def service(make_service: Callable[..., Service]) -> Service:
 
 
 @pytest.fixture
-def make_parts(service: Service, base: BaseModel) -> Iterator[Callable[[], WorkerContext]]:
+def make_context(service: Service, base: BaseModel) -> Iterator[Callable[[], WorkerContext]]:
     """Makes workers without consumers: tests bring the job ids themselves."""
     with workers(service, base) as make:
         yield make
 
 
 @pytest.fixture
-def context(make_parts: Callable[[], WorkerContext]) -> WorkerContext:
-    return make_parts()
+def context(make_context: Callable[[], WorkerContext]) -> WorkerContext:
+    return make_context()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 from sqlalchemy import select
@@ -27,6 +27,8 @@ from tests.unit.perfusion_core.conftest import drawing, tiny_pipeline
 from tests.unit.service import staging
 from worker import context as composition
 from worker.context import WorkerContext
+from worker.heartbeat import Heartbeat
+from worker.runner import Runner, Work
 
 OWNER = "local"
 
@@ -120,3 +122,30 @@ def wait_until(true: Callable[[], bool], *, timeout_seconds: float = 60) -> None
     while not true():
         assert time.monotonic() < give_up_at, "waited in vain"
         time.sleep(0.02)
+
+
+def works_until(released: Event, *, result: Callable[[ClaimedJob], bool]) -> Work:
+    """Work that takes steps until the test lets it end."""
+
+    def work(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> bool:
+        context.service.blobs.put(f"{keys.attempt_prefix(claimed.id, claimed.attempt)}0.png", b"x")
+        step = 0
+        while not released.is_set():
+            step += 1
+            heartbeat.report(step, 1000)
+            heartbeat.check()
+            time.sleep(0.01)
+        return result(claimed)
+
+    return work
+
+
+def runner_of(context: WorkerContext, work: Work) -> Runner:
+    return Runner(context, work={JobKind.TRAIN: work, JobKind.GENERATE: work})
+
+
+def failing(error: Exception) -> Work:
+    def work(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> bool:
+        raise error
+
+    return work

@@ -77,7 +77,9 @@ def test_stopping_takes_the_worker_off_the_list_and_leaves_no_thread(
 ) -> None:
     before = set(threading.enumerate())
     with running(service, base) as worker:
-        wait_until(lambda: [one.id for one in workers.live(service)] == [worker.context.worker_id])
+        wait_until(
+            lambda: [live.id for live in workers.live(service)] == [worker.context.worker_id]
+        )
         began = time.monotonic()
     assert time.monotonic() - began < 5
     assert workers.live(service) == []
@@ -104,7 +106,7 @@ def test_a_message_that_was_lost_is_made_up_for(
     make_service: Callable[..., Service], base: BaseModel
 ) -> None:
     service = make_service()
-    # Nobody hears the first ring: with memory:// messages do not outlive the process, either.
+    # No worker gets the first message: with memory:// messages do not outlive the process either.
     job_id = accept_generation(service)
     _drain_queues()
     with running(service, base):

@@ -1,4 +1,4 @@
-"""What is taken for hanging, and what merely waits in line."""
+"""What counts as a hang, and what merely waits for the device."""
 
 import time
 from collections.abc import Callable
@@ -234,9 +234,9 @@ def test_the_line_stands_still_while_a_step_hangs(context: WorkerContext, concep
     request = ImageRequest(
         prompt="a <rex>", concepts={"rex": ConceptUse(concept, beta=0.7)}, config=config
     )
-    ticket = context.engine.submit(request, on_step=lambda done, _: time.sleep(0.5 * (done == 2)))
+    sampled = context.engine.submit(request, on_step=lambda done, _: time.sleep(0.5 * (done == 2)))
     seen = set()
-    while not ticket.ended:
+    while not sampled.ended:
         seen.add(context.engine.moved_at)
         time.sleep(0.01)
     seen.add(context.engine.moved_at)  # the last step may have ended within the last sleep

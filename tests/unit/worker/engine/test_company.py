@@ -6,7 +6,6 @@ All of that happens in the engine's thread between two steps, so that an example
 
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,6 +16,7 @@ from perfusion_core.conditioning import ConceptUse
 from perfusion_core.config import GenerateConfig
 from perfusion_core.sampling.sampler import ImageRequest
 from tests.unit.perfusion_core.test_conditioning import concept_like
+from tests.unit.worker.engine.conftest import grey_levels_apart
 from worker.engine.engine import Engine
 from worker.engine.requests import Request
 
@@ -112,10 +112,6 @@ def alone(base: BaseModel, arrival: Arrival, *, exact: bool) -> list[Image.Image
     return [sample.image for sample in samples]
 
 
-def grey_levels_apart(image: Image.Image, other: Image.Image) -> int:
-    return int(np.abs(np.asarray(image, np.int16) - np.asarray(other, np.int16)).max())
-
-
 @pytest.mark.parametrize(("exact", "tolerance"), [(True, 0), (False, 1)])
 @settings(
     max_examples=12,
@@ -132,5 +128,5 @@ def test_an_image_is_the_same_in_any_company(
         expected = alone(base, arrivals[number], exact=exact)
         if arrivals[number].given_up_at is None:
             assert len(mine) == len(expected)
-        for one, other in zip(mine, expected, strict=False):
-            assert grey_levels_apart(one, other) <= tolerance
+        for image, other in zip(mine, expected, strict=False):
+            assert grey_levels_apart(image, other) <= tolerance

@@ -1,4 +1,4 @@
-"""The line before the device: fair between owners, and by age otherwise."""
+"""The queue for the device: fair between owners, and by age otherwise."""
 
 import itertools
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ def trajectory(
 
 
 class Crowd:
-    """Who waits in a line, and who is done; a step is only counted."""
+    """The images that wait in the queue, and those that are done; a step is only counted."""
 
     def __init__(self, *, room: int) -> None:
         self.queue, self.room = FairQueue(), room
@@ -49,11 +49,11 @@ class Crowd:
         batch = self.next_batch()
         if batch:
             self.queue.charge(batch, waiting=self.slots)
-        for one in batch:
-            one.trajectory.step_index += 1
+        for slot in batch:
+            slot.trajectory.step_index += 1
         self.done += [slot for slot in self.slots if not slot.waiting]
         self.slots = [slot for slot in self.slots if slot.waiting]
-        return [one.request.owner for one in batch]
+        return [slot.request.owner for slot in batch]
 
 
 def test_owners_of_one_image_each_go_by_age() -> None:
@@ -97,7 +97,7 @@ def test_a_long_idle_owner_has_saved_nothing_up() -> None:
     room=st.sampled_from([2, 4, 6]),
     steps=st.integers(1, 5),
 )
-@example(owners=[1, 1, 1, 1], room=6, steps=1)  # one of them is never behind, and looks lone
+@example(owners=[1, 1, 1, 1], room=6, steps=1)  # one of them is never behind, and seems lone
 def test_owners_who_always_want_more_share_alike(owners: list[int], room: int, steps: int) -> None:
     """Whatever the number of images in each of their requests."""
     crowd = Crowd(room=room)
@@ -145,8 +145,8 @@ def test_a_step_is_of_one_shape_fits_and_leaves_nobody_behind(
                 crowd.arrive(owner, *images)
         batch = crowd.next_batch()
         assert bool(batch) == bool(crowd.slots)
-        assert len({one.trajectory.latent_shape for one in batch}) <= 1
-        assert len(batch) <= 1 or sum(one.trajectory.rows for one in batch) <= room
+        assert len({slot.trajectory.latent_shape for slot in batch}) <= 1
+        assert len(batch) <= 1 or sum(slot.trajectory.rows for slot in batch) <= room
         crowd.step()
     assert crowd.slots == []
 
@@ -185,8 +185,8 @@ def test_an_owner_of_many_sizes_gets_no_more_than_an_owner_of_one() -> None:
         crowd.arrive("many", *[trajectory(steps=50, shape=shape) for _ in range(4)])
     cost = dict.fromkeys(("one", "many"), 0)
     for _ in range(400):
-        for one in crowd.next_batch():
-            cost[one.request.owner] += one.trajectory.rows * one.trajectory.latents.numel()
+        for slot in crowd.next_batch():
+            cost[slot.request.owner] += slot.trajectory.rows * slot.trajectory.latents.numel()
         crowd.step()
     assert 0.8 <= cost["many"] / cost["one"] <= 1.25
 
@@ -200,8 +200,8 @@ def test_sizes_share_by_how_many_owners_their_batches_serve() -> None:
     for _ in range(300):
         batch = crowd.next_batch()
         shape = batch[0].trajectory.latent_shape
-        assert len({one.request.owner for one in batch}) == (3 if shape == SMALL else 1)
-        cost[shape] += sum(one.trajectory.rows * one.trajectory.latents.numel() for one in batch)
+        assert len({slot.request.owner for slot in batch}) == (3 if shape == SMALL else 1)
+        cost[shape] += sum(slot.trajectory.rows * slot.trajectory.latents.numel() for slot in batch)
         crowd.step()
     assert 2.5 <= cost[SMALL] / cost[LARGE] <= 3.5
 
@@ -272,9 +272,9 @@ def test_an_owner_waits_for_no_more_than_everybody_elses_share(
     crowd.arrive("mine", mine)
     elsewhere = 0
     while not mine.finished:
-        for one in crowd.next_batch():
-            if one.request.owner != "mine" and one.trajectory.latent_shape != shapes[0]:
-                elsewhere += one.trajectory.rows * one.trajectory.latents.numel()
+        for slot in crowd.next_batch():
+            if slot.request.owner != "mine" and slot.trajectory.latent_shape != shapes[0]:
+                elsewhere += slot.trajectory.rows * slot.trajectory.latents.numel()
         crowd.step()
     others = [shape for shape in shapes[1:] if shape != shapes[0]]
     same = 1 + sum(shape == shapes[0] for shape in shapes[1:])

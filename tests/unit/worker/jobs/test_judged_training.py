@@ -126,9 +126,9 @@ def test_an_interrupted_judgement_is_made_by_the_next_attempt(
         Runner(first).run(JobKind.TRAIN)
     assert look_at(service, job_id).status is JobStatus.QUEUED
     Runner(make()).run(JobKind.TRAIN)
-    one, other = (
+    whole, interrupted = (
         Concept.from_bytes(concepts.read_file(service, OWNER, ref=name).data).renamed("x")
         for name in ("whole", "interrupted")
     )
-    assert one.to_bytes() == other.to_bytes()
-    assert one.curve is not None
+    assert whole.to_bytes() == interrupted.to_bytes()
+    assert whole.curve is not None

@@ -93,7 +93,7 @@ def test_a_concept_that_is_in_no_image_is_told_and_others_are_not(
     ids = {name: concepts.get(service, OWNER, ref=name).id for name in ("rex", "hidden")}
     for image in job.images:
         assert image.presence is not None
-        told = [(one.concept_id, one.name, one.present) for one in image.presence]
+        told = [(view.concept_id, view.name, view.present) for view in image.presence]
         assert told == [(ids["rex"], "rex", True), (ids["hidden"], "hidden", False)]
     (warning,) = [
         warning for warning in job.warnings if warning.type == "/problems/concept-vanished"
@@ -188,14 +188,14 @@ def test_without_an_evaluator_or_a_curve_presence_is_not_told(
     tmp_path: Path,
 ) -> None:  # fmt: skip
     with_curve = judged(concept, evaluator, floor=0.98, best=1.01)
-    for chosen, one in (
+    for chosen, added in (
         ("none", with_curve),
         (str(tmp_path), with_curve),  # cannot be loaded
         ("auto", concept),
     ):
         service = make_service(evaluator=chosen)
         context = working(service, base)
-        add_concept(service, one)
+        add_concept(service, added)
         job = generate(context, "a <rex>")
         assert job.images[0].presence is None
         assert job.warnings == ()

@@ -62,17 +62,17 @@ def test_a_training_ends_with_a_ready_concept_and_its_file(
 
 
 def test_a_drained_training_goes_on_from_its_state_and_ends_with_the_same_concept(
-    service: Service, make_parts: Callable[[], WorkerContext]
+    service: Service, make_context: Callable[[], WorkerContext]
 ) -> None:
     accept_training(service, name="whole", max_train_steps=16)
-    Runner(make_parts()).run(JobKind.TRAIN)
+    Runner(make_context()).run(JobKind.TRAIN)
     job_id = accept_training(service, name="interrupted", max_train_steps=16)
-    drain_after(service, make_parts(), job_id, steps=3)
+    drain_after(service, make_context(), job_id, steps=3)
     drained = look_at(service, job_id)
     assert drained.status is JobStatus.QUEUED
     assert drained.progress.step < 16
     assert service.blobs.get(keys.state_key(job_id, 1))
-    second = make_parts()
+    second = make_context()
     Runner(second).run(JobKind.TRAIN)
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
     interrupted = Concept.from_bytes(trained_file(service, "interrupted"))
@@ -85,11 +85,11 @@ def test_a_drained_training_goes_on_from_its_state_and_ends_with_the_same_concep
 
 
 def test_a_drain_spends_no_attempt(
-    service: Service, make_parts: Callable[[], WorkerContext]
+    service: Service, make_context: Callable[[], WorkerContext]
 ) -> None:
     job_id = accept_training(service, max_train_steps=5000)
     for round_ in range(service.settings.max_attempts + 1):
-        drain_after(service, make_parts(), job_id, steps=round_ + 1)
+        drain_after(service, make_context(), job_id, steps=round_ + 1)
         assert look_at(service, job_id).status is JobStatus.QUEUED
     assert {status for status, _ in events(service, job_id)} == {"queued", "running"}
 
