@@ -17,10 +17,13 @@ ROOT = Path(__file__).parents[3]
 def test_the_laws_of_jobs_hold_on_postgres_as_on_sqlite(postgres: Postgres) -> None:
     """Run on PostgreSQL the test files that `make test` runs on SQLite, with the state machine."""
     laws = (
-        *(f"execution/{law}" for law in ("lease_machine", "leases", "reconciler", "lost_answers")),
-        *("execution/checkpoints", "jobs/job_order", "garbage/collection", "garbage/retention"),
-        *(f"concepts/{law}" for law in ("use_cases", "import", "trainings")),
-        *("auth_keys", "base_models_and_workers", "deployment", "quota", "generations/requests"),
+        *("execution/lease_machine", "execution/leases", "execution/retries"),
+        *("execution/reconciler", "execution/lost_answers", "execution/checkpoints"),
+        *("jobs/job_order", "garbage/collection", "garbage/retention"),
+        *(f"concepts/{law}" for law in ("use_cases", "creation", "idempotency", "import")),
+        *(f"concepts/trainings/{law}" for law in ("requests", "replacement", "file_before")),
+        *(f"generations/{law}" for law in ("requests", "strengths", "unknown_names")),
+        *("auth_keys", "base_models_and_workers", "deployment", "quota"),
     )
     files = [Path("tests/unit/service", law) for law in laws]
     done = subprocess.run(
