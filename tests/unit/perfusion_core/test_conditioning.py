@@ -13,6 +13,7 @@ from perfusion_core.concept import Concept
 from perfusion_core.conditioning import (
     ConceptUse,
     Conditioning,
+    added_conditions,
     condition,
     encode,
     target_of,
@@ -318,3 +319,12 @@ def test_a_concept_with_vectors_of_another_size_is_refused(shipped: BaseModel) -
         target_of(shipped, ConceptUse(replace(x, o_v=x.o_v[:-1]), 0.7))
     with pytest.raises(ConceptFileError, match="other sizes"):
         target_of(shipped, ConceptUse(replace(x, e_super=x.i_star[:-1]), 0.7))
+
+
+def test_sdxl_reads_the_pooled_embeddings_and_uncropped_sizes_and_others_nothing() -> None:
+    pooled = torch.randn(3, 5)
+    added = added_conditions(pooled, width=48, height=40, dtype=torch.bfloat16)
+    assert torch.equal(added["text_embeds"], pooled.bfloat16())
+    assert added["time_ids"].tolist() == [[40, 48, 0, 0, 40, 48]] * 3
+    assert {tensor.dtype for tensor in added.values()} == {torch.bfloat16}
+    assert added_conditions(None, width=48, height=40, dtype=torch.float32) == {}
