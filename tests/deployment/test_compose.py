@@ -163,7 +163,7 @@ def test_only_loopback_is_published_and_the_stores_are_not_reached_from_outside(
         assert set(services[name]["networks"]) == {"back"}
 
 
-def test_the_schema_comes_before_whoever_needs_it(services: dict[str, Service]) -> None:
+def test_the_schema_comes_before_the_services_that_need_it(services: dict[str, Service]) -> None:
     assert services["migrate"]["depends_on"]["postgres"]["condition"] == "service_healthy"
     for name in ("api", *WORKERS):
         waits = {of: how["condition"] for of, how in services[name]["depends_on"].items()}

@@ -43,7 +43,7 @@ def test_torch_is_installed_for_workers_only() -> None:
 
 
 @pytest.mark.parametrize("name", ["api", "worker"])
-def test_the_images_run_as_nobody_in_particular(name: str) -> None:
+def test_the_images_run_as_an_unprivileged_user(name: str) -> None:
     assert re.search(r"^USER 10001:10001$", stages()[name], re.MULTILINE)
     assert "pip install" not in stages()[name] + stages()["runtime"]
 

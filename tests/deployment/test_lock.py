@@ -77,9 +77,9 @@ def _needs(name: str, extras: set[str]) -> list[Requirement]:
         lines = [Requirement(line) for line in requires(name) or []]
     except PackageNotFoundError:  # a tool that is not installed everywhere, such as uv
         return []
-    chosen = [{"extra": extra} for extra in extras or {""}]
+    environments = [{"extra": extra} for extra in extras or {""}]
     for line in lines:
-        if line.marker and any(line.marker.evaluate(one) for one in chosen):
+        if line.marker and any(line.marker.evaluate(environment) for environment in environments):
             line.marker = None
     return [line for line in lines if line.marker is None]
 

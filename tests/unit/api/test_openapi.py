@@ -229,7 +229,7 @@ def test_the_base_model_tells_the_bounds_that_follow_from_its_size(
 ) -> None:
     def maximum(kind: str, option: str) -> int:
         bounds = client.get("/base-model").json()["bounds"][kind][option]
-        return int(next(one["maximum"] for one in bounds["anyOf"] if "maximum" in one))
+        return int(next(schema["maximum"] for schema in bounds["anyOf"] if "maximum" in schema))
 
     staging.register_base_model(service)
     assert client.get("/base-model").json()["max_pixels"] is None

@@ -118,9 +118,9 @@ def test_the_database_of_another_deployment_removes_nothing(
     make_service: Callable[..., Service], service: Service
 ) -> None:
     other = make_service(keep_images_days=1)
-    for one in (service, other):
-        imported(one)
-        deployment.check(one)
+    for deployed in (service, other):
+        imported(deployed)
+        deployment.check(deployed)
     before = blob_keys(service)
     swapped = replace(other, blobs=service.blobs)
     for act in (deployment.check, collection.collect, retention.release):
@@ -146,9 +146,9 @@ def test_a_bucket_that_is_swapped_while_it_runs_is_noticed_before_each_collectio
     make_service: Callable[..., Service], service: Service
 ) -> None:
     other = make_service()
-    for one in (service, other):
-        imported(one)
-        assert collection.collect(one) == 0
+    for deployed in (service, other):
+        imported(deployed)
+        assert collection.collect(deployed) == 0
     service.blobs.put(DEPLOYMENT_KEY, other.blobs.get(DEPLOYMENT_KEY))
     service.blobs.put("jobs/job_gone/1/0.png", b"orphan")
     with pytest.raises(Mismatch):

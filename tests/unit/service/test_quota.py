@@ -23,7 +23,7 @@ Make = Callable[..., Service]
 LIMIT = 1024**2
 
 
-def lying(service: Service) -> int:
+def stored_in_blobs(service: Service) -> int:
     """The bytes in the store, training states and previews aside."""
     return sum(blob.size_bytes for blob in service.blobs.list())
 
@@ -51,14 +51,14 @@ def test_every_byte_that_an_owner_has_stored_is_counted(service: Service) -> Non
         pictures=read_pictures(service, images=[picture, picture], masks=[mask, mask]),
         training={},
     )
-    assert quota.stored_bytes(service, OWNER) == lying(service) > 0
+    assert quota.stored_bytes(service, OWNER) == stored_in_blobs(service) > 0
     staging.register_base_model(service)
     concepts.import_file(service, OWNER, data=staging.core_concept("rex").to_bytes())
-    assert quota.stored_bytes(service, OWNER) == lying(service)
+    assert quota.stored_bytes(service, OWNER) == stored_in_blobs(service)
     assert quota.stored_bytes(service, STRANGER) == 0
     concepts.delete(service, OWNER, ref="teddy")
     concepts.delete(service, OWNER, ref="rex")
-    assert quota.stored_bytes(service, OWNER) == lying(service) == 0
+    assert quota.stored_bytes(service, OWNER) == stored_in_blobs(service) == 0
 
 
 def white() -> Any:

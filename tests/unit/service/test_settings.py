@@ -91,7 +91,7 @@ def test_a_wrong_value_is_answered_with_variable_problem_and_advice(
     assert len(sentence.splitlines()) == 1
 
 
-def test_a_short_lease_shortens_the_heartbeat_that_nobody_chose() -> None:
+def test_a_short_lease_shortens_a_heartbeat_that_is_not_set() -> None:
     assert load({}).heartbeat_seconds == 5
     assert load({"PERFUSION_LEASE_SECONDS": "3"}).heartbeat_seconds == 1
 

@@ -149,7 +149,7 @@ def test_guessing_keys_is_limited_by_address(make_service: Make, make_client: Ma
     assert statuses == [401, 401, 401, 429, 429]
 
 
-def test_each_caller_has_her_own_limit(make_service: Make, make_client: Make) -> None:
+def test_each_caller_has_a_limit_of_its_own(make_service: Make, make_client: Make) -> None:
     service = make_service(requests_per_minute=2)
     client = make_client(service, key_required=True)
     hers, _ = auth.create_key(service, label="hers")

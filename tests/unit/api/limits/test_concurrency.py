@@ -38,7 +38,7 @@ def limit(most: int) -> CallerLimit:
     )
 
 
-def test_a_caller_holds_as_many_places_as_she_may_and_another_holds_her_own() -> None:
+def test_a_caller_holds_as_many_slots_as_allowed_and_another_holds_its_own() -> None:
     places = limit(2)
     with places.hold("a"), places.hold("a"), places.hold("b"):
         with pytest.raises(TooManyRequests) as refused, places.hold("a"):
@@ -48,14 +48,14 @@ def test_a_caller_holds_as_many_places_as_she_may_and_another_holds_her_own() ->
         pass
 
 
-def test_a_place_is_given_back_when_its_request_fails() -> None:
+def test_a_slot_is_given_back_when_its_request_fails() -> None:
     places, space = limit(1), ProcessLimit(most=1, most_bytes=10)
     for _ in range(3):
         with pytest.raises(ZeroDivisionError), places.hold("a"), space.hold(10):
             raise ZeroDivisionError
 
 
-def test_all_callers_together_hold_so_many_places_and_bytes() -> None:
+def test_all_callers_together_hold_a_bounded_number_of_slots_and_bytes() -> None:
     space = ProcessLimit(most=2, most_bytes=10)
     with space.hold(6):
         with pytest.raises(Unavailable), space.hold(5):

@@ -37,7 +37,7 @@ def passes(limiter: Limiter, caller: str) -> bool:
 
 
 @pytest.mark.parametrize("requests_per_minute", [1, 59, 125, 600])
-def test_a_caller_gets_her_limit_and_no_more(make: Make, requests_per_minute: int) -> None:
+def test_a_caller_gets_its_limit_and_no_more(make: Make, requests_per_minute: int) -> None:
     limiter = make(requests_per_minute)
     passed = [passes(limiter, "a") for _ in range(requests_per_minute + 50)]
     assert passed.count(True) == requests_per_minute

@@ -67,9 +67,9 @@ def test_the_curve_of_a_concept_in_training_is_a_conflict(
 def test_a_curve_survives_export_and_import(client: TestClient, teddy: str) -> None:
     file = client.get(f"/concepts/{teddy}/file").content
     assert send_file(client, file, "copy").status_code == 201
-    one, other = (client.get(f"/concepts/{name}/curve").json() for name in (teddy, "copy"))
-    for curve in (one, other):
+    original, copy = (client.get(f"/concepts/{name}/curve").json() for name in (teddy, "copy"))
+    for curve in (original, copy):
         del curve["concept_id"], curve["prompts"]
         for point in curve["points"]:
             del point["thumbnail_url"]
-    assert one == other
+    assert original == copy

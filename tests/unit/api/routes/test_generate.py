@@ -159,7 +159,7 @@ def test_a_concept_that_is_still_training_is_a_conflict(
     refusal(client.post("/generate", json={"prompt": "a <rex>"}), 409)
 
 
-def test_somebody_elses_concept_is_unknown(client: TestClient, service: Service) -> None:
+def test_another_owners_concept_is_unknown(client: TestClient, service: Service) -> None:
     staging.ready(service, "hers", owner_id="somebody-else")
     problem = refusal(client.post("/generate", json={"prompt": "a <hers>"}), 422)
     assert problem["type"] == "/problems/unknown-placeholder"
@@ -213,7 +213,7 @@ def test_the_time_to_wait_is_read_off_the_header() -> None:
     assert wait_seconds(None) is None
 
 
-def test_whoever_prefers_to_wait_gets_the_finished_job(
+def test_a_caller_that_prefers_to_wait_gets_the_finished_job(
     client: TestClient, service: Service
 ) -> None:
     worker = finish_next(service)
@@ -231,7 +231,7 @@ def test_whoever_prefers_to_wait_gets_the_finished_job(
     assert client.get(first["url"]).headers["content-type"] == "image/png"
 
 
-def test_who_waits_in_vain_gets_the_accepted_job(client: TestClient) -> None:
+def test_a_caller_that_waits_in_vain_gets_the_accepted_job(client: TestClient) -> None:
     answer = client.post("/generate", json={"prompt": "a dog"}, headers={"Prefer": "wait=1"})
     assert answer.status_code == 202
     assert answer.json()["job"]["status"] == "queued"

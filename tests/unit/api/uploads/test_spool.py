@@ -110,7 +110,7 @@ def test_all_uploads_together_are_bounded_before_they_are_read(
             client.close()
 
 
-def test_an_upload_that_stops_arriving_is_told_so_and_gives_its_place_back(
+def test_an_upload_that_stops_arriving_is_told_so_and_gives_its_slot_back(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(middleware, "SILENCE_SECONDS", 0.3)

@@ -75,7 +75,7 @@ def test_a_training_is_bounded_by_the_size_of_the_base_model(
     create(service, training={"resolution": 128, "train_batch_size": 16})
 
 
-def test_masks_are_kept_beside_their_pictures(service: Service) -> None:
+def test_masks_are_stored_with_their_pictures(service: Service) -> None:
     [plain] = uploaded()
     masked = UploadedPicture(
         png=plain.png, width=48, height=40, has_alpha=False, sha256="1" * 64, mask_png=b"mask"
@@ -197,7 +197,7 @@ def test_pictures_of_an_upload_that_the_store_broke_off_do_not_stay(service: Ser
     assert not blob_keys(service)
 
 
-def test_a_job_is_accepted_although_the_doorbell_is_dead(
+def test_a_job_is_accepted_although_the_notifier_is_broken(
     service: Service, notifier: RecordedNotifier, clock: Clock
 ) -> None:
     notifier.broken = True

@@ -235,7 +235,7 @@ def test_a_thumbnail_that_is_no_picture_is_refused_with_the_whole_file(service: 
     assert concepts.list_page(service, OWNER).items == ()
 
 
-def test_a_concept_that_nobody_judged_is_imported_without_a_verdict(service: Service) -> None:
+def test_a_concept_that_was_never_evaluated_is_imported_without_a_verdict(service: Service) -> None:
     view = concepts.import_file(service, OWNER, data=core_concept().to_bytes())
     assert (view.verdict, view.recommended_strength) == (None, None)
     with pytest.raises(NotFound) as caught:

@@ -42,7 +42,7 @@ def events(service: Service, job_id: str) -> list[tuple[str | None, str, int, st
         return [(row.from_status, row.to_status, row.attempt, row.reason) for row in rows]
 
 
-def test_a_job_is_claimed_once_however_often_the_doorbell_rings(service: Service) -> None:
+def test_a_job_is_claimed_once_however_often_it_is_notified(service: Service) -> None:
     job_id = submit(service)
     with ThreadPoolExecutor(8) as pool:
         claims = list(
@@ -99,7 +99,7 @@ def test_warnings_show_while_the_job_runs_and_stay_and_only_its_worker_gives_the
     assert told().warnings == (JobWarning(**warning),) * 2
 
 
-def test_who_lost_the_lease_can_end_nothing(service: Service, clock: Clock) -> None:
+def test_a_worker_that_lost_its_lease_can_end_nothing(service: Service, clock: Clock) -> None:
     zombie = claim(service, submit(service))
     clock.tick(31)
     assert reconciler.reconcile(service).requeued == 1
@@ -139,7 +139,7 @@ def test_a_heartbeat_without_news_makes_no_event(service: Service) -> None:
     assert jobs.get(service, OWNER, job_id=claimed.id).version == before
 
 
-def test_an_end_may_be_said_twice_after_a_lost_answer(service: Service) -> None:
+def test_an_end_may_be_sent_twice_after_a_lost_answer(service: Service) -> None:
     claimed = claim(service, submit(service))
     result = trained(service, claimed)
     assert leases.finish_training(service, claimed, trained=result)

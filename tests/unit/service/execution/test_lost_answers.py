@@ -69,7 +69,7 @@ def test_the_result_of_a_job_that_succeeded_stays_when_its_worker_gives_it_up(
     assert concepts.read_file(service, OWNER, ref="teddy").data
 
 
-def test_what_a_failed_job_wrote_goes_once_its_end_is_heard(
+def test_what_a_failed_job_wrote_is_deleted_once_its_end_is_confirmed(
     service: Service, deaf: Service
 ) -> None:
     claimed = claim(service, submit(service))
@@ -81,7 +81,7 @@ def test_what_a_failed_job_wrote_goes_once_its_end_is_heard(
     assert not [key for key in blob_keys(service) if key.startswith(keys.job_prefix(claimed.id))]
 
 
-def test_an_end_that_happened_unheard_may_be_said_again(service: Service, deaf: Service) -> None:
+def test_an_end_whose_answer_was_lost_may_be_sent_again(service: Service, deaf: Service) -> None:
     claimed = claim(service, submit(service))
     with pytest.raises(Unavailable):
         leases.release(deaf, claimed, delay_seconds=0, spend_attempt=False)

@@ -78,7 +78,7 @@ def test_a_cancelled_job_whose_worker_is_gone_ends_cancelled(
     assert not leases.cancelled(service, claimed)
 
 
-def test_the_doorbell_rings_again_with_growing_pauses(
+def test_a_waiting_job_is_notified_again_with_growing_pauses(
     service: Service, clock: Clock, notifier: RecordedNotifier
 ) -> None:
     job_id = submit(service)
@@ -92,7 +92,7 @@ def test_the_doorbell_rings_again_with_growing_pauses(
     assert pauses == [5, 5, 10, 20, 40]
 
 
-def test_an_owner_at_the_running_limit_is_rung_for_as_soon_as_a_job_of_the_other_kind_ends(
+def test_an_owner_at_the_running_limit_is_notified_as_soon_as_a_job_of_the_other_kind_ends(
     make_service: Callable[..., Service], clock: Clock
 ) -> None:
     service = make_service(max_running_jobs_per_owner=1)
@@ -114,7 +114,7 @@ def test_an_owner_at_the_running_limit_is_rung_for_as_soon_as_a_job_of_the_other
     assert leases.claim_next(service, JobKind.TRAIN, worker_id="trainer") is not None
 
 
-def test_waiting_jobs_are_rung_for_in_the_order_of_their_arrival(
+def test_waiting_jobs_are_notified_in_the_order_of_their_arrival(
     service: Service, clock: Clock, notifier: RecordedNotifier
 ) -> None:
     job_ids = [submit(service, f"concept-{n}") for n in range(4)]
@@ -124,7 +124,7 @@ def test_waiting_jobs_are_rung_for_in_the_order_of_their_arrival(
     assert [job_id for job_id, _ in notifier.notified] == job_ids
 
 
-def test_nobody_rings_while_a_hundred_messages_lie_unheard(
+def test_no_job_is_notified_while_a_hundred_messages_are_pending(
     service: Service, clock: Clock, notifier: RecordedNotifier
 ) -> None:
     job_ids = [submit(service, f"concept-{n}") for n in range(3)]

@@ -27,7 +27,7 @@ def test_a_drained_job_waits_again_and_has_spent_no_attempt(
         assert notifier.notified == [(job_id, "train")]
 
 
-def test_a_delayed_job_is_rung_for_after_its_delay(
+def test_a_delayed_job_is_notified_after_its_delay(
     service: Service, clock: Clock, notifier: RecordedNotifier
 ) -> None:
     claimed = claim(service, submit(service))

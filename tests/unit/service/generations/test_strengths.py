@@ -35,7 +35,7 @@ def test_global_locking_takes_its_own_bias_and_not_the_recommended_strength(
     assert local["beta"] == beta_from_strength(0.6)
 
 
-def test_a_concept_that_nobody_judged_takes_the_usual_bias_of_the_locking(
+def test_a_concept_that_was_never_evaluated_takes_the_usual_bias_of_the_locking(
     service: Service,
 ) -> None:
     register_base_model(service)

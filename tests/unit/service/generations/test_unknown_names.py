@@ -61,6 +61,6 @@ def test_of_many_unknown_names_a_few_are_told_what_is_near(service: Service) -> 
     assert [("nearest" in item.detail) for item in error.errors] == [True] * 4 + [False] * 4
 
 
-def test_somebody_elses_concept_is_as_unknown_as_none(service: Service) -> None:
+def test_another_owners_concept_is_as_unknown_as_none(service: Service) -> None:
     ready(service, "teddy", owner_id=STRANGER)
     assert "no concept that is ready" in refused(service, "a <teddy>").detail

@@ -48,7 +48,7 @@ def test_one_owners_jobs_run_in_the_order_of_their_arrival(service: Service) -> 
     assert leases.claim_next(service, JobKind.GENERATE, worker_id="w") is None
 
 
-def test_a_thousand_jobs_of_one_do_not_starve_anothers_one(service: Service) -> None:
+def test_a_thousand_jobs_of_one_owner_do_not_starve_another_owners_job(service: Service) -> None:
     for _ in range(20):
         draw(service)
     draw(service, STRANGER)
@@ -63,7 +63,7 @@ def test_owners_who_all_have_many_jobs_alternate(service: Service) -> None:
     assert owners_in_turn(service, 10) == [OWNER, STRANGER] * 5
 
 
-def test_who_comes_late_has_not_saved_up_turns(service: Service) -> None:
+def test_an_owner_who_comes_late_has_not_saved_up_turns(service: Service) -> None:
     for _ in range(10):
         draw(service)
     owners_in_turn(service, 4)
@@ -73,7 +73,7 @@ def test_who_comes_late_has_not_saved_up_turns(service: Service) -> None:
     assert owners.count(OWNER) == owners.count(STRANGER) == 3
 
 
-def test_who_worked_alone_is_not_punished_for_it(service: Service) -> None:
+def test_an_owner_who_was_alone_is_not_punished_for_it(service: Service) -> None:
     for _ in range(10):
         draw(service)
     for _ in range(9):

@@ -86,7 +86,7 @@ def test_a_finished_job_cannot_be_cancelled(service: Service) -> None:
     assert jobs.get(service, OWNER, job_id=job_id).status is JobStatus.SUCCEEDED
 
 
-def test_what_belongs_to_somebody_else_does_not_exist(service: Service) -> None:
+def test_what_belongs_to_another_owner_does_not_exist(service: Service) -> None:
     claimed = claim(service, draw(service, attention_maps=True))
     leases.finish_generation(service, claimed, images=generated(service, claimed))
     image_id = jobs.get(service, OWNER, job_id=claimed.id).images[0].id
@@ -199,9 +199,9 @@ def test_an_image_lists_its_maps_only_where_they_were_asked_for(service: Service
         }
         for number, (word, concept_id) in enumerate([("a", None), ("<teddy>", concept.id)])
     ]
-    one = jobs.read_attention_map(service, OWNER, image_id=with_maps.id, number=1)
-    other = jobs.read_attention_map(service, OWNER, image_id=with_maps.id, number=0)
-    assert one.data.startswith(b"\x89PNG") and one.data != other.data
+    concept_map = jobs.read_attention_map(service, OWNER, image_id=with_maps.id, number=1)
+    word_map = jobs.read_attention_map(service, OWNER, image_id=with_maps.id, number=0)
+    assert concept_map.data.startswith(b"\x89PNG") and concept_map.data != word_map.data
     for image, number in ((with_maps, 2), (with_maps, -1), (without, 0)):
         with pytest.raises(NotFound) as caught:
             jobs.read_attention_map(service, OWNER, image_id=image.id, number=number)

@@ -26,7 +26,7 @@ def opened(png: bytes) -> Image.Image:
     return image
 
 
-def one(service: Service, data: bytes) -> UploadedPicture:
+def read_picture(service: Service, data: bytes) -> UploadedPicture:
     [result] = read_pictures(service, images=[data])
     return result
 
@@ -97,7 +97,7 @@ def test_what_is_no_jpeg_png_or_webp_is_refused(service: Service, data: bytes) -
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN.keys())
 def test_a_picture_that_cannot_be_learned_from_is_refused(service: Service, data: bytes) -> None:
     with pytest.raises(Invalid) as caught:
-        one(service, data)
+        read_picture(service, data)
     [error] = caught.value.errors
     assert error.pointer == "/images/0"
     assert error.detail.endswith(".")
@@ -107,16 +107,16 @@ def test_a_picture_of_900_megapixels_is_refused_before_it_is_decoded(service: Se
     data = huge_png()
     assert len(data) < 150_000
     with pytest.raises(Invalid, match="more than 40000000 pixels"):
-        one(service, data)
+        read_picture(service, data)
 
 
 def test_a_picture_just_over_the_limit_is_refused_too(
     make_service: Callable[..., Service],
 ) -> None:
     service = make_service(max_picture_pixels=100 * 100)
-    one(service, encoded(picture(size=(100, 100))))
+    read_picture(service, encoded(picture(size=(100, 100))))
     with pytest.raises(Invalid, match="more than 10000 pixels"):
-        one(service, encoded(picture(size=(101, 100))))
+        read_picture(service, encoded(picture(size=(101, 100))))
 
 
 def test_a_decoder_that_needs_too_much_memory_is_the_pictures_fault(
@@ -136,7 +136,7 @@ def test_a_decoder_that_crashes_takes_nothing_with_it(
     crashing.write_text("import os, sys; sys.stdin.buffer.read(4); os.abort()")
     monkeypatch.setattr(decoder, "_DECODER", crashing)
     with pytest.raises(Invalid) as caught:
-        one(service, GOOD)
+        read_picture(service, GOOD)
     assert caught.value.errors[0].pointer == "/images/0"
 
 
@@ -147,12 +147,12 @@ def test_a_decoder_that_takes_too_long_is_ended(
     endless.write_text("while True: pass")
     monkeypatch.setattr(decoder, "_DECODER", endless)
     with pytest.raises(Invalid, match="time"):
-        one(make_service(decode_seconds=1), GOOD)
+        read_picture(make_service(decode_seconds=1), GOOD)
 
 
 def test_a_file_over_the_limit_is_too_large(make_service: Callable[..., Service]) -> None:
     service = make_service(max_picture_bytes=len(GOOD))
-    one(service, GOOD)
+    read_picture(service, GOOD)
     with pytest.raises(TooLarge) as caught:
         list(read_pictures(service, images=[GOOD, GOOD + b"x"]))
     assert caught.value.errors[0].pointer == "/images/1"
@@ -174,7 +174,7 @@ def test_there_are_one_to_twenty_pictures(service: Service, number: int) -> None
 
 def test_a_lossless_picture_keeps_its_pixels(service: Service) -> None:
     for image in (picture(), picture(alpha=True)):
-        result = one(service, encoded(image))
+        result = read_picture(service, encoded(image))
         np.testing.assert_array_equal(np.asarray(opened(result.png)), np.asarray(image))
         assert (result.width, result.height) == image.size
         assert result.has_alpha == (image.mode == "RGBA")
@@ -187,7 +187,7 @@ def test_metadata_is_gone_and_the_orientation_applied(service: Service) -> None:
     exif.get_ifd(0x8825)[2] = (52.0, 31.0, 0.0)
     image = Image.new("RGB", (80, 40), "red")
     image.paste("blue", (0, 0, 40, 40))
-    result = one(service, encoded(image, "JPEG", exif=exif, quality=95))
+    result = read_picture(service, encoded(image, "JPEG", exif=exif, quality=95))
     clean = opened(result.png)
     assert (result.width, result.height) == clean.size == (40, 80)
     assert clean.getpixel((20, 10))[2] > 200  # type: ignore[index]
@@ -200,17 +200,17 @@ def test_text_and_trailing_bytes_are_gone(service: Service) -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text("comment", "<script>")
     data = encoded(picture(), pnginfo=info) + b"PK\x03\x04<script>"
-    assert b"<script>" not in one(service, data).png
+    assert b"<script>" not in read_picture(service, data).png
 
 
 def test_alpha_is_kept_only_where_it_says_something(service: Service) -> None:
     opaque = picture()
     opaque.putalpha(255)
-    assert not one(service, encoded(opaque)).has_alpha
+    assert not read_picture(service, encoded(opaque)).has_alpha
     cut_out = picture()
     cut_out.putalpha(Image.linear_gradient("L").resize(cut_out.size))
     for kind in ("PNG", "WEBP"):
-        result = one(service, encoded(cut_out, kind, lossless=True))
+        result = read_picture(service, encoded(cut_out, kind, lossless=True))
         assert result.has_alpha
         assert opened(result.png).mode == "RGBA"
 
@@ -222,7 +222,7 @@ def test_every_kind_of_pixel_becomes_rgb_or_rgba(service: Service, mode: str) ->
         image = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
     else:
         image = grey.convert("RGB").convert(mode) if mode != "PA" else grey.convert("LA")
-    result = opened(one(service, encoded(image, "JPEG" if mode == "CMYK" else "PNG")).png)
+    result = opened(read_picture(service, encoded(image, "JPEG" if mode == "CMYK" else "PNG")).png)
     assert result.mode in ("RGB", "RGBA")
     red = np.asarray(result)[..., 0].astype(int)
     assert red.max() - red.min() > 200
@@ -239,7 +239,7 @@ def test_a_large_picture_is_stored_smaller_with_its_mask(service: Service) -> No
 
 def test_a_cameras_second_picture_is_ignored(service: Service) -> None:
     data = encoded(picture(), "MPO", save_all=True, append_images=[picture(seed=1)])
-    assert one(service, data).width == 48
+    assert read_picture(service, data).width == 48
 
 
 def test_masks_are_grey_and_belong_to_their_picture(service: Service) -> None:

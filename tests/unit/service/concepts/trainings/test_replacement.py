@@ -156,7 +156,7 @@ def test_balances_that_were_not_measured_alike_do_not_compare(
     assert (teddy(service).sha256 == NEW_SHA256) == replaced  # good stands above all others
 
 
-def test_a_file_that_is_gone_stands_in_nobodys_way(service: Service) -> None:
+def test_a_file_that_is_gone_is_replaced_by_any_other(service: Service) -> None:
     old_job = first(service, **BETTER)
     service.blobs.delete(f"jobs/{old_job}/1/concept.safetensors")
     retrain(service, **WEAKER)
@@ -217,7 +217,7 @@ def test_a_replacement_whose_answer_was_lost_happens_once(service: Service) -> N
     assert revert(service).sha256 == OLD_SHA256
 
 
-def test_a_file_that_was_kept_unheard_stays_and_the_other_is_collected(
+def test_a_file_that_is_kept_stays_after_a_lost_answer_and_the_other_is_collected(
     service: Service, clock: Clock
 ) -> None:
     first(service, **BETTER)
