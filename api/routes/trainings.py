@@ -18,9 +18,9 @@ from api.dependencies import (
 from api.openapi import ACCEPTED_HEADERS, headers, refusals
 from api.routes.guarded import GuardedRoute
 from service.concepts import trainings, versions
-from service.concepts.versions import DEFAULT_REPLACE, Replace
 from service.concepts.views import ConceptAccepted, ConceptView
 from service.idempotency import Answer
+from service.jobs.payloads import DEFAULT_REPLACE, Replace
 from service.options import TrainingOptions
 
 router = APIRouter(tags=["concepts"], route_class=GuardedRoute)

@@ -121,7 +121,7 @@ def _fill_queue(service: Service, jobs: int) -> None:
                 f"owner_{k % _OWNERS}",
                 job_id=new_id("job"),
                 kind=JobKind.GENERATE,
-                payload={"seeds": [k]},
+                payload={},
                 total_steps=50,
                 concept_id=None,
                 now=now,

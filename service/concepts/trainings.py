@@ -18,7 +18,6 @@ from service import base_models, options, quota
 from service import idempotency as once
 from service.base_models import RegisteredBaseModel
 from service.concepts import rows
-from service.concepts.versions import DEFAULT_REPLACE, Replace
 from service.concepts.views import ConceptAccepted
 from service.database.tables import ConceptRow, PictureRow
 from service.errors import Conflict
@@ -26,7 +25,7 @@ from service.idempotency import Answer, Idempotency
 from service.ids import new_id
 from service.jobs import job_order, transitions
 from service.jobs import use_cases as jobs
-from service.pictures import rows as picture_rows
+from service.jobs.payloads import DEFAULT_REPLACE, Replace, TrainingPicture, TrainPayload
 from service.statuses import ConceptStatus, JobKind
 from service.wiring import Service
 
@@ -51,15 +50,16 @@ class Plan:
 def plan(service: Service, training: dict[str, Any], *, pointer: str) -> Plan:
     """Check training options; raise Invalid, with `pointer` before the names of wrong ones."""
     base_model = base_models.current_base_model(service)
+    whole = options.whole_numbers(training)
     defaults = options.known_defaults(TrainConfig, base_models.defaults(base_model, of="train"))
     config = options.check(
         TrainConfig,
-        training,
+        whole,
         defaults=defaults,
         resolution=base_models.resolution(base_model),
         pointer=pointer,
     )
-    return Plan(base_model=base_model, config=config, options={**defaults, **training})
+    return Plan(base_model=base_model, config=config, options=defaults | whole)
 
 
 def queue(
@@ -70,28 +70,25 @@ def queue(
     pictures: Sequence[PictureRow],
     job_id: str,
     plan: Plan,
-    replace: Replace | None,
+    replace: Replace,
     now: datetime,
 ) -> tuple[dict[str, Any], str]:
-    """Queue a training of a concept; return the answer {"concept", "job"} and where the job is.
-
-    The job's payload is `{"name", "superclass", "pictures": [{"blob_key", "mask_key", "width",
-    "height", "has_alpha"}], "training"}`, with `"replace"` for a concept that had a training
-    before. Its `training` holds what was asked for over the registered base model's defaults; the
-    worker puts its own model's defaults under that.
-    """
-    payload = {
-        "name": concept.name,
-        "superclass": concept.superclass,
-        "pictures": [picture_rows.payload(row) for row in pictures],
-        "training": plan.options,
-    }
+    """Queue a training of a concept; return the answer {"concept", "job"} and where the job is."""
+    payload = TrainPayload(
+        name=concept.name,
+        superclass=concept.superclass,
+        pictures=tuple(
+            TrainingPicture(blob_key=row.blob_key, mask_key=row.mask_key) for row in pictures
+        ),
+        training=plan.options,
+        replace=replace,
+    )
     job = transitions.new_job(
         service,
         concept.owner_id,
         job_id=job_id,
         kind=JobKind.TRAIN,
-        payload=payload if replace is None else {**payload, "replace": replace},
+        payload=payload.to_row(),
         total_steps=plan.config.max_train_steps,
         concept_id=concept.id,
         now=now,

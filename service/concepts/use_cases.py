@@ -19,6 +19,7 @@ from service.errors import NotFound, Unavailable, invalid
 from service.idempotency import Answer, Idempotency
 from service.ids import new_id
 from service.jobs import transitions
+from service.jobs.payloads import DEFAULT_REPLACE
 from service.pages import DEFAULT_LIMIT, Page, read_page
 from service.pictures import rows as picture_rows
 from service.pictures.rows import StoredPicture
@@ -77,7 +78,7 @@ def create(
             pictures=kept,
             job_id=job_id,
             plan=planned,
-            replace=None,
+            replace=DEFAULT_REPLACE,
             now=now,
         )
 

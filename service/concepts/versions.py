@@ -6,7 +6,7 @@ what `standing` reads before the last transaction of a training holds in it.
 """
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
@@ -22,11 +22,10 @@ from service.errors import Conflict, NotFound, problem
 from service.idempotency import Answer, Idempotency
 from service.jobs import transitions
 from service.jobs.lease_types import Standing, TrainedConcept
+from service.jobs.payloads import Replace, TrainPayload
 from service.statuses import ConceptStatus
 from service.wiring import Service
 
-Replace = Literal["if-better", "always"]
-DEFAULT_REPLACE: Replace = "if-better"
 # What a row says of its file, beside the keys, which have columns of their own in `previous_`.
 _OF_THE_FILE = (
     "base_model_name",
@@ -72,7 +71,7 @@ def take(
         return [trained.blob_key]
     dropped = []
     if concept.status is ConceptStatus.READY:
-        replace = job.payload.get("replace", DEFAULT_REPLACE)
+        replace = TrainPayload.read(job.payload).replace
         if not _replaces(concept, trained, before=before, replace=replace):
             job.warnings = [_kept(concept, before=before, new=trained.standing)]
             return [trained.blob_key]

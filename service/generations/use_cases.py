@@ -32,6 +32,7 @@ from service.ids import is_plausible, new_id
 from service.jobs import job_order, transitions
 from service.jobs import use_cases as jobs
 from service.jobs.job_order import QueuePosition
+from service.jobs.payloads import GeneratePayload, PromptedConcept
 from service.jobs.views import JobAnswer
 from service.options import GenerationOptions
 from service.statuses import ConceptStatus, JobKind
@@ -72,13 +73,7 @@ def request(
     body: GenerateRequest,
     idempotency: Idempotency | None = None,
 ) -> Answer:
-    """Accept a request for images and queue it; the answer is {"job"}.
-
-    The job's payload is `{"prompt", "concepts": [{"id", "name", "sha256", "blob_key", "beta",
-    "tau"}], "config", "seeds", "attention_maps"}`: `config` holds what was asked for over the
-    registered base model's defaults (the worker puts its own model's under that), `seeds` one seed
-    per image.
-    """
+    """Accept a request for images and queue it; the answer is {"job"}."""
     prompt = _parse(check_prompt(body.prompt, pointer="/prompt"))
     asked = _asked(body, prompt=prompt)
     gates = explicit_gates(body.concepts)
@@ -98,28 +93,26 @@ def request(
         }
         known = connection.execute(_KNOWN, named).all()
         given, config = _options(asked, known[0])
-        seed = config.seed if config.seed is not None else drawn
         concepts = _resolve(prompt=prompt, known=known)
         explicit = _attribute(
             connection, owner_id, choices=body.concepts, gates=gates, among=concepts
         )
         _check_one_base_model(concepts)
-        payload = {
-            "prompt": prompt.text,
-            "concepts": [
+        payload = GeneratePayload(
+            prompt=prompt.text,
+            concepts=tuple(
                 _use(concept, explicit.get(concept.id), prompt=prompt, locking=config.locking)
                 for concept in concepts
-            ],
-            "config": {**given, "seed": seed},
-            "seeds": [(seed + k) % (MAX_SEED + 1) for k in range(config.num_images)],
-            "attention_maps": body.attention_maps,
-        }
+            ),
+            config={**given, "seed": config.seed if config.seed is not None else drawn},
+            attention_maps=body.attention_maps,
+        )
         job = transitions.new_job(
             service,
             owner_id,
             job_id=job_id,
             kind=JobKind.GENERATE,
-            payload=payload,
+            payload=payload.to_row(),
             total_steps=config.num_inference_steps,
             concept_id=None,
             now=now,
@@ -278,7 +271,7 @@ def _check_one_base_model(concepts: Sequence[_Known]) -> None:
 
 def _use(
     concept: _Known, gate: Gate | None, *, prompt: prompts.Prompt, locking: Locking
-) -> dict[str, Any]:
+) -> PromptedConcept:
     if gate is None:
         written = prompt.strengths.get(concept.name)
         recommended = concept.recommended_strength
@@ -287,11 +280,11 @@ def _use(
             if written is None
             else gate_of_strength(written)
         )
-    return {
-        "id": concept.id,
-        "name": concept.name,
-        "sha256": concept.sha256,
-        "blob_key": concept.blob_key,
-        "beta": gate.beta,
-        "tau": gate.tau,
-    }
+    return PromptedConcept(
+        id=concept.id,
+        name=concept.name,
+        sha256=concept.sha256,
+        blob_key=concept.blob_key,
+        beta=gate.beta,
+        tau=gate.tau,
+    )

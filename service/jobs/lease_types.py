@@ -15,7 +15,7 @@ class ClaimedJob:
     id: str
     kind: JobKind
     owner_id: str
-    payload: dict[str, Any]  # see concepts.create and generations.request
+    payload: dict[str, Any]  # of payloads.TrainPayload or GeneratePayload
     attempt: int
     attempts_spent: int  # with this one, until it makes progress or is given back
     faults: int  # in a series of faults: earlier attempts that did not count; otherwise 0

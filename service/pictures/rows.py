@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 from service.blobs import keys
 from service.database.tables import PictureRow
@@ -54,14 +53,3 @@ def new_row(concept_id: str, position: int, picture: StoredPicture) -> PictureRo
         sha256=picture.sha256,
         size_bytes=picture.size_bytes,
     )
-
-
-def payload(row: PictureRow) -> dict[str, Any]:
-    """Return what a training's payload says of a picture."""
-    return {
-        "blob_key": row.blob_key,
-        "mask_key": row.mask_key,
-        "width": row.width,
-        "height": row.height,
-        "has_alpha": row.has_alpha,
-    }

@@ -60,13 +60,14 @@ def generate(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) 
         heartbeat.report(step + 1, steps)
     heartbeat.check()
     images = []
-    for index, seed in enumerate(claimed.payload["seeds"]):
+    config = claimed.payload["config"]
+    for index in range(config.get("num_images", 1)):
         key = f"{keys.attempt_prefix(claimed.id, claimed.attempt)}{index}.png"
         context.service.blobs.put_new(key, key.encode())
         images.append(
             NewImage(
                 index=index,
-                seed=seed,
+                seed=config["seed"] + index,
                 width=8,
                 height=8,
                 blob_key=key,

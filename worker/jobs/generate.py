@@ -19,6 +19,7 @@ from service.blobs import keys
 from service.concepts import rows
 from service.execution import leases
 from service.execution.leases import ClaimedJob, NewAttentionMap, NewImage
+from service.jobs.payloads import GeneratePayload, PromptedConcept
 from service.jobs.views import PresenceView
 from worker.context import WorkerContext
 from worker.engine.waiting import WhileWaiting
@@ -31,9 +32,10 @@ from worker.jobs.sizes import check_size
 def generate_images(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> bool:
     """Generate the images of a claimed job and record them; False where the row refused them."""
     base = context.model_loader.base()
-    heartbeat.retry_while_unavailable(lambda: _check_concepts(context, claimed.payload))
-    request = _to_request(context, claimed.payload, base)
-    concept_ids = _concept_ids(claimed)
+    payload = options.generate_payload(claimed)
+    heartbeat.retry_while_unavailable(lambda: _check_concepts(context, payload.concepts))
+    request = _to_request(context, payload, base)
+    concept_ids = {concept.name: concept.id for concept in payload.concepts}
     while_waiting = heartbeat.while_waiting(lambda: context.engine.moved_at)
     # Short turns that come before the next step of the images.
     run_on_device = partial(context.engine.run_on_device, urgent=True, while_waiting=while_waiting)
@@ -53,7 +55,15 @@ def generate_images(context: WorkerContext, claimed: ClaimedJob, heartbeat: Hear
     )
     images = [
         replace(
-            _store(context, claimed, sample, index=index, request=request, base=base),
+            _store(
+                context,
+                claimed,
+                sample,
+                index=index,
+                payload=payload,
+                request=request,
+                base=base,
+            ),
             presence=None if measured is None else _presence_views(measured[index], concept_ids),
         )
         for index, sample in enumerate(samples)
@@ -78,17 +88,16 @@ def _warn(
     )
 
 
-def _check_concepts(context: WorkerContext, payload: dict[str, Any]) -> None:
+def _check_concepts(context: WorkerContext, listed: Sequence[PromptedConcept]) -> None:
     """Raise FileGone if a concept's file went meanwhile; the cache may still hold it.
 
     A concept that was trained again since keeps the file that the request was accepted with, as
     the one before. Only a second replacement removes it.
     """
-    listed = payload["concepts"]
     if not listed:
         return
-    named = rows.named_hashes(context.service, [one["id"] for one in listed])
-    gone = [one["name"] for one in listed if one["sha256"] not in named.get(one["id"], ())]
+    named = rows.named_hashes(context.service, [concept.id for concept in listed])
+    gone = [concept.name for concept in listed if concept.sha256 not in named.get(concept.id, ())]
     if gone:
         names = ", ".join(f"<{name}>" for name in gone)
         raise FileGone(
@@ -97,27 +106,22 @@ def _check_concepts(context: WorkerContext, payload: dict[str, Any]) -> None:
         )
 
 
-def _to_request(context: WorkerContext, payload: dict[str, Any], base: BaseModel) -> ImageRequest:
-    config = options.generate_config(base.defaults, payload["config"])
+def _to_request(context: WorkerContext, payload: GeneratePayload, base: BaseModel) -> ImageRequest:
+    config = options.generate_config(base.defaults, payload.config)
     check_size(base, config)
     concepts: dict[str, ConceptUse] = {}
-    for one in payload["concepts"]:
-        concept = context.concepts.get(one["sha256"], blob_key=one["blob_key"])
+    for named in payload.concepts:
+        concept = context.concepts.get(named.sha256, blob_key=named.blob_key)
         # Its name is the owner's to choose; the file may carry an older one.
-        concept = concept.renamed(one["name"])
+        concept = concept.renamed(named.name)
         base.check(concept)
-        concepts[one["name"]] = ConceptUse(concept, beta=one["beta"], tau=one["tau"])
+        concepts[named.name] = ConceptUse(concept, beta=named.beta, tau=named.tau)
     return ImageRequest(
-        prompt=payload["prompt"],
+        prompt=payload.prompt,
         concepts=concepts,
         config=config,
-        # Not there in a job that the release before has accepted.
-        attention_maps=payload.get("attention_maps", False),
+        attention_maps=payload.attention_maps,
     )
-
-
-def _concept_ids(claimed: ClaimedJob) -> dict[str, str]:
-    return {concept["name"]: concept["id"] for concept in claimed.payload["concepts"]}
 
 
 def _presence_views(measured: Measured, concept_ids: dict[str, str]) -> tuple[PresenceView, ...]:
@@ -159,14 +163,15 @@ def _store(
     sample: Sample,
     *,
     index: int,
+    payload: GeneratePayload,
     request: ImageRequest,
     base: BaseModel,
 ) -> NewImage:
-    hashes = {concept["name"]: concept["sha256"] for concept in claimed.payload["concepts"]}
+    hashes = {concept.name: concept.sha256 for concept in payload.concepts}
     data = png.encode(sample, request=request, concept_hashes=hashes, base=base)
     blob_key = keys.image_key(claimed.id, claimed.attempt, index=index)
     context.service.blobs.put_new(blob_key, data)
-    maps, maps_bytes = _store_maps(context, claimed, sample, index=index)
+    maps, maps_bytes = _store_maps(context, claimed, sample, index=index, payload=payload)
     return NewImage(
         index=index,
         seed=sample.seed,
@@ -180,22 +185,28 @@ def _store(
 
 
 def _store_maps(
-    context: WorkerContext, claimed: ClaimedJob, sample: Sample, *, index: int
+    context: WorkerContext,
+    claimed: ClaimedJob,
+    sample: Sample,
+    *,
+    index: int,
+    payload: GeneratePayload,
 ) -> tuple[tuple[NewAttentionMap, ...] | None, int]:
     """Store an image's maps; return them, and their bytes."""
     if sample.maps is None:
         return None, 0
-    concept_ids, stored, size_bytes = _concept_ids(claimed), [], 0
-    for number, one in enumerate(sample.maps):
-        data = overlays.draw(sample.image, one.share)
+    concept_ids = {concept.name: concept.id for concept in payload.concepts}
+    stored, size_bytes = [], 0
+    for number, found in enumerate(sample.maps):
+        data = overlays.draw(sample.image, found.share)
         blob_key = keys.attention_map_key(claimed.id, claimed.attempt, index=index, number=number)
         context.service.blobs.put_new(blob_key, data)
         size_bytes += len(data)
         stored.append(
             NewAttentionMap(
-                word=one.word.text,
-                concept_id=concept_ids.get(one.word.concept or ""),
-                coverage=round(one.coverage, 4),
+                word=found.word.text,
+                concept_id=concept_ids.get(found.word.concept or ""),
+                coverage=round(found.coverage, 4),
                 blob_key=blob_key,
                 sha256=hashlib.sha256(data).hexdigest(),
             )

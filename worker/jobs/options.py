@@ -1,29 +1,48 @@
-"""A job's options as this release knows them.
+"""A job's payload and options as this release knows them.
 
 The service has checked them already. If this worker refuses them, a newer release has accepted
 them, in the middle of an upgrade: the job rests until a newer worker takes it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import ValidationError
 
 from perfusion_core.config import BaseModelDefaults, GenerateConfig, TrainConfig
+from service.jobs.lease_types import ClaimedJob
+from service.jobs.payloads import GeneratePayload, NewerPayload, TrainPayload
 from worker.errors import OfNewerRelease
+
+
+def generate_payload(claimed: ClaimedJob) -> GeneratePayload:
+    """Return what a generation was asked for, or raise OfNewerRelease."""
+    with _known_here():
+        return GeneratePayload.read(claimed.payload)
+
+
+def train_payload(claimed: ClaimedJob) -> TrainPayload:
+    """Return what a training was asked for, or raise OfNewerRelease."""
+    with _known_here():
+        return TrainPayload.read(claimed.payload)
 
 
 def generate_config(defaults: BaseModelDefaults, options: Mapping[str, Any]) -> GenerateConfig:
     """Return the options of a generation, or raise OfNewerRelease."""
-    try:
+    with _known_here():
         return defaults.generate_config(options)
-    except ValidationError as error:
-        raise OfNewerRelease from error
 
 
 def train_config(defaults: BaseModelDefaults, options: Mapping[str, Any]) -> TrainConfig:
     """Return the options of a training, or raise OfNewerRelease."""
-    try:
+    with _known_here():
         return defaults.train_config(options)
-    except ValidationError as error:
+
+
+@contextmanager
+def _known_here() -> Iterator[None]:
+    try:
+        yield
+    except (NewerPayload, ValidationError) as error:
         raise OfNewerRelease from error

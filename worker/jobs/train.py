@@ -6,8 +6,8 @@ from it; the core promises that the concept is then the same as without the inte
 
 import hashlib
 import io
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from PIL import Image
 
@@ -21,6 +21,7 @@ from service.blobs.store import BlobNotFound
 from service.concepts import files
 from service.execution import leases
 from service.execution.leases import ClaimedJob, TrainedConcept
+from service.jobs.payloads import TrainingPicture, TrainPayload
 from worker.context import WorkerContext
 from worker.errors import Draining, FileGone
 from worker.heartbeat import Heartbeat
@@ -34,12 +35,13 @@ from worker.models import segmenter
 def train_concept(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> bool:
     """Train the concept of a claimed job and record it; False where the row would not take it."""
     base = context.model_loader.base()
-    pictures, masks = _read_pictures(context, claimed.payload["pictures"])
+    payload = options.train_payload(claimed)
+    pictures, masks = _read_pictures(context, payload.pictures)
     checkpoints = Checkpoints(context.service, claimed)
     while_waiting = heartbeat.while_waiting(lambda: context.engine.moved_at)
     run_on_device = partial(context.engine.run_on_device, while_waiting=while_waiting)
     training = _begin(
-        claimed,
+        payload,
         base,
         run_on_device,
         pictures=pictures,
@@ -83,7 +85,7 @@ def train_concept(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartb
 
 
 def _begin(
-    claimed: ClaimedJob,
+    payload: TrainPayload,
     base: BaseModel,
     run_on_device: RunOnDevice,
     *,
@@ -92,8 +94,7 @@ def _begin(
     segmenter_name: str,
     checkpoints: Checkpoints,
 ) -> Training:
-    payload = claimed.payload
-    config = options.train_config(base.defaults, payload["training"])
+    config = options.train_config(base.defaults, payload.training)
     check_size(base, config)
     finds_objects = segmenter.find(pictures, masks, name=segmenter_name, device=str(base.device))
     return checkpoints.begin(
@@ -101,8 +102,8 @@ def _begin(
         lambda state: train(
             base,
             pictures,
-            name=payload["name"],
-            superclass=payload["superclass"],
+            name=payload.name,
+            superclass=payload.superclass,
             config=config,
             masks=masks,
             segmenter=finds_objects,
@@ -113,7 +114,7 @@ def _begin(
 
 
 def _read_pictures(
-    context: WorkerContext, listed: list[dict[str, Any]]
+    context: WorkerContext, listed: Sequence[TrainingPicture]
 ) -> tuple[list[Image.Image], list[Image.Image | None]]:
     def read(key: str) -> Image.Image:
         # Written by this service itself, from pictures that it decoded within bounds.
@@ -122,8 +123,8 @@ def _read_pictures(
         return picture
 
     try:
-        pictures = [read(one["blob_key"]) for one in listed]
-        masks = [read(one["mask_key"]) if one["mask_key"] else None for one in listed]
+        pictures = [read(picture.blob_key) for picture in listed]
+        masks = [read(picture.mask_key) if picture.mask_key else None for picture in listed]
     except BlobNotFound:
         raise FileGone(
             "A picture of this training is not there any more. Send the pictures again."

@@ -162,7 +162,7 @@ def assert_each_job_ended_once(upgrade: Upgrade) -> None:
             images = session.scalars(
                 select(ImageRow.position).where(ImageRow.job_id == job.id)
             ).all()
-            assert len(images) == len(job.payload.get("seeds", []))
+            assert len(images) == job.payload.get("config", {}).get("num_images", 0)
 
 
 def assert_every_named_blob_is_there(upgrade: Upgrade) -> None:

@@ -246,12 +246,13 @@ def trained(
 
 def generated(service: Service, claimed: ClaimedJob) -> list[NewImage]:
     images = []
-    for index, seed in enumerate(claimed.payload["seeds"]):
+    config = claimed.payload["config"]
+    for index in range(config.get("num_images", 1)):
         key = f"jobs/{claimed.id}/{claimed.attempt}/{index}.png"
         service.blobs.put(key, data := encoded(picture(seed=index)))
         image = NewImage(
-            index=index, seed=seed, width=48, height=40, blob_key=key, sha256="6" * 64,
-            size_bytes=len(data),
+            index=index, seed=config["seed"] + index, width=48, height=40, blob_key=key,
+            sha256="6" * 64, size_bytes=len(data),
             attention_maps=_maps(service, claimed, index=index),
         )  # fmt: skip
         images.append(image)

@@ -93,14 +93,20 @@ def lease_until(service: Service, job_id: str) -> datetime | None:
         return session.get_one(JobRow, job_id).lease_until
 
 
-@pytest.mark.parametrize(("kind", "field"), [("train", "training"), ("generate", "config")])
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [("train", "training"), ("generate", "config"), ("train", None), ("generate", None)],
+)
 def test_a_job_whose_options_only_a_newer_release_knows_rests_until_one_takes_it(
-    service: Service, context: WorkerContext, kind: JobKind, field: str
+    service: Service, context: WorkerContext, kind: JobKind, field: str | None
 ) -> None:
     job_id = accept_training(service) if kind == "train" else accept_generation(service)
     with service.database.write() as session:
         job = session.get_one(JobRow, job_id)
-        job.payload = {**job.payload, field: {**job.payload[field], "of_tomorrow": 1}}
+        if field is None:
+            job.payload = {**job.payload, "version": job.payload["version"] + 1}
+        else:
+            job.payload = {**job.payload, field: {**job.payload[field], "of_tomorrow": 1}}
     Runner(context).run(JobKind(kind))
     with service.database.read() as session:
         job = session.get_one(JobRow, job_id)

@@ -52,9 +52,6 @@ def test_an_accepted_concept_is_all_there_before_the_answer(
     assert payload["pictures"][0] == {
         "blob_key": f"pictures/{concept['id']}/0.png",
         "mask_key": None,
-        "width": 48,
-        "height": 40,
-        "has_alpha": False,
     }
 
 
