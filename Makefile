@@ -56,7 +56,8 @@ test: setup browser ## The whole suite, on the embedded default
 	OMP_NUM_THREADS=1 $(BIN)/pytest
 
 test-fast: setup ## Core and service in under a minute, for the inner loop
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not servers and not slow' tests/unit/perfusion_core tests/unit/service
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal \
+		-m 'not servers and not slow' tests/unit/perfusion_core tests/unit/service
 
 browser: # A Chromium for the page's tests: the system's, else its package, else Playwright's own
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \

@@ -1,12 +1,14 @@
 """The project stays small enough to travel: to a lent GPU, through a slow line, into a wheel."""
 
 import subprocess
+import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _MOST_TRACKED_BYTES = 60 * 2**20
 _MOST_PICTURE_BYTES = 4_000_000
 _MOST_BASE_MODEL_BYTES = 51_000_000
+_MANY_LINES = 350
 _PICTURES = {".png", ".webp", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
 
 
@@ -46,3 +48,13 @@ def test_the_base_model_takes_at_most_51_megabytes() -> None:
     assert needed <= names
     assert sum(name.endswith(".safetensors") for name in names) >= 4
     assert _bytes_of(files) <= _MOST_BASE_MODEL_BYTES
+
+
+def test_a_file_that_grows_long_is_warned_of() -> None:
+    """Above this a file is worth splitting; what may not be longer at all, test_rules.py says."""
+    files = [file for file in _tracked() if file.suffix in {".py", ".js", ".css"}]
+    assert len(files) > 400
+    for file in files:
+        lines = len(file.read_text("utf-8").splitlines())
+        if lines > _MANY_LINES:
+            warnings.warn(f"{file.relative_to(ROOT)} has {lines} lines: split it", stacklevel=1)

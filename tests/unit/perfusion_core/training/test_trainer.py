@@ -132,6 +132,7 @@ def test_the_seed_decides_the_concept(base: BaseModel) -> None:
     assert trained(1) == trained(1) != trained(2)
 
 
+@pytest.mark.slow  # threads that wait for the cores of other tests
 def test_with_several_threads_the_same_training_still_gives_the_same_bytes(
     tiny: Callable[[str], BaseModel],
 ) -> None:
