@@ -30,7 +30,7 @@ def clock() -> Clock:
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One migrated database, copied for every test."""
+    """Yield a migrated database, which is copied for every test."""
     if POSTGRES_URL is None:
         url = f"sqlite:///{tmp_path_factory.mktemp('template')}/perfusion.db"
         migrations.upgrade(url)
@@ -110,7 +110,7 @@ def _drop_postgres(url: str) -> None:
 
 
 def _execute(url: str, statement: str) -> None:
-    # Patient: the product's bounds in time are none for a machine that copies a database.
+    # Patient, because copying a database may take longer than the product's time limits.
     server = make_url(url).set(database="postgres").render_as_string(hide_password=False)
     engine = db.make_engine(server, patient=True)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -1,4 +1,4 @@
-"""What the tests of the service use: a clock, pictures, concepts, and a worker's moves."""
+"""A clock, pictures, concepts and the steps of a worker, for the tests of the service."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -39,11 +39,11 @@ STRANGER = "owner_b"
 
 
 class Clock:
-    """The time, as the test wants it."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
-        self._lock = Lock()  # of two threads that ask at once, neither may turn the time back
+        self._lock = Lock()  # keeps two threads that ask at once from turning the time back
 
     def __call__(self) -> datetime:
         with self._lock:
@@ -55,7 +55,7 @@ class Clock:
 
 
 class Deaf(Database):
-    """A database whose commits happen, and whose answer is lost wherever `loses` says so."""
+    """A database that loses the answers to its commits whenever `loses` returns True."""
 
     def __init__(self, database: Database, *, loses: Callable[[], bool] = lambda: True) -> None:
         super().__init__(database.engine, clock=database._clock)
@@ -79,11 +79,11 @@ class Deaf(Database):
 
 @dataclass
 class RecordedNotifier:
-    """A doorbell that nobody hears: tests claim jobs themselves."""
+    """A notifier that records its calls and wakes no worker: tests claim jobs themselves."""
 
     notified: list[tuple[str, JobKind]] = field(default_factory=list)
     broken: bool = False
-    lying: int = 0  # messages that nobody takes
+    waiting_messages: int = 0  # messages that no worker has taken
 
     def notify(self, job_id: str, kind: JobKind) -> bool:
         if self.broken:
@@ -95,7 +95,7 @@ class RecordedNotifier:
         self.notify(job_id, kind)
 
     def pending(self, kind: JobKind) -> int:
-        return self.lying
+        return self.waiting_messages
 
     def check(self) -> None:
         if self.broken:
@@ -118,7 +118,7 @@ def picture(*, size: tuple[int, int] = (48, 40), seed: int = 0, alpha: bool = Fa
 
 
 def uploaded(number: int = 1, *, seed: int = 0) -> list[UploadedPicture]:
-    """Pictures as `uploads.read_pictures` returns them, without the process that decodes."""
+    """Return pictures as `uploads.read_pictures` does, without its decoder process."""
     return [
         UploadedPicture(
             png=(png := encoded(picture(seed=seed + n))),
@@ -150,7 +150,7 @@ def core_concept(name: str = "teddy", **changes: object) -> Concept:
 
 
 def evaluation(**changes: object) -> Evaluation:
-    """What an evaluator found out: a good concept, best at 0.6."""
+    """Return the evaluation of a good concept, which is best at 0.6."""
     figures = ((0.2, 0.4, 0.3), (0.6, 0.7, 0.28), (0.9, 0.72, 0.2))
     curve: dict[str, object] = {
         "prompts": ("a photo of a {} on the beach",),
@@ -212,7 +212,7 @@ def claim(service: Service, job_id: str, worker_id: str = "worker-1") -> Claimed
 
 
 def try_to_claim(service: Service, job_id: str, *, worker_id: str) -> ClaimedJob | None:
-    """Claim this queued job, even out of turn. None: it does not wait any more."""
+    """Claim this job, even out of turn; return None if it is not queued."""
     return claiming._claim(
         service,
         lambda now: JobRow.id == job_id,
@@ -224,7 +224,7 @@ def try_to_claim(service: Service, job_id: str, *, worker_id: str) -> ClaimedJob
 def trained(
     service: Service, claimed: ClaimedJob, *, judged: bool = True, **curve: object
 ) -> TrainedConcept:
-    """Put a concept file where a worker would, and return what a worker would say about it."""
+    """Store a concept file as a worker does; return what the worker reports about it."""
     evaluated = evaluation(**curve) if judged else None
     core = core_concept(claimed.payload["name"], evaluation=evaluated)
     data = core.to_bytes()
@@ -262,7 +262,7 @@ def generated(service: Service, claimed: ClaimedJob) -> list[NewImage]:
 def _maps(
     service: Service, claimed: ClaimedJob, *, index: int
 ) -> tuple[NewAttentionMap, ...] | None:
-    """A map of an article, and one of each concept."""
+    """Store an attention map of an article and one of each concept; return them."""
     if not claimed.payload["attention_maps"]:
         return None
     words = [("a", None)]
@@ -287,7 +287,7 @@ def ready(service: Service, name: str = "teddy", *, owner_id: str = OWNER) -> st
 
 
 def at_once(acts: Sequence[Callable[[], object]]) -> None:
-    """Do all of this in threads that begin at the same moment; raise what any of them raised."""
+    """Run all of these in threads that start at the same moment; raise the first error."""
     gate = Barrier(len(acts))
 
     def do(act: Callable[[], object]) -> None:
@@ -300,5 +300,5 @@ def at_once(acts: Sequence[Callable[[], object]]) -> None:
 
 
 def blob_keys(service: Service) -> set[str]:
-    """Every blob but the one that names the deployment."""
+    """Return the keys of all blobs except the one that names the deployment."""
     return {blob.key for blob in service.blobs.list()} - {keys.DEPLOYMENT_KEY}

@@ -1,4 +1,4 @@
-"""API keys: kept as hashes, shown once, revocable; and who a caller is."""
+"""API keys are stored as hashes, shown once and revocable, and identify the caller."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What workers say about themselves: who is alive, and which base model they serve."""
+"""Workers report that they are alive and which base model they serve."""
 
 from sqlalchemy import func, select
 

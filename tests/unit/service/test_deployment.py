@@ -1,4 +1,4 @@
-"""Unless database and store belong together, no process starts and no file is removed."""
+"""If database and store do not belong together, no process starts and no file is removed."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +30,7 @@ from tests.unit.service.staging import (
 
 @pytest.fixture(autouse=True)
 def later(clock: Clock) -> None:
-    """Blobs carry the machine's time: the service's must not lie behind it."""
+    """Set the service's clock ahead, because blobs carry the machine's time."""
     clock.now = datetime.now(UTC) + timedelta(hours=3)
 
 
@@ -45,7 +45,7 @@ def of_store(service: Service) -> str:
 
 
 def forget_the_ids(service: Service) -> None:
-    """Leave a deployment as the release before does."""
+    """Remove the ids, as in a deployment of the previous release."""
     with service.database.write() as session:
         session.execute(delete(DeploymentRow))
     service.blobs.delete(DEPLOYMENT_KEY)
@@ -74,7 +74,7 @@ def test_a_deployment_of_the_release_before_gets_its_id_by_itself(service: Servi
 
 @pytest.mark.parametrize("lost", ["database", "store"])
 def test_the_side_that_lost_its_id_gets_it_back_from_the_other(service: Service, lost: str) -> None:
-    """A backup made before there were ids, or a first start that was killed in the middle."""
+    """The cause is a backup from before there were ids, or a first start that was killed."""
     ready(service)
     deployment.check(service)
     first = of_store(service)
@@ -101,7 +101,7 @@ def test_a_new_database_does_not_join_the_deployment_of_a_store_that_holds_nothi
 def test_an_empty_database_above_a_full_store_removes_nothing(
     make_service: Callable[..., Service], service: Service
 ) -> None:
-    """A typo in the database's URL, or a lost SQLite file."""
+    """The cause is a typo in the database's URL, or a lost SQLite file."""
     imported(service)
     before = blob_keys(service)
     other = replace(make_service(), blobs=service.blobs)
@@ -167,10 +167,10 @@ def test_an_operator_who_means_it_adopts_a_store(
     adopted = deployment.adopt(other)
     deployment.check(other)
     assert of_database(other) == of_store(other) == adopted
-    assert collection.collect(other) == 0  # too many to go unasked
+    assert collection.collect(other) == 0  # too many for one collection
     assert blob_keys(service) == before
     with pytest.raises(Mismatch):
-        deployment.check(service)  # the database that it was taken from may come back
+        deployment.check(service)  # the database that the store was taken from is refused
 
 
 def test_a_store_that_is_away_at_the_start_is_asked_later(service: Service, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Logs: one line per event, with the ids that were bound, as words or as JSON."""
+"""A log has one line per event with the bound ids, as text or as JSON."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The doorbell: received by a consumer of the same process, bounded in time, never an error."""
+"""Notifications reach a consumer of the same process, take a bounded time and never raise."""
 
 import socket
 import time
@@ -20,7 +20,7 @@ def notifier() -> Iterator[CeleryNotifier]:
 
 
 def received(queue: str) -> list[tuple[str, Any]]:
-    """Take what lies in a queue, as an app of its own (a worker's) in this process."""
+    """Take all messages of a queue with an app of its own, as a worker in this process does."""
     app = Celery("consumer", broker="memory://", set_as_current=False)
     messages = []
     with app.connection_for_read() as connection, connection.SimpleQueue(queue) as simple:

@@ -24,7 +24,7 @@ LIMIT = 1024**2
 
 
 def stored_in_blobs(service: Service) -> int:
-    """The bytes in the store, training states and previews aside."""
+    """Return the bytes in the store, which holds neither checkpoints nor previews here."""
     return sum(blob.size_bytes for blob in service.blobs.list())
 
 
@@ -79,7 +79,7 @@ def test_images_are_counted_under_their_owner(service: Service) -> None:
 
 @pytest.fixture
 def limited(make_service: Make) -> Service:
-    """A service whose owner has filled what is allowed, and a clock for what is known of it."""
+    """Return a service whose owner has reached the limit, with a clock that `wait` moves."""
     service = make_service(max_bytes_per_owner=LIMIT)
     object.__setattr__(service, "sizes", KnownSizes(clock=Seconds()))
     staging.register_base_model(service)
@@ -106,7 +106,7 @@ def wait(service: Service, seconds: float) -> None:
 
 
 def refused(service: Service) -> list[str]:
-    """Which of the three ways to store more are closed."""
+    """Return which of the three ways to store more are refused."""
     ways: dict[str, Callable[[], object]] = {
         "generate": lambda: generate(service),
         "create": lambda: staging.submit(service, "more"),

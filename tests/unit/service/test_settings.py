@@ -1,4 +1,4 @@
-"""A wrong value in the environment ends the start with a sentence that says what to change."""
+"""A wrong value in the environment stops the start with a sentence that says what to change."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Traces leave through OTLP where somebody asks for them; else nothing of it is loaded."""
+"""Traces are exported by OTLP if an endpoint is set; otherwise OpenTelemetry is not loaded."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-# In processes of their own: OpenTelemetry's provider is global and is set once.
+# Each runs in a process of its own, because OpenTelemetry's provider is global and set once.
 PROGRAM = """
 import sys
 from service import tracing
@@ -39,7 +39,7 @@ with service.database.read() as session:
         assert "valueoferror" in str(error.orig)
 stop()
 """
-# (Where it is installed, redis-py loads the SDK by itself.)
+# (redis-py loads the SDK by itself if it is installed.)
 NOTHING_LOADED = """
 assert not [name for name in sys.modules if name.startswith("opentelemetry.exporter")]
 """
@@ -47,7 +47,7 @@ assert not [name for name in sys.modules if name.startswith("opentelemetry.expor
 
 @pytest.fixture
 def collector() -> Iterator[tuple[str, list[bytes]]]:
-    """An OTLP endpoint, and what it was sent."""
+    """Yield an OTLP endpoint and the requests that it receives."""
     received: list[bytes] = []
 
     class Handler(BaseHTTPRequestHandler):

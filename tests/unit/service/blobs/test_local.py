@@ -1,4 +1,4 @@
-"""Local blobs: whole or not there, and never outside their folder."""
+"""Local blobs are whole or absent, and never lie outside their folder."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -36,7 +36,7 @@ def test_a_write_that_fails_leaves_nothing(store: LocalBlobs, tmp_path: Path) ->
 def test_a_blob_is_on_the_disk_before_its_name_is_and_its_name_before_anyone_is_told(
     store: LocalBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A test cannot cut the power: it checks the order of writes and fsyncs that protects."""
+    """Check the order of writes and fsyncs, because a test cannot cut the power."""
     target, fsync = tmp_path / "blobs" / "jobs" / "j1" / "0.png", os.fsync
     synced: list[tuple[int, bool, int]] = []
 
@@ -49,7 +49,7 @@ def test_a_blob_is_on_the_disk_before_its_name_is_and_its_name_before_anyone_is_
     store.put("jobs/j1/0.png", b"whole")
     file = target.stat().st_ino
     assert (file, False, len(b"whole")) in synced
-    # The folder that holds the name, and before that each new folder's name in the one above it.
+    # First each new folder's name in its parent folder, then the folder that holds the blob's name.
     folders = [folder.stat().st_ino for folder in target.parents]
     named = [(inode, exists) for inode, exists, _ in synced if inode != file]
     assert named == [*((inode, False) for inode in folders[3:0:-1]), (folders[0], True)]

@@ -1,4 +1,4 @@
-"""A concept file from outside is trusted with nothing but being a concept of this base model."""
+"""An imported concept file is not trusted: it is checked to be a concept of this base model."""
 
 import json
 import pickle
@@ -245,7 +245,7 @@ def test_a_concept_that_was_never_evaluated_is_imported_without_a_verdict(servic
 
 
 def test_training_options_that_no_training_writes_are_refused(service: Service) -> None:
-    """They would be stored, and loaded by every list."""
+    """The row would keep them, and every list would load them."""
     fits = {"note": "x" * (MAX_TRAINING_BYTES - 100)}
     view = concepts.import_file(service, OWNER, data=core_concept(training=fits).to_bytes())
     assert view.training == fits

@@ -1,4 +1,4 @@
-"""Whether a prompt can use a concept now: the view says what a request would meet."""
+"""The view of a concept says whether a prompt can use it now, as a request would find."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from tests.unit.service.staging import OWNER, claim, ready, register_base_model,
 
 
 def seen(service: Service, name: str = "teddy") -> ConceptView:
-    """The concept by itself, which says the same as in the list."""
+    """Return the concept's view, which is the same as in the list."""
     found = concepts.get(service, OWNER, ref=name)
     (listed,) = (item for item in concepts.list_page(service, OWNER).items if item.name == name)
     assert (listed.usable, listed.reason) == (found.usable, found.reason)
@@ -56,7 +56,7 @@ def test_a_concept_of_another_base_model_stays_listed_with_what_is_served_and_wh
     assert all(word in found.reason for word in told)
     assert "Train it again here" in found.reason
     assert not accepts(service, "a <teddy>")
-    register_base_model(service)  # its own is served again
+    register_base_model(service)  # the concept's base model is served again
     assert seen(service).usable and accepts(service, "a <teddy>")
 
 

@@ -1,4 +1,4 @@
-"""Verdicts of rows: made when they are read, by what is served, and never those of another way."""
+"""A row's verdict is computed on reading, by the served calibration, for its own judging alone."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ from tests.unit.service.staging import (
 
 
 def seen(service: Service, name: str = "teddy") -> VerdictView:
-    """The verdict of a concept by itself, in a list and with its curve."""
+    """Return the concept's verdict, which is the same in its view, in a list and with its curve."""
     found = concepts.get(service, OWNER, ref=name).verdict
     (listed,) = (item for item in concepts.list_page(service, OWNER).items if item.name == name)
     assert found is not None
@@ -75,7 +75,7 @@ def test_a_base_model_without_a_calibration_has_no_verdicts(
     ready(service)
     register_base_model(service, info={"calibration": told})
     assert seen(service).quality == "uncalibrated"
-    register_base_model(service, info={})  # a worker of the release before
+    register_base_model(service, info={})  # a worker of the previous release
     assert seen(service).quality == "uncalibrated"
 
 

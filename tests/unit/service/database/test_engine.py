@@ -1,4 +1,4 @@
-"""Writers on one database: SQLite's wait their turn inside a process, and for a fresh file."""
+"""Writers to one SQLite file take turns within a process, and wait while a file is created."""
 
 import sqlite3
 import threading
@@ -36,7 +36,7 @@ def test_a_writer_waits_for_the_one_before_it_without_asking_sqlite(
     with database.write() as session:
         session.execute(text("SELECT 1"))
         second.start()
-        time.sleep(0.1)  # long enough to ask, if nothing held it back
+        time.sleep(0.1)  # long enough for a second writer to begin, if nothing stopped it
         assert "second: BEGIN IMMEDIATE" not in asked
     second.join()
     assert "second: BEGIN IMMEDIATE" in asked
@@ -64,7 +64,7 @@ def test_a_writer_that_never_ends_costs_the_others_a_bounded_wait(
 
 
 def test_a_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
-    """SQLite itself refuses at once: two that change a fresh file's journal might deadlock."""
+    """SQLite itself refuses at once, because two processes that set the journal might deadlock."""
     file = tmp_path / "p.db"
     other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""The schema: reached by migrations alone, equal to the tables, and reversible."""
+"""Migrations alone reach the schema of the tables, and can be reversed."""
 
 import sqlite3
 import subprocess
@@ -35,7 +35,7 @@ def tables(url: str) -> set[str]:
 def test_a_fresh_database_reaches_the_schema_of_the_tables(url: str) -> None:
     migrations.upgrade(url)
     for series in (migrations.BREAKING, migrations.COMPATIBLE):
-        command.check(migrations.config(url, series))  # raises where a migration is missing
+        command.check(migrations.config(url, series))  # raises if a migration is missing
     assert tables(url) == set(Base.metadata.tables)
 
 
@@ -102,7 +102,7 @@ def read(url: str, statement: str) -> list[tuple[object, ...]]:
 
 
 def test_servers_that_start_at_once_migrate_once(url: str) -> None:
-    # Alembic's own context is not made for threads, so each migrates from a process.
+    # Alembic's context is not thread-safe, so each migration runs in a process of its own.
     with ThreadPoolExecutor(2) as pool:
         codes = list(pool.map(lambda _: migrate_in_a_process(url), range(2)))
     assert codes == [0, 0]

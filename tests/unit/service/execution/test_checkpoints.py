@@ -1,4 +1,4 @@
-"""A training resumes from the newest state that its row names, and progress counts."""
+"""A training resumes from the newest checkpoint that its row names; progress saves attempts."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,13 +28,13 @@ def save(service: Service, claimed: ClaimedJob, step: int) -> bool:
 
 
 def lose(service: Service, clock: Clock) -> None:
-    """Let the leases run out, as those of workers that died."""
+    """Let the leases expire, as those of dead workers do."""
     clock.tick(31)
     reconciler.reconcile(service)
 
 
 def give_up(service: Service, clock: Clock, claimed: ClaimedJob) -> None:
-    """Leave a job because the device broke."""
+    """Release a job because the device broke."""
     leases.release(service, claimed, delay_seconds=0, spend_attempt=True)
 
 
@@ -99,7 +99,7 @@ def test_a_training_resumes_from_the_previous_releases_state_where_the_row_names
     claimed = claim(service, job_id)
     assert checkpoints.read_state(service, claimed) == b"of the previous release"
     save(service, claimed, 10)
-    # A worker of that release may have the job next, and knows no other.
+    # A worker of that release may claim the job next, and knows only this blob.
     assert f"jobs/{job_id}/state.safetensors" in states(service)
     assert leases.finish_training(service, claimed, trained=trained(service, claimed))
     assert states(service) == set()
@@ -119,7 +119,7 @@ def test_an_attempt_counts_only_if_it_saved_no_new_state(
     for _ in range(service.settings.max_attempts):
         assert jobs.get(service, OWNER, job_id=job_id).status is JobStatus.QUEUED
         claimed = claim(service, job_id)
-        save(service, claimed, 8)  # no further than before
+        save(service, claimed, 8)  # no later step than before
         leave(service, clock, claimed)
     view = jobs.get(service, OWNER, job_id=job_id)
     assert view.status is JobStatus.FAILED
@@ -134,7 +134,7 @@ def test_attempts_that_begin_anew_count_or_a_job_might_never_end(
     job_id = submit(service)
     save(service, claim(service, job_id), 50)
     lose(service, clock)
-    for step in (10, 30, 50):  # a later step than the attempt before, and no later than the first
+    for step in (10, 30, 50):  # later than in the previous attempt, not later than in the first
         assert jobs.get(service, OWNER, job_id=job_id).status is JobStatus.QUEUED
         claimed = claim(service, job_id)
         save(service, claimed, step - 5)

@@ -1,8 +1,8 @@
-"""Any order of claims, heartbeats, crashes, repairs, cancellations and ends: one end per job.
+"""Each job ends once, in any order of claims, heartbeats, crashes, repairs and cancellations.
 
-The machine drives the real code on a real database. That it can object at all is checked as well:
-with the lease token left out of the conditions, a worker that lost its lease ends the job. The
-answer to any commit may be lost: what a row names is there all the same.
+The machine drives the real code on a real database. The answer to any commit may be lost; the blobs
+that a row names are there nevertheless. The last test proves that the machine can fail: without
+the lease token in the conditions, a worker that lost its lease ends the job.
 """
 
 from collections import Counter
@@ -48,7 +48,7 @@ QUICK = settings(
 
 
 class LeaseMachine(RuleBasedStateMachine):
-    """Jobs and claims of a few workers, in any order, with time passing."""
+    """Model the jobs and claims of a few workers, in any order, while time passes."""
 
     jobs = Bundle("jobs")
     claims = Bundle("claims")
@@ -68,10 +68,10 @@ class LeaseMachine(RuleBasedStateMachine):
             row = session.get_one(JobRow, claimed.id)
             return row.status is JobStatus.RUNNING and row.lease_token == claimed.lease_token
 
-    def said(self, heard: bool) -> Service:
-        """The service, whose commits are heard or not."""
+    def answering(self, answered: bool) -> Service:
+        """Return the service; unless `answered`, the answers to its commits are lost."""
         database = self.service.database
-        return self.service if heard else replace(self.service, database=Deaf(database))
+        return self.service if answered else replace(self.service, database=Deaf(database))
 
     @rule(target=jobs)
     def submit(self) -> str:
@@ -83,11 +83,13 @@ class LeaseMachine(RuleBasedStateMachine):
         claimed = try_to_claim(self.service, job_id, worker_id=worker)
         return multiple() if claimed is None else claimed
 
-    @rule(target=claims, worker=st.sampled_from(["w1", "w2"]), heard=st.booleans())
-    def take_the_next(self, worker: str, heard: bool) -> Any:
+    @rule(target=claims, worker=st.sampled_from(["w1", "w2"]), answered=st.booleans())
+    def take_the_next(self, worker: str, answered: bool) -> Any:
         token = leases.new_token()
         with suppress(Unavailable):
-            leases.claim_next(self.said(heard), JobKind.GENERATE, worker_id=worker, token=token)
+            leases.claim_next(
+                self.answering(answered), JobKind.GENERATE, worker_id=worker, token=token
+            )
         claimed = leases.claimed_with(self.service, token)
         return multiple() if claimed is None else claimed
 
@@ -98,8 +100,8 @@ class LeaseMachine(RuleBasedStateMachine):
         lease = leases.heartbeat(self.service, claimed, progress=progress)
         assert (lease is not leases.Lease.LOST) == held
 
-    @rule(claimed=claims, heard=st.booleans())
-    def finish(self, claimed: ClaimedJob, heard: bool = True) -> None:
+    @rule(claimed=claims, answered=st.booleans())
+    def finish(self, claimed: ClaimedJob, answered: bool = True) -> None:
         may = self.holds(claimed) or self.winners.get(claimed.id) == claimed.attempt
         image = NewImage(
             index=0,
@@ -112,7 +114,7 @@ class LeaseMachine(RuleBasedStateMachine):
         )
         self.service.blobs.put_new(image.blob_key, b"png")
         try:
-            won = leases.finish_generation(self.said(heard), claimed, images=[image])
+            won = leases.finish_generation(self.answering(answered), claimed, images=[image])
         except Unavailable:
             with self.service.database.read() as session:
                 won = may and session.get_one(JobRow, claimed.id).status is JobStatus.SUCCEEDED
@@ -120,21 +122,23 @@ class LeaseMachine(RuleBasedStateMachine):
             assert may
             self.winners[claimed.id] = claimed.attempt
 
-    @rule(claimed=claims, step=st.integers(1, 9), heard=st.booleans())
-    def save(self, claimed: ClaimedJob, step: int, heard: bool) -> None:
+    @rule(claimed=claims, step=st.integers(1, 9), answered=st.booleans())
+    def save(self, claimed: ClaimedJob, step: int, answered: bool) -> None:
         held = self.holds(claimed)
         with suppress(Unavailable):
-            saved = checkpoints.save_state(self.said(heard), claimed, state=b"state", step=step)
+            saved = checkpoints.save_state(
+                self.answering(answered), claimed, state=b"state", step=step
+            )
             assert saved == held
 
     @rule(
         claimed=claims,
         end=st.sampled_from(["fail", "stop", "drain", "give up"]),
-        heard=st.booleans(),
+        answered=st.booleans(),
     )
-    def leave(self, claimed: ClaimedJob, end: str, heard: bool) -> None:
+    def leave(self, claimed: ClaimedJob, end: str, answered: bool) -> None:
         held, ended = self.holds(claimed), claimed.id in self.ended
-        service = self.said(heard)
+        service = self.answering(answered)
         try:
             if end == "fail":
                 left = leases.fail(service, claimed, problem=problem("broken", "It broke."))
@@ -193,7 +197,7 @@ class LeaseMachine(RuleBasedStateMachine):
         succeeded = {job_id for job_id, row in rows.items() if row.status is JobStatus.SUCCEEDED}
         assert Counter(image.job_id for image in images) == Counter(succeeded)
         for image in images:
-            # The result that counts is of the attempt that was told so.
+            # The stored image is that of the attempt that won.
             assert image.blob_key == f"jobs/{image.job_id}/{self.winners[image.job_id]}/0.png"
             assert self.service.blobs.get(image.blob_key) == b"png"
 
@@ -204,7 +208,7 @@ def stage(make_service: Callable[..., Service], clock: Clock) -> None:
     LeaseMachine.clock = clock
     engine = LeaseMachine.service.database.engine
     if engine.dialect.name == "sqlite":
-        # Nothing here is about power cuts, and each of thousands of commits would wait for one.
+        # This test has no power cuts, and durable commits would make thousands of steps slow.
         event.listen(
             engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF")
         )

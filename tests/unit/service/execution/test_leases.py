@@ -88,7 +88,7 @@ def test_warnings_show_while_the_job_runs_and_stay_and_only_its_worker_gives_the
     assert before.warnings == ()
     assert leases.warn(service, zombie, warnings=[warning])
     assert told().warnings == (JobWarning(**warning),)
-    assert told().version > before.version  # who follows the job hears of it
+    assert told().version > before.version  # followers of the job receive the change
     clock.tick(31)
     reconciler.reconcile(service)
     heir = claim(service, zombie.id, "worker-2")
@@ -144,8 +144,8 @@ def test_an_end_may_be_sent_twice_after_a_lost_answer(service: Service) -> None:
     result = trained(service, claimed)
     assert leases.finish_training(service, claimed, trained=result)
     assert leases.finish_training(service, claimed, trained=result)
-    # A worker that never heard of its success gives the job up: nothing changes, and nothing of
-    # what it wrote may be deleted.
+    # A worker that never learned of its success gives the job up. Nothing changes, and nothing that
+    # it wrote may be deleted.
     assert leases.fail(service, claimed, problem=PROBLEM)
     assert leases.release(service, claimed, delay_seconds=5, spend_attempt=False)
     assert [event[1] for event in events(service, claimed.id)] == ["queued", "running", "succeeded"]

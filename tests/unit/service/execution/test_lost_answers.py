@@ -1,4 +1,4 @@
-"""A commit that happened, and whose answer was lost: nobody may undo what it named."""
+"""If the answer to a commit is lost, the blobs that the commit named stay."""
 
 from dataclasses import replace
 
@@ -62,7 +62,7 @@ def test_the_result_of_a_job_that_succeeded_stays_when_its_worker_gives_it_up(
     result = trained(service, claimed)
     with pytest.raises(Unavailable):
         leases.finish_training(deaf, claimed, trained=result)
-    # True: it is not lost, so nothing that it wrote is to be deleted.
+    # True: the job has succeeded, so nothing that it wrote may be deleted.
     assert leases.release(service, claimed, delay_seconds=5, spend_attempt=False)
     assert leases.finish_training(service, claimed, trained=result)
     assert jobs.get(service, OWNER, job_id=claimed.id).status is JobStatus.SUCCEEDED
@@ -85,6 +85,6 @@ def test_an_end_whose_answer_was_lost_may_be_sent_again(service: Service, deaf: 
     claimed = claim(service, submit(service))
     with pytest.raises(Unavailable):
         leases.release(deaf, claimed, delay_seconds=0, spend_attempt=False)
-    # The job is somebody else's to take now, so there is nothing left to give back.
+    # The job is queued already, so this claim has nothing left to release.
     assert not leases.release(service, claimed, delay_seconds=0, spend_attempt=False)
     assert jobs.get(service, OWNER, job_id=claimed.id).status is JobStatus.QUEUED

@@ -1,4 +1,4 @@
-"""What crashes and lost messages leave behind is repaired, once, by any number of reconcilers."""
+"""Any number of reconcilers repair once what crashes and lost messages leave behind."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -102,7 +102,7 @@ def test_an_owner_at_the_running_limit_is_notified_as_soon_as_a_job_of_the_other
     runs = claim(service, generations.request(service, OWNER, body=body).body["job"]["id"])
     waits, _ = submit(service, "waits"), submit(service, "behind")
     too = generations.request(service, OWNER, body=body).body["job"]["id"]
-    for _ in range(10):  # it is rung for every minute by now, and nobody may claim it
+    for _ in range(10):  # it is notified every minute by now, and no worker may claim it
         clock.tick(20)
         assert leases.heartbeat(service, runs) is leases.Lease.KEPT
         reconciler.reconcile(service)
@@ -131,13 +131,13 @@ def test_no_job_is_notified_while_a_hundred_messages_are_pending(
     before = [jobs.get(service, OWNER, job_id=job_id) for job_id in job_ids]
     notifier.notified.clear()
     clock.tick(6)
-    notifier.lying = 100
+    notifier.waiting_messages = 100
     assert reconciler.reconcile(service).notified == 0
-    notifier.lying = 98
+    notifier.waiting_messages = 98
     assert reconciler.reconcile(service).notified == 2
     assert [job_id for job_id, _ in notifier.notified] == job_ids[:2]
-    notifier.lying = 0
-    # What was not rung for is due still, and what was is not.
+    notifier.waiting_messages = 0
+    # The job that was not notified is still due; those that were notified are not.
     assert reconciler.reconcile(service).notified == 1
     assert notifier.notified[-1] == (job_ids[2], "train")
     assert [jobs.get(service, OWNER, job_id=job_id) for job_id in job_ids] == before
@@ -167,7 +167,7 @@ def test_many_reconcilers_at_once_repair_each_job_once(
     notifier.notified.clear()
     with ThreadPoolExecutor(6) as pool:
         passes = list(pool.map(lambda _: reconciler.reconcile(service), range(12)))
-    # Each passes by the rows that another is looking at; the next one finds what was left.
+    # Each skips the rows that another has locked; the next pass repairs what was left.
     passes.append(reconciler.reconcile(service))
     assert sum(done.requeued for done in passes) == len(claims)
     assert len(notifier.notified) == len(claims)
@@ -187,6 +187,6 @@ def test_at_the_start_of_a_single_process_every_running_job_is_an_orphan(
     ]
     assert statuses == [JobStatus.QUEUED, JobStatus.QUEUED, JobStatus.CANCELLED]
     notifier.notified.clear()
-    # Both: the messages of the process that ended are gone with it.
+    # Both jobs are notified, because the messages of the ended process are lost.
     assert reconciler.reconcile(service).notified == 2
     assert sorted(notifier.notified) == sorted([(waiting, "train"), (running.id, "train")])

@@ -1,4 +1,4 @@
-"""A released job waits again; faults that last, or attempts that count, end it."""
+"""A released job waits again; lasting faults or spent attempts end it."""
 
 from service.database.tables import JobRow
 from service.execution import checkpoints, leases, reconciler
@@ -50,7 +50,7 @@ def test_released_attempts_that_count_end_the_job(service: Service) -> None:
 
 
 def meet_fault(service: Service, job_id: str, *, delay_seconds: float = 5) -> JobStatus:
-    """Claim the job and give it back after a fault of the infrastructure."""
+    """Claim the job and release it because of an infrastructure fault; return its status."""
     claimed = claim(service, job_id)
     leases.release(service, claimed, delay_seconds=delay_seconds, spend_attempt=False)
     return jobs.get(service, OWNER, job_id=job_id).status
@@ -98,6 +98,6 @@ def test_a_new_training_state_ends_a_series_of_faults(service: Service, clock: C
     assert meet_fault(service, job_id, delay_seconds=90_000) is JobStatus.QUEUED
     clock.tick(90_000)
     claimed = claim(service, job_id)
-    checkpoints.save_state(service, claimed, state=b"state", step=5)  # no further than before
+    checkpoints.save_state(service, claimed, state=b"state", step=5)  # no later step than before
     leases.release(service, claimed, delay_seconds=5, spend_attempt=False)
     assert jobs.get(service, OWNER, job_id=job_id).status is JobStatus.FAILED

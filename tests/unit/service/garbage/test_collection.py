@@ -1,4 +1,4 @@
-"""Blobs that no row names are removed, and no others."""
+"""The collector removes the blobs that no row names, and no others."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -32,7 +32,7 @@ from tests.unit.service.staging import (
 
 @pytest.fixture
 def service(make_service: Callable[..., Service], clock: Clock) -> Service:
-    # Blobs carry the machine's time: the service's must not lie behind it.
+    # Blobs carry the machine's time, so the service's clock must not lie behind it.
     clock.now = datetime.now(UTC) + timedelta(minutes=5)
     service = make_service()
     deployment.check(service)
@@ -73,7 +73,7 @@ def test_a_blob_that_a_row_names_stays_whatever_job_or_folder_it_lies_under(
     moved = "jobs/job_of_another_name/1/0.png"
     service.blobs.put(moved, b"png")
     with service.database.write() as session:
-        # The rows of these jobs are gone; of what they made, nothing is.
+        # The rows of these jobs are gone, but everything that they wrote is still there.
         session.execute(update(ImageRow).where(ImageRow.job_id == drawn).values(blob_key=moved))
         session.execute(delete(JobRow).where(JobRow.id == done))
         session.execute(

@@ -1,4 +1,4 @@
-"""What is older than the settings allow goes, rows first; what other rows need stays."""
+"""Retention deletes what is older than the settings allow, rows first, and keeps what rows need."""
 
 import dataclasses
 from collections.abc import Callable
@@ -39,7 +39,7 @@ DAY_SECONDS = 24 * 3600
 
 @pytest.fixture
 def service(make_service: Callable[..., Service], clock: Clock) -> Service:
-    """Keeps images for 10 days and jobs for 20."""
+    """Return a service that keeps images for 10 days and jobs for 20."""
     clock.now = datetime.now(UTC)
     service = make_service(keep_images_days=10, keep_jobs_days=20)
     register_base_model(service)
@@ -103,7 +103,7 @@ def test_what_retention_releases_goes_with_its_row_and_counts_for_no_bound(
 
 
 class LosingBlobs(LocalBlobs):
-    """A store that goes away once some things have been deleted from it."""
+    """A blob store that becomes unavailable after a number of deletions."""
 
     def __init__(self, folder: Path, *, left: int) -> None:
         super().__init__(folder)
@@ -119,7 +119,7 @@ class LosingBlobs(LocalBlobs):
 def test_a_store_that_goes_away_ends_the_pass_before_it_leaves_more_than_is_collected(
     service: Service, clock: Clock
 ) -> None:
-    """Rows that go on without their blobs would leave so many that no collection takes them."""
+    """If rows went on being deleted, their blobs would become more than one collection removes."""
     for _ in range(15):
         draw(service)
     folder = Path(service.settings.blobs_url.removeprefix("file:"))
@@ -164,7 +164,7 @@ def test_a_finished_job_goes_when_neither_image_nor_concept_is_left(
 def test_a_job_from_which_something_is_left_is_never_deleted(
     make_service: Callable[..., Service], clock: Clock
 ) -> None:
-    """Its row stands between its images and the collector of the release before."""
+    """Its row protects its images from the collector of the previous release."""
     clock.now = datetime.now(UTC)
     service = make_service(keep_jobs_days=1)
     register_base_model(service)
@@ -206,7 +206,7 @@ def test_processes_that_release_at_once_release_each_thing_once(
     clock.tick(21 * DAY_SECONDS)
     released: list[tuple[int, int]] = []
     at_once([lambda: released.append(retention.release(service))] * 4)
-    released.append(retention.release(service))  # what one was deleting, others have passed by
+    released.append(retention.release(service))  # each skipped the rows that another was deleting
     assert [sum(counts) for counts in zip(*released, strict=True)] == [40, 20]
     assert not blob_keys(service)
 

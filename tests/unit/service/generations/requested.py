@@ -1,4 +1,4 @@
-"""Request images; return what is queued, or how the request is refused."""
+"""Request images; return the queued payload, or the refusal."""
 
 from typing import Any
 

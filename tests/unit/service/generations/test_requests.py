@@ -1,4 +1,4 @@
-"""A request for images is checked completely, and fixed completely, before it is queued."""
+"""A request for images is checked completely before it is queued, and its seeds are fixed."""
 
 import math
 from collections.abc import Callable

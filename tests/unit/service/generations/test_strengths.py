@@ -1,4 +1,4 @@
-"""The gate of each concept: what the request, the prompt, the row and the locking say of it."""
+"""A concept's gate comes from the request, else the prompt, the row's strength or the locking."""
 
 import math
 from typing import Any
@@ -47,7 +47,7 @@ def test_a_concept_that_was_never_evaluated_takes_the_usual_bias_of_the_locking(
 @pytest.mark.parametrize("locking", ["local", "global"])
 @pytest.mark.parametrize(
     ("strength", "beta"),
-    # As every release before computed them: an old request draws what it drew.
+    # As every earlier release computed them, so that an old request gives the same image.
     [(0.05, 1.441666), (0.3, 1.127095), (0.6, 0.939180), (0.88, 0.701135), (0.97, 0.478585)],
 )
 def test_a_strength_means_the_same_gate_as_ever_with_either_locking(

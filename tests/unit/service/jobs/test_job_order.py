@@ -1,4 +1,4 @@
-"""Whose job is next: owners take turns, within the limits of each."""
+"""Owners take turns with their jobs, within the limits of each owner."""
 
 from collections.abc import Callable
 
@@ -33,7 +33,7 @@ def end(service: Service, claimed: ClaimedJob) -> None:
 
 
 def owners_in_turn(service: Service, count: int) -> list[str]:
-    """The owners of the next jobs, one job at a time, as a single device would take them."""
+    """Return the owners of the next jobs in the order in which a single device takes them."""
     owners = []
     for _ in range(count):
         claimed = take(service)

@@ -1,4 +1,4 @@
-"""Jobs as their owner sees them: place in the queue, lists, cancellation, and nobody else's."""
+"""Jobs as their owner sees them: queue position, lists and cancellation; hidden from others."""
 
 import pytest
 from sqlalchemy import insert, select

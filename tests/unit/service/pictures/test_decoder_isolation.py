@@ -1,4 +1,4 @@
-"""A picture that takes its decoder over finds nothing there: no secret, no file, no network."""
+"""A picture that takes over its decoder finds no secret, no file and no network there."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from service.pictures.uploads import read_pictures
 from service.wiring import Service
 from tests.unit.service.staging import encoded, picture
 
-# What code in the decoder's place can still do, as JSON.
+# Reports as JSON what code that runs instead of the decoder can still do.
 ATTEMPTS = """
 import importlib.util, json, os, socket, sys
 spec = importlib.util.spec_from_file_location("decoder", sys.argv[1])
@@ -99,8 +99,8 @@ Replace = Callable[[str], None]
 
 
 @pytest.fixture
-def replace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Replace:
-    """Puts other code in the decoder's place."""
+def replace_decoder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Replace:
+    """Return a function that runs other code instead of the decoder."""
 
     def put(code: str) -> None:
         file = tmp_path / "decoder.py"
@@ -116,24 +116,24 @@ def told(service: Service) -> Any:
     return json.loads(refused.value.errors[0].detail)
 
 
-def test_the_decoder_comes_after_the_api(service: Service, replace: Replace) -> None:
-    replace(TALKATIVE % "os.nice(0)")
+def test_the_decoder_comes_after_the_api(service: Service, replace_decoder: Replace) -> None:
+    replace_decoder(TALKATIVE % "os.nice(0)")
     assert told(service) == min(os.nice(0) + 5, 19)
 
 
 def test_the_decoder_inherits_no_variable_and_no_descriptor(
-    service: Service, replace: Replace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    service: Service, replace_decoder: Replace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("PERFUSION_DATABASE_URL", "postgresql+psycopg://u:secret@h/n")
-    replace(TALKATIVE % "[sorted(os.environ), os.getcwd()]")
+    replace_decoder(TALKATIVE % "[sorted(os.environ), os.getcwd()]")
     variables, folder = told(service)
-    # The interpreter itself sets its locale's.
+    # The interpreter itself sets the variable of its locale.
     assert set(variables) <= {"LC_CTYPE", "__CF_USER_TEXT_ENCODING"}
     assert folder == "/"
     with (tmp_path / "open").open("w") as file:
         os.set_inheritable(file.fileno(), True)
-        replace(TALKATIVE % f"os.path.exists('/proc/self/fd/{file.fileno()}')")
+        replace_decoder(TALKATIVE % f"os.path.exists('/proc/self/fd/{file.fileno()}')")
         if sys.platform == "linux":
             assert told(service) is False
 
@@ -149,9 +149,9 @@ def test_the_decoder_inherits_no_variable_and_no_descriptor(
     ids=["a header without end", "no object", "no JSON", "a picture cut short"],
 )
 def test_a_decoder_that_talks_nonsense_is_ended_and_the_picture_refused(
-    service: Service, replace: Replace, code: str
+    service: Service, replace_decoder: Replace, code: str
 ) -> None:
-    replace(code)
+    replace_decoder(code)
     with pytest.raises(Invalid) as refused:
         list(read_pictures(service, images=[encoded(picture())]))
     assert refused.value.errors[0].pointer == "/images/0"
@@ -166,10 +166,10 @@ HEADER = {"width": 8, "height": 8, "has_alpha": False, "uploaded_size": [8, 8], 
      {"uploaded_size": 8}, {"uploaded_size": [8]}],
 )  # fmt: skip
 def test_a_decoder_whose_header_is_no_pictures_is_not_believed(
-    service: Service, replace: Replace, wrong: dict[str, Any]
+    service: Service, replace_decoder: Replace, wrong: dict[str, Any]
 ) -> None:
     header = json.dumps(HEADER | wrong)
-    replace(
+    replace_decoder(
         "import struct, sys, time\n"
         f"header = {header!r}.encode()\n"
         "sys.stdout.buffer.write(struct.pack('>I', len(header)) + header + b'png')\n"
@@ -181,9 +181,9 @@ def test_a_decoder_whose_header_is_no_pictures_is_not_believed(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_nothing_that_a_decoder_started_outlives_it(
-    service: Service, replace: Replace, tmp_path: Path
+    service: Service, replace_decoder: Replace, tmp_path: Path
 ) -> None:
-    replace(
+    replace_decoder(
         "import os, subprocess, sys\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         + TALKATIVE

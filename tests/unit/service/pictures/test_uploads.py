@@ -1,4 +1,4 @@
-"""Strangers' pictures: what is taken is re-encoded, what is not is refused in words."""
+"""Uploaded pictures are re-encoded, or refused with a sentence that says why."""
 
 import io
 import struct
@@ -36,7 +36,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def huge_png(*, side: int = 30_000) -> bytes:
-    """900 megapixels in about 110 KB: one bit per pixel, all black."""
+    """Return a PNG of 900 megapixels in about 110 KB: one bit per pixel, all black."""
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     row = bytes(1 + (side + 7) // 8)
     packer = zlib.compressobj(9)
@@ -182,7 +182,7 @@ def test_a_lossless_picture_keeps_its_pixels(service: Service) -> None:
 
 def test_metadata_is_gone_and_the_orientation_applied(service: Service) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by a quarter
+    exif[0x0112] = 6  # a quarter turn
     exif[0x010E] = "my address"
     exif.get_ifd(0x8825)[2] = (52.0, 31.0, 0.0)
     image = Image.new("RGB", (80, 40), "red")

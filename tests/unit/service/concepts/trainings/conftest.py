@@ -12,7 +12,7 @@ from tests.unit.service.staging import Clock, register_base_model
 
 @pytest.fixture
 def service(make_service: Callable[..., Service], clock: Clock) -> Service:
-    # Blobs carry the machine's time: the service's must not lie behind it.
+    # Blobs carry the machine's time, so the service's clock must not lie behind it.
     clock.now = datetime.now(UTC) + timedelta(minutes=5)
     service = make_service()
     deployment.check(service)

@@ -1,4 +1,4 @@
-"""The moves of the tests of a second training: train teddy, train it again, go back."""
+"""The steps of a second training: train teddy, train it again, revert."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ OLD_SHA256, NEW_SHA256 = "5" * 64, "8" * 64
 
 
 def points(image: float, text: float) -> tuple[Point, ...]:
-    """The same at every strength; the superclass has 0.35 and 0.3, the ceiling is 0.75."""
+    """Return one similarity at each strength; the superclass has 0.35 and 0.3, the ceiling 0.75."""
     return tuple(Point(strength, Similarity(image, text)) for strength in (0.2, 0.6, 0.9))
 
 
@@ -38,7 +38,7 @@ def result(service: Service, claimed: ClaimedJob, **curve: object) -> TrainedCon
 
 
 def retrain(service: Service, *, replace: Replace = "if-better", **curve: object) -> ClaimedJob:
-    """Train teddy again, to the end."""
+    """Train teddy again and finish the training."""
     claimed = claim(service, again(service, replace=replace))
     assert leases.finish_training(service, claimed, trained=result(service, claimed, **curve))
     return claimed
@@ -49,7 +49,7 @@ def teddy(service: Service) -> ConceptView:
 
 
 def first(service: Service, **curve: object) -> str:
-    """Teach teddy; return the id of its job."""
+    """Train teddy for the first time; return the id of its job."""
     claimed = claim(service, submit(service))
     assert leases.finish_training(service, claimed, trained=trained(service, claimed, **curve))  # type: ignore[arg-type]
     return claimed.id

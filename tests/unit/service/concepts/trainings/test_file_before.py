@@ -1,4 +1,4 @@
-"""The file before: it is kept, a revert brings it back, and it goes with its concept."""
+"""The previous file is kept, a revert restores it, and it is deleted with its concept."""
 
 from collections.abc import Callable
 
@@ -98,7 +98,7 @@ def test_the_file_before_is_kept_by_the_collector_and_the_one_before_that_goes(
 def test_deleting_a_concept_removes_the_file_before_as_well(service: Service) -> None:
     first(service, **WORSE)
     retrain(service, **BETTER)
-    claimed = retrain(service, **WORSE)  # kept as it was
+    claimed = retrain(service, **WORSE)  # not better, so the file of BETTER stays
     service.blobs.put(keys.last_preview_key(claimed.id), b"png")
     again(service)
     concepts.delete(service, OWNER, ref="teddy")
@@ -118,7 +118,7 @@ def test_the_job_of_the_file_before_outlives_the_time_that_jobs_are_kept(
     deployment.check(service)
     old_job = first(service, **WORSE)
     retrain(service, **BETTER)
-    with service.database.write() as session:  # as if only the row of the concept still knew it
+    with service.database.write() as session:  # now only the concept's row names the job
         session.get_one(JobRow, old_job).concept_id = None
     clock.tick(30 * DAY_SECONDS)
     assert retention.release(service) == (0, 0)

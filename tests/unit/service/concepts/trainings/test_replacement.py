@@ -88,9 +88,9 @@ def test_a_ready_concept_stays_as_it_is_until_the_new_file_replaces_it(
     [
         (WORSE, BETTER, "if-better", True),
         (BETTER, WORSE, "if-better", False),
-        (BETTER, BETTER, "if-better", False),  # no better
+        (BETTER, BETTER, "if-better", False),  # equal is not better
         (BETTER, WORSE, "always", True),
-        (WEAK, WORSE, "if-better", True),  # good above weak
+        (WEAK, WORSE, "if-better", True),  # good replaces weak
         (OVERFIT, WORSE, "if-better", True),
         (WORSE, OVERFIT, "if-better", False),
         (WEAKER, WEAK, "if-better", True),
@@ -153,7 +153,7 @@ def test_balances_that_were_not_measured_alike_do_not_compare(
     standing = concept_files.standing_of(core_concept(evaluation=found), CALIBRATION)
     made = replace(result(service, claimed), standing=standing)
     assert leases.finish_training(service, claimed, trained=made)
-    assert (teddy(service).sha256 == NEW_SHA256) == replaced  # good stands above all others
+    assert (teddy(service).sha256 == NEW_SHA256) == replaced  # good replaces any weak concept
 
 
 def test_a_file_that_is_gone_is_replaced_by_any_other(service: Service) -> None:
@@ -187,7 +187,7 @@ def test_a_second_training_that_ends_without_a_result_changes_nothing(
     assert jobs.get(service, OWNER, job_id=claimed.id).finished
     assert teddy(service) == before
     assert blob_keys(service) == held
-    again(service)  # and it may be asked for once more
+    again(service)  # another training may be requested
 
 
 def test_a_worker_that_lost_the_lease_replaces_nothing(service: Service, clock: Clock) -> None:

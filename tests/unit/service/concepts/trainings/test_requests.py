@@ -1,4 +1,4 @@
-"""A request for a second training: what is accepted, and what is refused."""
+"""A second training is accepted for a concept with pictures that is not in training."""
 
 from collections.abc import Callable
 
@@ -157,7 +157,7 @@ def test_a_training_accepted_in_the_middle_of_a_deletion_is_cancelled(
     def cancel_and_accept(session: object, **options: object) -> list[JobRow]:
         ended = original(session, **options)  # type: ignore[arg-type]
         if not accepted:
-            # As another transaction would, right after this one looked for jobs to cancel.
+            # Another transaction does this right after the deletion has looked for jobs to cancel.
             concept = session.scalar(select(ConceptRow))  # type: ignore[attr-defined]
             planned = trainings.plan(service, {}, pointer="")
             trainings.queue(
