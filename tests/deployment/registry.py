@@ -1,4 +1,4 @@
-"""A registry of images on this machine: the part of the protocol that reading a digest needs."""
+"""A local image registry that speaks the part of the protocol that reads digests."""
 
 import hashlib
 import json
@@ -13,13 +13,13 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 def digest_of(image: str) -> str:
-    """The digest that the registry gives an image, for every platform."""
+    """Return the digest of an image for all platforms."""
     return "sha256:" + hashlib.sha256(image.encode()).hexdigest()
 
 
 @dataclass
 class Registry:
-    """What it holds, and what it was asked."""
+    """The images that the registry holds, and the requests that it received."""
 
     images: set[str]
     with_tokens: bool = True
@@ -29,7 +29,7 @@ class Registry:
 
 @contextmanager
 def serving(registry: Registry) -> Iterator[Registry]:
-    """Serve it on a free port."""
+    """Serve the registry on a free port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -66,7 +66,7 @@ def serving(registry: Registry) -> Iterator[Registry]:
             self.wfile.write(body.encode())
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Keep the server's log out of the test's output."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     registry.url = f"http://127.0.0.1:{server.server_port}"

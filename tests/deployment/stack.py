@@ -1,6 +1,6 @@
-"""docker-compose.yml as Compose itself reads it, and the variables that it reads.
+"""docker-compose.yml as Compose itself reads it, and the variables of the file.
 
-`docker-compose config` is the real program, from a package; it needs no engine. It checks the file
+`docker-compose config` is the real program, from a package, and needs no engine. It checks the file
 against the Compose specification's schema before it prints what it understood.
 """
 
@@ -23,7 +23,7 @@ Service = dict[str, Any]
 
 
 class Refused(Exception):
-    """Compose does not take the file; the message is its own."""
+    """Compose refuses the file; the message is that of Compose."""
 
 
 def program(name: str) -> Path:
@@ -70,7 +70,7 @@ def raw() -> dict[str, Any]:
 
 
 def variables_of_the_file() -> set[str]:
-    """`${NAME...}` anywhere, and environment entries that have no value of their own."""
+    """Return the names in `${NAME...}`, and of environment entries without a value."""
     passed_on = {
         name
         for service in raw()["services"].values()
@@ -81,16 +81,16 @@ def variables_of_the_file() -> set[str]:
 
 
 def variables_of_the_example() -> dict[str, str]:
-    """What env.example names, commented out or not, and the value beside it."""
+    """Return the variables of env.example with their values, whether commented out or not."""
     found = re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=(.*)$", EXAMPLE.read_text(), re.MULTILINE)
     return dict(found)
 
 
 def required() -> set[str]:
-    """The variables without which Compose refuses to do anything."""
+    """Return the variables without which Compose refuses the file."""
     return set(re.findall(r"\$\{(\w+):\?", _text()))
 
 
 def _text() -> str:
-    """The file without `$$`, which is a `$` of the container's own shell."""
+    """Return the file without `$$`, which is a `$` of the container's shell."""
     return FILE.read_text().replace("$${", "")

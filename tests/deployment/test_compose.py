@@ -1,4 +1,4 @@
-"""docker-compose.yml: valid, and with none of its promises left to a reader's care."""
+"""docker-compose.yml is valid, and each of its promises is checked."""
 
 import re
 from pathlib import Path
@@ -11,10 +11,10 @@ from tests.deployment.stack import Service
 
 OURS = {"api", "migrate"}
 WORKERS = {"worker-generate", "worker-train", "worker-generate-cpu", "worker-train-cpu"}
-# What the deployment decides itself; each has one right value in a container.
+# The deployment sets these itself; each has one right value in a container.
 FIXED = {"PERFUSION_DATA_DIR", "PERFUSION_DEVICE"}
 SECRET = re.compile(r"PASSWORD|SECRET|KEY")
-# Made by the product or by a hub, never by us: without them only their own feature is missing.
+# The product or a hub makes these secrets; without one, only its own feature is missing.
 OPTIONAL_SECRETS = {"METRICS_KEY", "HF_TOKEN"}
 
 
@@ -33,7 +33,7 @@ def test_compose_takes_the_file_and_every_service_of_it(services: dict[str, Serv
 
 
 def test_what_the_specification_does_not_know_is_refused(env_file: Path, tmp_path: Path) -> None:
-    """Or the test above would prove nothing."""
+    """Otherwise the test above proves nothing."""
     wrong = tmp_path / "docker-compose.yml"
     wrong.write_text(
         stack.FILE.read_text().replace("restart: unless-stopped", "restrat: always", 1)
@@ -168,7 +168,7 @@ def test_the_schema_comes_before_the_services_that_need_it(services: dict[str, S
     for name in ("api", *WORKERS):
         waits = {of: how["condition"] for of, how in services[name]["depends_on"].items()}
         assert waits.pop("migrate") == "service_completed_successfully"
-        # These may come and go: nobody's start depends on their health.
+        # These may come and go: no service's start depends on their health.
         assert waits == {"redis": "service_started", "s3": "service_started"}
 
 
@@ -189,7 +189,7 @@ def test_one_profile_has_the_gpu_and_the_other_has_not(services: dict[str, Servi
 
 
 def gpus(services: dict[str, Service]) -> dict[str, list[str]]:
-    """The GPUs that each service is given. A count instead of names means the first ones."""
+    """Return the GPUs of each service. A count instead of names means the first GPUs."""
     found = {}
     for name, service in services.items():
         reserved = service["deploy"]["resources"].get("reservations", {}).get("devices", [])

@@ -1,4 +1,4 @@
-"""The Dockerfile: linted, lean, and built from nothing but what the images need."""
+"""The Dockerfile passes the linter, and its images hold only what they need."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ DOCKERFILES = sorted((stack.ROOT / "docker").glob("**/*Dockerfile*"))
 
 
 def stages() -> dict[str, str]:
-    """Each stage's instructions, by its name."""
+    """Return each stage's instructions by the stage's name."""
     text = (stack.ROOT / "docker" / "Dockerfile").read_text()
     parts = re.split(r"^FROM \S+ AS (\S+)$", text, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
@@ -66,7 +66,7 @@ def test_the_wheel_from_another_index_is_named_by_a_build_argument_that_compose_
 
 
 def test_no_layer_of_an_image_holds_what_a_later_one_removes_or_repeats() -> None:
-    """A RUN that removes files, or changes their owner, leaves them in the layer below."""
+    """If a RUN removes files or changes their owner, the layer below still holds them."""
     for name in ("api", "worker"):
         assert "RUN" not in stages()[name]
         assert "--chown" not in stages()[name]

@@ -1,4 +1,4 @@
-"""requirements.lock: what it names, by which hashes, and the parts of it that images install."""
+"""requirements.lock pins every dependency by hash; the images install parts of it."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ SHA256 = "0123456789abcdef" * 4
 
 
 def entries(text: str) -> dict[str, Requirement]:
-    """What the lock pins, by name, as pip reads it."""
+    """Return the pins of the lock by name, as pip reads them."""
     lines = re.findall(r"^[^\s#-].*?(?=\s*(?:\\|--hash|$))", text, re.MULTILINE)
     pins = [Requirement(line) for line in lines]
     return {canonicalize_name(pin.name): pin for pin in pins}
@@ -47,7 +47,9 @@ def asked_for(*extras: str) -> list[Requirement]:
     while waiting:
         for line in EXTRAS[waiting.pop()]:
             requirement = Requirement(line)
-            if requirement.name == "perfusion":  # it stands for another of these extras
+            if (
+                requirement.name == "perfusion"
+            ):  # the requirement stands for another of these extras
                 waiting += requirement.extras
             else:
                 wanted.append(requirement)
@@ -55,7 +57,7 @@ def asked_for(*extras: str) -> list[Requirement]:
 
 
 def check_closed(pins: dict[str, Requirement], *extras: str) -> None:
-    """Every package that the extras need on this machine is pinned within its bounds."""
+    """Check that every package that the extras need on this machine is pinned within its bounds."""
     waiting = asked_for(*extras)
     seen: set[str] = set()
     while waiting:
@@ -99,7 +101,7 @@ def test_every_file_is_named_by_its_sha256() -> None:
 
 
 def test_the_lock_names_no_index_and_no_folder() -> None:
-    """It must serve with whatever index pip is configured for."""
+    """The lock works with any index that pip is configured for."""
     rest = re.sub(r"^ +--hash=sha256:[0-9a-f]{64}", "", LOCK.read_text(), flags=re.MULTILINE)
     assert not re.search(r"://|--(extra-)?index|--find|(^|\s)/", rest)
 
@@ -149,7 +151,7 @@ def test_another_index_is_searched_only_for_a_file_that_is_known_by_its_hash() -
 
 
 def test_pip_takes_the_lock_where_each_line_must_have_its_hash() -> None:
-    """pip itself reads it; everything else is said by what is installed already."""
+    """pip itself reads the lock; the installed packages answer everything else."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--dry-run"),

@@ -1,4 +1,4 @@
-"""The dashboard, Prometheus' configuration and docs/operations.md, against what there is."""
+"""The dashboard, Prometheus' configuration and docs/operations.md agree with the product."""
 
 import ast
 import json
@@ -24,7 +24,7 @@ _LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The names under which /metrics shows anything."""
+    """Return the names of all series that /metrics shows."""
     folder = tmp_path_factory.mktemp("metrics")
     settings = load({"PERFUSION_DATA_DIR": str(folder)})
     migrations.upgrade(settings.database_url)
@@ -36,7 +36,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return {
         name
         for name in re.findall(r"^# TYPE (\w+) \w+$", text, re.MULTILINE)
-        if not name.endswith("_created")  # the client library's own: when a series began
+        if not name.endswith("_created")  # the client library adds it: when a series began
     }
 
 
@@ -50,13 +50,13 @@ def expressions() -> list[str]:
 
 
 def base_names(text: str) -> set[str]:
-    """The metrics that a text names; a histogram's series go by the histogram's name."""
+    """Return the metrics that a text names; a histogram's series count as the histogram."""
     names = set(re.findall(r"perfusion_\w+", text)) - {"perfusion_core"}
     return {re.sub(r"_(bucket|sum|count|created)$", "", name) for name in names}
 
 
 def log_events() -> Iterator[str]:
-    """The first word of every line that the product logs."""
+    """Return the event name of every line that the product logs."""
     for package in ("api", "service", "worker"):
         for file in (stack.ROOT / package).rglob("*.py"):
             yield from _events_of(ast.parse(file.read_text()))
@@ -76,7 +76,7 @@ def _events_of(tree: ast.AST) -> Iterator[str]:
 
 
 def table_under(heading: str) -> set[str]:
-    """The names in the first column of the table under a heading of docs/operations.md."""
+    """Return the first column's names of the table under a heading of docs/operations.md."""
     section = OPERATIONS.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
     return {name for row in rows for name in re.findall(r"`([\w.]+)", row)}

@@ -1,4 +1,4 @@
-"""docker/pin-images.sh against a registry on this machine, and its file as Compose reads it."""
+"""docker/pin-images.sh works with a local registry, and Compose reads the file that it writes."""
 
 import os
 import re
@@ -102,7 +102,7 @@ def test_a_missing_base_image_is_named_too(registry: Registry, tmp_path: Path) -
 
 
 def test_a_registry_that_cannot_be_reached_is_told_and_nothing_is_written(tmp_path: Path) -> None:
-    with socket.socket() as taken:  # bound, and nothing listens
+    with socket.socket() as taken:  # bound, but not listening
         taken.bind(("127.0.0.1", 0))
         silent = Registry(set(), url=f"http://127.0.0.1:{taken.getsockname()[1]}")
         said = refused(silent, tmp_path / "images.lock.yml")

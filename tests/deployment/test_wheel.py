@@ -1,7 +1,7 @@
-"""The wheel: what is in it, and that it serves where there is no repository.
+"""The wheel holds all that the product needs, and runs without the repository.
 
-It is built from the files that git tracks, by the build tools of the lock, without a network. The
-new environment has the wheel of its own, and finds the dependencies where they are installed here.
+The wheel is built from the files that git tracks, with the lock's build tools, without network. The
+new environment holds only the wheel, and finds the dependencies where they are installed here.
 """
 
 import json
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
 
 
 def run(*words: str | Path, cwd: Path) -> str:
-    """Run a command without what this process has of the repository; return what it prints."""
+    """Run a command without this process's paths into the repository; return its output."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PERFUSION_", "PYTHON"))}
     done = subprocess.run(
         [*map(str, words)], cwd=cwd, env=kept, capture_output=True, text=True, check=False
@@ -37,7 +37,7 @@ def run(*words: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's wheel, built in a folder that holds tracked files and nothing else."""
+    """Build the project's wheel in a folder that holds tracked files alone; return the wheel."""
     source = tmp_path_factory.mktemp("source")
     parts = ("pyproject.toml", "README.md", "LICENSE", *PACKAGES)
     files = run("git", "ls-files", "-z", "--", *parts, cwd=stack.ROOT).split("\0")
@@ -54,7 +54,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment outside the repository with the wheel in it; its folder of packages."""
+    """Install the wheel in an environment outside the repository; return its folder of packages."""
     folder = tmp_path_factory.mktemp("elsewhere")
     venv.create(folder / "venv", with_pip=False)
     (packages,) = (folder / "venv").glob("lib/python3*/site-packages")
@@ -97,7 +97,7 @@ def test_an_installed_wheel_runs_the_demo_far_from_the_repository(
     api, models = map(Path, run(programs / "python", "-c", code, cwd=tmp_path).split())
     assert api == installed / "api" / "__init__.py"
     assert models == (installed / "models").resolve()
-    # The shipped model, found as every user's is; but in two steps of each kind.
+    # The shipped model, found as for every user; two steps of each kind keep the test short.
     (installed / "models" / "base" / "perfusion.json").write_text(json.dumps(QUICK))
     run(programs / "perfusion", "demo", cwd=tmp_path)
     with Image.open(tmp_path / "demo" / "contact-sheet.png") as sheet:

@@ -1,4 +1,4 @@
-"""What the documents say of the code is checked, or it is no rule."""
+"""The documents' statements about the code are true."""
 
 import re
 import subprocess
@@ -48,7 +48,7 @@ def test_every_link_of_a_document_leads_somewhere(document: str) -> None:
 
 
 def anchors_of(page: Path) -> set[str]:
-    """The anchors that GitHub gives to the headings of a page."""
+    """Return the anchors that GitHub gives to the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -74,7 +74,7 @@ def test_no_module_is_longer_than_a_reader_can_hold(package: str) -> None:
 
 
 def test_the_api_reads_prompts_and_concept_files_without_torch() -> None:
-    """An API container installs no torch; importing it must not be needed."""
+    """An API container installs no torch, so the API must not import it."""
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "import perfusion_core, perfusion_core.concept, perfusion_core.text.prompt\n"

@@ -1,4 +1,4 @@
-"""The project stays small enough to travel: to a lent GPU, through a slow line, into a wheel."""
+"""The project stays small enough for a lent GPU, a slow connection and a wheel."""
 
 import subprocess
 import warnings
@@ -13,7 +13,7 @@ _PICTURES = {".png", ".webp", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", 
 
 
 def _tracked(*folders: str) -> list[Path]:
-    """Files that git tracks and that are there, in these folders or in all of them."""
+    """Return the existing files that git tracks in these folders, or in all folders."""
     told = subprocess.run(
         ["git", "ls-files", "-z", "--", *folders], capture_output=True, text=True, check=True,
         cwd=ROOT,

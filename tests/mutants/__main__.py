@@ -1,8 +1,8 @@
-"""Break the product on purpose, one break at a time, and see that a test notices.
+"""Break the product on purpose, one break at a time, and check that a test fails.
 
-`python -m tests.mutants [WORDS]` takes the mutants whose name or file holds one of the words, or
+`python -m tests.mutants [WORDS]` runs the mutants whose name or file holds one of the words, or
 all. Each is applied to a scratch copy of what git tracks, and only its own test runs there. The
-exit code is 0 only where every test passes without its mutant and fails with it.
+exit code is 0 only if every test passes without its mutant and fails with it.
 """
 
 import os
@@ -22,11 +22,11 @@ from tests.mutants.entries import ROOT, DoesNotApply, Mutant, load
 _TIMEOUT_SECONDS = 240
 _WITHOUT_MUTANTS_SECONDS = 1800
 _AT_ONCE = 2
-_TESTS_FAILED = 1  # pytest's exit code; higher ones mean that it could not run them
+_TESTS_FAILED = 1  # pytest's exit code; higher codes mean that pytest could not run the tests
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the chosen mutants and print what became of each."""
+    """Run the chosen mutants and print the result of each."""
     mutants = [
         mutant
         for mutant in load()
@@ -88,7 +88,7 @@ def _pass_without_mutants(copy: Path, mutants: Iterable[Mutant]) -> bool:
 
 def _pytest(copy: Path, tests: Sequence[str], *, seconds: float, quiet: bool = True) -> int:
     output = subprocess.DEVNULL if quiet else None
-    # The mark: a mutant names its test, wherever it runs.
+    # The empty mark selects every test, whether it needs servers or not.
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", ""]
     done = subprocess.run(
         [*command, *tests],
@@ -102,7 +102,7 @@ def _pytest(copy: Path, tests: Sequence[str], *, seconds: float, quiet: bool = T
 
 
 def _copy(folder: Path) -> Path:
-    """Copy what git tracks, as it is in the working tree."""
+    """Copy the tracked files of the working tree."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
     )

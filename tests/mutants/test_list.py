@@ -1,4 +1,4 @@
-"""The list of mutants does not rot: each still applies, and names a test that is there."""
+"""Each mutant of the list still applies, and names a test that exists."""
 
 import re
 

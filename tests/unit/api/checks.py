@@ -1,4 +1,4 @@
-"""What every refusal must look like."""
+"""The checks that every refusal passes."""
 
 from typing import Any
 
@@ -24,5 +24,5 @@ def refusal(response: Response, status: int, slug: str | None = None) -> dict[st
 
 
 def pointers(problem: dict[str, Any]) -> set[str]:
-    """Where the wrong fields are."""
+    """Return the pointers to the wrong fields."""
     return {each["pointer"] for each in problem["errors"]}

@@ -21,7 +21,7 @@ BASE_URL = "http://127.0.0.1"
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One migrated SQLite file, copied for every test."""
+    """Return a migrated SQLite file, which is copied for every test."""
     file = tmp_path_factory.mktemp("template") / "perfusion.db"
     migrations.upgrade(f"sqlite:///{file}")
     return file
@@ -66,13 +66,13 @@ def make_client() -> Iterator[Callable[..., TestClient]]:
 
 @pytest.fixture
 def client(service: Service, make_client: Callable[..., TestClient]) -> TestClient:
-    """A caller on loopback, who needs no key."""
+    """Return a client on loopback, which needs no key."""
     return make_client(service)
 
 
 @pytest.fixture(scope="module")
 def refusing(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[TestClient]:
-    """One application for many refusals, with a ready concept teddy: nothing is accepted there."""
+    """Yield a client shared by tests of refusals, with a ready concept teddy; it accepts no job."""
     folder = tmp_path_factory.mktemp("refusing") / "data"
     service = build_service(folder, migrated, requests_per_minute=100_000)
     staging.register_base_model(service)
@@ -87,7 +87,7 @@ def refusing(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterat
 
 @pytest.fixture
 def teddy(service: Service) -> str:
-    """A ready concept of the local owner, named teddy, and the base model it belongs to."""
+    """Make a ready concept teddy of the local owner, and its base model; return the name."""
     staging.register_base_model(service)
     staging.ready(service, "teddy", owner_id="local")
     return "teddy"

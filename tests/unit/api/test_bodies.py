@@ -1,4 +1,4 @@
-"""A body is read only when its caller is known, and large ones only where files are taken."""
+"""A body is read only once its caller is known; only routes that take files read large bodies."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,7 +27,7 @@ BODIES = [
 
 
 class Body:
-    """A body that says whether anything of it was asked for."""
+    """A body that records whether it was read."""
 
     def __init__(self, size: int = MEBIBYTE // 2) -> None:
         self._size = size

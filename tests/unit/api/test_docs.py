@@ -1,4 +1,4 @@
-"""Documentation is tested: nothing that it must name is missing, nothing is left over."""
+"""The documents name every problem, setting and route, and no others."""
 
 import ast
 import re
@@ -27,7 +27,7 @@ def headings(file: str, level: int) -> list[str]:
 
 
 def slugs_in(source: Path) -> Iterator[str]:
-    """Slugs that a file gives to errors and problems, as literals."""
+    """Yield the slugs that a file gives to errors and problems as literals."""
     tree = ast.parse(source.read_text("utf-8"))
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
@@ -46,7 +46,7 @@ def kebab(name: str) -> str:
 
 
 def leaves(module: object, root: type[Exception]) -> set[str]:
-    """The slugs of a failed job's problem, made from the names of error classes."""
+    """Return the slugs of a failed job's problem, which come from the names of error classes."""
     return {
         kebab(name)
         for name, kind in vars(module).items()

@@ -27,7 +27,7 @@ from service.wiring import Service
 from tests.unit.api.routes.test_generate import finish
 from tests.unit.service import staging
 
-# Every path of the contract, and what it promises to answer.
+# Every path of the contract, and the statuses that it promises.
 CONTRACT = {
     ("post", "/concepts"): {202, 400, 401, 403, 409, 413, 415, 422, 429, 503},
     ("get", "/concepts"): {200, 401, 403, 422, 429, 503},
@@ -123,7 +123,7 @@ def test_every_operation_is_summarised_tagged_and_says_whether_it_needs_a_key(
         assert operation["summary"], name
         assert set(operation["tags"]) <= tags, name
         is_open = name in ("get /healthz", "get /readyz")
-        # Without `key_required`, as here, the key is optional, which OpenAPI writes as {}.
+        # The key is optional without `key_required`, as here; OpenAPI writes that as {}.
         assert operation.get("security", []) == ([] if is_open else [{"key": []}, {}]), name
     assert openapi["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     assert "HTTPValidationError" not in openapi["components"]["schemas"]
@@ -157,7 +157,7 @@ def test_the_examples_are_valid() -> None:
 
 
 def closed(model: type[BaseModel], value: Any) -> None:
-    """Check an answer against its schema, with nothing missing and nothing extra."""
+    """Check that an answer has exactly the fields of its schema."""
     model.model_validate(value)
     assert set(value) == set(model.model_json_schema(mode="serialization")["properties"])
 

@@ -55,7 +55,7 @@ def test_a_crash_tells_its_id_and_nothing_else(
     assert SECRET not in answer.text
     assert answer.headers["x-content-type-options"] == "nosniff"
     (line,) = [line for line in logged if line["event"] == "request.crashed"]
-    assert line["exc_info"] is True  # the trace, for the log alone
+    assert line["exc_info"] is True  # only the log holds the trace
     assert line["request_id"] == "find-me"
 
 
@@ -143,7 +143,7 @@ def test_ready_names_a_database_a_queue_and_blobs_that_are_away(
 def test_ready_tells_of_a_collection_that_removed_nothing(
     client: TestClient, service: Service
 ) -> None:
-    """It stops no request, so it is a warning for the operator and no 503."""
+    """It stops no request, so the operator gets a warning instead of a 503."""
     workers.seen(service, "w", queues=["generate"], device="cpu")
     quiet = client.get("/readyz")
     assert (quiet.status_code, quiet.json()["warnings"]) == (200, [])

@@ -21,7 +21,7 @@ def bearer(key: str) -> dict[str, str]:
 
 @pytest.fixture
 def locked(service: Service, make_client: Make) -> TestClient:
-    """A server that asks for keys."""
+    """Return a client of a server that requires keys."""
     client: TestClient = make_client(service, key_required=True)
     return client
 

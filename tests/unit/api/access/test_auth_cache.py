@@ -1,4 +1,4 @@
-"""A key is looked up once a second, and not for longer than that."""
+"""A key is looked up once a second, and the result is kept no longer."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from service.wiring import Service
 
 
 class Counted(Database):
-    """A database that counts the sessions that read."""
+    """A database that counts its reading sessions."""
 
     reads = 0
 

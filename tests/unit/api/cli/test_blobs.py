@@ -1,4 +1,4 @@
-"""`perfusion blobs`, and a start with a database and a store that do not belong together."""
+"""`perfusion blobs`, and a start whose database and blob store do not belong together."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[4]
 
 @pytest.fixture(autouse=True)
 def migrated(run: Run) -> None:
-    """A household's folder: one database, one folder of files."""
+    """Prepare a folder with one database and one folder of files."""
     assert run("keys", "list")[0] == 0
 
 
@@ -81,7 +81,7 @@ def test_young_files_go_only_with_a_shorter_grace(run: Run, tmp_path: Path) -> N
 def test_a_server_above_the_files_of_another_database_starts_when_an_operator_adopts_them(
     run: Run, tmp_path: Path
 ) -> None:
-    """The SQLite file was lost, or another one is named by mistake."""
+    """The SQLite file was lost, or the setting names another one by mistake."""
     keys = leave_orphans(tmp_path, 2)
     for arguments in (("serve", "--port", "0"), ("blobs", "collect", "--all")):
         assert "perfusion blobs adopt" in refused(run(*arguments))
@@ -96,7 +96,7 @@ def test_a_server_above_the_files_of_another_database_starts_when_an_operator_ad
 
 def test_a_worker_above_the_files_of_another_database_ends_with_a_sentence(tmp_path: Path) -> None:
     leave_orphans(tmp_path, 2)
-    done = subprocess.run(  # it listens to signals, and so wants a process of its own
+    done = subprocess.run(  # it handles signals, so it needs a process of its own
         [sys.executable, "-m", "api", "worker"],
         cwd=tmp_path,
         env={

@@ -21,7 +21,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command line in an empty folder; gives exit code, stdout and stderr."""
+    """Return a function that runs a command in an empty folder: exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -44,7 +44,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def refused(result: tuple[int, str, str]) -> str:
-    """The one sentence of a command that did not do what was asked."""
+    """Check that a command refused; return its one sentence."""
     code, out, err = result
     assert code == 1
     assert out == ""
@@ -186,7 +186,7 @@ def test_mistakes_are_told_before_anything_is_loaded(run: Run, tmp_path: Path) -
 
 
 def test_two_concept_files_of_one_name_are_refused(run: Run, tmp_path: Path) -> None:
-    """The image does not tell which of them was used."""
+    """An image does not show which of the two files was used."""
     for name in ("old.safetensors", "new.safetensors"):
         staging.core_concept("rex").save(tmp_path / name)
     given = ("--concept", "old.safetensors", "--concept", "new.safetensors")

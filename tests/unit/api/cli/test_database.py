@@ -1,4 +1,4 @@
-"""A database that is not there yet is waited for, for a while."""
+"""A command waits a limited time for a database that is not there yet."""
 
 import socket
 import time
@@ -18,7 +18,7 @@ from service.settings.environment import Settings
 
 @pytest.fixture
 def away() -> Iterator[Settings]:
-    """Settings that name a PostgreSQL which refuses."""
+    """Yield settings that name a PostgreSQL server that refuses connections."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]

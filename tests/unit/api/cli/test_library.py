@@ -17,13 +17,13 @@ __all__ = ["run"]  # the fixture
 
 @pytest.fixture(scope="module")
 def taught() -> dict[str, bytes]:
-    """The file that a test of this module has taught: one training serves all."""
+    """Return the concept files that a test of this module has trained; one training serves all."""
     return {}
 
 
 @pytest.fixture
 def rex(run: Run, tmp_path: Path, taught: dict[str, bytes]) -> Concept:
-    """A concept after two steps, taught on the command line."""
+    """Train a concept for two steps with the command; return it."""
     file = tmp_path / "rex.safetensors"
     mask = staging.encoded(Image.new("L", (48, 40), "white"))
     (tmp_path / "mask.png").write_bytes(mask)

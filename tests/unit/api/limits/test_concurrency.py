@@ -1,4 +1,4 @@
-"""The number of open requests is bounded exactly, and each one gives its place back."""
+"""The number of open requests is bounded exactly, and each request gives its slot back."""
 
 import threading
 import time
@@ -39,19 +39,19 @@ def limit(most: int) -> CallerLimit:
 
 
 def test_a_caller_holds_as_many_slots_as_allowed_and_another_holds_its_own() -> None:
-    places = limit(2)
-    with places.hold("a"), places.hold("a"), places.hold("b"):
-        with pytest.raises(TooManyRequests) as refused, places.hold("a"):
+    slots = limit(2)
+    with slots.hold("a"), slots.hold("a"), slots.hold("b"):
+        with pytest.raises(TooManyRequests) as refused, slots.hold("a"):
             pass
         assert refused.value.retry_after_seconds > 0
-    with places.hold("a"), places.hold("a"):
+    with slots.hold("a"), slots.hold("a"):
         pass
 
 
 def test_a_slot_is_given_back_when_its_request_fails() -> None:
-    places, space = limit(1), ProcessLimit(most=1, most_bytes=10)
+    slots, space = limit(1), ProcessLimit(most=1, most_bytes=10)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), places.hold("a"), space.hold(10):
+        with pytest.raises(ZeroDivisionError), slots.hold("a"), space.hold(10):
             raise ZeroDivisionError
 
 
@@ -154,7 +154,7 @@ def test_only_so_many_of_a_callers_requests_wait_for_their_jobs_end(client: Test
         one_more = client.post("/generate", json={"prompt": "a"}, headers=waiting)
         refusal(one_more, 429, "too-many-waits")
         assert int(one_more.headers["retry-after"]) > 0
-        assert len(listed(client)) == MAX_WAITS_PER_CALLER  # nothing of it was accepted
+        assert len(listed(client)) == MAX_WAITS_PER_CALLER  # the refused request made no job
         assert client.post("/generate", json={"prompt": "a"}).status_code == 202
         for job_id in listed(client):
             client.post(f"/jobs/{job_id}/cancel")

@@ -1,4 +1,4 @@
-"""Silent connections are closed; an answer reaches a client that is still sending."""
+"""Silent connections are closed, and an answer reaches a client that is still sending."""
 
 import resource
 import socket
@@ -28,7 +28,7 @@ HEAD = b"POST /concepts HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
 @contextmanager
 def bounded_server(service: Service, *, descriptors: int = 10_000, **options: Any) -> Iterator[int]:
-    """The application behind the product's own protocol; yields the port."""
+    """Serve the application behind the product's own protocol; yield the port."""
     app = create_app(service, embedded=False, **options)
     http = connections.protocol(descriptors=descriptors, head_seconds=HEAD_SECONDS)
     config = uvicorn.Config(app, port=0, http=http, log_config=None, timeout_graceful_shutdown=2)
@@ -38,7 +38,7 @@ def bounded_server(service: Service, *, descriptors: int = 10_000, **options: An
 
 @contextmanager
 def running(server: uvicorn.Server) -> Iterator[uvicorn.Server]:
-    """The server in a thread, from when it listens."""
+    """Run the server in a thread; yield once it listens."""
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -146,7 +146,7 @@ def test_a_stream_ends_with_its_connection_though_another_request_waits_behind_i
         client.close()
         deadline = time.monotonic() + 5
         while open_streams(other):
-            assert time.monotonic() < deadline, "its place was not given back"
+            assert time.monotonic() < deadline, "its slot was not given back"
 
 
 LARGE = 8 * MEBIBYTE
@@ -154,7 +154,7 @@ LARGE = 8 * MEBIBYTE
 
 @contextmanager
 def large_answers(*, reader_seconds: float) -> Iterator[tuple[int, uvicorn.Server]]:
-    """A server whose answers fill every buffer between it and its client."""
+    """Yield the port of a server whose answers fill every buffer on the way to the client."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         headers = [(b"content-length", b"%d" % LARGE)]
@@ -190,7 +190,7 @@ def test_a_client_that_takes_its_answer_slowly_gets_all_of_it() -> None:
 
 
 def answer_of(client: socket.socket) -> bytes:
-    """The head and body of one answer."""
+    """Read one answer; return its head and body."""
     data = b""
     while b"\r\n\r\n" not in data:
         data += client.recv(65_536)
@@ -211,7 +211,7 @@ def test_a_connection_is_kept_for_the_next_request_and_then_bounded_again(port: 
         for _ in range(3):
             client.sendall(request)
             assert answer_of(client).startswith(b"HTTP/1.1 200")
-            time.sleep(1.5 * HEAD_SECONDS)  # between requests uvicorn's own, longer limit holds
+            time.sleep(1.5 * HEAD_SECONDS)  # between requests, uvicorn's own longer limit applies
         client.sendall(request[:20])
         assert seconds_until_closed(client) == pytest.approx(HEAD_SECONDS + 1, abs=1.1)
 
@@ -233,7 +233,7 @@ def test_a_request_may_take_longer_than_its_head(service: Service) -> None:
 def test_a_refusal_reaches_a_client_that_sends_everything_first(
     port: int, kept: bytes, length: bytes
 ) -> None:
-    """A stranger gets 401 and too large a body 413, and nothing of either body is read."""
+    """An unknown caller gets 401, a body that is too large gets 413, and neither body is read."""
     with connected(port) as client:
         client.sendall(HEAD + kept + b"Content-Type: multipart/form-data; boundary=b\r\n" + length)
         client.sendall(b"\r\n")
@@ -241,7 +241,7 @@ def test_a_refusal_reaches_a_client_that_sends_everything_first(
             for _ in range(64):
                 client.sendall(b"x" * MEBIBYTE)
         except OSError:
-            pass  # it was closed on us, as we asked for; the answer is there all the same
+            pass  # the server closed the connection, as it should; the answer has still arrived
         answer = answer_of(client)
         assert answer.startswith(b"HTTP/1.1 401" if b"67108864" in length else b"HTTP/1.1 413")
         assert b"/problems/" in answer
@@ -305,7 +305,7 @@ uvicorn.Server(config).run()
 def test_a_system_that_bounds_descriptors_otherwise_than_it_says_is_no_reason_not_to_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """macOS calls its hard limit infinite and accepts 10,240."""
+    """macOS reports an infinite hard limit but accepts at most 10,240."""
     limits = [256, resource.RLIM_INFINITY]
 
     def set_limits(_: int, wanted: tuple[int, int]) -> None:

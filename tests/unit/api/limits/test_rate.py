@@ -1,4 +1,4 @@
-"""Requests that were counted ahead are used once, by whom they were counted for."""
+"""Requests counted ahead are used once, by the caller for which they were counted."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +49,7 @@ def test_threads_at_once_never_use_a_count_twice(make: Make) -> None:
     limiter = make(600)
     with ThreadPoolExecutor(8) as pool:
         passed = list(pool.map(lambda _: passes(limiter, "a"), range(900)))
-    # Two threads may count ahead at once, and one of those blocks is lost: fewer, never more.
+    # If two threads count ahead at once, one block is lost: fewer requests pass, never more.
     assert passed.count(True) <= 600
 
 

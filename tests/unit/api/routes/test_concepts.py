@@ -31,7 +31,7 @@ def upload(
 ) -> Response:
     files: Files = [("images", (f"{k}.png", data)) for k, data in enumerate(images or [])]
     files += [("masks", (f"{k}.png", data)) for k, data in enumerate(masks or [])]
-    # A form without any file would be sent as another media type.
+    # Without any file, the client would send the form as another media type.
     texts: Any = [(name, (None, value)) for name, value in {**NAMED, **(fields or {})}.items()]
     return client.post("/concepts", files=files + texts, headers=headers or {})
 
@@ -74,7 +74,7 @@ def test_masks_and_options_sent_as_files_are_accepted(client: TestClient) -> Non
 
 
 def bomb() -> bytes:
-    """A PNG of 900 megapixels in a hundred kilobytes."""
+    """Return a PNG of 900 megapixels in a hundred kilobytes."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         crc = struct.pack(">I", zlib.crc32(kind + data))

@@ -23,14 +23,14 @@ from tests.unit.service import staging
 
 
 def finish(service: Service, job_id: str) -> None:
-    """What a worker does in the end."""
+    """Finish a job as a worker does."""
     claimed = staging.claim(service, job_id)
     images = staging.generated(service, claimed)
     assert leases.finish_generation(service, claimed, images=images)
 
 
 def finish_next(service: Service) -> threading.Thread:
-    """Finish the one job that will be queued, in a while."""
+    """Start a thread that finishes the next queued job; return the thread."""
 
     def work() -> None:
         while not (found := queued_jobs(service)):
@@ -137,7 +137,7 @@ WRONG: list[tuple[str, Any, str]] = [
 def test_a_wrong_field_is_refused_with_its_pointer(
     refusing: TestClient, field: str, value: Any, pointer: str
 ) -> None:
-    # json.dumps writes NaN, Infinity and lone surrogates as a careless client would.
+    # json.dumps writes NaN, Infinity and lone surrogates, as a careless client does.
     body = json.dumps({"prompt": "a <teddy>", field: value})
     answer = refusing.post("/generate", content=body, headers={"content-type": "application/json"})
     assert pointers(refusal(answer, 422)) == {pointer}
@@ -254,7 +254,7 @@ def test_a_database_that_goes_away_while_a_caller_waits_does_not_deny_the_accept
 
 @contextmanager
 def without_jobs(service: Service) -> Iterator[None]:
-    """Take the table of jobs away, as a database does that cannot serve."""
+    """Rename the table of jobs for a while, so that every query of jobs fails."""
     for old, new in (("jobs", "away"), ("away", "jobs")):
         with service.database.write() as session:
             session.execute(text("PRAGMA legacy_alter_table = ON"))
@@ -281,7 +281,7 @@ FIELDS = [
     "prompt", "negative_prompt", "concepts", "locking", "num_images", "seed",
     "num_inference_steps", "guidance_scale", "width", "height", "scheduler",
 ]  # fmt: skip
-texts = st.text(st.characters(codec=None), max_size=40)  # lone surrogates and NUL among them
+texts = st.text(st.characters(codec=None), max_size=40)  # including lone surrogates and NUL
 bodies = st.dictionaries(
     st.sampled_from(FIELDS) | st.text(max_size=5), json_values | texts, max_size=4
 )
@@ -298,7 +298,7 @@ def test_no_body_whatever_crashes_the_server(
 ) -> None:
     content = json.dumps({"prompt": prompt, **body})
     answer = client.post("/generate", content=content, headers={"content-type": "application/json"})
-    if answer.status_code == 429:  # a hundred accepted ones are waiting
+    if answer.status_code == 429:  # a hundred accepted jobs are queued
         refusal(answer, 429)
     elif answer.status_code != 202:
         assert answer.status_code in (400, 422)

@@ -36,7 +36,7 @@ def report(service: Service, claimed: ClaimedJob, step: int) -> None:
 
 
 def events_of(text: str) -> list[dict[str, Any]]:
-    """The events of a whole stream: their name, id and data."""
+    """Return the name, id and data of every event of a stream."""
     events = []
     for block in text.replace("\r\n", "\n").split("\n\n"):
         fields = dict(
@@ -214,7 +214,7 @@ def test_a_resumed_stream_does_not_begin_with_what_was_seen(
 
 @contextmanager
 def real_server(service: Service) -> Iterator[str]:
-    """A server on a socket: a TestClient gives a stream only once it has ended."""
+    """Serve on a socket, because a TestClient returns a stream only once it has ended."""
     config = uvicorn.Config(
         create_app(service, embedded=False), port=0, log_config=None, timeout_graceful_shutdown=2
     )

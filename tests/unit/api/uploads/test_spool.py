@@ -1,4 +1,4 @@
-"""Uploads are bounded in number, memory and time, and vanish with their process."""
+"""Uploads are bounded in number, memory and time, and disappear with their process."""
 
 import json
 import os
@@ -39,14 +39,14 @@ def head(path: str, length: int) -> bytes:
 
 
 def begun(port: int, path: str, length: int = 100_000, *, said: bytes = PART) -> socket.socket:
-    """An upload that has begun and does not go on."""
+    """Begin an upload and send no more; return its connection."""
     client = connected(port)
     client.sendall(head(path, length) + said)
     return client
 
 
-def the_refused(clients: list[socket.socket]) -> socket.socket:
-    """The first of these uploads that is answered."""
+def first_answered(clients: list[socket.socket]) -> socket.socket:
+    """Return the one upload that is answered first."""
     readable, _, _ = select.select(clients, [], [], 20)
     assert len(readable) == 1
     return cast(socket.socket, readable[0])
@@ -74,7 +74,7 @@ def test_a_caller_has_so_many_uploads_at_once_and_one_more_is_not_read(
 ) -> None:
     with bounded_server(service) as port:
         going_on = [begun(port, path, said=b"") for _ in range(most + 1)]
-        refused = the_refused(going_on)  # whichever came last; of none was anything read
+        refused = first_answered(going_on)  # the upload that arrived last; no body was read
         answer = answer_of(refused)
         assert answer.startswith(b"HTTP/1.1 429")
         assert slug in answer
@@ -85,7 +85,7 @@ def test_a_caller_has_so_many_uploads_at_once_and_one_more_is_not_read(
         going_on.pop().close()
         deadline = time.monotonic() + 5
         while is_answered(again := begun(port, path)):
-            assert time.monotonic() < deadline, "the place was not given back"
+            assert time.monotonic() < deadline, "the slot was not given back"
             again.close()
         for client in (again, *going_on):
             client.close()
@@ -98,7 +98,7 @@ def test_all_uploads_together_are_bounded_before_they_are_read(
     service = make_service(max_body_bytes=MEBIBYTE, spool_bytes=3 * MEBIBYTE // 2)
     with bounded_server(service) as port:
         pair = [begun(port, "/concepts", MEBIBYTE, said=b"") for _ in range(2)]
-        refused = the_refused(pair)  # whichever came second
+        refused = first_answered(pair)  # the upload that arrived second
         answer = answer_of(refused)
         assert answer.startswith(b"HTTP/1.1 503")
         assert b"uploads-busy" in answer
@@ -167,14 +167,14 @@ def test_a_folder_for_uploads_that_is_full_is_a_503_and_what_is_small_still_pass
 
 
 def spooled(pid: int, folder: Path) -> list[Path]:
-    """The files without a name that a process holds in this folder."""
+    """Return the nameless files that a process holds open in this folder."""
     files = [file.readlink() for file in Path(f"/proc/{pid}/fd").iterdir() if file.is_symlink()]
     return [file for file in files if folder.resolve() in file.parents]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_an_upload_lies_in_its_folder_without_a_name(service: Service) -> None:
-    """So a crash leaves nothing: the kernel frees it with its last descriptor."""
+    """A crash leaves nothing, because the kernel frees the file with its last descriptor."""
     folder = Path(service.settings.spool_dir)
     with bounded_server(service) as port:
         client = begun(port, "/concepts", 900_000)
@@ -206,7 +206,7 @@ def test_an_import_does_not_wait_for_the_decoders_of_uploads(
 def test_an_upload_waits_for_the_decoder_as_long_as_the_one_before_it_may_take(
     make_service: Make, make_client: Make
 ) -> None:
-    """What has arrived is not refused while another upload decodes within its own time."""
+    """An upload that has arrived is not refused while another decodes within its time limit."""
     service = make_service(decode_seconds=1)
     held = 0
     while service.decoders.acquire(blocking=False):
@@ -220,7 +220,7 @@ def test_an_upload_waits_for_the_decoder_as_long_as_the_one_before_it_may_take(
 def test_pictures_are_stored_one_at_a_time(
     service: Service, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twenty pictures may be far larger decoded than uploaded: one of them is held at a time."""
+    """Decoded pictures may be far larger than the upload, so only one is held at a time."""
     events: list[str] = []
     put = service.blobs.put
 
