@@ -21,7 +21,7 @@ from service import validation as texts
 from service.errors import FieldProblem, Invalid, TooLarge, UnsupportedMedia
 from service.field_problems import field_problems
 from service.options import check as check_options
-from service.pictures.uploads import MAX_PICTURES
+from service.pictures.uploads import MAX_PICTURES, wrong_counts
 from service.settings.environment import Settings
 
 _MAX_FILES = 4 * MAX_PICTURES  # enough to count what is too many, and no more
@@ -68,15 +68,7 @@ async def concept_form(request: Request, *, settings: Settings) -> AsyncIterator
             )
             for part in ("images", "masks")
         ]
-        if not 1 <= len(pictures) <= MAX_PICTURES:
-            detail = f"Send 1 to {MAX_PICTURES} pictures; {len(pictures)} came."
-            wrong.append(FieldProblem("/images", detail))
-        if masks and len(masks) != len(pictures):
-            detail = (
-                f"Send as many masks as pictures, in the same order: "
-                f"{len(pictures)} pictures and {len(masks)} masks came."
-            )
-            wrong.append(FieldProblem("/masks", detail))
+        wrong += wrong_counts(len(pictures), masks=len(masks))
         words = await _texts(form, ("name", "superclass"), wrong)
         name = _checked(texts.check_name, words.get("name", ""), wrong)
         superclass = _checked(texts.check_superclass, words.get("superclass", ""), wrong)
@@ -125,8 +117,7 @@ async def _form(request: Request, *, folder: str) -> AsyncIterator[FormData]:
         )
     except HTTPException as error:
         if error.detail.startswith("Too many files"):
-            sentence = f"Send 1 to {MAX_PICTURES} pictures; more than {_MAX_FILES} files came."
-            raise Invalid([FieldProblem("/images", sentence)]) from error
+            raise Invalid(wrong_counts(_MAX_FILES)) from error
         raise
     try:
         yield form

@@ -15,7 +15,7 @@ from service.blobs.store import BlobNotFound, StoredFile
 from service.concepts import files, rows, trainings
 from service.concepts.views import ConceptView
 from service.database.tables import ConceptRow, JobRow
-from service.errors import NotFound, Unavailable, invalid
+from service.errors import Invalid, NotFound, Unavailable
 from service.idempotency import Answer, Idempotency
 from service.ids import new_id
 from service.jobs import transitions
@@ -23,7 +23,7 @@ from service.jobs.payloads import DEFAULT_REPLACE
 from service.pages import DEFAULT_LIMIT, Page, read_page
 from service.pictures import rows as picture_rows
 from service.pictures.rows import StoredPicture
-from service.pictures.uploads import MAX_PICTURES, UploadedPicture
+from service.pictures.uploads import UploadedPicture, wrong_counts
 from service.statuses import TERMINAL, ConceptStatus, JobKind
 from service.validation import check_name, check_superclass
 from service.wiring import Service
@@ -85,8 +85,8 @@ def create(
     try:
         for picture in pictures:
             stored.append(picture_rows.put(service, concept_id, len(stored), picture))
-        if not 1 <= len(stored) <= MAX_PICTURES:
-            raise invalid("/images", f"Send 1 to {MAX_PICTURES} pictures.")
+        if wrong := wrong_counts(len(stored)):
+            raise Invalid(wrong)
         request_sha256 = once.digest(
             ["concept", name, superclass, training, [[p.sha256, p.mask_sha256] for p in stored]]
         )

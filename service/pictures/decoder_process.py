@@ -45,7 +45,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 
 
-class Refused(Exception):
+class PictureRefused(Exception):
     """A file that is not accepted; `kind` is `media` or `invalid`."""
 
     def __init__(self, kind: str, detail: str) -> None:
@@ -62,7 +62,7 @@ def main() -> None:
     while role := _read_frame(source).decode():
         try:
             header, png = _convert(_read_frame(source), role=role, limits=limits)
-        except Refused as refusal:
+        except PictureRefused as refusal:
             header, png = {"error": refusal.kind, "detail": str(refusal)}, b""
         except MemoryError:
             header, png = {"error": "invalid", "detail": "This picture needs too much memory."}, b""
@@ -124,7 +124,7 @@ def _decode(data: bytes, *, limits: dict[str, Any]) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError:
-        raise Refused(
+        raise PictureRefused(
             "media", "This is not a JPEG, PNG or WebP picture, whatever its name says."
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -147,19 +147,19 @@ def _check_header(image: Image.Image, *, limits: dict[str, Any]) -> None:
     if width * height > limits["max_pixels"]:
         raise _too_many_pixels(limits)
     if min(width, height) < limits["min_side"]:
-        raise Refused(
+        raise PictureRefused(
             "invalid",
             f"This picture is {width} x {height} pixels; each side must have at least "
             f"{limits['min_side']}.",
         )
     if max(width, height) > _MAX_ASPECT * min(width, height):
-        raise Refused(
+        raise PictureRefused(
             "invalid",
             f"This picture is {width} x {height} pixels: too long and thin to learn from.",
         )
     # Cameras put a second picture (depth, brightness) behind a JPEG; the first one is the picture.
     if image.format != "MPO" and getattr(image, "n_frames", 1) != 1:
-        raise Refused("invalid", "This picture is animated. Send a single frame of it.")
+        raise PictureRefused("invalid", "This picture is animated. Send a single frame of it.")
 
 
 def _flat(image: Image.Image) -> Image.Image:
@@ -173,7 +173,9 @@ def _flat(image: Image.Image) -> Image.Image:
     if low == _OPAQUE:
         return _bare(image.convert("RGB"))
     if high == 0:
-        raise Refused("invalid", "This picture is completely transparent: there is nothing on it.")
+        raise PictureRefused(
+            "invalid", "This picture is completely transparent: there is nothing on it."
+        )
     return _bare(image)
 
 
@@ -187,7 +189,7 @@ def _grey(image: Image.Image) -> Image.Image:
         image = Image.alpha_composite(black, image)
     image = image.convert("L")
     if image.getextrema()[1] == 0:
-        raise Refused("invalid", "This mask is black all over. White must mark the object.")
+        raise PictureRefused("invalid", "This mask is black all over. White must mark the object.")
     return _bare(image)
 
 
@@ -201,15 +203,17 @@ def _bare(image: Image.Image) -> Image.Image:
     return image
 
 
-def _too_many_pixels(limits: dict[str, Any]) -> Refused:
-    return Refused(
+def _too_many_pixels(limits: dict[str, Any]) -> PictureRefused:
+    return PictureRefused(
         "invalid",
         f"This picture has more than {limits['max_pixels']} pixels. Send a smaller version of it.",
     )
 
 
-def _damaged() -> Refused:
-    return Refused("invalid", "This picture is damaged or incomplete. Save it again and send that.")
+def _damaged() -> PictureRefused:
+    return PictureRefused(
+        "invalid", "This picture is damaged or incomplete. Save it again and send that."
+    )
 
 
 def _read_frame(source: BinaryIO) -> bytes:

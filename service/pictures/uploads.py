@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from threading import BoundedSemaphore
 from typing import BinaryIO
 
-from service.errors import TooLarge, Unavailable, invalid
+from service.errors import FieldProblem, Invalid, TooLarge, Unavailable, invalid
 from service.pictures import decoder
 from service.pictures.decoder import STORED_SIDE_PIXELS, Decoded, Decoder, Part
 from service.settings.environment import Settings
@@ -50,20 +50,24 @@ def read_pictures(
     uploaded. Raises Invalid, TooLarge or UnsupportedMedia with the pointer of the part to blame,
     such as `/images/0` or `/masks/2`; of sizes and numbers before anything is decoded.
     """
-    if not 1 <= len(images) <= MAX_PICTURES:
-        raise invalid(
-            "/images", f"Send 1 to {MAX_PICTURES} pictures as images; these are {len(images)}."
-        )
-    if masks and len(masks) != len(images):
-        raise invalid(
-            "/masks",
-            f"Send as many masks as images, in the same order, or none: "
-            f"these are {len(masks)} masks for {len(images)} images.",
-        )
+    wrong = wrong_counts(len(images), masks=len(masks))
+    if wrong:
+        raise Invalid(wrong)
     most = service.settings.max_picture_bytes
     pictures = [_part(f"/images/{n}", "picture", file, most) for n, file in enumerate(images)]
     covers = [_part(f"/masks/{n}", "mask", file, most) for n, file in enumerate(masks)]
     return _decode_pictures(service, pictures, covers)
+
+
+def wrong_counts(images: int, *, masks: int = 0) -> list[FieldProblem]:
+    """Return what is wrong with so many pictures and masks."""
+    wrong = []
+    if not 1 <= images <= MAX_PICTURES:
+        wrong.append(FieldProblem("/images", f"Send 1 to {MAX_PICTURES} pictures."))
+    if masks not in (0, images):
+        detail = "Send as many masks as pictures, in the same order, or none."
+        wrong.append(FieldProblem("/masks", detail))
+    return wrong
 
 
 def read_thumbnails(service: Service, thumbnails: Sequence[bytes], *, pointer: str) -> list[bytes]:

@@ -102,7 +102,7 @@ def decode(data: bytes, role: str) -> None:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             header, png = decoder_process._convert(data, role=role, limits=LIMITS)
-        except decoder_process.Refused as refusal:
+        except decoder_process.PictureRefused as refusal:
             assert refusal.kind in ("media", "invalid")
             assert str(refusal).endswith(".")
         else:
