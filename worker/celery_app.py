@@ -1,9 +1,8 @@
-"""The Celery app that listens to the doorbell. Its only task says that a job waits.
+"""The Celery app of a worker. Its only task says that a job waits.
 
 The row is the truth, so Celery is asked for as little as possible: messages are acknowledged
-early, nothing is retried, there is no result backend, no ETA, no visibility timeout to outlive.
-Whatever it loses or doubles, the reconciler repairs and the claim ignores. Options as measured
-against killed and wiped brokers; see docs/decisions.
+early, nothing is retried, and there is no result backend, no ETA and no visibility timeout. The
+reconciler notifies again if Celery loses a message, and a claim ignores one that Celery doubles.
 """
 
 # mypy: disallow-untyped-calls=False, disallow-untyped-decorators=False
@@ -60,8 +59,8 @@ def create(settings: Settings, *, run_job: Callable[[str], None]) -> Celery:
 
 
 def _quieten_celery() -> None:
-    # Its debug lines print source code; and its one line per message has no job's id, while the
-    # runner logs what happens to a job.
+    # Its debug lines print source code, and its line for each message has no job's id. The runner
+    # logs what happens to a job.
     logging.getLogger("celery").setLevel(max(logging.INFO, logging.getLogger().level))
     for chatty in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

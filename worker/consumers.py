@@ -1,8 +1,8 @@
 """Celery consumers in threads of this process: one per queue, each with its own slots.
 
 Two consumers and not one, so that trainings, which are long, can never take the slots that
-generations wait for. The pool is threads: one resident model serves them all, and CUDA cannot be
-forked. Signals stay with whoever owns the main thread.
+generations wait for. The pool is threads: one model in memory serves them all, and CUDA cannot be
+forked. Signals are left to the main thread.
 """
 
 # mypy: disallow-untyped-calls=False, disallow-subclassing-any=False
@@ -101,7 +101,7 @@ class Consumers:
         )
 
     def _wake(self) -> None:
-        # A consumer looks at the flag after its next message, or after two seconds without one, and
+        # A consumer checks the flag after its next message, or after two seconds without one, and
         # then waits once more. In memory messages are cheap, and these name no job.
         for queue in [*self._slots, *self._slots]:
             with self._app(queue) as app, suppress(Exception):
@@ -111,8 +111,8 @@ class Consumers:
 class _Threads(TaskPool):
     """Celery's pool of threads, where each thread knows its app.
 
-    Celery looks tasks up in the thread's current app, which in a new thread would be whichever
-    was made the default: none of ours.
+    Celery looks tasks up in the thread's current app. In a new thread that would be the default
+    app, which is none of ours.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

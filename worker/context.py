@@ -47,11 +47,11 @@ class WorkerContext:
         """The evaluator that goes with the base model; None where there is none, or none yet."""
         if self.evaluators is None:
             return None
-        return self.evaluators.beside(self.model_loader.base())
+        return self.evaluators.for_base_model(self.model_loader.base())
 
 
 def build(service: Service, *, base: "BaseModel | None" = None) -> WorkerContext:
-    """Return the parts of one worker, none of them started; `base` may be loaded already."""
+    """Return the context of one worker, with nothing started; `base` may be loaded already."""
     # These load torch; claims, leases and repairs can do without it.
     from worker.engine.engine import Engine
     from worker.models.concept_cache import ConceptCache
@@ -59,7 +59,7 @@ def build(service: Service, *, base: "BaseModel | None" = None) -> WorkerContext
     from worker.models.loader import ModelLoader
 
     evaluators, broken = Evaluators(service.settings), Event()
-    model_loader = ModelLoader(service, base=base, beside=evaluators.load)
+    model_loader = ModelLoader(service, base=base, also_load=evaluators.load)
     return WorkerContext(
         service=service,
         worker_id=new_worker_id(),
@@ -72,5 +72,5 @@ def build(service: Service, *, base: "BaseModel | None" = None) -> WorkerContext
 
 
 def new_worker_id() -> str:
-    """Return a name that no other worker has, and that tells a person where to look."""
+    """Return a name that no other worker has, and that names its machine and process."""
     return workers.new_id(socket.gethostname(), os.getpid())

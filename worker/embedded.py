@@ -1,7 +1,7 @@
-"""A worker inside another program's process: the embedded default, and the body of `standalone`.
+"""A worker in threads of this process: inside `perfusion serve`, and the body of worker/main.py.
 
-The same Celery app, tasks, claims and leases as in a deployment of many processes; with
-`memory://` the messages merely stay inside. Signals belong to the caller, who calls `stop`.
+It has the same Celery app, task, claims and leases as a deployment of many processes; with
+`memory://` the messages merely stay inside. The caller handles signals, and calls `stop`.
 """
 
 import time
@@ -65,7 +65,7 @@ class Embedded:
     def stop(self, *, drain_seconds: float = DRAIN_SECONDS) -> bool:
         """Let trainings save their state and generations end; wait for all threads.
 
-        What does not end in time goes back to the queue. False where a job does not even notice, or
+        What does not end in time goes back to the queue. Return False if a job does not notice, or
         a step does not end: then the leases do the rest.
         """
         began = time.monotonic()
@@ -76,7 +76,7 @@ class Embedded:
         halt.start()
         idle = self._consumers.stop(timeout_seconds=drain_seconds + _STOP_SECONDS)
         self.context.halted.set()
-        # Whoever is idle by now has nothing in the engine but a step that nobody waits for.
+        # If the consumers are idle, the engine has nothing but a step that no job waits for.
         idle = self.context.engine.stop(timeout_seconds=_LAST_STEP_SECONDS) and idle
         self._reconciler.stop()
         self._report_gone()

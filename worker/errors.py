@@ -20,7 +20,7 @@ class CancelRequested(Interrupted):
 
 
 class LeaseLost(Interrupted):
-    """The job may be somebody else's by now."""
+    """Another worker may have the job by now."""
 
 
 class LeaseNotRenewed(Interrupted):

@@ -1,4 +1,4 @@
-"""The heartbeat of one job: keeps its lease, carries its progress, brings back what is wanted.
+"""The heartbeat of one job: it renews the lease, carries the progress, learns of a cancel.
 
 A thread of its own, because a step may take longer than a lease. The work calls `report` and
 `check` between steps; neither touches the database.
@@ -29,8 +29,8 @@ It then goes back to the queue and spends an attempt; jobs that only waited spen
 # Twice a second: people watch the progress, and a cancel is noticed within that time.
 _LONGEST_INTERVAL_SECONDS = 0.5
 _WINDOW_SECONDS = 30.0
-# Work that stands in line says so often; after so long without that it no longer stands in line.
-_IN_LINE_SECONDS = 30.0
+# Work that waits for the device says so often; after so long without that it no longer waits.
+_WAITING_SECONDS = 30.0
 T = TypeVar("T")
 _log = structlog.get_logger("perfusion.worker")
 
@@ -53,7 +53,7 @@ class Heartbeat:
         self._cancelled = False
         self._lost = False
         self._not_renewed = False
-        self._in_line_until = 0.0
+        self._waits_until = 0.0
         self._device_hangs = False
         self._lock = Lock()
         self._reported_at = time.monotonic()
@@ -86,15 +86,15 @@ class Heartbeat:
     def keep_alive(self, moved_at: float, *, on_device: bool) -> None:
         """Say that the work waits for a device that last moved then (monotonic seconds).
 
-        A job that waits behind others does not hang. If the device stands still, the jobs that it
-        has `on_device` hang, and those in line behind them leave.
+        A job that waits behind others does not hang. If the device stands still, the jobs that are
+        `on_device` hang, and those that wait behind them leave.
         """
         with self._lock:
             self._reported_at = max(self._reported_at, moved_at)
-            self._in_line_until = 0.0 if on_device else time.monotonic() + _IN_LINE_SECONDS
+            self._waits_until = 0.0 if on_device else time.monotonic() + _WAITING_SECONDS
 
     def check(self) -> None:
-        """Raise Interrupted where the work is to stop: call it between steps."""
+        """Raise Interrupted if the work is to stop: call it between steps."""
         if self._lost:
             raise LeaseLost
         if self._not_renewed:
@@ -148,7 +148,7 @@ class Heartbeat:
             if time.monotonic() - self._reported_at > HANG_SECONDS and not self._device_hangs:
                 self._broken.set()
                 self._device_hangs = True
-                if time.monotonic() > self._in_line_until:
+                if time.monotonic() > self._waits_until:
                     _log.critical("job.hangs", job_id=self._claimed.id, seconds=HANG_SECONDS)
                     self._lost = True
                     return

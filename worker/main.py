@@ -1,4 +1,4 @@
-"""A worker as a process of its own, beside a server: `perfusion worker`.
+"""A worker as a process of its own: `perfusion worker`.
 
 SIGTERM and SIGINT drain it: running trainings save their state and go back to the queue. A second
 signal ends it at once, and the leases do the rest.
@@ -17,13 +17,13 @@ from service.statuses import JobKind
 from worker import embedded
 from worker.embedded import Embedded
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
 
 def run(settings: Settings, *, queues: Sequence[str], concurrency: int | None = None) -> None:
     """Work until a signal comes. `concurrency` is how many generations share the device.
 
-    Trainings run one at a time. Raises SystemExit(1) where the device broke or a job hung: a
+    Trainings run one at a time. Raises SystemExit(1) if the device broke or a job hung: a
     supervisor should start a new process.
     """
     signalled = listen_for_signals()
@@ -48,7 +48,7 @@ def listen_for_signals() -> Event:
 def stay(worker: Embedded, signalled: Event) -> None:
     """Let a started worker work until the signal comes, or its device breaks; then drain it."""
     broken = worker.context.broken
-    while not signalled.wait(_LOOK_SECONDS) and not broken.is_set():
+    while not signalled.wait(_POLL_SECONDS) and not broken.is_set():
         pass
     idle = worker.stop()
     if not idle:

@@ -1,4 +1,4 @@
-"""The thread that keeps the promises: it repairs jobs, and reports that a worker is alive.
+"""The thread that repairs jobs, and reports that a worker is alive.
 
 Every worker and every API process runs it, and starts the thread that clears up (collection.py). It
 survives every exception: it logs a repair that failed and tries again a moment later.
@@ -28,7 +28,7 @@ def _clocks() -> tuple[float, float]:
 
 
 class _Sleeps:
-    """Notices that this process was stopped, or its machine suspended, between two looks.
+    """Notices that this process was stopped, or its machine suspended, between two checks.
 
     The monotonic clock may stand still while a machine is suspended. The wall clock measures the
     leases on SQLite, so a jump of it counts as well.
@@ -37,12 +37,12 @@ class _Sleeps:
     def __init__(self, clocks: Clocks, *, longest_seconds: float) -> None:
         self._clocks = clocks
         self._longest_seconds = longest_seconds
-        self._looked_at = clocks()
+        self._checked_at = clocks()
 
     def has_slept(self) -> bool:
-        """Return whether more than `longest_seconds` have passed since the last look."""
-        before, self._looked_at = self._looked_at, self._clocks()
-        gaps = (now - then for now, then in zip(self._looked_at, before, strict=True))
+        """Return whether more than `longest_seconds` have passed since the last check."""
+        before, self._checked_at = self._checked_at, self._clocks()
+        gaps = (now - then for now, then in zip(self._checked_at, before, strict=True))
         return max(gaps) > self._longest_seconds
 
 
@@ -58,7 +58,7 @@ class _Duty:
 class Reconciler:
     """Calls the service's repairs again and again, each at its own pace.
 
-    `report` tells that a worker of this process is alive; False where it is not, yet.
+    `report` tells that a worker of this process is alive; it returns False if it is not, yet.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Reconciler:
         self._sleeps = _Sleeps(clocks, longest_seconds=service.settings.lease_seconds / 2)
         self._stopped = Event()
         self._leases_rest_until = 0.0
-        # In a thread of its own, because it takes minutes where there are many jobs.
+        # In a thread of its own, because it takes minutes if there are many jobs.
         self._collection = Collection(service)
         self._thread = Thread(target=self._run, name="reconciler", daemon=True)
 

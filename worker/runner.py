@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from worker.context import WorkerContext
 
 Work = Callable[["WorkerContext", ClaimedJob, Heartbeat], bool]
-"""Does a job and records its result; False where the row would not take it."""
+"""Does a job and records its result; False if the row refused it."""
 
 # How long a job rests after a fault of the infrastructure: doubled with each, to some 5 minutes.
 _FAULT_DELAY_SECONDS = 5.0
@@ -56,9 +56,9 @@ class Runner:
         self._work = work or _work_on_the_device()
 
     def run(self, kind: JobKind) -> None:
-        """Run the jobs of this kind that wait, each in its turn, until none does; never raises."""
-        # Before the claim: a job that nothing can be done for keeps waiting in the queue, and the
-        # reconciler rings for it again.
+        """Run the jobs of this kind that wait, until none does; never raise."""
+        # Before the claim: without a base model a job keeps waiting in the queue, and the
+        # reconciler notifies again.
         while self._context.model_loader.wait() and self._context.willing:
             try:
                 claimed = self._claim(kind)
@@ -129,7 +129,7 @@ class Runner:
                 answer = explain(error)
                 out_of_memory = is_out_of_memory(error)
             if out_of_memory:
-                # Only here, where the error is gone, and with it the frames that hold the memory.
+                # Only after the handler: the error holds the frames that hold the memory.
                 free_memory()
             return self._failed(claimed, answer)
 
@@ -170,7 +170,7 @@ class Runner:
 
 
 def explain(error: Exception) -> dict[str, str]:
-    """Return the problem that the job's owner reads; what she cannot act on is only an id.
+    """Return the problem that the job's owner reads; an unexpected error is only an id to her.
 
     An unexpected error's trace goes to the log, under that id.
     """
@@ -188,8 +188,8 @@ def explain(error: Exception) -> dict[str, str]:
     _log.error("job.unexpected_error", report=report, exc_info=error)
     return problem(
         "internal",
-        f"Something went wrong inside the worker, and it is not your request's fault. Ask whoever "
-        f"runs this service, and name the report {report}.",
+        f"Something went wrong inside the worker, and it is not your request's fault. Ask the "
+        f"operator of this service, and name the report {report}.",
     )
 
 

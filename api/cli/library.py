@@ -94,17 +94,17 @@ def train(
     evaluators = Evaluators(chosen)
     evaluators.load(base)
     with progress_bar(f"Teaching <{name}>", total=training.config.max_train_steps) as advance:
-        looking = TrainingEvaluator(
+        evaluator = TrainingEvaluator(
             training,
-            evaluator=evaluators.beside(base),
+            evaluator=evaluators.for_base_model(base),
             pictures=opened,
             run_on_device=run_at_once,
             check=lambda: None,
         )
         for step in training:
             advance(step.step)
-            looking.evaluate_when_due()
-        concept = looking.judged()
+            evaluator.evaluate_when_due()
+        concept = evaluator.evaluated_concept()
     concept.save(file, "float16" if half else "float32")
     typer.echo(
         f"{file}: <{name}>, {file.stat().st_size} bytes, {training.step} steps in "
@@ -200,10 +200,11 @@ def generate(
         target = free_name(out, trajectory.seed)
         target.write_bytes(png)
         typer.echo(str(target))
-        for number, one in enumerate(trajectory.maps.means() if trajectory.maps else ()):
-            beside = map_name(target, number, word=one.word.concept or one.word.text)
-            beside.write_bytes(overlays.draw(sample.image, one.share))
-            typer.echo(f"{beside} ({one.coverage:.0%} covered)")
+        for number, word_map in enumerate(trajectory.maps.means() if trajectory.maps else ()):
+            word = word_map.word
+            drawn = map_name(target, number, word=word.concept or word.text)
+            drawn.write_bytes(overlays.draw(sample.image, word_map.share))
+            typer.echo(f"{drawn} ({word_map.coverage:.0%} covered)")
 
 
 def prepare(

@@ -93,7 +93,7 @@ def teach(made: Made, base: BaseModel, evaluator: Path) -> Concept:
         base, pictures, name="x", superclass=made.subject.superclass, masks=masks,
         config=base.defaults.train_config(options_of(made, base)),
     )  # fmt: skip
-    looking = TrainingEvaluator(
+    followed = TrainingEvaluator(
         training,
         evaluator=Evaluator(evaluator, device=str(base.device)),
         pictures=pictures,
@@ -101,8 +101,8 @@ def teach(made: Made, base: BaseModel, evaluator: Path) -> Concept:
         check=lambda: None,
     )
     for _ in training:
-        looking.evaluate_when_due()
-    concept = looking.judged()
+        followed.evaluate_when_due()
+    concept = followed.evaluated_concept()
     if concept.curve is None:
         raise RuntimeError(f"{made.name} could not be judged: see the log.")
     return concept

@@ -1,8 +1,8 @@
-"""Judging a concept while it is trained and after: images of held-out trials, and their scores.
+"""Evaluates a concept while it is trained and after: images of held-out prompts, and their scores.
 
-The images are no requests to the engine: those share batches with others, and rounding would make
-a training's result depend on what else ran. Here their batches are always the same, and each of
-their steps is a turn like a step of the training, behind everybody who generates.
+These images share no batch with the images of other requests: rounding would make a training's
+result depend on what else ran. Their batches are always the same, and `run_on_device` gets each of
+their steps, like a step of the training.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ from perfusion_core.sampling import sampler
 from perfusion_core.sampling.sampler import Batch, ImageRequest, Trajectory
 from perfusion_core.strength import DEFAULT_BETA, beta_from_strength
 
-# Images by the batch of trials that they were drawn in: the same batch gives the same images.
+# Images by the batch of eval prompts that they were drawn in: the same batch gives the same images.
 _Drawn = dict[tuple[EvalPrompt, ...], list[Image.Image]]
 
 
@@ -63,14 +63,11 @@ class ConceptEvaluator:
         run_on_device: RunOnDevice,
         check: Check,
     ) -> None:
-        """`check` is called between steps; it raises Interrupted where the work is to stop.
-
-        `reference` is the mean of the pictures' unit embeddings.
-        """
+        """`reference` is the mean of the pictures' unit embeddings."""
         self._evaluator = evaluator
         self._base = base
         self._superclass = superclass
-        self._take_turn: RunOnDevice = run_on_device
+        self._run_on_device: RunOnDevice = run_on_device
         self._check = check
         self._superclasses: dict[tuple[EvalPrompt, ...], Similarity] = {}
         self._plain_images: _Drawn = {}
@@ -79,8 +76,8 @@ class ConceptEvaluator:
             own = evaluator.embed_images(pictures)
             return own, own.mean(0).cpu().numpy()
 
-        # Unit embeddings (n, p), and their mean (p,): all that is computed with tensors is computed
-        # in a turn. Even a tiny product would give this thread an OpenMP pool of its own, and with
+        # Unit embeddings (n, p), and their mean (p,): all that is computed with tensors runs on the
+        # device. Even a tiny product would give this thread an OpenMP pool of its own, and with
         # more threads than cores the device's own pool sleeps between operations.
         self._pictures, self.reference = run_on_device(embed)
 
@@ -139,7 +136,7 @@ class ConceptEvaluator:
         for image in images:
             self._check()
             windows.append(
-                self._take_turn(partial(best_window, self._evaluator, image, self.reference))
+                self._run_on_device(partial(best_window, self._evaluator, image, self.reference))
             )
         return Proof(
             judging=judging_of(self._base.defaults),
@@ -150,7 +147,7 @@ class ConceptEvaluator:
         )
 
     def _plain(self, eval_prompts: Sequence[EvalPrompt]) -> Similarity:
-        """The superclass alone, in the same scenes and seeds; tried once."""
+        """The superclass alone, in the same scenes and seeds; drawn once."""
         key = tuple(eval_prompts)
         if key not in self._superclasses:
             images = self._images(eval_prompts, None, self._plain_images)
@@ -160,7 +157,7 @@ class ConceptEvaluator:
     def _images(
         self, eval_prompts: Sequence[EvalPrompt], use: ConceptUse | None, kept: _Drawn
     ) -> list[Image.Image]:
-        """An image of each trial; batches that are in `kept` already are not drawn again."""
+        """An image of each prompt; batches that are in `kept` already are not drawn again."""
         images: list[Image.Image] = []
         for first in range(0, len(eval_prompts), IMAGES_AT_ONCE):
             batch = tuple(eval_prompts[first : first + IMAGES_AT_ONCE])
@@ -187,7 +184,7 @@ class ConceptEvaluator:
             similarities: list[float] = (seen @ self._pictures.T).mean(-1).tolist()
             return similarities, float((seen * read).sum(-1).mean())
 
-        return self._take_turn(compare)
+        return self._run_on_device(compare)
 
     def _request(self, eval_prompt: EvalPrompt, use: ConceptUse | None) -> ImageRequest:
         config = self._base.defaults.generate_config({**OPTIONS, "seed": eval_prompt.seed})
@@ -200,10 +197,10 @@ class ConceptEvaluator:
         )
 
     def _draw(self, requests: Sequence[ImageRequest]) -> list[Image.Image]:
-        """Images of the requests, in one batch; every step is a turn of its own."""
-        base, run_on_device = self._base, self._take_turn
+        """Images of the requests, in one batch; every step is a device call of its own."""
+        base, run_on_device = self._base, self._run_on_device
         batch = run_on_device(
-            lambda: Batch([one for request in requests for one in sampler.start(base, request)])
+            lambda: Batch([begun for request in requests for begun in sampler.start(base, request)])
         )
         for _ in range(INFERENCE_STEPS):
             self._check()
@@ -215,5 +212,5 @@ class ConceptEvaluator:
 
 def _decoded(base: BaseModel, trajectory: Trajectory) -> Image.Image:
     if not bool(trajectory.latents.isfinite().all()):
-        raise ImageDiverged("A trial of the concept diverged.")
+        raise ImageDiverged("An image that evaluates the concept diverged.")
     return sampler.decode(base, trajectory)

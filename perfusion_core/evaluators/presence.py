@@ -45,7 +45,7 @@ def measure(
     concepts: Mapping[str, Concept],
     run_on_device: RunOnDevice,
 ) -> list[Measured] | None:
-    """Say who is in each image; None where the evaluator can tell for none of the concepts."""
+    """Say what is in each image; None if the evaluator can tell for none of the concepts."""
     measured = [run_on_device(partial(presences, evaluator, image, concepts)) for image in images]
     return measured if any(measured) else None
 

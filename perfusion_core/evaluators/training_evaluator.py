@@ -1,7 +1,7 @@
-"""Looking at a training: its state is scored at fixed steps, and its concept judged at the end.
+"""Evaluates a training: scores its state at fixed steps, and its concept at the end.
 
-Whatever goes wrong here costs the judgement and never the concept: the training then goes on, and
-ends, as one that nobody looks at.
+A failure here costs the evaluation and never the concept: the training then goes on, and ends, as
+if nothing evaluated it.
 """
 
 import logging
@@ -23,7 +23,7 @@ _log = logging.getLogger("perfusion.training")
 
 
 class TrainingEvaluator:
-    """Scores a training when it is due, and judges what came of it."""
+    """Scores a training when it is due, and measures the curve of its concept."""
 
     def __init__(
         self,
@@ -34,43 +34,43 @@ class TrainingEvaluator:
         run_on_device: RunOnDevice,
         check: Check,
     ) -> None:
-        """Without an evaluator nothing is judged."""
+        """Without an evaluator nothing is measured."""
         self._training = training
         self._eval_prompts = eval_schedule(training.config).eval_prompts
-        self._judge: ConceptEvaluator | None = None
+        self._concept_evaluator: ConceptEvaluator | None = None
         if evaluator is not None:
             self._attempt(
                 lambda: self._begin(
                     evaluator, pictures=pictures, run_on_device=run_on_device, check=check
                 )
             )
-        training.watch(self._judge.name if self._judge else None)
+        training.watch(self._concept_evaluator.name if self._concept_evaluator else None)
 
     def evaluate_when_due(self) -> None:
         """Score the training as it is now, if it is time."""
-        training, judge = self._training, self._judge
-        if judge is None or not training.is_evaluation_due:
+        training, evaluator = self._training, self._concept_evaluator
+        if evaluator is None or not training.is_evaluation_due:
             return
 
-        def look() -> None:
-            score = judge.score(training.concept(), self._eval_prompts)
-            training.record_score(score)
-            _log.debug("training.scored", extra={"step": training.step, "score": round(score, 4)})
+        def score() -> None:
+            found = evaluator.score(training.concept(), self._eval_prompts)
+            training.record_score(found)
+            _log.debug("training.scored", extra={"step": training.step, "score": round(found, 4)})
 
-        self._attempt(look)
+        self._attempt(score)
         if training.stopped_early:
             _log.info("training.stopped_early", extra={"step": training.step})
 
-    def judged(self) -> Concept:
-        """The concept of the finished training, with its operating curve if it can be made."""
+    def evaluated_concept(self) -> Concept:
+        """Return the finished training's concept, with its operating curve if it can be made."""
         training = self._training
         concept = training.best()
         evaluated = [concept]
-        if (judge := self._judge) is not None:
+        if (evaluator := self._concept_evaluator) is not None:
             eval_prompts = curve_prompts(training.config, steps=training.step)
             self._attempt(
                 lambda: evaluated.append(
-                    replace(concept, evaluation=judge.evaluate(concept, eval_prompts))
+                    replace(concept, evaluation=evaluator.evaluate(concept, eval_prompts))
                 )
             )
         return evaluated[-1]
@@ -83,7 +83,7 @@ class TrainingEvaluator:
         run_on_device: RunOnDevice,
         check: Check,
     ) -> None:
-        self._judge = ConceptEvaluator(
+        self._concept_evaluator = ConceptEvaluator(
             evaluator,
             self._training.base,
             pictures=pictures,
@@ -102,9 +102,9 @@ class TrainingEvaluator:
             out_of_memory = is_out_of_memory(error)
             told = {"error": type(error).__name__}
             _log.warning("training.not_judged", extra=told, exc_info=True)
-        self._judge = None
-        # A state that was best among a few looks is no better than the last one.
+        self._concept_evaluator = None
+        # The best of a few evaluated states is no better than the last state.
         self._training.watch(None)
         if out_of_memory:
-            # Only here, where the error is gone, and with it the frames that hold the memory.
+            # Only after the handler: the error holds the frames that hold the memory.
             free_memory()

@@ -94,11 +94,11 @@ def queue(
         now=now,
     )
     most_waiting = service.settings.max_queued_jobs_per_owner
-    place = job_order.place(
+    position = job_order.queue_position(
         connection, concept.owner_id, kind=JobKind.TRAIN, most_waiting=most_waiting
     )
-    position = transitions.enqueue(connection, service, job=job, place=place)
-    job_view = jobs.accepted(job, queue_position=position)
+    queued_at = transitions.enqueue(connection, service, job=job, position=position)
+    job_view = jobs.accepted(job, queue_position=queued_at)
     accepted = ConceptAccepted(concept=rows.view(concept), job=job_view)
     return accepted.to_json(), f"/jobs/{job_id}"
 

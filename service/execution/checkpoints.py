@@ -1,8 +1,8 @@
 """What a training saves while it runs: its state, to go on from, and a preview picture.
 
 Both lie under the attempt's prefix, where no other attempt writes. The blob comes first, then a
-fenced update of the row, which says which attempt's are the newest: a worker that wakes past its
-lease overwrites nothing of its heir's.
+fenced update of the row, which says which attempt's are the newest: a worker that wakes after its
+lease has expired overwrites nothing of its successor's.
 """
 
 from service.blobs import keys
@@ -46,7 +46,7 @@ def save_state(service: Service, claimed: ClaimedJob, *, state: bytes, step: int
             job.state_step, job.faulted_at = step, None
             job.attempts_spent = claimed.attempts_spent - 1
     if before not in (None, claimed.attempt):
-        # Superseded: whichever worker claims the job from now on reads the new one.
+        # Superseded: a worker that claims the job from now on reads the new one.
         transitions.remove_blobs(service, key=keys.state_key(claimed.id, before))
     return True
 

@@ -24,7 +24,7 @@ def new_token() -> str:
 def claim_next(
     service: Service, kind: JobKind, *, worker_id: str, token: str | None = None
 ) -> ClaimedJob | None:
-    """Take the queued job whose turn it is. None: there is nothing to do now.
+    """Take the queued job that is next (job_order.py). None: there is nothing to do now.
 
     A caller that gives its own `token` can ask `claimed_with` for a job whose answer was lost.
     """
@@ -79,7 +79,7 @@ def _claim(
             return None
         [job] = jobs
         if job.faulted_at is not None and job.not_before is not None:
-            # The time that it waited for its turn is no fault of the infrastructure.
+            # The time that it waited in the queue is no fault of the infrastructure.
             job.faulted_at += max(now - job.not_before, timedelta())
         return _claimed(job, token)
 

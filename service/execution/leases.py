@@ -127,7 +127,7 @@ def finish_generation(service: Service, claimed: ClaimedJob, *, images: Sequence
 def fail(service: Service, claimed: ClaimedJob, *, problem: dict[str, Any]) -> bool:
     """End a job that cannot succeed; `problem` comes from `errors.problem`, for the owner's eyes.
 
-    A job whose cancellation was asked for ends cancelled instead: nobody wants it any more.
+    A job whose cancellation was asked for ends cancelled instead.
     """
     with service.database.write() as session:
         job = lock(session, claimed)
@@ -157,7 +157,7 @@ def release(
     With `spend_attempt` the attempt counts against the job's limit, unless it made progress (see
     checkpoints.py), and the last one fails the job. Faults that spend no attempt fail it after a
     day. The day begins with the first fault, starts anew with progress, and leaves out the time
-    that the job waited for its turn. A job whose cancellation was asked for ends cancelled.
+    that the job waited in the queue. A job whose cancellation was asked for ends cancelled.
     """
     delay = timedelta(seconds=delay_seconds)
     is_fault = delay_seconds > 0 and not spend_attempt

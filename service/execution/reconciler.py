@@ -1,7 +1,7 @@
 """Repairs what crashes and lost messages leave behind. Any number of processes may run it.
 
-A pass asks one question and mostly learns that there is nothing to do. What it then does are
-conditional updates, and each passes by the rows that somebody else holds: two reconcilers at once
+A pass asks one question and mostly learns that there is nothing to do. Otherwise it makes
+conditional updates, and each skips the rows that another transaction holds: two reconcilers at once
 do each thing once, and neither waits for the other, nor for a process that is frozen in the middle
 of a transaction.
 """
@@ -19,7 +19,7 @@ from service.jobs import transitions
 from service.statuses import JobKind, JobStatus
 from service.wiring import Service
 
-# Back-off of ringing for a job that nobody has claimed yet, by how often it was rung for.
+# Back-off of notices for a job that no worker has claimed yet, by how many there were.
 _NOTIFY_AGAIN_SECONDS = (5, 10, 20, 40, 60)
 # Of one pass; the next one is a moment away, and shorter transactions are better neighbours.
 _MOST_AT_ONCE = 200
@@ -30,7 +30,7 @@ _MOST_PENDING = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Reconciled:
-    """How many jobs one pass has moved or rung for."""
+    """How many jobs one pass has moved, and for how many it has notified workers."""
 
     cancelled: int
     requeued: int
@@ -39,13 +39,13 @@ class Reconciled:
 
 
 def reconcile(service: Service, *, may_take: Callable[[], bool] = lambda: True) -> Reconciled:
-    """End cancelled jobs without a worker, requeue or fail expired ones, ring for waiting ones.
+    """End cancelled jobs without a worker, requeue or fail expired ones, notify of waiting ones.
 
     Expired leases are left alone if `may_take` returns False. It is asked after the clock was read
     that measures the leases.
     """
     with service.database.read() as session:
-        broken, due = _look(session, now=service.database.now(session))
+        broken, due = _check(session, now=service.database.now(session))
     ended, requeued = _repair_expired(service, may_take) if broken else ([], [])
     due |= {job.kind for job in requeued}
     return Reconciled(
@@ -65,7 +65,7 @@ def orphans_at_start(service: Service) -> int:
     with service.database.write() as session:
         now = service.database.now(session)
         ended, requeued = _repair(session, now=now, expired=true())
-        # Whatever rang for the queued ones went with the process: ring again at once.
+        # The messages for the queued ones went with the process: notify again at once.
         session.execute(
             update(JobRow).where(JobRow.status == JobStatus.QUEUED).values(dispatch_at=now, rings=0)
         )
@@ -73,8 +73,8 @@ def orphans_at_start(service: Service) -> int:
     return len(ended) + len(requeued)
 
 
-def _look(session: Session, *, now: datetime) -> tuple[bool, set[JobKind]]:
-    """Whether any job needs a repair, and the kinds of those that are due to be rung for."""
+def _check(session: Session, *, now: datetime) -> tuple[bool, set[JobKind]]:
+    """Whether any job needs a repair, and the kinds of those that workers are to be notified of."""
     expired = (JobRow.status == JobStatus.RUNNING, JobRow.lease_until < now)
     flagged = (JobRow.status == JobStatus.QUEUED, JobRow.cancel_requested_at.is_not(None))
     questions = [expired, flagged, *((JobRow.kind == kind, *_due(now)) for kind in JobKind)]
@@ -85,7 +85,7 @@ def _look(session: Session, *, now: datetime) -> tuple[bool, set[JobKind]]:
 def _repair_expired(
     service: Service, may_take: Callable[[], bool]
 ) -> tuple[list[JobRow], list[JobRow]]:
-    """Repair what `_look` has seen: the jobs that ended, and those that wait again."""
+    """Repair what `_check` has seen: the jobs that ended, and those that wait again."""
     with service.database.write() as session:
         now = service.database.now(session)
         if not may_take():
@@ -141,7 +141,7 @@ def _repair(
 
 
 def _free(*which: ColumnElement[bool], most: int = _MOST_AT_ONCE) -> ColumnElement[bool]:
-    """The condition that a job is one of those, and that nobody else is changing it now."""
+    """The condition that a job is one of those, and that no transaction is changing it now."""
     some = select(JobRow.id).where(*which).order_by(JobRow.dispatch_at).limit(most)
     # PostgreSQL may run a plain subquery again for each row, and so pass the limit.
     once = some.with_for_update(skip_locked=True).cte("free")
@@ -153,7 +153,7 @@ def _due(now: datetime) -> tuple[ColumnElement[bool], ...]:
 
 
 def _notify(service: Service, kind: JobKind) -> int:
-    """Ring for jobs that are due; how many. While messages lie unheard, it writes nothing."""
+    """Notify of jobs that are due; return how many. While messages are pending, write nothing."""
     room = _MOST_PENDING - service.notifier.pending(kind)
     if room <= 0:
         return 0
@@ -167,12 +167,12 @@ def _notify(service: Service, kind: JobKind) -> int:
 
 
 def _take_due(service: Service, kind: JobKind, *, most: int) -> list[str]:
-    """Take the jobs to ring for now; whoever takes them moves their next ring."""
+    """Take the jobs to notify of now; taking them sets the time of their next notice."""
     with service.database.write() as session:
         now = service.database.now(session)
         steps = [
-            (JobRow.rings == rings, now + timedelta(seconds=seconds))
-            for rings, seconds in enumerate(_NOTIFY_AGAIN_SECONDS[:-1])
+            (JobRow.rings == times, now + timedelta(seconds=seconds))
+            for times, seconds in enumerate(_NOTIFY_AGAIN_SECONDS[:-1])
         ]
         due = (JobRow.kind == kind, *_due(now))
         rows = session.execute(

@@ -39,7 +39,7 @@ from service.statuses import ConceptStatus, JobKind
 from service.validation import check_prompt, check_text
 from service.wiring import Service
 
-_QUEUE_POSITION = job_order.QUEUE_POSITION.subquery("place")
+_QUEUE_POSITION = job_order.QUEUE_POSITION.subquery("queue_position")
 _SERVED = base_models.CURRENT.subquery("served")
 _NAMED = and_(
     ConceptRow.owner_id == bindparam("owner"),
@@ -117,9 +117,9 @@ def request(
             concept_id=None,
             now=now,
         )
-        place = QueuePosition(*known[0][:3])
-        position = transitions.enqueue(connection, service, job=job, place=place)
-        accepted = JobAnswer(job=jobs.accepted(job, queue_position=position))
+        position = QueuePosition(*known[0][:3])
+        queued_at = transitions.enqueue(connection, service, job=job, position=position)
+        accepted = JobAnswer(job=jobs.accepted(job, queue_position=queued_at))
         return accepted.to_json(), f"/jobs/{job_id}"
 
     try:

@@ -1,9 +1,10 @@
-"""Whose job is next. Owners take turns, so that a thousand jobs of one do not starve another's one.
+"""Which job is next. Owners alternate, so that a thousand jobs of one do not starve another's one.
 
-Each job gets a turn when it is accepted: one after its owner's last waiting or running job of the
-kind, but not before the turn that is being served now. The lowest turn goes first. So the jobs of
-one owner stay in order, those of several alternate, and who comes back after a while has neither
-saved up turns nor fallen behind. (Queueing networks call this start-time fair queueing.)
+Each job gets a number, its `turn`, when it is accepted: one more than its owner's last waiting or
+running job of the kind, but not less than the turn that is being served now. The lowest turn goes
+first. So the jobs of one owner stay in order, those of several alternate, and an owner who comes
+back after a while has neither saved up turns nor fallen behind. (Queueing networks call this
+start-time fair queueing.)
 """
 
 from dataclasses import dataclass
@@ -69,10 +70,10 @@ QUEUE_POSITION = select(
 
 @dataclass(frozen=True)
 class QueuePosition:
-    """Where a new job goes; how many of its owner's wait already, of both kinds; how many go first.
+    """A new job's turn; how many jobs of its owner wait already, of both kinds; how many go first.
 
-    `waiting` is counted no further than its limit. `ahead` counts the jobs of its kind, whoever's,
-    and no further than LAST_POSITION.
+    `waiting` is counted no further than its limit. `ahead` counts the jobs of its kind, of all
+    owners, and no further than LAST_POSITION.
     """
 
     turn: int
@@ -80,16 +81,16 @@ class QueuePosition:
     ahead: int
 
 
-def place(
+def queue_position(
     connection: Connection, owner_id: str, *, kind: JobKind, most_waiting: int
 ) -> QueuePosition:
-    """Return where a job goes that this owner has just sent; at most so many of hers may wait."""
+    """Return where the next job of this owner goes; `most_waiting` is the limit of an owner."""
     parameters = {"owner": owner_id, "kind": kind, "most_waiting": most_waiting}
     return QueuePosition(*connection.execute(QUEUE_POSITION, parameters).one())
 
 
 def next_job(kind: JobKind, *, now: datetime, most_running: int) -> ScalarSelect[str]:
-    """Return a query of the id of the job whose turn it is, passing by what others claim now.
+    """Return a query of the id of the job with the lowest turn, without those claimed right now.
 
     An owner who has `most_running` jobs running waits until one of them ends. Claims of the same
     moment do not see each other, so that number may be passed by one or two.

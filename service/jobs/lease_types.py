@@ -65,7 +65,7 @@ class NewImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """How a concept file stands beside another one: its verdict, and what it is worth in numbers.
+    """How a concept file compares with another one: its verdict, and what it is worth in numbers.
 
     `balance` is that of the recommended strength, 0 to 1, see perfusion_core.evaluation.curve.
     Balances of two evaluators do not compare, nor do those of two versions of the judging.
@@ -73,7 +73,7 @@ class Standing:
 
     quality: str
     balance: float
-    measured_by: tuple[str, str | None]  # the evaluator's fingerprint, and trials.judging_of
+    measured_by: tuple[str, str | None]  # the evaluator's fingerprint, and eval_prompts.judging_of
 
     @property
     def is_good(self) -> bool:
@@ -93,5 +93,5 @@ class TrainedConcept:
     covariance_fingerprint: str
     mask_source: str
     training: dict[str, Any]  # the options that were in force, and what the training found
-    judgement: dict[str, Any] | None = None  # of concept_files.judgement_of
-    standing: Standing | None = None  # of concept_files.standing_of
+    judgement: dict[str, Any] | None = None  # of concepts.files.judgement_of
+    standing: Standing | None = None  # of concepts.files.standing_of

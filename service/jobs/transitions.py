@@ -1,8 +1,8 @@
 """The changes of a job's status, in one place: row, audit and concept move together.
 
 `change` is the only code that writes `jobs.status`. It is a conditional UPDATE .. RETURNING, so
-whoever comes second changes nothing; for every row changed it writes the audit event and, when a
-training ends without a result, the concept's status, all in the caller's transaction.
+the second of two callers changes nothing. For every row changed it writes the audit event and, when
+a training ends without a result, the concept's status, all in the caller's transaction.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,8 +23,8 @@ from service.jobs.job_order import QueuePosition
 from service.statuses import TERMINAL, ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 
-# The API rings right after its commit; the reconciler does so again only if that was not heard.
-_FIRST_RING_AGAIN_SECONDS = 5
+# The API notifies right after its commit; the reconciler does so again only if no worker claims.
+_NOTIFY_AGAIN_SECONDS = 5
 _CONCEPT_STATUS = {
     JobStatus.FAILED: ConceptStatus.FAILED,
     JobStatus.CANCELLED: ConceptStatus.CANCELLED,
@@ -40,23 +40,25 @@ _INSERT_BOTH = _INSERT_EVENT.add_cte(
 _log = structlog.get_logger()
 
 
-def enqueue(connection: Connection, service: Service, *, job: JobRow, place: QueuePosition) -> int:
-    """Add a queued job at its `place`, unless its owner has too many waiting; return it, from 1.
+def enqueue(
+    connection: Connection, service: Service, *, job: JobRow, position: QueuePosition
+) -> int:
+    """Add a queued job, unless its owner has too many waiting; return its position, from 1.
 
-    The caller rings the doorbell once the transaction has been committed. Requests of the same
+    The caller notifies the workers once the transaction has been committed. Requests of the same
     moment do not see each other's jobs, so the limit may be passed by a few.
     """
     limit = service.settings.max_queued_jobs_per_owner
-    if place.waiting >= limit:
+    if position.waiting >= limit:
         raise TooManyRequests(
             "too-many-queued-jobs",
             f"{limit} of your jobs are waiting already, which is the limit. "
             "Wait for some to end, or cancel some.",
             retry_after_seconds=30,
         )
-    job.turn = place.turn
+    job.turn = position.turn
     _insert(connection, job, _event(job, now=job.created_at, old=None, reason="accepted"))
-    return place.ahead + 1
+    return position.ahead + 1
 
 
 def _insert(connection: Connection, job: JobRow, event: dict[str, Any]) -> None:
@@ -92,7 +94,7 @@ def new_job(
         attempt=0,
         attempts_spent=0,
         max_attempts=service.settings.max_attempts,
-        dispatch_at=now + timedelta(seconds=_FIRST_RING_AGAIN_SECONDS),
+        dispatch_at=now + timedelta(seconds=_NOTIFY_AGAIN_SECONDS),
         rings=0,
         concept_id=concept_id,
         version=1,
@@ -142,10 +144,10 @@ def change(
 
 
 def _notify_next(session: Session, owner_id: str, *, now: datetime) -> None:
-    """Make an owner's next job of every kind due to be rung for, after one of them stopped running.
+    """Make the next job of every kind of an owner due for notice, after one stopped running.
 
     At the limit of running jobs the next one may be of the other kind, whose workers would
-    otherwise wait until it is rung for again. Rows that another transaction holds are skipped.
+    otherwise wait until they are notified again. Rows that another transaction holds are skipped.
     """
     next_jobs = [
         select(JobRow.id)

@@ -1,4 +1,4 @@
-"""Jobs as their owner sees them: look, list, cancel, and fetch what they made."""
+"""Jobs as their owner sees them: get, list, cancel, and fetch what they made."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -71,7 +71,7 @@ def cancel(service: Service, owner_id: str, *, job_id: str) -> JobView:
 
 
 def read_image(service: Service, owner_id: str | None, *, image_id: str) -> StoredFile:
-    """Return the PNG of a generated image of this owner; None: of whoever signed a link to it."""
+    """Return the PNG of a generated image of this owner; None: a signed link asks."""
     image = _find_image(service, owner_id, image_id=image_id)
     try:
         return StoredFile(data=service.blobs.get(image.blob_key), sha256=image.sha256)
@@ -82,7 +82,7 @@ def read_image(service: Service, owner_id: str | None, *, image_id: str) -> Stor
 def read_attention_map(
     service: Service, owner_id: str | None, *, image_id: str, number: int
 ) -> StoredFile:
-    """Return the PNG of one of an image's attention maps, to whoever may have the image."""
+    """Return the PNG of one of an image's attention maps, as `read_image` does."""
     maps = _find_image(service, owner_id, image_id=image_id).attention_maps or []
     if not 0 <= number < len(maps):
         raise NotFound(
@@ -204,7 +204,7 @@ def _progress(job: JobRow) -> ProgressView:
 
 
 def _positions_of(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
-    """Return the place of each queued job among the queued jobs of its kind; 1 starts next."""
+    """Return the position of each queued job among the queued jobs of its kind; 1 starts next."""
     if not job_ids:
         return {}
     rows = session.execute(_POSITIONS, {"ids": list(job_ids)})

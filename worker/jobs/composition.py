@@ -32,16 +32,16 @@ def warnings(
         return blending_pairs(i, base.covariance.metric)
 
     def warning(j: int, k: int, cosine: float) -> dict[str, Any]:
-        one, other = names[j], names[k]
+        first, second = names[j], names[k]
         sentence = (
-            f"<{one}> and <{other}> lie close together in this base model (overlap {cosine:.2f}; "
-            f"above {BLENDING_COSINE:g} concepts mix), so each may take on features of the other. "
-            "Lower the strength of one, generate them in two images, or teach one of them again "
-            "with another superclass."
+            f"<{first}> and <{second}> lie close together in this base model (overlap "
+            f"{cosine:.2f}; above {BLENDING_COSINE:g} concepts mix), so each may take on features "
+            "of the other. Lower the strength of one, generate them in two images, or teach one of "
+            "them again with another superclass."
         )
         return {
             **problem("concepts-may-blend", sentence),
-            "concepts": [{"id": concept_ids[name], "name": name} for name in (one, other)],
+            "concepts": [{"id": concept_ids[name], "name": name} for name in (first, second)],
         }
 
     return list(starmap(warning, run_on_device(solve)))

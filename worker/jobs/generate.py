@@ -30,14 +30,14 @@ from worker.jobs.sizes import check_size
 
 
 def generate_images(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> bool:
-    """Generate the images of a claimed job and record them; False where the row refused them."""
+    """Generate the images of a claimed job and record them; False if the row refused them."""
     base = context.model_loader.base()
     payload = options.generate_payload(claimed)
     heartbeat.retry_while_unavailable(lambda: _check_concepts(context, payload.concepts))
     request = _to_request(context, payload, base)
     concept_ids = {concept.name: concept.id for concept in payload.concepts}
     while_waiting = heartbeat.while_waiting(lambda: context.engine.moved_at)
-    # Short turns that come before the next step of the images.
+    # Short calls that run before the next step of the images.
     run_on_device = partial(context.engine.run_on_device, urgent=True, while_waiting=while_waiting)
     warnings = composition.warnings(base, request, run_on_device, concept_ids=concept_ids)
     # An attempt before may have warned of its own images, which are not these.
@@ -101,7 +101,7 @@ def _check_concepts(context: WorkerContext, listed: Sequence[PromptedConcept]) -
     if gone:
         names = ", ".join(f"<{name}>" for name in gone)
         raise FileGone(
-            f"A concept of this prompt was deleted, or trained again twice, before its turn came: "
+            "A concept of this prompt was deleted, or trained again twice, before the job started: "
             f"{names}. Ask again, or without it."
         )
 
@@ -129,10 +129,10 @@ def _presence_views(measured: Measured, concept_ids: dict[str, str]) -> tuple[Pr
         PresenceView(
             concept_id=concept_ids[name],
             name=name,
-            score=round(one.score, 4),
-            present=one.present,
+            score=round(found.score, 4),
+            present=found.present,
         )
-        for name, one in measured.items()
+        for name, found in measured.items()
     )
 
 
@@ -197,16 +197,16 @@ def _store_maps(
         return None, 0
     concept_ids = {concept.name: concept.id for concept in payload.concepts}
     stored, size_bytes = [], 0
-    for number, found in enumerate(sample.maps):
-        data = overlays.draw(sample.image, found.share)
+    for number, word_map in enumerate(sample.maps):
+        data = overlays.draw(sample.image, word_map.share)
         blob_key = keys.attention_map_key(claimed.id, claimed.attempt, index=index, number=number)
         context.service.blobs.put_new(blob_key, data)
         size_bytes += len(data)
         stored.append(
             NewAttentionMap(
-                word=found.word.text,
-                concept_id=concept_ids.get(found.word.concept or ""),
-                coverage=round(found.coverage, 4),
+                word=word_map.word.text,
+                concept_id=concept_ids.get(word_map.word.concept or ""),
+                coverage=round(word_map.coverage, 4),
                 blob_key=blob_key,
                 sha256=hashlib.sha256(data).hexdigest(),
             )

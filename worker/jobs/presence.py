@@ -1,6 +1,6 @@
-"""Which concepts of a prompt are to be seen in its images, and a warning for those in none.
+"""Which concepts of a prompt its images show, and a warning for those that none shows.
 
-An image is worth having without this: whatever goes wrong here costs the figures and nothing else.
+An image is worth having without this: a failure here costs the figures and nothing else.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def measure(
     images: Sequence[Image.Image],
     run_on_device: RunOnDevice,
 ) -> list[Measured] | None:
-    """Return who is in each image; None where no evaluator can tell for any of the concepts."""
+    """Return what is in each image; None if no evaluator can tell for any of the concepts."""
     judged = {
         name: use.concept for name, use in request.concepts.items() if use.concept.curve is not None
     }
@@ -43,7 +43,7 @@ def measure(
         out_of_memory = is_out_of_memory(error)
         _log.warning("generation.presence_not_measured", error=type(error).__name__, exc_info=True)
     if out_of_memory:
-        # Only here, where the error is gone, and with it the frames that hold the memory.
+        # Only after the handler: the error holds the frames that hold the memory.
         free_memory()
     return None
 
@@ -65,7 +65,7 @@ def _warning(name: str, *, image_count: int, concept_id: str) -> dict[str, Any]:
     nowhere = "The image does not show" if image_count == 1 else "None of the images shows"
     sentence = (
         f"{nowhere} <{name}>: no part is similar enough to its pictures. Raise its strength, name "
-        "it earlier in the prompt or beside fewer others, or try other seeds."
+        "it earlier in the prompt or next to fewer others, or try other seeds."
     )
     return {
         **problem("concept-vanished", sentence),

@@ -1,4 +1,4 @@
-"""Preview pictures of a training: what its concept looks like so far, for whoever watches.
+"""Preview pictures of a training: what its concept looks like so far.
 
 They come from the engine like any other picture, always of one seed so that they can be compared,
 and may take a tenth of the training's time at most.
@@ -50,7 +50,7 @@ class Previews:
         """Draw the concept as it is now, if it is time; a failure costs only the preview.
 
         `while_waiting` is called with whether the device works at the preview, and raises
-        Interrupted where the training is to stop meanwhile.
+        Interrupted if the training is to stop meanwhile.
         """
         if training.step < self._next_step or not self._affordable():
             return

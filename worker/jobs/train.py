@@ -33,7 +33,7 @@ from worker.models import segmenter
 
 
 def train_concept(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> bool:
-    """Train the concept of a claimed job and record it; False where the row would not take it."""
+    """Train the concept of a claimed job and record it; False if the row refused it."""
     base = context.model_loader.base()
     payload = options.train_payload(claimed)
     pictures, masks = _read_pictures(context, payload.pictures)
@@ -56,7 +56,7 @@ def train_concept(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartb
         heartbeat.check()
 
     heartbeat.report(training.step, training.config.max_train_steps)
-    looking = TrainingEvaluator(
+    evaluator = TrainingEvaluator(
         training,
         evaluator=context.evaluator,
         pictures=pictures,
@@ -67,10 +67,10 @@ def train_concept(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartb
     while True:
         try:
             heartbeat.check()
-            looking.evaluate_when_due()
+            evaluator.evaluate_when_due()
             step = run_on_device(lambda: next(training, None))
             if step is None:
-                concept = looking.judged()
+                concept = evaluator.evaluated_concept()
                 break
             heartbeat.report(step.step, step.total_steps)
             previews.maybe_draw(training, while_waiting=while_waiting)
@@ -98,7 +98,7 @@ def _begin(
     check_size(base, config)
     finds_objects = segmenter.find(pictures, masks, name=segmenter_name, device=str(base.device))
     return checkpoints.begin(
-        # A turn for each picture: encoding all of them takes as long as many images.
+        # A device call for each picture: encoding all of them takes as long as many images.
         lambda state: train(
             base,
             pictures,

@@ -39,7 +39,7 @@ class ConceptCache:
             data = self._blobs.get(blob_key)
         except BlobNotFound:
             raise FileGone(
-                "A concept of this prompt was deleted before its turn came. Ask again without it."
+                "A concept of this prompt was deleted before the job started. Ask again without it."
             ) from None
         if hashlib.sha256(data).hexdigest() != sha256:
             raise ConceptFileError(

@@ -30,7 +30,7 @@ class Evaluators:
         self._try_at = float("inf")  # monotonic seconds; until then it loads, or is there
 
     def load(self, base: BaseModel) -> None:
-        """Load the evaluator onto the base model's device; a failure is a line in the log."""
+        """Load the evaluator onto the base model's device; a failure is only logged."""
         if self._name is None:
             return
         try:
@@ -42,7 +42,7 @@ class Evaluators:
             self._loaded = loaded
             _log.info("evaluator.loaded", name=loaded.ref.name)
 
-    def beside(self, base: BaseModel) -> Evaluator | None:
+    def for_base_model(self, base: BaseModel) -> Evaluator | None:
         """Return the evaluator; None where there is none, or none yet.
 
         A failed load is tried again in a thread of its own.

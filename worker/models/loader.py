@@ -25,21 +25,21 @@ _log = structlog.get_logger("perfusion.worker")
 
 
 class ModelLoader:
-    """Holds the base model, or what stands in its way."""
+    """Holds the base model, or why there is none."""
 
     def __init__(
         self,
         service: Service,
         *,
         base: BaseModel | None = None,
-        beside: Callable[[BaseModel], None] | None = None,
+        also_load: Callable[[BaseModel], None] | None = None,
     ) -> None:
-        """`base` is for who has loaded one already; it is registered all the same.
+        """`base` may be loaded already; it is registered all the same.
 
-        `beside` loads what belongs to it, such as the evaluator, before any job is claimed.
+        `also_load` loads what belongs to it, such as the evaluator, before any job is claimed.
         """
         self._service = service
-        self._beside = beside
+        self._also_load = also_load
         self._given = base
         self._base: BaseModel | None = None
         self._problem: str | None = None
@@ -89,8 +89,8 @@ class ModelLoader:
                     covariance_dir=self._cache_folder(),
                 )
                 self._register_when_possible(base)
-                if self._beside is not None:
-                    self._beside(base)
+                if self._also_load is not None:
+                    self._also_load(base)
             except Exception as error:
                 self._problem = _sentence(error)
                 _log.exception("base_model.not_loaded", problem=self._problem)

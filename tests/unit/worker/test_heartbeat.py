@@ -94,7 +94,7 @@ def test_where_the_device_hangs_its_job_is_lost_and_a_job_in_line_goes_back(
 def test_a_job_that_hangs_after_it_stood_in_line_is_lost(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heartbeat_module, "_IN_LINE_SECONDS", 0.1)
+    monkeypatch.setattr(heartbeat_module, "_WAITING_SECONDS", 0.1)
     claimed, broken = claim(service, accept_generation(service)), Event()
     with Heartbeat(service, claimed, leave=Event(), broken=broken) as heartbeat:
         heartbeat.keep_alive(time.monotonic(), on_device=False)

@@ -98,19 +98,19 @@ def test_a_pause_in_the_middle_of_a_repair_takes_no_job_away(
     repairs = Reconciler(service, clocks=clocks)
     duties = repairs._duties()
     silent = claim(service, accept_generation(service))
-    lease, look = service.settings.lease_seconds, reconciler._look
+    lease, check = service.settings.lease_seconds, reconciler._check
     for _ in range(4):
         clocks.pass_by(lease / 4)
         repairs._do(duties)
         assert leases.heartbeat(service, claimed) is Lease.KEPT
     clocks.pass_by(lease / 4)
 
-    def look_and_sleep(*arguments: object, **named: object) -> object:
-        found = look(*arguments, **named)  # type: ignore[arg-type]
+    def check_and_sleep(*arguments: object, **named: object) -> object:
+        found = check(*arguments, **named)  # type: ignore[arg-type]
         clocks.pass_by(lease)
         return found
 
-    monkeypatch.setattr(reconciler, "_look", look_and_sleep)
+    monkeypatch.setattr(reconciler, "_check", check_and_sleep)
     assert repairs._may_take()
     repairs._do(duties)
     for job in (silent, claimed):

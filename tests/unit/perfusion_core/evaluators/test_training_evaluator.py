@@ -15,7 +15,7 @@ from perfusion_core.training.trainer import Training, train
 from tests.unit.perfusion_core.conftest import drawing
 
 PICTURES = [drawing(), drawing(96)]
-# With so large a batch few steps pay for five looks.
+# With so large a batch few steps pay for five evaluations.
 OPTIONS = {"max_train_steps": 16, "train_batch_size": 32}
 LookAt = Callable[[Training, Check], TrainingEvaluator]
 
@@ -41,12 +41,12 @@ def look_at(evaluator: Evaluator, run_on_device: RunOnDevice) -> LookAt:
     return look_at
 
 
-def follow(training: Training, looking: TrainingEvaluator) -> Concept:
+def follow(training: Training, evaluator: TrainingEvaluator) -> Concept:
     """As worker/jobs/train.py does."""
     while True:
-        looking.evaluate_when_due()
+        evaluator.evaluate_when_due()
         if next(training, None) is None:
-            return looking.judged()
+            return evaluator.evaluated_concept()
 
 
 @pytest.mark.slow
@@ -84,7 +84,7 @@ def test_a_look_that_fails_leaves_a_training_that_nobody_looks_at(
         if training.step == 6:
             raise RuntimeError("no more")
 
-    looking = look_at(training, broken)
-    concept = follow(training, looking)
+    evaluator = look_at(training, broken)
+    concept = follow(training, evaluator)
     assert concept.to_bytes() == plain.concept().to_bytes()
     assert caplog.messages == ["training.not_judged"]

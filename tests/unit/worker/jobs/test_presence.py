@@ -114,11 +114,11 @@ def test_an_evaluator_that_cannot_be_loaded_is_not_tried_by_every_image(
     monkeypatch.setattr("worker.models.evaluators.Evaluator", fail)
     evaluators = Evaluators(make_service(evaluator="somewhere").settings)
     evaluators.load(base)
-    assert [evaluators.beside(base) for _ in range(3)] == [None] * 3
+    assert [evaluators.for_base_model(base) for _ in range(3)] == [None] * 3
     assert len(threads) == 1
     monkeypatch.setattr("worker.models.evaluators._TRY_AGAIN_SECONDS", 0.0)
     evaluators.load(base)
-    assert evaluators.beside(base) is None
+    assert evaluators.for_base_model(base) is None
     wait_until(lambda: threads[2:] == ["load-evaluator"])
 
 
@@ -144,14 +144,14 @@ def test_no_job_waits_for_an_evaluator_that_loads_slowly(
     assert not context.model_loader.wait(timeout_seconds=0.2)
     arrived.set()
     assert context.model_loader.wait(timeout_seconds=60)
-    assert context.evaluators is not None and context.evaluators.beside(base) is not None
+    assert context.evaluators is not None and context.evaluators.for_base_model(base) is not None
     # One that was away at the start loads while jobs go on without it.
     arrived.clear()
     evaluators = Evaluators(service.settings)
     evaluators._try_at = 0.0
-    assert evaluators.beside(base) is None
+    assert evaluators.for_base_model(base) is None
     arrived.set()
-    wait_until(lambda: evaluators.beside(base) is not None)
+    wait_until(lambda: evaluators.for_base_model(base) is not None)
 
 
 def test_all_that_is_measured_beside_the_steps_is_measured_by_the_engine(

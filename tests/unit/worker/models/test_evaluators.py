@@ -26,5 +26,5 @@ def test_an_evaluator_is_loaded_once_and_one_that_cannot_be_is_none(
     shipped, broken = Evaluators(Settings()), Evaluators(Settings(evaluator=str(tmp_path)))
     for each in (shipped, broken):
         each.load(base)
-    assert shipped.beside(base) is shipped.beside(base) is not None
-    assert broken.beside(base) is None
+    assert shipped.for_base_model(base) is shipped.for_base_model(base) is not None
+    assert broken.for_base_model(base) is None
