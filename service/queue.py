@@ -1,8 +1,8 @@
-"""The doorbell: a Celery message that says "a job waits" (it names one), and nothing else.
+"""Tells workers that a job waits: a Celery message that names one, and nothing else.
 
-The job row is the truth, so a message may be lost or doubled without harm: the reconciler rings
-again, and a second claim finds nothing to do. Ringing therefore never fails a request, nor holds it
-up; it is bounded in time and its failure is logged.
+The job row is the truth, so a message may be lost or doubled without harm: the reconciler notifies
+again, and a second claim finds nothing to do. Notifying therefore never fails a request, nor holds
+it up; it is bounded in time and its failure is logged.
 """
 
 # mypy: disallow-untyped-calls=False, disallow-subclassing-any=False
@@ -47,13 +47,13 @@ class JobNotifier(Protocol):
     """Tells workers that a job waits."""
 
     def notify(self, job_id: str, kind: JobKind) -> bool:
-        """Publish the job's id; False (and a log line) where that did not work."""
+        """Publish the job's id; return False (and log it) if that did not work."""
 
     def notify_soon(self, job_id: str, kind: JobKind) -> None:
         """Do so while the caller goes on."""
 
     def pending(self, kind: JobKind) -> int:
-        """Return how many messages nobody has taken yet; 0 where that cannot be said."""
+        """Return how many messages no worker has taken yet; 0 if that is not known."""
 
     def check(self) -> None:
         """Raise an exception unless the queue answers."""
@@ -78,7 +78,7 @@ class _Redis(redis.Transport):
 
 
 class CeleryNotifier:
-    """Rings through Celery's broker, in the queue named after the job's kind."""
+    """Notifies through Celery's broker, in the queue named after the job's kind."""
 
     def __init__(self, queue_url: str) -> None:
         # Messages go out one by one, over one connection that stays open.
@@ -101,7 +101,7 @@ class CeleryNotifier:
         self._message = self._app.amqp.as_task_v2("", TASK_NAME, args=(), ignore_result=True)
 
     def notify(self, job_id: str, kind: JobKind) -> bool:
-        """Publish the job's id; False (and a log line) where that did not work."""
+        """Publish the job's id; return False (and log it) if that did not work."""
         with self._lock:
             if time.monotonic() < self._retry_at:
                 return False
@@ -144,8 +144,8 @@ class CeleryNotifier:
                 producer.connection.close()
 
     def pending(self, kind: JobKind) -> int:
-        """Return how many messages nobody has taken yet; 0 where that cannot be said."""
-        # A queue without messages does not exist for the broker; one that is away fails to ring.
+        """Return how many messages no worker has taken yet; 0 if that is not known."""
+        # A queue without messages does not exist for the broker; one that is away fails to publish.
         with suppress(Exception), self._app.connection_or_acquire() as connection:
             queue = connection.default_channel.queue_declare(queue=kind.value, passive=True)
             return int(queue.message_count)

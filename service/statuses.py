@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class JobKind(StrEnum):
-    """What a job does; also the name of the queue that its doorbell rings in."""
+    """What a job does; also the name of the queue that its messages go to."""
 
     TRAIN = "train"
     GENERATE = "generate"

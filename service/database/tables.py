@@ -218,7 +218,7 @@ class JobRow(Base):
     turn: Mapped[int] = mapped_column(BigInteger, server_default="0")
     # Where a fault of the infrastructure asks for patience; nobody claims it earlier.
     not_before: Mapped[datetime | None]
-    # Outbox and back-off in one column: when the doorbell is to ring again.
+    # Outbox and back-off in one column: when workers are to be notified again.
     dispatch_at: Mapped[datetime]
     rings: Mapped[int]
     cancel_requested_at: Mapped[datetime | None]

@@ -66,7 +66,7 @@ class Settings(Limits):
     )
     queue_url: str = Field(
         default="memory://",
-        description="The doorbell's broker; memory:// runs the worker inside the server.",
+        description="The broker of job messages; memory:// runs the worker inside the server.",
         examples=["memory://", "redis://localhost:6379/0"],
     )
     s3_endpoint_url: str | None = Field(
