@@ -21,6 +21,7 @@ from service import auth
 from service.auth import Scope
 from service.errors import Forbidden, Unauthorized, Unavailable
 from service.idempotency import Idempotency
+from service.pages import DEFAULT_LIMIT, MAX_CURSOR_LENGTH, MAX_LIMIT
 from service.statuses import ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 
@@ -235,9 +236,12 @@ ConceptRef = Annotated[str, Path(description="The concept's id or name.")]
 class _ListQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    limit: Annotated[int, Field(ge=1, le=100, description="Items of one page.")] = 20
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT, description="Items of one page.")] = (
+        DEFAULT_LIMIT
+    )
     cursor: Annotated[
-        str | None, Field(max_length=512, description="`next_cursor` of the page before.")
+        str | None,
+        Field(max_length=MAX_CURSOR_LENGTH, description="`next_cursor` of the page before."),
     ] = None
 
 

@@ -16,7 +16,7 @@ R = TypeVar("R")
 V = TypeVar("V")
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
-_MAX_CURSOR_LENGTH = 200
+MAX_CURSOR_LENGTH = 200
 
 
 class Page(View, Generic[V]):
@@ -61,7 +61,7 @@ def _encode(time: datetime, identity: str) -> str:
 
 def _decode(cursor: str) -> tuple[datetime, str]:
     try:
-        if len(cursor) > _MAX_CURSOR_LENGTH:
+        if len(cursor) > MAX_CURSOR_LENGTH:
             raise ValueError("too long")
         padded = cursor + "=" * (-len(cursor) % 4)
         decoded = base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True)

@@ -73,8 +73,8 @@ def _map_views(row: ImageRow) -> tuple[AttentionMapView, ...] | None:
     if row.attention_maps is None:
         return None
     return tuple(
-        _map_view(row.id, number, attention_map)
-        for number, attention_map in enumerate(row.attention_maps)
+        AttentionMapView(url=f"/images/{row.id}/attention/{number}", **stored)
+        for number, stored in enumerate(row.attention_maps)
     )
 
 
@@ -82,12 +82,3 @@ def _presence_views(row: ImageRow) -> tuple[PresenceView, ...] | None:
     if row.presence is None:
         return None
     return tuple(PresenceView(**stored) for stored in row.presence)
-
-
-def _map_view(image_id: str, number: int, stored: dict[str, Any]) -> AttentionMapView:
-    return AttentionMapView(
-        word=stored["word"],
-        concept_id=stored["concept_id"],
-        coverage=stored["coverage"],
-        url=f"/images/{image_id}/attention/{number}",
-    )
