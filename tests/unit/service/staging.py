@@ -54,7 +54,7 @@ class Clock:
         self.now += timedelta(seconds=seconds)
 
 
-class Deaf(Database):
+class LosingDatabase(Database):
     """A database that loses the answers to its commits whenever `loses` returns True."""
 
     def __init__(self, database: Database, *, loses: Callable[[], bool] = lambda: True) -> None:

@@ -14,7 +14,7 @@ from service.jobs import use_cases as jobs
 from service.jobs.lease_types import ClaimedJob
 from service.statuses import JobKind
 from service.wiring import Service
-from tests.unit.service.staging import Deaf
+from tests.unit.service.staging import LosingDatabase
 from tests.unit.worker.staging import (
     OWNER,
     accept_generation,
@@ -64,7 +64,7 @@ def losing(work: Work, lost: LostAnswers, monkeypatch: pytest.MonkeyPatch) -> Wo
 
 @pytest.mark.parametrize("number", [1, 2, 5, 9])
 @pytest.mark.parametrize("kind", JobKind)
-def test_a_job_that_succeeded_unheard_keeps_its_results_however_many_answers_are_lost(
+def test_a_job_that_succeeded_keeps_its_results_however_many_answers_are_lost(
     service: Service,
     context: WorkerContext,
     kind: JobKind,
@@ -73,7 +73,7 @@ def test_a_job_that_succeeded_unheard_keeps_its_results_however_many_answers_are
 ) -> None:
     lost = LostAnswers(number)
     context = replace(
-        context, service=replace(service, database=Deaf(service.database, loses=lost))
+        context, service=replace(service, database=LosingDatabase(service.database, loses=lost))
     )
     job_id = accept_training(service) if kind is JobKind.TRAIN else accept_generation(service)
     work = {kind: losing(_work_on_the_device()[kind], lost, monkeypatch)}
@@ -92,7 +92,7 @@ def test_a_worker_that_stops_before_it_learns_how_a_job_ended_deletes_nothing(
     lost = LostAnswers(10**6)
     lost.began = True
     context = replace(
-        context, service=replace(service, database=Deaf(service.database, loses=lost))
+        context, service=replace(service, database=LosingDatabase(service.database, loses=lost))
     )
     job_id = accept_generation(service)
 
@@ -123,9 +123,9 @@ def test_a_claim_whose_answer_is_lost_is_worked_on_at_once_and_costs_no_attempt(
     monkeypatch.setattr(runner_module, "_RETRY_SECONDS", 0.01)
     lost = LostAnswers(number)
     lost.began = True
-    deaf = replace(service, database=Deaf(service.database, loses=lost))
+    losing = replace(service, database=LosingDatabase(service.database, loses=lost))
     job_ids = [accept_generation(service, seed=seed) for seed in (1, 2)]
-    Runner(replace(context, service=deaf)).run(JobKind.GENERATE)
+    Runner(replace(context, service=losing)).run(JobKind.GENERATE)
     for job_id in job_ids:
         assert events(service, job_id) == [("queued", 0), ("running", 1), ("succeeded", 1)]
     assert lost.number < 0

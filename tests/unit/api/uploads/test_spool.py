@@ -38,10 +38,10 @@ def head(path: str, length: int) -> bytes:
     )
 
 
-def begun(port: int, path: str, length: int = 100_000, *, said: bytes = PART) -> socket.socket:
+def begun(port: int, path: str, length: int = 100_000, *, body: bytes = PART) -> socket.socket:
     """Begin an upload and send no more; return its connection."""
     client = connected(port)
-    client.sendall(head(path, length) + said)
+    client.sendall(head(path, length) + body)
     return client
 
 
@@ -73,7 +73,7 @@ def test_a_caller_has_so_many_uploads_at_once_and_one_more_is_not_read(
     service: Service, path: str, most: int, slug: bytes
 ) -> None:
     with bounded_server(service) as port:
-        going_on = [begun(port, path, said=b"") for _ in range(most + 1)]
+        going_on = [begun(port, path, body=b"") for _ in range(most + 1)]
         refused = first_answered(going_on)  # the upload that arrived last; no body was read
         answer = answer_of(refused)
         assert answer.startswith(b"HTTP/1.1 429")
@@ -97,7 +97,7 @@ def test_all_uploads_together_are_bounded_before_they_are_read(
     monkeypatch.setattr(concurrency, "MAX_UPLOADS_PER_CALLER", 100)
     service = make_service(max_body_bytes=MEBIBYTE, spool_bytes=3 * MEBIBYTE // 2)
     with bounded_server(service) as port:
-        pair = [begun(port, "/concepts", MEBIBYTE, said=b"") for _ in range(2)]
+        pair = [begun(port, "/concepts", MEBIBYTE, body=b"") for _ in range(2)]
         refused = first_answered(pair)  # the upload that arrived second
         answer = answer_of(refused)
         assert answer.startswith(b"HTTP/1.1 503")

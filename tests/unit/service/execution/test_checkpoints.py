@@ -14,7 +14,15 @@ from service.jobs import use_cases as jobs
 from service.jobs.lease_types import ClaimedJob
 from service.statuses import JobStatus
 from service.wiring import Service
-from tests.unit.service.staging import OWNER, Clock, Deaf, blob_keys, claim, submit, trained
+from tests.unit.service.staging import (
+    OWNER,
+    Clock,
+    LosingDatabase,
+    blob_keys,
+    claim,
+    submit,
+    trained,
+)
 
 
 def row(service: Service, job_id: str) -> JobRow:
@@ -83,7 +91,7 @@ def test_a_state_whose_answer_is_lost_may_be_saved_again_and_what_it_replaces_st
     lose(service, clock)
     second = claim(service, job_id)
     with pytest.raises(Unavailable):
-        save(replace(service, database=Deaf(service.database)), second, 20)
+        save(replace(service, database=LosingDatabase(service.database)), second, 20)
     assert states(service) == {keys.state_key(job_id, 1), keys.state_key(job_id, 2)}
     assert save(service, second, 20)
     lose(service, clock)
@@ -177,7 +185,7 @@ def test_a_preview_that_could_not_be_moved_is_shown_where_it_was_drawn(
     checkpoints.save_preview(service, claimed, png=b"png")
     with pytest.raises(Unavailable):
         leases.finish_training(
-            replace(service, database=Deaf(service.database)),
+            replace(service, database=LosingDatabase(service.database)),
             claimed,
             trained=trained(service, claimed),
         )

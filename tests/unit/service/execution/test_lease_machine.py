@@ -35,7 +35,7 @@ from service.jobs import use_cases as jobs
 from service.jobs.views import ProgressView
 from service.statuses import TERMINAL, JobKind, JobStatus
 from service.wiring import Service
-from tests.unit.service.staging import OWNER, Clock, Deaf, try_to_claim
+from tests.unit.service.staging import OWNER, Clock, LosingDatabase, try_to_claim
 
 BODY = GenerateRequest(prompt="a boat", num_images=1, seed=1)
 QUICK = settings(
@@ -71,7 +71,9 @@ class LeaseMachine(RuleBasedStateMachine):
     def answering(self, answered: bool) -> Service:
         """Return the service; unless `answered`, the answers to its commits are lost."""
         database = self.service.database
-        return self.service if answered else replace(self.service, database=Deaf(database))
+        return (
+            self.service if answered else replace(self.service, database=LosingDatabase(database))
+        )
 
     @rule(target=jobs)
     def submit(self) -> str:

@@ -16,7 +16,7 @@ from service.statuses import JobStatus
 from service.wiring import Service
 from tests.unit.service.staging import (
     OWNER,
-    Deaf,
+    LosingDatabase,
     blob_keys,
     claim,
     core_concept,
@@ -28,11 +28,13 @@ from tests.unit.service.staging import (
 
 
 @pytest.fixture
-def deaf(service: Service) -> Service:
-    return replace(service, database=Deaf(service.database))
+def losing(service: Service) -> Service:
+    return replace(service, database=LosingDatabase(service.database))
 
 
-def test_the_pictures_of_a_concept_that_was_accepted_stay(service: Service, deaf: Service) -> None:
+def test_the_pictures_of_a_concept_that_was_accepted_stay(
+    service: Service, losing: Service
+) -> None:
     request = {
         "name": "teddy",
         "superclass": "bear",
@@ -41,27 +43,27 @@ def test_the_pictures_of_a_concept_that_was_accepted_stay(service: Service, deaf
         "idempotency": Idempotency("once"),
     }
     with pytest.raises(Unavailable):
-        create(deaf, OWNER, **request)  # type: ignore[arg-type]
+        create(losing, OWNER, **request)  # type: ignore[arg-type]
     answer = create(service, OWNER, **request)  # type: ignore[arg-type]
     assert answer.replayed
     concept_id = answer.body["concept"]["id"]
     assert blob_keys(service) == {keys.picture_key(concept_id, 0)}
 
 
-def test_the_file_of_a_concept_that_was_imported_stays(service: Service, deaf: Service) -> None:
+def test_the_file_of_a_concept_that_was_imported_stays(service: Service, losing: Service) -> None:
     register_base_model(service)
     with pytest.raises(Unavailable):
-        concepts.import_file(deaf, OWNER, data=core_concept().to_bytes())
+        concepts.import_file(losing, OWNER, data=core_concept().to_bytes())
     assert concepts.read_file(service, OWNER, ref="teddy").data
 
 
 def test_the_result_of_a_job_that_succeeded_stays_when_its_worker_gives_it_up(
-    service: Service, deaf: Service
+    service: Service, losing: Service
 ) -> None:
     claimed = claim(service, submit(service))
     result = trained(service, claimed)
     with pytest.raises(Unavailable):
-        leases.finish_training(deaf, claimed, trained=result)
+        leases.finish_training(losing, claimed, trained=result)
     # True: the job has succeeded, so nothing that it wrote may be deleted.
     assert leases.release(service, claimed, delay_seconds=5, spend_attempt=False)
     assert leases.finish_training(service, claimed, trained=result)
@@ -70,21 +72,21 @@ def test_the_result_of_a_job_that_succeeded_stays_when_its_worker_gives_it_up(
 
 
 def test_what_a_failed_job_wrote_is_deleted_once_its_end_is_confirmed(
-    service: Service, deaf: Service
+    service: Service, losing: Service
 ) -> None:
     claimed = claim(service, submit(service))
     checkpoints.save_state(service, claimed, state=b"state", step=1)
     problem = make_problem("internal", "It broke.")
     with pytest.raises(Unavailable):
-        leases.fail(deaf, claimed, problem=problem)
+        leases.fail(losing, claimed, problem=problem)
     assert leases.fail(service, claimed, problem=problem)
     assert not [key for key in blob_keys(service) if key.startswith(keys.job_prefix(claimed.id))]
 
 
-def test_an_end_whose_answer_was_lost_may_be_sent_again(service: Service, deaf: Service) -> None:
+def test_an_end_whose_answer_was_lost_may_be_sent_again(service: Service, losing: Service) -> None:
     claimed = claim(service, submit(service))
     with pytest.raises(Unavailable):
-        leases.release(deaf, claimed, delay_seconds=0, spend_attempt=False)
+        leases.release(losing, claimed, delay_seconds=0, spend_attempt=False)
     # The job is queued already, so this claim has nothing left to release.
     assert not leases.release(service, claimed, delay_seconds=0, spend_attempt=False)
     assert jobs.get(service, OWNER, job_id=claimed.id).status is JobStatus.QUEUED

@@ -24,7 +24,7 @@ from service.wiring import Service
 from tests.unit.service.staging import (
     OWNER,
     Clock,
-    Deaf,
+    LosingDatabase,
     at_once,
     blob_keys,
     claim,
@@ -138,7 +138,7 @@ def test_a_release_whose_answer_is_lost_leaves_no_more_than_is_collected(
         draw(service)
     clock.tick(11 * DAY_SECONDS)
     with pytest.raises(Unavailable):
-        retention.release(dataclasses.replace(service, database=Deaf(service.database)))
+        retention.release(dataclasses.replace(service, database=LosingDatabase(service.database)))
     assert 0 < count(service, ImageRow) < 30
     assert collection.collect(service) > 0
     assert not service.notices

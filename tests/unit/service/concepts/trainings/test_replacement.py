@@ -37,7 +37,7 @@ from tests.unit.service.staging import (
     CALIBRATION,
     OWNER,
     Clock,
-    Deaf,
+    LosingDatabase,
     RecordedNotifier,
     blob_keys,
     claim,
@@ -207,11 +207,11 @@ def test_a_worker_that_lost_the_lease_replaces_nothing(service: Service, clock: 
 
 def test_a_replacement_whose_answer_was_lost_happens_once(service: Service) -> None:
     first(service, **WORSE)
-    deaf = replace(service, database=Deaf(service.database))
+    losing = replace(service, database=LosingDatabase(service.database))
     claimed = claim(service, again(service))
     made = result(service, claimed, **BETTER)
     with pytest.raises(Unavailable):
-        leases.finish_training(deaf, claimed, trained=made)
+        leases.finish_training(losing, claimed, trained=made)
     assert leases.finish_training(service, claimed, trained=made)
     assert teddy(service).revision == 2
     assert revert(service).sha256 == OLD_SHA256
@@ -221,11 +221,11 @@ def test_a_file_that_is_kept_stays_after_a_lost_answer_and_the_other_is_collecte
     service: Service, clock: Clock
 ) -> None:
     first(service, **BETTER)
-    deaf = replace(service, database=Deaf(service.database))
+    losing = replace(service, database=LosingDatabase(service.database))
     claimed = claim(service, again(service))
     made = result(service, claimed, **WORSE)
     with pytest.raises(Unavailable):
-        leases.finish_training(deaf, claimed, trained=made)
+        leases.finish_training(losing, claimed, trained=made)
     assert leases.finish_training(service, claimed, trained=made)
     assert teddy(service).sha256 == OLD_SHA256
     clock.tick(7200)
