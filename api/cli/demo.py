@@ -26,7 +26,7 @@ def demo(
     ] = Path("demo"),
 ) -> None:
     """Teach two drawn toys, generate with them, and write photos, images and a contact sheet."""
-    from api.demo.client import Client, Refused
+    from api.demo.client import Client, RequestRefused
     from api.demo.journey import Journey
 
     begun_s = time.perf_counter()
@@ -36,7 +36,7 @@ def demo(
         journey = Journey(Client(url), out, progress_bar)
         try:
             file = journey.run()
-        except Refused as error:
+        except RequestRefused as error:
             raise CommandError(f"{error} The server's log is {out / 'server.log'}.") from error
     for part, seconds in {"starting the server": started_s, **journey.seconds}.items():
         typer.echo(f"{seconds:6.1f} s  {part}")

@@ -13,7 +13,7 @@ File = tuple[str, tuple[str, bytes]]
 """A file of a form: the form's field, and the file's name and bytes."""
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The server answered with a problem; the message is its detail."""
 
 
@@ -42,22 +42,24 @@ class Client:
         return _accepted(answer).json()["job"]
 
     def wait(self, job: Any, on_progress: Callable[[int], None]) -> Any:
-        """The job once it has succeeded. Raises Refused where it has not."""
+        """The job once it has succeeded. Raises RequestRefused where it has not."""
         while job["status"] in ("queued", "running"):
             time.sleep(_POLL_SECONDS)
             job = self.get(f"/jobs/{job['id']}")
             on_progress(job["progress"]["step"])
         if job["status"] != "succeeded":
-            raise Refused((job["error"] or {}).get("detail", f"The job was {job['status']}."))
+            raise RequestRefused(
+                (job["error"] or {}).get("detail", f"The job was {job['status']}.")
+            )
         return job
 
 
 def _accepted(answer: httpx.Response) -> httpx.Response:
-    """Return an answer that says yes; raise Refused with the detail of any other."""
+    """Return an answer that says yes; raise RequestRefused with the detail of any other."""
     if answer.is_success:
         return answer
     try:
         detail = str(answer.json()["detail"])
     except (ValueError, KeyError):
         detail = f"The server answered {answer.status_code}."
-    raise Refused(detail)
+    raise RequestRefused(detail)
