@@ -1,15 +1,15 @@
-"""The keys of all blobs: paths of plain names, made here only."""
+"""The keys of all blobs: paths of plain names. Only this module makes them."""
 
 from service.blobs.store import is_safe
 
-# Holds the id of the store's deployment; it lies outside every folder that a release collects.
+# Holds the id of the store's deployment. No release's garbage collection removes this key.
 DEPLOYMENT_KEY = "deployment"
 
 
 def owner_of(key: str) -> tuple[str, str] | None:
     """Return the folder and the id of the concept or job that `key` belongs to.
 
-    None: it is no key of a concept or job.
+    Return None if it is not the key of a concept or job.
     """
     folder, _, rest = key.partition("/")
     if folder not in ("pictures", "concepts", "jobs") or not is_safe(key):
@@ -43,7 +43,7 @@ def job_prefix(job_id: str) -> str:
 
 
 def attempt_prefix(job_id: str, attempt: int) -> str:
-    """Return the folder of one attempt's results: no other attempt writes there."""
+    """Return the folder of one attempt's results; no other attempt writes there."""
     return f"{job_prefix(job_id)}{attempt}/"
 
 
@@ -63,7 +63,7 @@ def state_key(job_id: str, attempt: int) -> str:
 
 
 def previous_state_key(job_id: str) -> str:
-    """Return the key of a training's state in the previous release, the same for every attempt."""
+    """Return the key that the previous release uses for a training's state, in every attempt."""
     return f"{job_prefix(job_id)}state.safetensors"
 
 
@@ -73,11 +73,11 @@ def preview_key(job_id: str, attempt: int) -> str:
 
 
 def last_preview_key(job_id: str) -> str:
-    """Return the key of a finished training's preview; the previous release has no other."""
+    """Return the key of a finished training's preview, the only one in the previous release."""
     return f"{job_prefix(job_id)}preview.png"
 
 
 def preview_keys(job_id: str, preview_attempt: int | None) -> list[str]:
-    """Return where the preview lies of a training whose row names this attempt, newest first."""
+    """Return the keys under which a training's preview may lie, the newest first."""
     last = [last_preview_key(job_id)]
     return last if preview_attempt is None else [preview_key(job_id, preview_attempt), *last]

@@ -1,4 +1,4 @@
-"""Blobs in a local folder. A write is a temporary file, fsync, rename: whole or not there."""
+"""Blobs in a local folder. A write is a temporary file, fsync, rename: complete or absent."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from service.blobs.store import (
 )
 
 _TEMPORARY = ".part-"
-# Of making a folder that others remove again, because it is still empty.
+# To make a folder that other processes remove again because it is still empty.
 _TRIES = 10
 
 
@@ -46,12 +46,12 @@ class LocalBlobs:
             _sync_folder(target.parent)
 
     def put_new(self, key: str, data: bytes) -> None:
-        """Store `data` under `key`; other bytes that are there stay, and raise BlobExists."""
+        """Store `data` under `key`; raise BlobExists if other bytes are there, and keep those."""
         try:
             if self.get(key) != data:
                 raise BlobExists(key)
         except BlobNotFound:
-            # Not in one step with the look: a folder belongs to one claim, so nobody comes between.
+            # Reading and writing are two steps. That is safe: only one claim writes to a folder.
             self.put(key, data)
 
     def get(self, key: str) -> bytes:
@@ -64,7 +64,7 @@ class LocalBlobs:
                 raise BlobNotFound(key) from None
 
     def delete(self, key: str) -> None:
-        """Remove `key`, and its folder when that is empty now."""
+        """Remove `key`, and its folder if that is now empty."""
         path = self._path(key)
         with _translated():
             path.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ class LocalBlobs:
         folder = self._folder / check_prefix(prefix)
         with _translated():
             if folder.is_dir():
-                # A worker may be writing there at this moment; what it leaves is collected later.
+                # A worker may be writing there now; the garbage collection removes what it leaves.
                 shutil.rmtree(folder, ignore_errors=True)
             self._remove_empty(folder.parent)
 
@@ -152,7 +152,7 @@ def _status_of(file: os.DirEntry[str]) -> os.stat_result | None:
 
 
 def _open_new(file: Path) -> BinaryIO:
-    """Open a new file to write, in a folder that is made if it is missing."""
+    """Open a new file to write; make its folder if that is missing."""
     for _ in range(_TRIES):
         with suppress(FileNotFoundError):
             _make_folder(file.parent)
@@ -161,7 +161,7 @@ def _open_new(file: Path) -> BinaryIO:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make `folder` and those above it that are missing, each as durably as the file will be."""
+    """Make `folder` and its missing parents, each as durable as the file will be."""
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -169,7 +169,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    # Without this a power cut may lose the names that were made or changed in the folder.
+    # Without this, a power cut may lose the names that were made or changed in the folder.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

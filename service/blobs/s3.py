@@ -1,7 +1,7 @@
 """Blobs in an S3 bucket, under a prefix. Works with AWS and with the services that imitate it.
 
-Every call is bounded in time, and a store that did not answer is left alone for a moment: without
-that each caller of a frozen store would hold a thread for as long as the limits allow.
+Every call has a time limit. After a store did not answer, calls fail at once for a moment.
+Otherwise each caller of a frozen store would hold a thread for as long as the limits allow.
 """
 
 import time
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
-# 412: it is there. 409: somebody is writing it at this moment.
+# 412: it exists. 409: another writer is storing it at this moment.
 _TAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict"})
 _CONNECT_SECONDS = 2
-# Without a byte, not for the whole answer.
+# Between two bytes, not for the whole answer.
 _READ_SECONDS = 5
 _TRIES = 2
 _PROBE_SECONDS = 2
@@ -42,7 +42,7 @@ class S3Blobs:
     def __init__(
         self, client: "S3Client", *, bucket: str, prefix: str, probe: "S3Client | None" = None
     ) -> None:
-        """`probe` is the client of `check`, less patient than the other."""
+        """Use `client` for blobs and `probe`, whose time limits are shorter, for `check`."""
         self._client = client
         self._probe = probe or client
         self._bucket = bucket
@@ -55,7 +55,7 @@ class S3Blobs:
             self._client.put_object(Bucket=self._bucket, Key=self._name(key), Body=data)
 
     def put_new(self, key: str, data: bytes) -> None:
-        """Store `data` under `key`; other bytes that are there stay, and raise BlobExists."""
+        """Store `data` under `key`; raise BlobExists if other bytes are there, and keep those."""
         try:
             with self._guarded(key):
                 self._client.put_object(
@@ -72,7 +72,7 @@ class S3Blobs:
             return answer["Body"].read()
 
     def delete(self, key: str) -> None:
-        """Remove `key`; S3 does not mind when it is not there."""
+        """Remove `key`; S3 accepts a key that does not exist."""
         with self._guarded(key):
             self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
 
@@ -80,7 +80,7 @@ class S3Blobs:
         """Remove every key under the folder `prefix`."""
         if not prefix:
             raise ValueError("refusing to delete every blob")
-        # One by one: bulk deletion is where the imitations of S3 differ most.
+        # One by one, because imitations of S3 differ most in bulk deletion.
         for blob in list(self.list(prefix)):
             self.delete(blob.key)
 
@@ -95,7 +95,7 @@ class S3Blobs:
                     yield BlobInfo(key, item["Size"], item["LastModified"])
 
     def clear_unfinished(self, *, older_than: datetime) -> int:
-        """Return 0: S3 shows and keeps nothing of a write that did not end."""
+        """Return 0, because S3 keeps nothing of an unfinished write."""
         return 0
 
     def check(self) -> None:
@@ -121,7 +121,7 @@ class S3Blobs:
                 raise BlobNotFound(key) from None
             if key is not None and code in _TAKEN:
                 raise BlobExists(key) from None
-            # A wrong bucket or key of access looks like this as well: the log must say which.
+            # The cause may be a wrong bucket or access key, so the log must name it.
             _log.warning("blobs_refused", code=code)
             raise unavailable() from error
         except BotoCoreError as error:

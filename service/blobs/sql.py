@@ -1,7 +1,7 @@
 """Blobs in the database, as rows of the table `blobs`: one thing to back up.
 
-Every call is a transaction of its own, never the caller's, and holds a whole blob in memory. On
-SQLite a write takes the one write lock for as long as the blob takes to reach the disk.
+Every call runs in its own transaction, never the caller's, and holds a whole blob in memory. On
+SQLite, a write holds the only write lock until the blob has reached the disk.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,11 +25,11 @@ class SqlBlobs:
         self._is_postgres = database.engine.dialect.name == "postgresql"
 
     def put(self, key: str, data: bytes) -> None:
-        """Store `data` under `key`, replacing what was there."""
+        """Store `data` under `key`, replacing what is there."""
         self._insert(key, data, replace=True)
 
     def put_new(self, key: str, data: bytes) -> None:
-        """Store `data` under `key`; other bytes that are there stay, and raise BlobExists."""
+        """Store `data` under `key`; raise BlobExists if other bytes are there, and keep those."""
         if not self._insert(key, data, replace=False) and self.get(key) != data:
             raise BlobExists(key)
 
@@ -38,7 +38,7 @@ class SqlBlobs:
         with self._database.read() as session:
             connection = session.connection()
             if self._is_postgres:
-                # Imported late, as in db.py: SQLite needs no PostgreSQL driver.
+                # Imported late, as in database/engine.py: SQLite needs no PostgreSQL driver.
                 from service.database.postgres import ask_for_binary
 
                 ask_for_binary(connection)
@@ -48,7 +48,7 @@ class SqlBlobs:
         return data
 
     def delete(self, key: str) -> None:
-        """Remove `key`; a key that is not there is fine."""
+        """Remove `key`; accept a key that does not exist."""
         self._delete(BlobRow.key == check_key(key))
 
     def delete_prefix(self, prefix: str) -> None:
@@ -60,7 +60,7 @@ class SqlBlobs:
     def list(self, prefix: str = "") -> Iterator[BlobInfo]:
         """Go through the blobs under the folder `prefix`, in the order of their keys.
 
-        No transaction is open while the caller handles a blob: it may delete the blob or take long.
+        No transaction is open while the caller handles a blob, so it may delete it or take long.
         """
         within, after = _under(prefix), ""
         while page := self._page(within, after=after):
@@ -68,7 +68,7 @@ class SqlBlobs:
             after = page[-1].key
 
     def clear_unfinished(self, *, older_than: datetime) -> int:
-        """Return 0: a transaction that did not end has left nothing."""
+        """Return 0, because an unfinished transaction leaves nothing."""
         return 0
 
     def check(self) -> None:
@@ -77,7 +77,7 @@ class SqlBlobs:
             session.scalar(select(BlobRow.key).limit(1))
 
     def _insert(self, key: str, data: bytes, *, replace: bool) -> bool:
-        """Insert a row, and return whether it is there now; one that is in its way may stay."""
+        """Insert a row unless another has its key and `replace` is False; return whether it did."""
         insert = postgresql.insert if self._is_postgres else sqlite.insert
         with self._database.write() as session:
             row = {
@@ -86,7 +86,7 @@ class SqlBlobs:
                 "size_bytes": len(data),
                 "modified_at": self._database.now(session),
             }
-            # One statement: with two, writers at the same moment would get in each other's way.
+            # One statement, because with two, concurrent writers would disturb each other.
             new = insert(BlobRow).values(row)
             kept = new.on_conflict_do_nothing()
             replaced = new.on_conflict_do_update(index_elements=[BlobRow.key], set_=new.excluded)
@@ -109,9 +109,9 @@ class SqlBlobs:
 
 
 def _under(prefix: str) -> ColumnElement[bool]:
-    """The condition that a key lies under a folder: a range, which the primary key answers.
+    """Return the condition that a key lies under a folder: a range, which the primary key serves.
 
-    Not LIKE, for which every `_` in a key would stand for any letter.
+    It does not use LIKE, which reads `_` in a key as any letter.
     """
     if not check_prefix(prefix):
         return true()

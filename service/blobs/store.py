@@ -1,7 +1,7 @@
 """Blobs: pictures, concept files, training states and images, by key.
 
-A blob is written before the row that names it and removed after it: an orphan is harmless, because
-the garbage collection finds it; a missing blob is not.
+A blob is written before the row that names it and removed after that row. An orphan is harmless,
+because the garbage collection finds it; a missing blob is not.
 """
 
 import re
@@ -21,7 +21,7 @@ class BlobNotFound(Exception):
 
 
 class BlobExists(Exception):
-    """Other bytes are stored under this key, and they are not to be replaced."""
+    """Other bytes are stored under this key and must not be replaced."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class BlobInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFile:
-    """A file that its owner fetches: a concept's, an image's, or a map's over an image."""
+    """A file that its owner fetches: a concept, an image or an attention map."""
 
     data: bytes
     sha256: str
@@ -46,19 +46,20 @@ class Blobs(Protocol):
     """A place for blobs. Every method raises Unavailable when the place cannot serve now."""
 
     def put(self, key: str, data: bytes) -> None:
-        """Store `data` under `key`, whole or not at all, replacing what was there."""
+        """Store `data` under `key`, completely or not at all, replacing what is there."""
 
     def put_new(self, key: str, data: bytes) -> None:
-        """Store `data` under `key` for good: raise BlobExists where other bytes are there.
+        """Store `data` under `key` for good; raise BlobExists if other bytes are there.
 
-        For what rows name. The same bytes are fine: the answer to an earlier try was lost.
+        Use it for blobs that rows name. It accepts the same bytes, because the answer to an
+        earlier try may have been lost.
         """
 
     def get(self, key: str) -> bytes:
         """Return the bytes under `key`, or raise BlobNotFound."""
 
     def delete(self, key: str) -> None:
-        """Remove `key`; a key that is not there is fine."""
+        """Remove `key`; accept a key that does not exist."""
 
     def delete_prefix(self, prefix: str) -> None:
         """Remove every key under the folder `prefix` (ends with /)."""
@@ -67,26 +68,26 @@ class Blobs(Protocol):
         """Go through the blobs under the folder `prefix`, a few at a time in memory."""
 
     def clear_unfinished(self, *, older_than: datetime) -> int:
-        """Remove what unfinished writes have left behind; return how many pieces."""
+        """Remove what unfinished writes left behind; return the number of pieces."""
 
     def check(self) -> None:
         """Raise Unavailable unless blobs can be stored."""
 
 
 def check_key(key: str) -> str:
-    """Return `key` if it is a safe relative path; raise ValueError if not (a bug, not input)."""
+    """Return `key` if it is a safe relative path, else raise ValueError (a bug, not input)."""
     if not is_safe(key):
         raise ValueError("unsafe blob key")
     return key
 
 
 def is_safe(key: str) -> bool:
-    """Whether `key` is a relative path of plain names."""
+    """Return whether `key` is a relative path of plain names."""
     return len(key) <= _MAX_KEY_LENGTH and ".." not in key and bool(_SAFE_KEY.fullmatch(key))
 
 
 def check_prefix(prefix: str) -> str:
-    """Return `prefix` if it is empty or a safe folder that ends with a slash."""
+    """Return `prefix` if it is empty or a safe folder with a final slash, else raise ValueError."""
     if prefix:
         if not prefix.endswith("/"):
             raise ValueError("a blob prefix ends with /")

@@ -1,13 +1,13 @@
 """The database: one engine, two kinds of transaction, one clock.
 
-`write()` opens one visible transaction, `read()` a session. On SQLite a writer begins IMMEDIATE, so
-that two writers wait for each other instead of failing in the middle. Those of one process wait in
-line: SQLite's own way is to try again after sleeps of up to 0.1 s. Errors of the driver that mean
-"cannot serve now" leave this file as Unavailable; the rest are bugs and stay as they are.
+`write()` opens one visible transaction, `read()` a session. On SQLite, a writer begins IMMEDIATE,
+so that two writers wait for each other instead of failing in the middle. Writers of one process
+wait for a lock, because SQLite itself only retries after sleeps of up to 0.1 s. Driver errors that
+mean "cannot serve now" leave this file as Unavailable; the rest are bugs and stay as they are.
 
-PostgreSQL is reached over a network, so everything here is bounded in time, from three sides: the
-server ends statements, waits for locks and forgotten transactions; the kernel ends connections to
-a host that has vanished; and this process ends those to a server that is there but silent.
+PostgreSQL is reached over a network, so every wait has a limit. The server ends long statements,
+waits for locks and forgotten transactions. The kernel ends connections to a host that has vanished.
+This process ends connections to a server that stays silent.
 """
 
 import sqlite3
@@ -40,21 +40,21 @@ from service.settings.environment import SettingsError
 BUSY_TIMEOUT_SECONDS = 10
 _BUSY_POLL_SECONDS = 0.02
 
-# A transaction here takes milliseconds. Whoever needs longer is in trouble, and waiting makes it
-# worse: better to say "try again" while threads are left to say it.
+# A transaction here takes milliseconds. One that takes longer is in trouble, and waiting makes that
+# worse. The limits are short, so that free threads remain to answer "try again".
 _CONNECT_SECONDS = 3
 _POOL_SECONDS = 3
 _LOCK_SECONDS = 3
 _STATEMENT_SECONDS = 8
-# A process that is frozen inside a transaction keeps its locks no longer than this.
+# The longest that a process frozen inside a transaction keeps its locks.
 _IDLE_IN_TRANSACTION_SECONDS = 8
-# Longer than the server's own limits, so that this one speaks only where the server does not; the
-# same as the process's own limit in postgres.py.
+# Longer than the server's own limits, so that it takes effect only if the server does not act. It
+# equals the process's own limit in postgres.py.
 _SILENCE_SECONDS = 10
-# Whoever used a connection so recently has just seen it alive; another look would be a round trip
-# for each transaction. No server restarts so fast.
+# A connection used this recently is known to be alive. Checking it again would cost every
+# transaction a round trip, and no server restarts this fast.
 _TRUSTED_SECONDS = 0.1
-# Firewalls and proxies forget connections that are old.
+# Firewalls and proxies forget old connections.
 _RECYCLE_SECONDS = 1800
 _POSTGRES_OPTIONS: dict[str, Any] = {
     "connect_timeout": _CONNECT_SECONDS,
@@ -101,11 +101,11 @@ class Database:
             yield session
 
     def run(self, act: Callable[[Connection, datetime], T]) -> T:
-        """Run `act` in a write transaction, with the time; without a session, whose bookkeeping
-        every request that is accepted would pay for.
+        """Run `act` in a write transaction and pass it the time.
 
-        It runs once more where another transaction took the same unique value in between: what
-        that one wrote is visible now, so `act` sees it. Hence `act` writes rows and nothing else.
+        It uses no session, whose bookkeeping every accepted request would pay for. If another
+        transaction took the same unique value meanwhile, `act` runs once more and sees what that
+        transaction wrote. So `act` must write rows and nothing else.
         """
         try:
             return self._run(act)
@@ -129,10 +129,10 @@ class Database:
             raise _unavailable(TimeoutError("another writer of this process did not end in time"))
 
     def now(self, session: Session | Connection) -> datetime:
-        """Return the time: the server's on PostgreSQL, so that no worker's clock matters.
+        """Return the time: on PostgreSQL the server's, so that no worker's clock matters.
 
-        There a write transaction has one time, at which it began. SQLite has one machine and so
-        one clock. Tests pass their own.
+        A write transaction on PostgreSQL has one time, that of its begin. SQLite runs on one
+        machine and so has one clock. Tests pass their own.
         """
         if self._clock is not None:
             return self._clock()
@@ -155,14 +155,14 @@ class Database:
 
 
 def connect(database_url: str, *, clock: Clock | None = None, pool_size: int = 10) -> Database:
-    """Return the database at `database_url`; SQLite's folder is made if it is missing."""
+    """Return the database at `database_url`; make SQLite's folder if it is missing."""
     return Database(make_engine(database_url, pool_size=pool_size), clock=clock)
 
 
 def make_engine(database_url: str, *, pool_size: int = 10, patient: bool = False) -> Engine:
     """Return an engine with the options that this product needs on either database.
 
-    `patient` leaves out the bounds in time, for migrations: a large table takes its time.
+    `patient` leaves out the time limits, for migrations of large tables.
     """
     url = make_url(database_url)
     if url.get_backend_name() != "sqlite" and patient:
@@ -171,11 +171,11 @@ def make_engine(database_url: str, *, pool_size: int = 10, patient: bool = False
         engine = sqlalchemy.create_engine(
             url,
             pool_size=pool_size,
-            # No more under load: the server's connections are a fixed sum, process by process.
+            # No more under load: all processes share the server's fixed number of connections.
             max_overflow=0,
             pool_timeout=_POOL_SECONDS,
             pool_recycle=_RECYCLE_SECONDS,
-            # What a burst opened rests, instead of being kept alive in turn.
+            # Extra connections of a burst stay idle, instead of being kept alive in turn.
             pool_use_lifo=True,
             connect_args=_POSTGRES_OPTIONS,
         )
@@ -210,14 +210,14 @@ def _connect_postgres(
     # Imported late: the default, SQLite, needs no PostgreSQL driver.
     from service.database.postgres import BoundedConnection
 
-    # The driver must not begin transactions by itself: _begin_postgres does.
+    # _begin_postgres begins transactions; the driver must not.
     return BoundedConnection.connect(*arguments, **options, autocommit=True)
 
 
 def _begin_postgres(connection: Connection) -> None:
-    """Begin a transaction to write, and read the clock in the same round trip.
+    """Begin a write transaction and read the clock in the same round trip.
 
-    A reader sees what is committed without a transaction too, two round trips sooner.
+    A reader needs no transaction to see what is committed, which saves two round trips.
     """
     if _writes(connection):
         began = connection.exec_driver_sql("SELECT clock_timestamp(); BEGIN")
@@ -231,7 +231,7 @@ def _note_use(_connection: Any, record: ConnectionPoolEntry) -> None:
 def _ping_rested(
     dialect: Dialect, connection: Any, record: ConnectionPoolEntry, _: PoolProxiedConnection
 ) -> None:
-    """See whether a connection that has rested is alive; the pool replaces one that is not."""
+    """Check that an idle connection is alive; the pool replaces one that is not."""
     used_at_s = record.info.get("used_at_s")
     if used_at_s is None or time.monotonic() - used_at_s < _TRUSTED_SECONDS:
         return  # new, or just used
@@ -242,7 +242,7 @@ def _ping_rested(
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # The driver must not begin transactions by itself: _begin_sqlite does.
+    # _begin_sqlite begins transactions; the driver must not.
     connection.isolation_level = None
     cursor = connection.cursor()
     _use_wal(cursor)
@@ -252,10 +252,10 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _use_wal(cursor: sqlite3.Cursor) -> None:
-    """Change to a write-ahead log; wait for other processes that open the same fresh file.
+    """Change to a write-ahead log; wait for other processes that open the same new file.
 
-    SQLite does not wait here: it says "locked" at once, since two that change the journal could
-    deadlock.
+    SQLite itself reports "locked" at once instead of waiting, because two processes that change
+    the journal could deadlock.
     """
     give_up_at = time.monotonic() + BUSY_TIMEOUT_SECONDS
     while True:
@@ -291,12 +291,12 @@ def translated() -> Iterator[None]:
 
 
 def _unavailable(error: Exception) -> Unavailable:
-    # A wrong password or a full disk looks the same to callers: the log must say which it is.
+    # Callers cannot tell a wrong password from a full disk, so the log names the cause.
     cause = str(getattr(error, "orig", error)).strip()
     _log.warning("database_fault", error=type(error).__name__, cause=cause.partition("\n")[0])
     return Unavailable(
         "database-unavailable",
-        # The answer to a commit may be what was lost, so this must not say that nothing happened.
+        # The commit may have succeeded, so the sentence must not say that nothing happened.
         "The database cannot be reached now. Try again in a moment; with the same Idempotency-Key "
         "nothing is done twice.",
     )

@@ -1,7 +1,7 @@
 """What only PostgreSQL needs: a time limit for a silent server, and results in binary form.
 
-A stopped process, or one that waits for its disk, keeps its sockets open: the kernel answers for
-it, so neither keep-alives nor the server's own limits end the wait.
+A server process that is stopped or waits for its disk keeps its sockets open. The kernel answers
+for it, so neither keep-alives nor the server's own limits end the wait.
 """
 
 import time
@@ -16,21 +16,21 @@ T = TypeVar("T")
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """A connection each of whose exchanges ends within `SILENCE_SECONDS`, or ends it."""
+    """A connection that closes itself if an exchange takes longer than `SILENCE_SECONDS`."""
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
         """Exchange data with the server."""
         return super().wait(self._in_time(gen), *args, **options)
 
     def _in_time(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-        """Pass everything through; the driver looks in ten times a second while it waits."""
+        """Pass everything through; the waiting driver resumes this ten times a second."""
         give_up_at = time.monotonic() + SILENCE_SECONDS
         try:
             wanted = next(gen)
             while True:
                 ready = yield wanted
                 if not ready and time.monotonic() > give_up_at:
-                    # Half of an exchange is under way; the connection can be of no use any more.
+                    # An exchange is half done, so the connection cannot be used again.
                     self.pgconn.finish()
                     raise psycopg.OperationalError("the server did not answer in time")
                 wanted = gen.send(ready)
@@ -42,7 +42,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 def ask_for_binary(connection: Connection) -> None:
     """Ask for the results of this connection in binary form instead of as text.
 
-    As text, bytes take twice their length: reading 3 MB takes eight times as long.
+    Bytes sent as text take twice their length, and reading 3 MB takes eight times as long.
     """
     event.listen(connection, "before_cursor_execute", _set_format)
 

@@ -1,7 +1,7 @@
 """The tables. The `jobs` row is the truth about a job; everything else may be lost and repaired.
 
-Column types are those that SQLite and PostgreSQL share. Every constraint has a name, because
-migrations in batch mode can only change what they can name.
+SQLite and PostgreSQL share the column types. Every constraint has a name, because migrations in
+batch mode can only change what they can name.
 """
 
 from datetime import UTC, datetime
@@ -30,18 +30,18 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, query_express
 from service.statuses import ConceptStatus, JobKind, JobStatus
 
 ID_LENGTH = 48
-# Not JSONB: an answer that is given again must keep the order of its fields.
+# Not JSONB: a repeated answer must keep the order of its fields.
 Json = JSON()
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A point in time, always aware and in UTC, on a database that drops time zones too."""
+    """A point in time, always aware and in UTC, even on a database that drops time zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive times: they are how time zones get lost."""
+        """Refuse naive times, because they lose the time zone."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -96,14 +96,14 @@ class ApiKeyRow(Base):
     label: Mapped[str] = mapped_column(String(100))
     prefix: Mapped[str] = mapped_column(String(16), index=True)
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
-    # Words with spaces between, as in OAuth; none at all means every scope.
+    # Words separated by spaces, as in OAuth; null means every scope.
     scopes: Mapped[str | None] = mapped_column(String(100))
     created_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
 
 
 class BaseModelRow(Base):
-    """A base model that a worker has loaded; the one seen last is the current one."""
+    """A base model that a worker has loaded; the row seen last is the current one."""
 
     __tablename__ = "base_models"
     fingerprint: Mapped[str] = mapped_column(String(128), primary_key=True)
@@ -146,17 +146,17 @@ class ConceptRow(Base):
     blob_key: Mapped[str | None] = mapped_column(String(200))
     mask_source: Mapped[str | None] = mapped_column(String(16))
     training: Mapped[dict[str, Any]]
-    # No column: the part of `training` that a list loads, see concepts/rows.py.
+    # Not a column: the part of `training` that a list loads, see concepts/rows.py.
     listed_training: Mapped[dict[str, Any] | None] = query_expression()
     created_at: Mapped[datetime]
     ready_at: Mapped[datetime | None]
-    # Without a foreign key: jobs.concept_id points back, and one direction is enough.
+    # No foreign key: jobs.concept_id points back, and one direction is enough.
     job_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
-    # What concepts/files.py keeps of the curve in its file.
+    # The part of the file's curve that concepts/files.py keeps.
     judgement: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    # Counts the files: 1 is the first one, see concepts/versions.py.
+    # Counts the files, from 1; see concepts/versions.py.
     revision: Mapped[int] = mapped_column(Integer, server_default="1", default=1)
-    # The file before, the training that made it, and what else this row said of it.
+    # The previous file, the training that made it, and what this row recorded about it.
     previous_blob_key: Mapped[str | None] = mapped_column(String(200))
     previous_job_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
     previous: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
@@ -181,7 +181,7 @@ class PictureRow(Base):
 
 
 class JobRow(Base):
-    """The truth about a job. Every write checks status or lease token, and raises `version`."""
+    """The truth about a job. Every write checks status or lease token and increments `version`."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -199,32 +199,32 @@ class JobRow(Base):
     step: Mapped[int]
     total_steps: Mapped[int]
     seconds_per_step: Mapped[float | None] = mapped_column(Float)
-    # Every claim raises `attempt`, so that no two claims share a folder of results; only those
-    # that count against `max_attempts` stay in `attempts_spent`.
+    # Every claim increments `attempt`, so that no two claims share a folder of results.
+    # `attempts_spent` counts only the claims that count against `max_attempts`.
     attempt: Mapped[int]
     attempts_spent: Mapped[int]
     max_attempts: Mapped[int]
     lease_token: Mapped[str | None] = mapped_column(String(32))
     lease_until: Mapped[datetime | None]
     worker_id: Mapped[str | None] = mapped_column(String(200))
-    # The first fault of the infrastructure in an unbroken series.
+    # When the current, unbroken series of infrastructure faults began.
     faulted_at: Mapped[datetime | None]
     # The attempt that saved a training's newest state, and the latest step of any state so far.
     state_attempt: Mapped[int | None]
     state_step: Mapped[int | None]
     # The attempt that drew a training's newest preview.
     preview_attempt: Mapped[int | None]
-    # Its place among the waiting ones, see jobs/job_order.py; not changed by attempts that fail.
+    # Orders the queued jobs, see jobs/job_order.py; a failed attempt does not change it.
     turn: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    # Where a fault of the infrastructure asks for patience; nobody claims it earlier.
+    # No worker claims the job earlier; set after a fault of the infrastructure.
     not_before: Mapped[datetime | None]
-    # Outbox and back-off in one column: when workers are to be notified again.
+    # Outbox and back-off in one column: the time of the next notification. `rings` counts them.
     dispatch_at: Mapped[datetime]
     rings: Mapped[int]
     cancel_requested_at: Mapped[datetime | None]
     concept_id: Mapped[str | None] = mapped_column(ForeignKey("concepts.id", ondelete="SET NULL"))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    # Problems that did not stop it, as `error` is one that did; None: there were none.
+    # Problems that did not stop the job; `error` is the one that did. None: no warnings.
     warnings: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     version: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
@@ -249,7 +249,7 @@ class JobEventRow(Base):
 
 
 class ImageRow(Base):
-    """One generated image. Position is unique per job: a second wall behind the lease token."""
+    """One generated image. Position is unique per job, a second guard behind the lease token."""
 
     __tablename__ = "images"
     __table_args__ = (UniqueConstraint("job_id", "position"),)
@@ -265,7 +265,7 @@ class ImageRow(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     # Of the image and its attention maps; 0 in rows of the first release.
     size_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    # As lease_types.NewAttentionMap, in the prompt's order; None: not asked for.
+    # Each as lease_types.NewAttentionMap, in the prompt's order; None: not asked for.
     attention_maps: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     # As PresenceView; None: not measured.
     presence: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
@@ -284,8 +284,8 @@ class BlobRow(Base):
     """One blob, where `sql:` keeps them in the database."""
 
     __tablename__ = "blobs"
-    # Compared byte by byte, as SQLite does anyway: a folder is a range of keys. A database's own
-    # order may ignore case or slashes.
+    # Compared byte by byte, because a folder is a range of keys. SQLite does so anyway; another
+    # database's own order may ignore case or slashes.
     key: Mapped[str] = mapped_column(
         String(200).with_variant(String(200, collation="C"), "postgresql"), primary_key=True
     )
@@ -295,7 +295,7 @@ class BlobRow(Base):
 
 
 class IdempotencyKeyRow(Base):
-    """The first answer to a request, kept so that its repetition gets the same one."""
+    """The first answer to a request, kept so that a repeated request gets the same answer."""
 
     __tablename__ = "idempotency_keys"
     owner_id: Mapped[str] = mapped_column(String(64), primary_key=True)

@@ -1,4 +1,4 @@
-"""Removes blobs that no row names: what crashes, outages and cancelled trainings leave behind.
+"""Remove blobs that no row names: what crashes, outages and cancelled trainings leave behind.
 
 A blob is written before its row, so a pass leaves young blobs alone for a grace period. A deletion
 removes its blobs with the row, so a pass usually finds few. If it finds many, rows are probably
@@ -21,7 +21,7 @@ from service.wiring import Service
 GRACE = timedelta(hours=1)
 _ALWAYS_ALLOWED = 20
 _SHARE = 10  # percent
-# Keys of one question to the database, and keys of one pass that are kept in memory.
+# Keys that one query asks for, and keys of one pass that stay in memory.
 _KEYS_AT_ONCE = 500
 _KEYS_OF_A_PASS = 10_000
 _NOTICE = "collection"
@@ -40,7 +40,7 @@ class Survey:
 
     @property
     def held_back(self) -> bool:
-        """Whether the orphans are too many to be mere leftovers."""
+        """Return whether the orphans are too many to be mere leftovers."""
         return self.orphan_count > most_removed(self.stored)
 
 
@@ -52,9 +52,9 @@ def most_removed(stored: int) -> int:
 def collect(
     service: Service, *, grace: timedelta = GRACE, stopping: Callable[[], bool] = lambda: False
 ) -> int:
-    """Remove the orphans that are older than `grace`, unless there are too many; return how many.
+    """Remove the orphans older than `grace` unless they are too many; return the number removed.
 
-    It ends early once `stopping` returns True.
+    It ends early when `stopping` returns True.
     """
     deployment.check(service)
     found = survey(service, grace=grace, most=_KEYS_OF_A_PASS, stopping=stopping)
@@ -75,7 +75,7 @@ def survey(
     most: int | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Survey:
-    """Look for blobs older than `grace` that no row names; keep `most` of their keys, or all."""
+    """Find blobs older than `grace` that no row names; keep at most `most` keys (None: all)."""
     with service.database.read() as session:
         oldest = service.database.now(session) - grace
     stored = count = 0
@@ -95,7 +95,7 @@ def survey(
 
 
 def remove(service: Service, found: Survey, *, stopping: Callable[[], bool] = lambda: False) -> int:
-    """Remove the orphans of a survey, and writes that never ended; return how many in all."""
+    """Remove a survey's orphans and unfinished writes; return how many in all."""
     removed = 0
     for key in found.orphans:
         if stopping():
@@ -106,7 +106,7 @@ def remove(service: Service, found: Survey, *, stopping: Callable[[], bool] = la
 
 
 def held_back_sentence(found: Survey) -> str:
-    """Return what to tell an operator about too many orphans."""
+    """Return the sentence that tells an operator about too many orphans."""
     return (
         f"No row names {found.orphan_count} of the {found.stored} files in the blob store, and "
         f"one collection removes at most {most_removed(found.stored)}: it removed none. Check that "

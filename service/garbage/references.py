@@ -1,8 +1,7 @@
-"""Which blobs the rows name. A blob may go if no row names it and no unfinished job may name it.
+"""Which blobs are garbage: those that no row names and no unfinished job may still name.
 
-One question to the database answers for a whole batch of keys. Each key holds the id of its job or
-concept, which has an index, and nearly every key is found by it; whole tables are read only for the
-rest.
+One query answers for a whole batch of keys. Each key holds the id of its job or concept, and that
+id has an index, which finds nearly every key. Only for the rest are whole tables read.
 """
 
 from collections.abc import Collection, Iterator
@@ -24,7 +23,7 @@ _NAMING = (ImageRow.blob_key, *_OF_CONCEPT, PictureRow.blob_key, PictureRow.mask
 
 
 def unnamed(session: Session, blob_keys: Collection[str]) -> set[str]:
-    """Return those of `blob_keys` that may go; keys of unknown folders never do."""
+    """Return those of `blob_keys` that may be removed, never keys of unknown folders."""
     rest = {key for key in blob_keys if keys.owner_of(key) is not None}
     rest -= set(_found_by_owner(session, rest))
     if rest:

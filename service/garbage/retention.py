@@ -1,11 +1,11 @@
-"""Deletes images and finished jobs that are older than the settings keep them; by default none.
+"""Delete images and finished jobs above the age that the settings name; by default none.
 
-It deletes rows first, a few at a time, and right after them the blobs that they named. A store that
-cannot serve ends the pass. It deletes a job only when the job has no image and no concept left,
-because the previous release's collector removes every file of a job without a row. Every statement
+It deletes a few rows at a time, and right after them the blobs that they named. A store that cannot
+serve ends the pass. It deletes a job only when the job has no image and no concept left, because
+the previous release's garbage collection removes every file of a job without a row. Every statement
 reads a bounded number of rows, in the order of their ids, so that a large table takes many short
-turns instead of one long one. Any number of processes may run this at once: each skips the rows
-that another is deleting.
+statements instead of one long one. Any number of processes may run this at once: each skips the
+rows that another is deleting.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,9 +22,9 @@ from service.jobs import image_rows
 from service.statuses import TERMINAL
 from service.wiring import Service
 
-_ROWS_AT_ONCE = 500  # of one look
-# Of one transaction. If its answer is lost, the process is killed or the store goes away before
-# their blobs are removed, the collector must find no more than it takes.
+_ROWS_AT_ONCE = 500  # read by one statement
+# Rows of one transaction. If the process dies, the commit's answer is lost or the store goes away,
+# their blobs become orphans; these must stay few enough for the garbage collection to remove.
 _DELETED_AT_ONCE = 10
 _NOTHING_LEFT = (
     JobRow.concept_id.is_(None),
@@ -35,9 +35,9 @@ _NOTHING_LEFT = (
 
 
 def release(service: Service, *, stopping: Callable[[], bool] = lambda: False) -> tuple[int, int]:
-    """Delete the images and then the jobs that are too old; return how many of each.
+    """Delete the images and jobs that are too old; return how many of each.
 
-    It ends early once `stopping` returns True.
+    It ends early when `stopping` returns True.
     """
     keep_images, keep_jobs = service.settings.keep_images_days, service.settings.keep_jobs_days
     if keep_images is None and keep_jobs is None:
@@ -87,7 +87,7 @@ def _release_jobs(service: Service, oldest: datetime, stopping: Callable[[], boo
 def _windows(
     service: Service, identity: InstrumentedAttribute[str], *columns: InstrumentedAttribute[Any]
 ) -> Iterator[Sequence[Row[Any]]]:
-    """Go through a whole table, some rows at a time."""
+    """Go through a whole table, a bounded number of rows at a time."""
     last = ""
     while True:
         with service.database.read() as session:
@@ -107,7 +107,7 @@ def _delete(
     returning: Sequence[InstrumentedAttribute[Any]],
     where: Sequence[ColumnElement[bool]] = (),
 ) -> Iterator[Sequence[Row[Any]]]:
-    """Delete rows, a few in each transaction; go through what each has deleted."""
+    """Delete rows, a few in each transaction; yield what each transaction deleted."""
     for first in range(0, len(ids), _DELETED_AT_ONCE):
         few = ids[first : first + _DELETED_AT_ONCE]
         free = select(identity).where(identity.in_(few), *where).with_for_update(skip_locked=True)
