@@ -1,7 +1,7 @@
-"""API keys: who is calling, and what for. Only a key's SHA-256 is kept; the key is shown once.
+"""API keys: who calls, and what the caller may do. Only a key's SHA-256 is kept.
 
-A key is 256 random bits, so a plain hash is enough: there is nothing to guess. Who owns objects
-is an `owner_id`; several keys may open the same owner's objects, each within its own scopes.
+A key is shown once. It holds 256 random bits, so it cannot be guessed and a plain hash is enough.
+Objects belong to an `owner_id`. Several keys may open one owner's objects, each within its scopes.
 """
 
 import hashlib
@@ -26,19 +26,19 @@ from service.wiring import Service
 LOCAL_OWNER = "local"
 _PREFIX_LENGTH = 11  # sk_ and 8 characters: enough to find the row, far too few to guess the rest
 _MAX_LABEL_LENGTH = 100
-# Made once: it is part of every request.
+# Built once, because every request runs it.
 _OF_PREFIX = select(ApiKeyRow.sha256, ApiKeyRow.owner_id, ApiKeyRow.scopes).where(
     ApiKeyRow.prefix == bindparam("prefix"), ApiKeyRow.revoked_at.is_(None)
 )
 
 
 class Scope(StrEnum):
-    """What a key may do with its owner's objects. No scope holds another."""
+    """What a key may do with its owner's objects. No scope includes another."""
 
     READ = "read"  # look at concepts, jobs and images, and fetch their files
     GENERATE = "generate"  # ask for images, and cancel jobs
     TRAIN = "train"  # make, import and delete concepts, and cancel jobs
-    METRICS = "metrics"  # /metrics, which counts everybody's requests and jobs
+    METRICS = "metrics"  # read /metrics, which counts all owners' requests and jobs
 
 
 ALL_SCOPES = frozenset(Scope)
@@ -60,14 +60,14 @@ class ApiKeyView:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a request, and what for."""
+    """Who makes a request, and what the caller may do."""
 
     owner_id: str
     scopes: frozenset[Scope] = ALL_SCOPES
 
 
 def required(settings: Settings, *, host: str) -> bool:
-    """Whether callers need a key when the server listens on `host`."""
+    """Return whether callers need a key when the server listens on `host`."""
     if settings.auth != "auto":
         return settings.auth == "required"
     if host == "localhost":
@@ -79,10 +79,10 @@ def required(settings: Settings, *, host: str) -> bool:
 
 
 def authenticate(service: Service, header: str | None, *, key_required: bool) -> Caller:
-    """Return the caller that the Authorization `header` stands for.
+    """Return the caller that the Authorization `header` names.
 
-    Without a header the caller is the local owner, unless a key is required. A header that is
-    given must be right in any case: a mistyped key never falls back to somebody else's objects.
+    Without a header the caller is the local owner, unless a key is required. A wrong header is
+    always refused, so that a mistyped key never opens the local owner's objects.
     """
     if header is None:
         if key_required:
@@ -113,16 +113,16 @@ def create_key(
     owner_id: str | None = None,
     scopes: Collection[Scope] = DEFAULT_SCOPES,
 ) -> tuple[str, ApiKeyView]:
-    """Make a key of a new owner, or one more for `owner_id`. The key is never shown again."""
+    """Make a key for a new owner, or another for `owner_id`. The key is never shown again."""
     key = f"sk_{secrets.token_urlsafe(32)}"
     owner_id = owner_id or new_id("owner")
     return key, _store(service, key, label=label, owner_id=owner_id, scopes=scopes)
 
 
 def ensure_bootstrap_key(service: Service) -> None:
-    """Make the key from the settings valid, if there is one; it opens the local owner's objects.
+    """Store the settings' first key, if there is one; it opens the local owner's objects.
 
-    Several processes may start at once: the first one stores the key, the others find it.
+    If several processes start at once, the first one stores the key and the others find it.
     """
     if service.settings.bootstrap_key is None:
         return
@@ -149,7 +149,7 @@ def list_keys(service: Service) -> list[ApiKeyView]:
 
 
 def revoke_key(service: Service, key_id: str) -> None:
-    """Make a key useless from now on; `key_id` is its id or its visible prefix."""
+    """Revoke a key at once; `key_id` is its id or its visible prefix."""
     with service.database.write() as session:
         rows = session.scalars(
             select(ApiKeyRow).where((ApiKeyRow.id == key_id) | (ApiKeyRow.prefix == key_id))
@@ -201,13 +201,13 @@ def _view(row: ApiKeyRow) -> ApiKeyView:
 
 
 def _scopes(words: str | None) -> frozenset[Scope]:
-    if words is None:  # a key of the first release, which may do what it always might
+    if words is None:  # a key of the first release, which has every scope
         return ALL_SCOPES
     return frozenset(scope for scope in Scope if scope in words.split())
 
 
 def _prefix(key: str) -> str:
-    # What is no key (foreign characters, NUL) must not reach the database.
+    # Text that cannot be a key (other characters, NUL) must not reach the database.
     return key[:_PREFIX_LENGTH] if key.isascii() and key.isprintable() else ""
 
 

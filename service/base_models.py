@@ -1,4 +1,4 @@
-"""The base model that workers serve, written by them and read by the API (which loads none)."""
+"""The base model that workers serve. They write its row; the API, which loads none, reads it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -17,7 +17,7 @@ from service.options import GenerationOptions, Inbound, TrainingOptions
 from service.views import View
 from service.wiring import Service
 
-# The base model registered last; for statements that need more at once, too.
+# The base model registered last; other statements may include this one.
 CURRENT = select(*BaseModelRow.__table__.c).order_by(BaseModelRow.seen_at.desc()).limit(1)
 _SERVED = CURRENT.with_only_columns(
     BaseModelRow.name,
@@ -33,10 +33,10 @@ _RETRY_SECONDS = 5
 class RegisteredBaseModel:
     """A base model that a worker has loaded, as that worker describes it.
 
-    `info` is JSON-ready. The service reads `info["defaults"] = {"train": {...}, "generate":
-    {...}}` (the model's overrides of the method's defaults), `info["resolution"]`, its side in
-    pixels, `info["calibration"]`, which verdicts are made by, and the names of the worker's
-    `info["evaluator"]` and `info["segmenter"]`.
+    `info` is JSON-ready. The service reads these of its fields:
+    `defaults`: `{"train": {...}, "generate": {...}}`, the model's overrides of the method's;
+    `resolution`: the side in pixels; `calibration`: the base of verdicts; `evaluator` and
+    `segmenter`: the names of the worker's models.
     """
 
     name: str
@@ -50,9 +50,9 @@ _DESCRIBED = [column.name for column in fields(RegisteredBaseModel)]
 
 
 def register_base_model(service: Service, model: RegisteredBaseModel) -> None:
-    """Record that a worker has loaded `model`; it is the current one from now on.
+    """Record that a worker has loaded `model`, which makes it the current base model.
 
-    Several workers may load the same one at once.
+    Several workers may register the same base model at once.
     """
 
     def act(connection: Connection, now: datetime) -> None:
@@ -64,7 +64,7 @@ def register_base_model(service: Service, model: RegisteredBaseModel) -> None:
 
 
 def current_base_model(service: Service) -> RegisteredBaseModel | None:
-    """Return the base model registered last; None until a worker has loaded one."""
+    """Return the base model registered last, or None until a worker has loaded one."""
     with service.database.read() as session:
         row = session.execute(CURRENT).mappings().first()
     if row is None:
@@ -104,7 +104,7 @@ class BaseModelInfo(View):
 
 
 def describe(service: Service) -> BaseModelInfo:
-    """Return what a client needs to know of the base model that is served, to offer its options."""
+    """Return what a client must know about the served base model to offer its options."""
     model = current_base_model(service)
     if model is None:
         raise Unavailable(
@@ -124,7 +124,7 @@ def describe(service: Service) -> BaseModelInfo:
         family=model.family,
         fingerprint=model.fingerprint,
         covariance_fingerprint=model.covariance_fingerprint,
-        # Every supported family was trained on squares, and a worker tells their side.
+        # Every supported family was trained on squares; a worker reports their side.
         resolution={"width": side, "height": side} if side else None,
         max_pixels=max_pixels(side) if side else None,
         evaluator=model.info.get("evaluator"),
@@ -151,7 +151,7 @@ def _bounds(
 
 @dataclass(frozen=True)
 class Served:
-    """The base model that is served: what concepts must have to be used here, and judge by."""
+    """The served base model, which a concept must match and on which verdicts are based."""
 
     name: str
     fingerprint: str
@@ -160,7 +160,7 @@ class Served:
 
 
 def served(session: Session) -> Served | None:
-    """Return what is served, read once a session; None before a worker has told of it."""
+    """Return the served base model, read once a session; None until a worker registers one."""
     if _KEPT not in session.info:
         row = session.execute(_SERVED).first()
         session.info[_KEPT] = (
@@ -171,23 +171,23 @@ def served(session: Session) -> Served | None:
 
 
 def calibration(model: RegisteredBaseModel | None) -> Calibration | None:
-    """Return what verdicts on the base model are made by, if a worker told it."""
+    """Return the calibration of the base model's verdicts, if a worker reported it."""
     return _calibration(model.info.get("calibration")) if model is not None else None
 
 
 def _calibration(told: Any) -> Calibration | None:
     try:
         return Calibration.from_json(told) if told else None
-    except ValueError:  # of a worker of another release: what it means is not known here
+    except ValueError:  # written by a worker of another release, so its meaning is unknown
         return None
 
 
 def defaults(model: RegisteredBaseModel | None, *, of: str) -> dict[str, Any]:
-    """Return the base model's overrides of the method's defaults, of `train` or `generate`."""
+    """Return the base model's overrides of the method's defaults for `train` or `generate`."""
     return dict(model.info.get("defaults", {}).get(of, {})) if model is not None else {}
 
 
 def resolution(model: RegisteredBaseModel | None) -> int | None:
-    """Return the side of the pictures that the base model was trained on, if a worker told it."""
+    """Return the side of the base model's own training pictures, if a worker reported it."""
     side = model.info.get("resolution") if model is not None else None
     return side if isinstance(side, int) else None

@@ -2,18 +2,18 @@
 
 ServiceError
 ├── Unreadable          the request cannot be read at all
-├── Unauthorized        no key, or one that does not open anything
+├── Unauthorized        no key, or a key that opens nothing
 ├── Forbidden           a key that may not do this
-├── NotFound            no such object, or somebody else's
-├── Conflict            the request is fine, the present state forbids it
+├── NotFound            no such object, or another owner's
+├── Conflict            the request is valid, but the present state forbids it
 ├── TooLarge            more bytes than allowed
 ├── UnsupportedMedia    a kind of file that is not accepted
 ├── Invalid             fields that break a rule, each with its pointer
 ├── TooManyRequests     the caller's limit is used up
-├── StorageFull         the caller has stored as much as is allowed
+├── StorageFull         the caller's storage is used up
 └── Unavailable         database, blobs, queue or base model cannot serve now
 
-The class is the category and `slug` the precise kind; HTTP numbers live in the API alone. Every
+The class is the category and `slug` the precise kind. Only the API knows HTTP numbers. Every
 `detail` is a sentence for the person who made the request and says what to do instead.
 """
 
@@ -37,7 +37,7 @@ class FieldProblem:
 
 
 class Problem(View):
-    """RFC 9457. `type` leads to what to do about it; docs/errors.md lists them all."""
+    """A problem by RFC 9457. `type` links to its remedy; docs/errors.md lists all."""
 
     type: str
     title: str
@@ -62,7 +62,7 @@ class Unreadable(ServiceError):
 
 
 class Unauthorized(ServiceError):
-    """The caller did not say who she is, or not convincingly."""
+    """The caller sent no key, or no valid one."""
 
 
 class Forbidden(ServiceError):
@@ -78,7 +78,7 @@ class Conflict(ServiceError):
 
 
 class TooLarge(ServiceError):
-    """More bytes than the settings allow; `pointer` names the part when one is to blame."""
+    """More bytes than the settings allow; `pointer` names the part if one is too large."""
 
     def __init__(self, slug: str, detail: str, *, pointer: str | None = None) -> None:
         super().__init__(slug, detail)
@@ -86,7 +86,7 @@ class TooLarge(ServiceError):
 
 
 class UnsupportedMedia(ServiceError):
-    """A kind of file that is not accepted; `pointer` names the part when one is to blame."""
+    """A kind of file that is not accepted; `pointer` names the part if known."""
 
     def __init__(self, slug: str, detail: str, *, pointer: str | None = None) -> None:
         super().__init__(slug, detail)
@@ -102,7 +102,7 @@ class Invalid(ServiceError):
 
 
 class TooManyRequests(ServiceError):
-    """A limit of this caller is used up for now."""
+    """The caller has reached a limit for now."""
 
     def __init__(self, slug: str, detail: str, *, retry_after_seconds: int) -> None:
         super().__init__(slug, detail)

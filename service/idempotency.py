@@ -1,7 +1,7 @@
-"""Idempotency keys: the first answer to a request is kept for a day and given again.
+"""Idempotency keys: the first answer to a request is kept for a day and repeated.
 
-The answer is stored in the transaction that does the work, so there is never one without the
-other, and two requests at the same moment do the work once.
+The transaction that does the work also stores the answer. So there is never one without the other,
+and two requests at the same moment do the work once.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 class Answer:
     """The answer to a request that may be repeated under an idempotency key."""
 
-    body: dict[str, Any]  # JSON-ready, exactly as first given
+    body: dict[str, Any]  # JSON-ready, exactly as first sent
     location: str
     replayed: bool
 
 
 @dataclass(frozen=True)
 class Idempotency:
-    """The caller's name for one request; the service works out what belongs to the request."""
+    """The caller's key for one request; the service computes the request's digest."""
 
     key: str
 
@@ -61,9 +61,9 @@ def answer_once(
     request_sha256: str,
     act: Callable[[Connection, datetime], tuple[dict[str, Any], str]],
 ) -> Answer:
-    """Run `act` in a transaction and keep its answer (body and location), or give the first again.
+    """Run `act` in a transaction and keep its body and location, or repeat the first answer.
 
-    `act` may run twice, see `Database.run`: it writes rows only.
+    `act` may run twice (see `Database.run`), so it must write rows only.
     """
 
     def answer(connection: Connection, now: datetime) -> Answer:
@@ -93,8 +93,8 @@ def answer_once(
     except Unavailable:
         raise
     except ServiceError:
-        # The same request may have been answered after this one looked. Then this one is refused
-        # only because of what the other one wrote, such as a name that is taken.
+        # The same request may have been answered after this one checked. Then this one fails only
+        # because of what the other one wrote, such as a name that is taken.
         if idempotency is None:
             raise
         with service.database.read() as session:

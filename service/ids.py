@@ -1,4 +1,4 @@
-"""Ids: opaque strings that can never be taken for a concept's name (those hold no underscore)."""
+"""Ids: opaque strings with an underscore, which a concept's name never has."""
 
 import re
 import uuid
@@ -10,5 +10,5 @@ def new_id(kind: str) -> str:
 
 
 def is_plausible(value: str) -> bool:
-    """Whether `value` could be an id or a name at all; a database need not see anything else."""
+    """Return whether `value` could be an id or a name; only such values reach the database."""
     return re.fullmatch(r"[A-Za-z0-9_-]{1,100}", value) is not None

@@ -1,7 +1,7 @@
 """Structured logs: an event and its fields, for people or as JSON lines.
 
-Ids of the request, the job and the worker are bound to the context once (`bound`) and then stand
-in every line. Prompts, keys and file contents are never logged.
+`bound` puts the ids of the request, the job and the worker into the context once, and every line
+then shows them. Prompts, keys and file contents are never logged.
 """
 
 import logging
@@ -16,8 +16,8 @@ from service.settings.environment import Settings
 
 
 def configure(settings: Settings) -> None:
-    """Set up the logs of this process, those of libraries included."""
-    # Fields of perfusion_core's lines: it logs with the standard library alone.
+    """Set up the logs of this process and of its libraries."""
+    # The fields of perfusion_core's lines, which come through the standard library.
     told = structlog.stdlib.ExtraAdder(allow=["error", "score", "step"])
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -25,7 +25,7 @@ def configure(settings: Settings) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    # Tracebacks without local variables: those hold prompts and settings.
+    # Tracebacks show no local variables, because those hold prompts and settings.
     renderer: list[Processor]
     if settings.log_format == "json":
         exceptions = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
@@ -55,7 +55,7 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
-    # These say what our own lines say already, or far more than anyone wants to read.
+    # These repeat what our own lines say, or say far too much.
     for name in ("uvicorn.access", "botocore", "urllib3", "PIL", "kombu", "amqp"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

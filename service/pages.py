@@ -1,4 +1,4 @@
-"""Lists: newest first, by cursor, so that what arrives meanwhile shifts nothing."""
+"""Lists, newest first. A cursor marks the place, so that new rows do not shift the pages."""
 
 import base64
 import binascii

@@ -1,8 +1,8 @@
-"""Tells workers that a job waits: a Celery message that names one, and nothing else.
+"""Notify workers: a Celery message says "a job waits" (it names one), and nothing else.
 
 The job row is the truth, so a message may be lost or doubled without harm: the reconciler notifies
-again, and a second claim finds nothing to do. Notifying therefore never fails a request, nor holds
-it up; it is bounded in time and its failure is logged.
+again, and a second claim finds nothing to do. So a notification never fails or delays a request. It
+has a time limit, and its failure is logged.
 """
 
 # mypy: disallow-untyped-calls=False, disallow-subclassing-any=False
@@ -25,7 +25,7 @@ from service.statuses import JobKind
 TASK_NAME = "perfusion.job"
 _log = structlog.get_logger()
 
-# Measured: with these a publish against a refused or half-open Redis gives up in 2 s at most;
+# Measured: with these, publishing to a refused or half-open Redis gives up in at most 2 s;
 # Celery's own defaults block for more than 25 s.
 _REDIS_OPTIONS: dict[str, Any] = {
     "socket_timeout": 2,
@@ -39,18 +39,18 @@ _REDIS_OPTIONS: dict[str, Any] = {
 }
 
 
-# A queue that did not answer is left alone for a while: each try takes up to 2 s.
+# The pause after a queue did not answer, because each try takes up to 2 s.
 _REST_SECONDS = 2.0
 
 
 class JobNotifier(Protocol):
-    """Tells workers that a job waits."""
+    """Notifies workers that a job waits."""
 
     def notify(self, job_id: str, kind: JobKind) -> bool:
         """Publish the job's id; return False (and log it) if that did not work."""
 
     def notify_soon(self, job_id: str, kind: JobKind) -> None:
-        """Do so while the caller goes on."""
+        """Publish the job's id from another thread, without waiting."""
 
     def pending(self, kind: JobKind) -> int:
         """Return how many messages no worker has taken yet; 0 if that is not known."""
@@ -63,7 +63,7 @@ class JobNotifier(Protocol):
 
 
 class _Channel(redis.Channel):
-    """A channel with one client. A new one for each message would cost more than sending it."""
+    """A channel that keeps one client, because a new client costs more than sending a message."""
 
     @cached_property
     def _client(self) -> Any:
@@ -81,13 +81,13 @@ class CeleryNotifier:
     """Notifies through Celery's broker, in the queue named after the job's kind."""
 
     def __init__(self, queue_url: str) -> None:
-        # Messages go out one by one, over one connection that stays open.
+        # Messages are sent one by one, over one connection that stays open.
         self._lock = Lock()
         self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="notifier")
         self._producer: Producer | None = None
         self._retry_at = 0.0
-        # Not set as current: the worker's own app of the same process must stay the current one.
-        # A host's name is of no meaning in memory, but kombu complains where none is given.
+        # Not set as current, because the worker's app of the same process must stay current.
+        # The host has no meaning in memory, but kombu complains if it is missing.
         broker = "memory://localhost//" if queue_url == "memory://" else queue_url
         self._app = Celery("perfusion-notifier", broker=broker, set_as_current=False)
         self._app.conf.update(
@@ -115,7 +115,7 @@ class CeleryNotifier:
         return True
 
     def notify_soon(self, job_id: str, kind: JobKind) -> None:
-        """Do so while the caller goes on."""
+        """Publish the job's id from another thread, without waiting."""
         self._sender.submit(self.notify, job_id, kind)
 
     def _publish(self, job_id: str, *, queue: str) -> None:
@@ -145,7 +145,7 @@ class CeleryNotifier:
 
     def pending(self, kind: JobKind) -> int:
         """Return how many messages no worker has taken yet; 0 if that is not known."""
-        # A queue without messages does not exist for the broker; one that is away fails to publish.
+        # The broker does not know a queue without messages, and may itself be away: both count 0.
         with suppress(Exception), self._app.connection_or_acquire() as connection:
             queue = connection.default_channel.queue_declare(queue=kind.value, passive=True)
             return int(queue.message_count)
@@ -157,7 +157,7 @@ class CeleryNotifier:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
 
     def close(self) -> None:
-        """Send what is still to be sent, and close the connections."""
+        """Send the remaining messages, and close the connections."""
         self._sender.shutdown()
         self._disconnect()
         self._app.close()

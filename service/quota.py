@@ -1,8 +1,8 @@
 """How many bytes an owner has stored, and whether the limit is reached.
 
-Pictures with their masks, concept files, and images with their attention maps count. Rows of a
-release that noted no sizes count 0. The sum is taken only if a limit is set, and is kept for some
-seconds, so an owner may pass the limit by what is accepted meanwhile.
+Pictures with their masks, concept files, and images with their attention maps count. Rows from a
+release that stored no sizes count 0. The sum is computed only if a limit is set, and is kept for
+some seconds, so an owner may exceed the limit by what is accepted meanwhile.
 """
 
 from sqlalchemy import String, bindparam, func, select
@@ -18,7 +18,7 @@ _OWNER = bindparam("owner", type_=String)
 # Images are found by their jobs, which have an index of owners.
 _STORED = (
     select(func.sum(ConceptRow.size_bytes)).where(ConceptRow.owner_id == _OWNER),
-    # Of the files before.
+    # The previous files.
     select(func.sum(ConceptRow.previous["size_bytes"].as_integer())).where(
         ConceptRow.owner_id == _OWNER
     ),
@@ -35,7 +35,7 @@ def stored_bytes(service: Service, owner_id: str) -> int:
 
 
 def full(service: Service, owner_id: str) -> StorageFull | None:
-    """Return the error of an owner who has stored as much as is allowed; None: there is room."""
+    """Return the error if this owner's storage is used up, else None."""
     limit = service.settings.max_bytes_per_owner
     if limit is None:
         return None
@@ -57,7 +57,7 @@ def full(service: Service, owner_id: str) -> StorageFull | None:
 
 
 def check_room(service: Service, owner_id: str) -> None:
-    """Raise StorageFull where an owner has stored as much as is allowed."""
+    """Raise StorageFull if this owner's storage is used up."""
     error = full(service, owner_id)
     if error is not None:
         raise error

@@ -1,9 +1,8 @@
-"""Traces by OpenTelemetry, for those who set OTEL_EXPORTER_OTLP_ENDPOINT. Else nothing is loaded.
+"""OpenTelemetry traces, if OTEL_EXPORTER_OTLP_ENDPOINT is set. Otherwise nothing is loaded.
 
-FastAPI makes the span of a request by itself as soon as there is a provider. OpenTelemetry's
-instrumentation makes those of statements, and this module those of jobs. A message to a worker
-names no job that it will surely take, so a job's trace is its own, and it shares `job_id` with the
-request's.
+FastAPI makes the span of a request as soon as there is a provider. OpenTelemetry's instrumentation
+makes the spans of statements, and this module those of jobs. A worker may take another job than the
+one that its message names, so a job has a separate trace, which shares `job_id` with the request's.
 """
 
 import os
@@ -15,19 +14,19 @@ from service.settings.environment import SettingsError
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _NAME = "perfusion"
-# The names of today's semantic conventions instead of those of before.
+# Use today's semantic conventions instead of the earlier ones.
 _CONVENTIONS = ("OTEL_SEMCONV_STABILITY_OPT_IN", "database")
 
 
 def enabled() -> bool:
-    """Whether somebody wants traces."""
+    """Return whether the environment asks for traces."""
     return any(map(os.environ.get, _ENDPOINTS))
 
 
 def configure(service_name: str) -> Callable[[], None]:
-    """Send what this process does to the endpoint; the function returned sends the rest.
+    """Send this process's traces to the endpoint; return the function that sends the rest.
 
-    Call it before the database is connected: only engines that are made later are traced. Headers,
+    Call it before connecting to the database, because only engines made later are traced. Headers,
     sampling and the service's name follow OpenTelemetry's own variables.
     """
     if not enabled():
@@ -46,7 +45,7 @@ def configure(service_name: str) -> Callable[[], None]:
         ) from error
 
     class Processor(BatchSpanProcessor):
-        """Sends no text of an error: a driver's may repeat values."""
+        """Sends no error texts, because a driver's may repeat values."""
 
         def on_end(self, span: ReadableSpan) -> None:
             span._status = trace.Status(span.status.status_code)
@@ -57,13 +56,13 @@ def configure(service_name: str) -> Callable[[], None]:
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
     provider.add_span_processor(Processor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
-    # It does not list SQLAlchemy 2.1 among the versions that it knows; a test shows that it works.
+    # It does not list SQLAlchemy 2.1 among its versions; a test shows that it works.
     SQLAlchemyInstrumentor().instrument(skip_dep_check=True)
     return provider.shutdown
 
 
 def span(name: str, **attributes: str) -> AbstractContextManager[Any]:
-    """A context whose duration is traced, with whatever is traced inside it."""
+    """Return a context whose duration is traced, together with every span inside it."""
     if not enabled():
         return nullcontext()
     from opentelemetry import trace

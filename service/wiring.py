@@ -15,15 +15,15 @@ from service.database.engine import Clock, Database
 from service.queue import JobNotifier
 from service.settings.environment import Settings
 
-# Each decoder may take a few hundred megabytes; more of them at once would not be faster.
-# On a small machine one decoder leaves a core for other requests.
+# Each decoder may take a few hundred megabytes, and more at once would not be faster. On a small
+# machine, one decoder leaves a core for other requests.
 _DECODERS = max(1, min(2, (os.cpu_count() or 1) // 2))
 _THUMBNAIL_DECODERS = 1
 
 
 @dataclass
 class KnownSizes:
-    """How many bytes owners had stored a moment ago, in one process; see quota.py."""
+    """How many bytes owners had stored a moment ago, as this process knows; see quota.py."""
 
     clock: Callable[[], float] = time.monotonic
     known: dict[str, tuple[float, int]] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class KnownSizes:
 
 @dataclass(frozen=True)
 class Service:
-    """What every use case needs; the first argument of all of them."""
+    """What every use case needs, as its first argument."""
 
     settings: Settings
     database: Database
@@ -39,7 +39,7 @@ class Service:
     notifier: JobNotifier
     decoders: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(_DECODERS))
     sizes: KnownSizes = field(default_factory=KnownSizes)
-    # Sentences for the operator that /readyz shows, by their subject.
+    # Sentences for the operator, by subject; /readyz shows them.
     notices: dict[str, str] = field(default_factory=dict)
     thumbnail_decoders: BoundedSemaphore = field(
         default_factory=lambda: BoundedSemaphore(_THUMBNAIL_DECODERS)

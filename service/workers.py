@@ -1,4 +1,4 @@
-"""Which worker processes are alive, as they say themselves."""
+"""Which worker processes are alive, by their heartbeats."""
 
 import uuid
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _FORGET_AFTER = timedelta(hours=1)
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerView:
-    """A worker process that reported lately."""
+    """A worker process with a recent heartbeat."""
 
     id: str
     queues: tuple[str, ...]
@@ -24,7 +24,7 @@ class WorkerView:
 
 
 def seen(service: Service, worker_id: str, *, queues: Sequence[str], device: str) -> None:
-    """Record a worker's sign of life; call it every `heartbeat_seconds`."""
+    """Record a worker's heartbeat; call it every `heartbeat_seconds`."""
     with service.database.write() as session:
         now = service.database.now(session)
         worker = session.get(WorkerRow, worker_id)
@@ -38,23 +38,23 @@ def seen(service: Service, worker_id: str, *, queues: Sequence[str], device: str
 
 
 def new_id(machine: str, process_id: int) -> str:
-    """Return a name that no other worker has, and that tells a person where to look."""
+    """Return a unique worker id that shows its machine and process."""
     return f"{machine}-{process_id}-{uuid.uuid4().hex[:6]}"
 
 
 def machine_of(worker_id: str) -> str:
-    """Return the machine's name in a worker's id; that name may hold hyphens too."""
+    """Return the machine's name in a worker's id; the name may hold hyphens."""
     return worker_id.rsplit("-", 2)[0]
 
 
 def gone(service: Service, worker_id: str) -> None:
-    """Forget a worker that has stopped in good order."""
+    """Remove a worker that has stopped in good order."""
     with service.database.write() as session:
         session.execute(delete(WorkerRow).where(WorkerRow.id == worker_id))
 
 
 def live(service: Service) -> list[WorkerView]:
-    """Return the workers that gave a sign of life within the time of a lease."""
+    """Return the workers whose last heartbeat is no older than a lease."""
     with service.database.read() as session:
         now = service.database.now(session)
         oldest = now - timedelta(seconds=service.settings.lease_seconds)

@@ -1,7 +1,7 @@
-"""Who calls. Keys are required outside loopback; on loopback the browser's own rules guard.
+"""Protect a server without keys. Keys are required outside loopback.
 
-Without keys every program of this machine is trusted, but not every page that its browser shows: a
-page elsewhere could post to 127.0.0.1, or point a host name of its own there (DNS rebinding). So
+Without keys, every program of this machine is trusted, but not every page that its browser shows. A
+page of another site could post to 127.0.0.1, or point its own host name there (DNS rebinding). So
 the Host must be a loopback name, and an Origin must be this server's or an allowed one.
 """
 
@@ -16,7 +16,7 @@ _AUTHORITY = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::\d*)?")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host`, a name or an address without a port, can only mean this machine."""
+    """Return whether `host`, a name or address without a port, can only mean this machine."""
     name = host.strip("[]").rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -27,7 +27,7 @@ def is_loopback(host: str) -> bool:
 
 
 def refuse_foreign_pages(connection: HTTPConnection, allowed_origins: tuple[str, ...]) -> None:
-    """Raise Forbidden for a request that a page of another site has made."""
+    """Raise Forbidden if a page of another site made the request."""
     authority = connection.headers.get("host", "")
     parsed = _AUTHORITY.fullmatch(authority)
     if parsed is None or not is_loopback(parsed["host"]):

@@ -1,8 +1,7 @@
-"""Who calls, as the database said a moment ago.
+"""Cache for a second which caller a key belongs to.
 
-Looking a key up for each request costs nearly as much as accepting a job, so what a key opens is
-known for a second. That long a revoked key still works; a key that opens nothing is asked for
-anew each time, and so works as soon as it is made.
+Looking up a key costs nearly as much as accepting a job. Because of the cache, a revoked key works
+for up to a second more. Unknown keys are not cached, so a new key works at once.
 """
 
 import hashlib
@@ -14,12 +13,12 @@ from service.auth import Caller
 from service.wiring import Service
 
 KNOWN_SECONDS = 1.0
-# One caller may write her header in many ways.
+# Bounded, because one caller may write the header in many ways.
 _MOST_KNOWN = 1000
 
 
 class Callers:
-    """Authenticates, at most once a second for the same header."""
+    """Authenticates callers, at most once a second for the same header."""
 
     def __init__(self, service: Service, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._service = service
@@ -27,12 +26,12 @@ class Callers:
         self._known: dict[bytes, tuple[float, Caller]] = {}
 
     def known(self, header: str | None) -> Caller | None:
-        """Return the caller that the Authorization `header` stood for a moment ago."""
+        """Return the cached caller of the Authorization `header`, if there is one."""
         until, caller = self._known.get(_digest(header), (0.0, None))
         return caller if self._clock() < until else None
 
     def authenticate(self, header: str | None, *, key_required: bool) -> Caller:
-        """Return the caller that the Authorization `header` stands for, or raise Unauthorized."""
+        """Return the caller of the Authorization `header`, or raise Unauthorized."""
         caller = self.known(header)
         if caller is None:
             asked_at = self._clock()
@@ -44,5 +43,5 @@ class Callers:
 
 
 def _digest(header: str | None) -> bytes:
-    # Not the header itself: what lies in memory for longer must not open anything.
+    # A hash, because nothing that stays in memory may open anything.
     return b"" if header is None else hashlib.sha256(header.encode()).digest()

@@ -84,7 +84,7 @@ def collect(
 def _service() -> Iterator[Service]:
     chosen = environment.load()
     database.make_ready(chosen)
-    log.configure(chosen)  # after the migrations, whose log lines are of no use here
+    log.configure(chosen)  # after the migrations, whose log lines are not needed here
     service = wiring.build(chosen)
     try:
         yield service

@@ -1,4 +1,4 @@
-"""The commands, put together. Each lives in a module of its own and imports torch late or never."""
+"""Put the commands together. Each has its own module and imports torch late or never."""
 
 import typer
 
@@ -6,7 +6,7 @@ from api.cli import blobs, demo, health, keys, library, serve
 
 
 def build() -> typer.Typer:
-    """The whole command line."""
+    """Return the whole command line."""
     app = typer.Typer(
         name="perfusion",
         help="Teach a frozen text-to-image model a subject, then compose it at any strength.",

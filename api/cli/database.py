@@ -1,4 +1,4 @@
-"""The database that a command finds: brought to this release's form, or refused."""
+"""Bring the database that a command uses to this release's form, or refuse it."""
 
 import time
 
@@ -15,7 +15,7 @@ log = structlog.get_logger("perfusion.api")
 
 
 def is_embedded(settings: Settings) -> bool:
-    """Whether one process is the whole deployment: server, worker and queue."""
+    """Return whether one process is the whole deployment: server, worker and queue."""
     return settings.queue_url == "memory://"
 
 
@@ -25,9 +25,9 @@ def await_server(
     patience_seconds: float = _PATIENCE_SECONDS,
     pause_seconds: float = _PAUSE_SECONDS,
 ) -> None:
-    """Wait a while for a database that is not there yet, as where all of a machine starts at once.
+    """Wait for a database that is not ready yet, for example while the machine starts.
 
-    Raises Unavailable in the end. SQLite is a file: it is there, or waiting does not help.
+    Raise Unavailable if that takes too long. Do not wait for SQLite: waiting makes no file appear.
     """
     if settings.database_url.startswith("sqlite"):
         return
@@ -49,7 +49,7 @@ def await_server(
 
 
 def migrate(settings: Settings) -> None:
-    """Bring the database to this release's form; raise CommandError where it is a newer one's."""
+    """Bring the database to this release's form; raise CommandError if a newer release owns it."""
     import migrations
 
     try:
@@ -59,7 +59,7 @@ def migrate(settings: Settings) -> None:
 
 
 def make_ready(settings: Settings) -> None:
-    """Migrate where one process owns the database; elsewhere that is `perfusion migrate`'s."""
+    """Migrate if one process owns the database; otherwise require `perfusion migrate`."""
     from migrations import NewerDatabase, State, state
 
     if is_embedded(settings):

@@ -46,12 +46,12 @@ def demo(
 
 @contextmanager
 def server(out: Path) -> Iterator[str]:
-    """Run a server of this release with an empty data folder below `out`; gives its address."""
+    """Run a server of this release with an empty data folder below `out`; yield its address."""
     data = out / ".data"
     shutil.rmtree(data, ignore_errors=True)
     port = _free_port()
     url = f"http://127.0.0.1:{port}"
-    # The model and the device are the caller's choice; where things are kept is the demo's own.
+    # The caller chooses the model and the device; the demo chooses where data is kept.
     kept = ("PERFUSION_BASE_MODEL", "PERFUSION_DEVICE")
     environment = {
         name: value

@@ -2,4 +2,4 @@
 
 
 class CommandError(Exception):
-    """A command cannot do what was asked; the message is the sentence for the caller."""
+    """A command cannot do what was asked; the caller sees the message."""

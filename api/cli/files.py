@@ -21,7 +21,7 @@ _MAX_WORD_LENGTH = 40  # in a file's name
 def open_pictures(
     files: list[Path], masks: list[Path]
 ) -> tuple[list[Image.Image], list[Image.Image | None] | None]:
-    """Pictures, and their masks if there are any, normalised like uploads."""
+    """Read pictures, and their masks if there are any, normalised like uploads."""
     for file in (*files, *masks):
         if not file.is_file():
             raise CommandError(f"There is no file {file}.")
@@ -48,7 +48,7 @@ def _open(png: bytes) -> Image.Image:
 
 
 def _name_the_file(pointer: str, files: list[Path], masks: list[Path]) -> str:
-    """`/images/0` says little on a command line; `cat.jpg: ` says which one it is."""
+    """Return the file's name instead of `/images/0`, which says little on a command line."""
     part, _, position = pointer.lstrip("/").partition("/")
     named = {"images": files, "masks": masks}.get(part, [])
     return f"{named[int(position)]}: " if position.isdecimal() else ""
@@ -63,7 +63,7 @@ class ConceptFile:
 
 
 def find_concepts(prompt: str, files: list[Path]) -> dict[str, ConceptFile]:
-    """The concepts that the prompt names, by name: from the given files, else NAME.safetensors."""
+    """Return the prompt's concepts by name, from the given files or NAME.safetensors."""
     given: dict[str, ConceptFile] = {}
     read_from: dict[str, Path] = {}
     for file in files:
@@ -98,7 +98,7 @@ def _read_concept(file: Path) -> ConceptFile:
 
 
 def free_name(folder: Path, seed: int) -> Path:
-    """A file that is not there yet: an image is never overwritten."""
+    """Return a file that does not exist yet, so that no image is overwritten."""
     file, k = folder / f"{seed}.png", 1
     while file.exists():
         k += 1
@@ -107,5 +107,5 @@ def free_name(folder: Path, seed: int) -> Path:
 
 
 def map_name(image: Path, number: int, *, word: str) -> Path:
-    """The file of an attention map beside its image: `7.attention-3-beach.png`."""
+    """Return the file of an attention map, next to its image: `7.attention-3-beach.png`."""
     return image.with_name(f"{image.stem}.attention-{number}-{word[:_MAX_WORD_LENGTH]}.png")

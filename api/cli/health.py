@@ -15,9 +15,9 @@ def health(
         str, typer.Option(help="The worker's own queues: generate, train or both, with a comma.")
     ] = "generate,train",
 ) -> None:
-    """Exit with 0 if a worker of this machine, on just these queues, gave a sign of life lately.
+    """Exit with 0 if a worker of this machine, on exactly these queues, has a recent heartbeat.
 
-    A worker that loads its base model, hangs, or has lost the database gives none.
+    A worker that loads its base model, hangs, or has lost the database sends no heartbeat.
     """
     wanted = {name.strip() for name in queues.split(",")}
     service = wiring.build(environment.load())

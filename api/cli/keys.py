@@ -25,7 +25,7 @@ def create(
     owner: Annotated[
         str | None,
         typer.Option(
-            help="Owner whose objects it opens, as listed; `local` owns what was made without "
+            help="Owner whose objects it opens, as listed; `local` owns the objects made without "
             "keys. Default: a new owner.",
         ),
     ] = None,
@@ -34,7 +34,7 @@ def create(
         typer.Option(help="What it may do; repeat it for several."),
     ] = _DEFAULT_SCOPES,
 ) -> None:
-    """Make a key and print it, once: only its hash is kept."""
+    """Make a key and print it once, because only its hash is kept."""
     with _service() as service:
         key, view = auth.create_key(service, label=label, owner_id=owner, scopes=scope)
     typer.echo(key)
@@ -63,7 +63,7 @@ def list_() -> None:
 def revoke(
     key: Annotated[str, typer.Argument(help="The key's id, or what it begins with, as listed.")],
 ) -> None:
-    """Make a key useless from now on."""
+    """Revoke a key at once."""
     with _service() as service:
         auth.revoke_key(service, key)
     typer.echo(f"Revoked {key}.")

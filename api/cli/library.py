@@ -1,7 +1,7 @@
 """`perfusion train`, `generate` and `prepare`: the method without a server.
 
-Torch is imported inside the functions, so that `--help` and every mistake in the options answer at
-once. Pictures go through the same allow-list and bounds as the server's uploads.
+Torch is imported inside the functions, so that `--help` and wrong options are answered at once.
+Pictures pass through the same allow-list and bounds as the server's uploads.
 """
 
 import time
@@ -89,7 +89,7 @@ def train(
             device=str(base.device),
         ),
     )
-    # Beside a progress bar only what went wrong, and on stderr.
+    # While a progress bar is shown, only warnings are logged, on stderr.
     log.configure(chosen.model_copy(update={"log_level": "warning"}))
     evaluators = Evaluators(chosen)
     evaluators.load(base)
@@ -154,7 +154,7 @@ def generate(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the images.")] = Path(),
     attention_maps: Annotated[
-        bool, typer.Option("--attention-maps", help="Also write where each word acted.")
+        bool, typer.Option("--attention-maps", help="Also write an attention map for each word.")
     ] = False,
     base_model: BaseModelOption = None,
     device: DeviceOption = None,
@@ -211,11 +211,11 @@ def prepare(
     model: Annotated[str, typer.Argument(help="Folder or hub name of the base model.")],
     captions: Annotated[
         Path | None,
-        typer.Option(help="Text file, one caption a line. Default: captions of our own making."),
+        typer.Option(help="Text file, one caption a line. Default: captions that Perfusion makes."),
     ] = None,
     device: DeviceOption = None,
 ) -> None:
-    """Make a base model ready: load and check it, estimate its covariance and keep that."""
+    """Prepare a base model: load and check it, estimate its covariance and keep that."""
     if captions is not None and not captions.is_file():
         raise CommandError(f"There is no caption file {captions}.")
     base = _load(model, device)
@@ -228,7 +228,7 @@ def prepare(
 
 
 def _load(name: str | None, device: str | None) -> "BaseModel":
-    """The base model with its covariance, which is kept where the worker looks for it too."""
+    """Load the base model with its covariance, from the folder that the worker uses too."""
     chosen = environment.load()
     from perfusion_core.base_model import BaseModel
 

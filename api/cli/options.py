@@ -1,7 +1,7 @@
-"""Command-line options read off the configuration dataclasses, so that they are written once.
+"""Derive command-line options from the configuration dataclasses, so that each is written once.
 
 `@with_options(TrainConfig)` gives a command one option per field, with the field's bounds in its
-help. An option that was not given stays out of `options`, because its default is the base model's.
+help. An option that was not given is not in `options`, because its default is the base model's.
 """
 
 import inspect
@@ -18,7 +18,7 @@ from service.field_problems import rule
 
 _OPTION_PANEL = "Options of the method (default: the base model's)"
 _BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
-# Shorter spellings beside the fields' own names.
+# Shorter spellings in addition to the fields' names.
 _ALIASES = {
     "max_train_steps": "--steps",
     "train_batch_size": "--batch-size",
@@ -28,7 +28,7 @@ _ALIASES = {
 
 
 class WrongOption(Exception):
-    """An option's value breaks its rule; the message is the sentence for the caller."""
+    """An option's value breaks its rule; the caller sees the message."""
 
 
 def with_options(config: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -49,7 +49,7 @@ def with_options(config: type[Any]) -> Callable[[Callable[..., None]], Callable[
             if parameter.name != "options"
         ]
         signature = inspect.Signature([*own, *_parameters(config)])
-        run.__signature__ = signature  # type: ignore[attr-defined]  # typer reads exactly this
+        run.__signature__ = signature  # type: ignore[attr-defined]  # typer reads this
         run.__annotations__ = {
             name: parameter.annotation for name, parameter in signature.parameters.items()
         }
@@ -61,7 +61,7 @@ def with_options(config: type[Any]) -> Callable[[Callable[..., None]], Callable[
 
 
 def check(config: type[Any], given: Mapping[str, Any]) -> None:
-    """Raise WrongOption with a sentence unless `given` fits the dataclass."""
+    """Raise WrongOption with a sentence unless the dataclass accepts `given`."""
     try:
         config(**given)
     except ValidationError as error:
@@ -91,7 +91,7 @@ def _parameters(config: type[Any]) -> list[inspect.Parameter]:
 
 
 def _optional(annotation: Any) -> Any:
-    """`int` and `int | None` alike become `int | None`: None means that it was not given."""
+    """Return `int | None` for `int` and `int | None`; None means that it was not given."""
     kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
     if typing.get_origin(annotation) is typing.Literal or not kinds:
         return annotation | None
@@ -109,7 +109,7 @@ def _help(info: FieldInfo) -> str:
 
 
 def _spellings(name: str) -> list[str]:
-    """Typer finds `--name/--no-name` by itself; only an alias needs both written out."""
+    """Return the spellings of a switch with an alias; typer derives the others by itself."""
     return [_flag(name), _ALIASES[name]] if name in _ALIASES else []
 
 

@@ -16,9 +16,9 @@ from rich.progress import (
 
 @contextmanager
 def progress_bar(text: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar while the block runs; call what it gives with how much is done.
+    """Show a bar while the block runs; yield a function that takes how much is done.
 
-    Where nobody watches (a log, a pipe) it is one line of text instead.
+    If stderr is no terminal (a log, a pipe), print one line of text instead.
     """
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -1,7 +1,7 @@
 """`perfusion serve`, `worker` and `migrate`: the processes of a deployment.
 
-What only one of them needs is imported inside it: a health check every minute must not load a
-web framework, nor a worker.
+Each imports its own needs inside its function, because a health check every minute must load
+neither a web framework nor a worker.
 """
 
 import gc
@@ -52,11 +52,11 @@ def serve(
         shown = f"[{host}]" if ":" in host else host
         typer.echo(f"Perfusion at http://{shown}:{bound} (Ctrl+C stops it)", err=True)
         server = build_server(app, chosen)
-        # What is here now stays as long as the process does. Left among the rest, the garbage
-        # collector looks through all of it now and then, and nobody is answered for 0.15 s.
+        # The objects of now stay as long as the process. Without this, Python's garbage collector
+        # goes through all of them now and then, and no request is answered for 0.15 s.
         gc.freeze()
         for number in (signal.SIGINT, signal.SIGTERM):
-            # uvicorn handles signals while it runs, and raises them again when it has stopped.
+            # uvicorn handles signals while it runs and raises them again after it has stopped.
             signal.signal(number, _do_nothing)
         server.run(sockets=[listener])
         if not server.started:
@@ -65,7 +65,7 @@ def serve(
         service.close()
         send_traces()
     if server.lifespan.shutdown_failed:
-        # A thread that hangs would keep the process from ending; its job's lease does the rest.
+        # A hanging thread must not keep the process alive. Its job's lease expires by itself.
         logging.shutdown()
         os._exit(1)
 
@@ -82,9 +82,9 @@ def build_server(app: "FastAPI", chosen: Settings) -> "uvicorn.Server":
             http=connections.protocol(descriptors=connections.raise_descriptor_limit()),
             ws="none",
             log_config=None,
-            access_log=False,  # the application writes its own line, with the request's id
+            access_log=False,  # the application logs requests itself, with their ids
             server_header=False,
-            # Only theirs: otherwise a caller could choose the address that is counted.
+            # Only from these proxies: otherwise a caller could choose the address that is counted.
             forwarded_allow_ips=list(chosen.trusted_proxies),
             timeout_graceful_shutdown=_GRACE_SECONDS,
             lifespan="on",
@@ -94,13 +94,13 @@ def build_server(app: "FastAPI", chosen: Settings) -> "uvicorn.Server":
 
 def worker(
     queues: Annotated[
-        str, typer.Option(help="What it takes: generate, train or both, with a comma.")
+        str, typer.Option(help="The jobs that it takes: generate, train or both, with a comma.")
     ] = "generate,train",
     concurrency: Annotated[
         int | None, typer.Option(min=1, max=64, help="Generations at once on the device.")
     ] = None,
 ) -> None:
-    """Run a worker beside a server; the queue must be redis://."""
+    """Run a worker in a process of its own; the queue must be redis://."""
     chosen = environment.load()
     log.configure(chosen)
     names = tuple(dict.fromkeys(name.strip() for name in queues.split(",")))
@@ -134,7 +134,7 @@ def migrate() -> None:
 
 
 def _require_key(service: Service, host: str) -> bool:
-    """Whether callers need a key; refuses to open the door to a network without one."""
+    """Return whether callers need a key; refuse to serve a network without one."""
     from api.access.auth import is_loopback
 
     chosen = service.settings
@@ -154,7 +154,7 @@ def _require_key(service: Service, host: str) -> bool:
 
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:
-    """The signal has done its work: the server has stopped in good order, which is exit code 0."""
+    """Ignore the signal: the server has already stopped in good order, so the exit code is 0."""
 
 
 def _listen(host: str, port: int) -> socket.socket:

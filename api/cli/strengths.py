@@ -1,4 +1,4 @@
-"""The gates of a command line: `--beta rex=0.6 --tau rex=0.1`, held to the server's own rules."""
+"""Read a command line's gates, `--beta rex=0.6 --tau rex=0.1`, by the server's own rules."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,8 +15,8 @@ def read_gates(
 ) -> dict[str, Gate]:
     """Return the gates that `--beta` and `--tau` ask for, by the names of the prompt's concepts.
 
-    Raises CommandError with a sentence for what is no NAME=NUMBER, names no concept of the prompt,
-    comes twice, lies out of bounds, or is a tau without a beta.
+    Raise CommandError with a sentence if a value is not NAME=NUMBER, names no concept of the
+    prompt, is given twice, is out of bounds, or is a tau without a beta.
     """
     beta_of = _numbers("--beta", betas, names=names)
     tau_of = _numbers("--tau", taus, names=names)

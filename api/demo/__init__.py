@@ -1,1 +1,1 @@
-"""The demo: two subjects that we draw ourselves, taught and composed over REST."""
+"""The demo: draw two subjects, teach them, and compose them over REST."""

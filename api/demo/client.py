@@ -21,7 +21,7 @@ class Client:
     """Talks to one server."""
 
     def __init__(self, url: str) -> None:
-        # The server is on this machine: no proxy of the environment lies between.
+        # The server is on this machine, so the environment's proxies do not apply.
         self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS, trust_env=False)
 
     def get(self, path: str) -> Any:
@@ -33,16 +33,16 @@ class Client:
         return _accepted(self._http.get(path)).content
 
     def generate(self, **body: Any) -> Any:
-        """POST /generate; the job."""
+        """Send POST /generate; return the job."""
         return _accepted(self._http.post("/generate", json=body)).json()["job"]
 
     def create_concept(self, fields: Mapping[str, str], files: Sequence[File]) -> Any:
-        """POST /concepts; the job."""
+        """Send POST /concepts; return the job."""
         answer = self._http.post("/concepts", data=dict(fields), files=list(files))
         return _accepted(answer).json()["job"]
 
     def wait(self, job: Any, on_progress: Callable[[int], None]) -> Any:
-        """The job once it has succeeded. Raises RequestRefused where it has not."""
+        """Return the job when it has succeeded; raise RequestRefused if it has not."""
         while job["status"] in ("queued", "running"):
             time.sleep(_POLL_SECONDS)
             job = self.get(f"/jobs/{job['id']}")
@@ -55,7 +55,7 @@ class Client:
 
 
 def _accepted(answer: httpx.Response) -> httpx.Response:
-    """Return an answer that says yes; raise RequestRefused with the detail of any other."""
+    """Return a successful answer; raise RequestRefused with the detail of any other."""
     if answer.is_success:
         return answer
     try:

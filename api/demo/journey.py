@@ -1,6 +1,6 @@
-"""The demo's journey, as a stranger would make it: draw, teach, generate, look.
+"""The demo's steps, as a new user would take them: draw, teach, generate, compare.
 
-All of it goes over REST, to a server of this release that the caller has started.
+All calls go over REST, to a server of this release that the caller has started.
 """
 
 import io
@@ -25,12 +25,12 @@ SEED = 200
 _PAIRS = 4
 
 Bar = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""Shows how far a piece of work is: text and total in, a function of what is done out."""
+"""Shows the progress of a task: takes a text and a total, gives a function of what is done."""
 
 
 @dataclass
 class Journey:
-    """One run of the demo: where it writes, whom it asks, and how long each part took."""
+    """One run of the demo: its folder, its server, and how long each part took."""
 
     client: Client
     folder: Path
@@ -38,7 +38,7 @@ class Journey:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> Path:
-        """Do everything; return the contact sheet's file."""
+        """Run all steps; return the contact sheet's file."""
         rows: list[Row] = []
         with self._timed("photos"):
             photos = {subject: self._photograph(subject) for subject in SUBJECTS}
@@ -75,7 +75,7 @@ class Journey:
         self._finish(self.client.create_concept(fields, files), f"Teaching <{subject.name}>")
 
     def _compare(self, subject: Subject, scene: str) -> Row:
-        """One scene and one seed: the plain superclass, then the concept ever stronger."""
+        """Draw one scene with one seed: the superclass, then the concept with rising strength."""
         plain = f"plain {subject.superclass}"
         scene_of = f"a photo of {_one(subject)} {scene}"
         images = self._generate(scene_of, f"{subject.name} {scene} {plain}")

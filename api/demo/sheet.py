@@ -21,7 +21,7 @@ class Row:
 
 
 def draw(rows: Sequence[Row]) -> Image.Image:
-    """All rows on one sheet."""
+    """Draw all rows on one sheet."""
     width = max(len(row.images) for row in rows) * (_CELL_PIXELS + _GAP) + _GAP
     heights = [_height(row) for row in rows]
     sheet = Image.new("RGB", (width, sum(heights) + _GAP), _PAPER)

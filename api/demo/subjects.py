@@ -1,6 +1,6 @@
 """The demo's sample photos: two toys, each in five scenes, with their masks.
 
-The shipped base model has never seen these two looks (its card lists them as held out).
+The shipped base model was not trained on these two toys (its card lists them as held out).
 """
 
 import random
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 SIDE_PIXELS = 256
 _ART = Path(__file__).parent / "art"
-_CANVAS = 512  # composed large and shrunk, which smooths the edges
+_CANVAS = 512  # drawn large and shrunk, which smooths the edges
 _PHOTOS = 5
 
 Colour = tuple[int, int, int]
@@ -26,7 +26,7 @@ _SCENES: tuple[tuple[Colour, Colour], ...] = (
 
 @dataclass(frozen=True)
 class Subject:
-    """A toy to teach: its concept's name, and its superclass, which names its cut-out too."""
+    """A toy to teach: the concept's name, and its superclass, which also names its cut-out."""
 
     name: str
     superclass: str
@@ -34,14 +34,14 @@ class Subject:
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo of a subject, and where in it the subject is."""
+    """A photo of a subject, and the mask of the subject."""
 
     picture: Image.Image  # RGB
     mask: Image.Image  # L, white is the subject
 
 
 def photograph(subject: Subject) -> list[Photo]:
-    """Five photos of a subject, always the same five."""
+    """Return five photos of a subject, always the same."""
     chance = random.Random(subject.name)  # scenery, no secret
     return [_photo(_sprite(subject), scene, chance) for scene in _SCENES[:_PHOTOS]]
 
@@ -55,7 +55,7 @@ def _photo(sprite: Image.Image, scene: tuple[Colour, Colour], chance: random.Ran
     size = round(_CANVAS * chance.uniform(0.68, 0.78))
     angle = chance.uniform(-7, 7)
     turned = sprite.resize((size, size), Image.Resampling.LANCZOS)
-    # With room for what turns out of its square, such as an antenna.
+    # Expanded, so that nothing is cut off at the corners, such as an antenna.
     turned = turned.rotate(angle, Image.Resampling.BICUBIC, expand=True)
     overhang = (turned.width - size) // 2
     left = (_CANVAS - size) // 2 + round(chance.uniform(-0.04, 0.04) * _CANVAS)

@@ -1,9 +1,8 @@
-"""How many requests of one kind may be open at once: for each caller, and for the whole process.
+"""Limit how many requests of one kind are open at once, for each caller and for the process.
 
-Everything here is counted on the event loop, between two awaits, so a limit is exact even when
-requests come at the same moment. An upload or import takes its place before its body is read. A
-request gives its place back when it is answered or its client has gone. Every API process counts
-for itself.
+The event loop counts between two awaits, so a limit is exact even if requests come at the same
+moment. An upload or import takes its place before its body is read. A request frees its place when
+it is answered or its client has gone. Each API process counts its own requests.
 """
 
 from collections import Counter
@@ -19,14 +18,14 @@ MAX_STREAMS_PER_CALLER = 16
 MAX_WAITS_PER_CALLER = 16
 MAX_UPLOADS_PER_CALLER = 4
 MAX_IMPORTS_PER_CALLER = 4
-# Of all callers: each one takes a little memory.
+# For all callers together, because each upload takes a little memory.
 MAX_UPLOADS = 16
 MAX_IMPORTS = 8
 _RETRY_SECONDS = 5
 
 
 class CallerLimit:
-    """At most `most` at once for each caller; one more is refused with `slug` and `detail`."""
+    """Allows each caller `most` at once; refuses one more with `slug` and `detail`."""
 
     def __init__(self, *, most: int, slug: str, detail: str, refused: Metric) -> None:
         self._most = most
@@ -37,7 +36,7 @@ class CallerLimit:
 
     @contextmanager
     def hold(self, caller: str) -> Iterator[None]:
-        """Take a place for as long as the block lasts, or raise TooManyRequests."""
+        """Hold a place while the block runs, or raise TooManyRequests."""
         if self._held[caller] >= self._most:
             self._refused.inc()
             raise TooManyRequests(self._slug, self._detail, retry_after_seconds=_RETRY_SECONDS)
@@ -51,7 +50,7 @@ class CallerLimit:
 
 
 class ProcessLimit:
-    """At most so many at once, and so many bytes together, for all callers."""
+    """Allows all callers together `most` at once and `most_bytes` in sum."""
 
     def __init__(self, *, most: int, most_bytes: int) -> None:
         self._free = most
@@ -59,7 +58,7 @@ class ProcessLimit:
 
     @contextmanager
     def hold(self, size_bytes: int) -> Iterator[None]:
-        """Take a place with its bytes for as long as the block lasts, or raise Unavailable."""
+        """Hold a place and its bytes while the block runs, or raise Unavailable."""
         if not self._free or size_bytes > self._free_bytes:
             raise Unavailable(
                 "uploads-busy",
@@ -89,7 +88,7 @@ class Concurrency:
 
 
 def limits(*, spool_bytes: int, max_body_bytes: int, refused: Metric) -> Concurrency:
-    """Return the limits of a process; one body of the largest size always fits its spool."""
+    """Return the limits of a process, whose spool always fits one body of the largest size."""
     return Concurrency(
         streams=CallerLimit(
             most=MAX_STREAMS_PER_CALLER,

@@ -1,14 +1,14 @@
-"""Silent connections are closed, so that a stranger cannot use up all of them.
+"""Close silent connections, so that one client cannot use up all of them.
 
-uvicorn waits for a request's head for ever, and on as many connections as there are descriptors.
-Here a connection must send a whole head within HEAD_SECONDS. The number of connections without a
-request is bounded: a new one closes the one that has waited longest. After an early answer the rest
-of the request is read and dropped for up to HEAD_SECONDS, so that the answer reaches a client that
-sends everything before it reads.
+uvicorn waits for a request's head without a time limit, on as many connections as there are
+descriptors. Here a connection must send a whole head within HEAD_SECONDS. The number of connections
+without a request is bounded: a new one closes the one that has waited longest. After an early
+answer, the rest of the request is read and dropped for up to HEAD_SECONDS, so that the answer
+reaches a client that sends everything before it reads.
 
-uvicorn also keeps a head of any length, any number of requests that are sent before the answer to
-the first, and an answer that its client never takes. All three are bounded here: in bytes, in
-number, and in the time in which a client takes nothing.
+uvicorn also keeps a head of any length, any number of pipelined requests, and an answer that its
+client never reads. Here the first is bounded in bytes, the second in number, and the third in the
+time in which the client reads nothing.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 HEAD_SECONDS = 10
 READER_SECONDS = 120
 MAX_HEAD_BYTES = 64 * 1024
-# Requests sent before the answer to the one before them, which hardly any client does.
+# Requests sent before the previous answer, which few clients do.
 MAX_PIPELINED = 8
-# For files, the database, Redis and S3; callers' connections may have the rest.
+# Kept for files, the database, Redis and S3; callers' connections may use the rest.
 _OWN_DESCRIPTORS = 256
-# What macOS accepts at most, whatever it says.
+# The most that macOS accepts, whatever limit it reports.
 _MACOS_DESCRIPTORS = 10_240
 
 
@@ -49,7 +49,7 @@ def protocol(
     head_seconds: float = HEAD_SECONDS,
     reader_seconds: float = READER_SECONDS,
 ) -> type[HttpToolsProtocol]:
-    """Return the protocol of a server that may have so many descriptors open."""
+    """Return the protocol of a server that may open this many descriptors."""
     return type(
         "_BoundedProtocol",
         (_Protocol,),
@@ -63,15 +63,15 @@ def protocol(
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol with bounds on heads, on requests in line, and on silent connections."""
+    """uvicorn's protocol with limits on heads, pipelined requests and silent connections."""
 
     head_seconds: float
     reader_seconds: float
     most_idle: int
-    idle: dict[_Protocol, None]  # of this server, the one that has waited longest first
+    idle: dict[_Protocol, None]  # this server's, the longest waiting first
     _head_timer: asyncio.TimerHandle | None = None
     _reader_timer: asyncio.TimerHandle | None = None
-    _head_bytes = 0  # of a head, or of trailers and the like; bodies are bounded elsewhere
+    _head_bytes = 0  # of a head or trailers; bodies are bounded elsewhere
     _served: RequestResponseCycle | None = None  # `cycle` is the newest, which may still wait
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -84,7 +84,7 @@ class _Protocol(HttpToolsProtocol):
             longest.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection; tell the request that is served."""
+        """Forget the connection; tell its running request."""
         self._has_head()
         if self._reader_timer is not None:
             self._reader_timer.cancel()
@@ -94,7 +94,7 @@ class _Protocol(HttpToolsProtocol):
             self._served.message_event.set()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; also those that begin no request or follow an answer have a time limit."""
+        """Take bytes; limit the time also if they begin no request or follow an answer."""
         self._head_bytes += len(data)
         super().data_received(data)
         if self._head_bytes > MAX_HEAD_BYTES:
@@ -103,12 +103,12 @@ class _Protocol(HttpToolsProtocol):
             self._await_head()
 
     def on_headers_complete(self) -> None:
-        """Serve the request, for as long as it takes."""
+        """Serve the request without a time limit."""
         self._has_head()
         self._head_bytes = 0
         if len(self.pipeline) >= MAX_PIPELINED:
             self.transport.abort()
-            raise ConnectionAbortedError  # so that the parser reads no more of them
+            raise ConnectionAbortedError  # stops the parser
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -121,7 +121,7 @@ class _Protocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:
-        """Wait for the next request, if the rest of an answered one was all that was missing."""
+        """Wait for the next request if the finished one is already answered."""
         super().on_message_complete()
         if self._is_idle() and self.timeout_keep_alive_task is None:
             self._has_head()
@@ -138,7 +138,7 @@ class _Protocol(HttpToolsProtocol):
             self.idle[self] = None
 
     def pause_writing(self) -> None:
-        """Wait for a client that takes its answer slowly."""
+        """Wait for a client that reads its answer slowly."""
         super().pause_writing()
         self._await_reader()
 
@@ -150,7 +150,7 @@ class _Protocol(HttpToolsProtocol):
     def _check_reader(self, left_before: int) -> None:
         self._reader_timer = None
         if self.transport.get_write_buffer_size() >= left_before:
-            self.transport.abort()  # for close() waits until all of it is taken
+            self.transport.abort()  # close() would wait until the client has read everything
         self._await_reader()
 
     def _is_idle(self) -> bool:

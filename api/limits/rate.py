@@ -1,10 +1,10 @@
-"""Requests per minute and caller; concurrency.py bounds how many are open at once.
+"""Limit each caller's requests per minute; concurrency.py limits how many are open at once.
 
-With Redis as the queue the count is shared by every API process. When Redis does not answer, the
-count goes on in this process: a limiter must not take the service down with it. What really
-protects a device is the limit on queued jobs per owner, which the database keeps.
+If the queue is Redis, all API processes share the count. If Redis does not answer, this process
+counts alone, because a limiter must not take the service down. The real protection of a device is
+the limit on queued jobs per owner, which the database keeps.
 
-Who may ask often is counted a few requests ahead, so that most requests wait for no count at all.
+If the limit is high, several requests are counted ahead, so that most requests wait for no count.
 """
 
 import time
@@ -23,17 +23,17 @@ from service.errors import TooManyRequests
 
 log = structlog.get_logger("perfusion.api")
 
-# How long one request at most waits for Redis, and how long none does after it has failed.
+# The longest wait of a request for Redis, and the pause without Redis after a failure.
 _REDIS_SECONDS = 0.25
 _PAUSE_SECONDS = 5
-# Counted at once: a second's share of the limit, at most so many. What is not used in a minute was
-# counted in vain.
+# Counted at once: a second's share of the limit, but no more than this. Requests counted ahead and
+# not made within a minute are lost to the caller.
 _MOST_AHEAD = 10
 _AHEAD_SECONDS = 60
 
 
 class Limiter:
-    """Counts what each caller does; raises TooManyRequests beyond the limits."""
+    """Counts each caller's requests; raises TooManyRequests beyond the limit."""
 
     def __init__(self, *, requests_per_minute: int, queue_url: str, metrics: Metrics) -> None:
         self._limit = RateLimitItemPerMinute(requests_per_minute)
@@ -46,7 +46,7 @@ class Limiter:
         self._lock = Lock()
 
     def counted(self, caller: str) -> bool:
-        """Whether one more request of `caller` was counted ahead; then it is so no more."""
+        """Use up one request that was counted ahead for `caller`; return whether there was one."""
         with self._lock:
             until, left = self._ahead.pop(caller, (0.0, 0))
             if not left or time.monotonic() >= until:
@@ -55,7 +55,7 @@ class Limiter:
             return True
 
     def check_often(self, caller: str) -> None:
-        """Count one request of `caller`, and some ahead; else as `check`."""
+        """Count one request of `caller` and some ahead; if that is too many, do as `check`."""
         if self._block == 1 or not self._hit(caller, requests=self._block):
             self.check(caller)
             return
@@ -63,7 +63,7 @@ class Limiter:
             self._ahead[caller] = (time.monotonic() + _AHEAD_SECONDS, self._block - 1)
 
     def check(self, caller: str) -> None:
-        """Count one request of `caller`; may wait for Redis, a quarter of a second at most."""
+        """Count one request of `caller`; wait for Redis at most a quarter of a second."""
         if not self._hit(caller):
             self._metrics.limited.inc()
             raise TooManyRequests(
@@ -78,7 +78,7 @@ class Limiter:
             try:
                 return shared.hit(self._limit, caller, cost=requests)
             except Exception as error:
-                # Any error of a Redis client: all of them mean "cannot count over there".
+                # Any error of the Redis client, because each means that Redis cannot count now.
                 self._paused_until = time.monotonic() + _PAUSE_SECONDS
                 log.warning("limits.shared_counts_failed", error=type(error).__name__)
         if shared is not None:
@@ -89,7 +89,7 @@ class Limiter:
 def _shared_counts(queue_url: str) -> SlidingWindowCounterRateLimiter | None:
     if not queue_url.startswith(("redis://", "rediss://")):
         return None
-    # No second try: a connection that hangs would hold a request several times as long.
+    # No retry, because a hanging connection would hold a request several times as long.
     pool = redis.ConnectionPool.from_url(
         queue_url,
         socket_timeout=_REDIS_SECONDS,

@@ -1,7 +1,7 @@
-"""Uploads while they are read: small parts in memory, the rest in files without a name.
+"""Keep uploads while they are read: small parts in memory, the rest in files without a name.
 
-A file without a name takes its room with it when the process ends, however it ends, so a crash
-leaves nothing behind. The folder is PERFUSION_SPOOL_DIR; PERFUSION_SPOOL_BYTES bounds what one
+The system frees a file without a name when the process ends, so even a crash leaves nothing behind.
+The folder is PERFUSION_SPOOL_DIR; PERFUSION_SPOOL_BYTES bounds what one
 process reads at the same time (see concurrency.py).
 """
 
@@ -40,9 +40,9 @@ async def read_form(
     except MultiPartException as error:
         raise HTTPException(400, error.message) from error
     except ClientDisconnect as error:
-        raise HTTPException(400) from error  # the client has gone: no fault of the server
+        raise HTTPException(400) from error  # the client has gone, which is no fault of the server
     except OSError as error:
-        # Full, not there, or not ours to write: the log tells which.
+        # The folder is full, missing or not writable; the log says which.
         _log.warning("spool.failed", folder=folder, cause=error.strerror or str(error))
         raise Unavailable(
             "no-room-for-uploads",
@@ -53,12 +53,12 @@ async def read_form(
 
 
 class _Parser(MultiPartParser):
-    """Starlette's parser, with its files in `folder` and little of them in memory."""
+    """Starlette's parser with its files in `folder`, of which it keeps little in memory."""
 
     folder: str
 
     def on_headers_finished(self) -> None:
-        """Replace the file that Starlette has just made for this part by one in `folder`."""
+        """Replace the file that Starlette made for this part by a file in `folder`."""
         super().on_headers_finished()
         made = self._current_part.file
         if made is not None:
@@ -69,7 +69,7 @@ class _Parser(MultiPartParser):
 
 
 class _SpooledFile(UploadFile):
-    """A file that is written in large pieces, because each write occupies a thread."""
+    """A file written in large pieces, because each write occupies a thread."""
 
     def __init__(self, folder: str, *, filename: str | None, headers: Headers) -> None:
         file: Any = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES, dir=folder)  # noqa: SIM115
@@ -77,7 +77,7 @@ class _SpooledFile(UploadFile):
         self._pending = bytearray()
 
     async def write(self, data: bytes) -> None:
-        """Take bytes; they reach the file when a piece is full."""
+        """Collect bytes; write them when a piece is full."""
         self._pending += data
         if len(self._pending) >= _PIECE_BYTES:
             await self._flush()

@@ -1,8 +1,8 @@
-"""The process that decodes strangers' pictures, seen from outside: start, talk, bound, end.
+"""Run the process that decodes uploaded pictures: start it, talk to it, bound it, end it.
 
 One process decodes the pictures of one upload, one after the other, so that neither side ever
 holds more than one of them. The process has an empty environment, a low priority, and no way to
-open a file or a connection (see decoder_process.py). No answer of it is read beyond the size of the
+open a file or a connection (see decoder_process.py). No answer is read beyond the size of the
 largest picture.
 """
 
@@ -25,23 +25,23 @@ from service.errors import ServiceError, Unavailable, UnsupportedMedia, invalid
 from service.settings.environment import Settings
 
 STORED_SIDE_PIXELS = 2048
-"""Longest side that is kept; larger pictures (and their masks alike) are shrunk to it."""
+"""The longest side that is kept; larger pictures and their masks are shrunk to it."""
 
 _DECODER = Path(__file__).with_name("decoder_process.py")
 _MEBIBYTE = 1024**2
 _PIECE_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 64 * 1024
-# After the API, whose requests take milliseconds; but a training on every core must not starve it.
+# Below the API, whose requests take milliseconds, but not so low that a training starves it.
 _NICENESS = 5
-# Its priority is low, so it may have to wait; its processor time has a bound of its own.
+# Wall-clock time per processor second: at low priority the process may have to wait.
 _CLOCK_FACTOR = 4
-# Four bytes a pixel that cannot be compressed, and what PNG puts around them.
+# Four incompressible bytes a pixel, and what PNG puts around them.
 _MAX_PNG_BYTES = 4 * STORED_SIDE_PIXELS**2 + _MEBIBYTE
 
 
 @dataclass(frozen=True)
 class Part:
-    """One file of an upload; `pointer` is what errors name, `role` is `picture` or `mask`."""
+    """One file of an upload. Errors name `pointer`; `role` is `picture` or `mask`."""
 
     pointer: str
     role: str
@@ -51,7 +51,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A part as PNG, and how large it was before it was shrunk."""
+    """A part as PNG, and its size before it was shrunk."""
 
     png: bytes
     width: int
@@ -68,7 +68,7 @@ def longest_seconds(settings: Settings) -> float:
 @contextmanager
 def running(settings: Settings) -> Iterator["Decoder"]:
     """Run a decoder for the pictures of one upload; it ends with the block."""
-    # Isolated (-I): neither the environment nor the working folder decides what is imported.
+    # -I: neither the environment nor the working folder decides what is imported.
     command = [sys.executable, "-I", str(_DECODER)]
     try:
         process = subprocess.Popen(
@@ -78,28 +78,28 @@ def running(settings: Settings) -> Iterator["Decoder"]:
             stderr=subprocess.DEVNULL,
             env={},
             cwd="/",
-            # A group, so that no child outlives it. No session of its own: Linux gives sessions
-            # equal shares (autogroups), whatever the niceness of their processes.
+            # A process group, so that no child outlives it. Not a session: Linux gives sessions
+            # equal shares (autogroups) and ignores the niceness between them.
             process_group=0,
         )
     except OSError as error:
         raise Unavailable(
             "decoder-unavailable", "Pictures cannot be decoded at this moment. Try again soon."
         ) from error
-    # Not by the process itself: to start takes it as long as a picture.
+    # Set from outside, because starting the process takes as long as a picture.
     os.setpriority(os.PRIO_PROCESS, process.pid, _niceness())
     try:
         yield Decoder(process, settings)
     finally:
         _end(process)
         for pipe in (process.stdin, process.stdout):
-            with suppress(OSError):  # what was not sent any more
+            with suppress(OSError):  # flushing what was not sent
                 pipe.close()  # type: ignore[union-attr]
         process.wait()
 
 
 class Decoder:
-    """Decodes parts, one after the other, within the time that the settings give to an upload."""
+    """Decodes parts one after the other, within the time that the settings allow an upload."""
 
     def __init__(self, process: subprocess.Popen[bytes], settings: Settings) -> None:
         assert process.stdin is not None and process.stdout is not None
@@ -115,7 +115,7 @@ class Decoder:
         }
 
     def decode(self, part: Part) -> Decoded:
-        """Return the part as PNG; raises Invalid or UnsupportedMedia with its pointer."""
+        """Return the part as PNG, or raise Invalid or UnsupportedMedia with its pointer."""
         begun_s = time.monotonic()
         watchdog = Timer(max(0.0, self._left_s), _end, [self._process])
         watchdog.start()

@@ -1,10 +1,10 @@
-"""The process that decodes strangers' pictures; only decoder.py starts it.
+"""The process that decodes uploaded pictures; only decoder.py starts it.
 
 It imports nothing of this product and talks in frames over stdin and stdout: four bytes of length,
-then the bytes. In: the limits as JSON, then for each file its role and the file. Out, for each
-file: a JSON header, then the PNG.
+then the bytes. It reads the limits as JSON, then for each file its role and its bytes. For each
+file it writes a JSON header, then the PNG.
 
-It starts with an empty environment and a low priority. Before it reads the first byte of a file it
+It starts with an empty environment and a low priority. Before it reads the first byte of a file, it
 bounds its memory and time, and gives up opening files, sockets and pipes. If the kernel allows it,
 it also moves to an empty network of its own, as a user without privileges.
 """
@@ -32,7 +32,7 @@ from PIL import (
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _OPAQUE = 255
 _MAX_ASPECT = 32
-# Pillow imports these when the first picture needs them, which is too late here.
+# Pillow imports these for the first picture, which is too late here: no file can be opened then.
 _IMPORTED = (
     JpegImagePlugin,
     MpoImagePlugin,
@@ -54,7 +54,7 @@ class PictureRefused(Exception):
 
 
 def main() -> None:
-    """Read, decode and answer one file after the other, until there is none or one is refused."""
+    """Read, decode and answer one file after the other, until the last or a refused one."""
     source, target = sys.stdin.buffer, sys.stdout.buffer
     isolate()
     limits = json.loads(_read_frame(source))
@@ -75,16 +75,16 @@ def main() -> None:
 
 def isolate() -> None:
     """Give up files, network and privileges, as far as this system allows it."""
-    Image.preinit()  # what decoding imports must be there before files are out of reach
+    Image.preinit()  # imports what decoding needs, while files can still be opened
     _leave_network()
-    # Three descriptors are open, and there will be no fourth.
+    # Three descriptors are open; a fourth is impossible.
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _leave_network() -> bool:
-    """Move to a network with nothing in it, as a user without rights; False: not allowed here."""
+    """Move to an empty network as a user without rights; return whether that is allowed here."""
     if sys.platform != "linux":
         return False
     libc = ctypes.CDLL(None, use_errno=True)
@@ -98,7 +98,7 @@ def _bound(limits: dict[str, Any]) -> None:
     seconds = limits["cpu_seconds"]
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     Image.MAX_IMAGE_PIXELS = limits["max_pixels"]
-    # Between once and twice the limit Pillow only warns.
+    # Pillow only warns between once and twice the limit.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
@@ -157,13 +157,13 @@ def _check_header(image: Image.Image, *, limits: dict[str, Any]) -> None:
             "invalid",
             f"This picture is {width} x {height} pixels: too long and thin to learn from.",
         )
-    # Cameras put a second picture (depth, brightness) behind a JPEG; the first one is the picture.
+    # Cameras append a second picture (depth, brightness) to a JPEG; only the first one counts.
     if image.format != "MPO" and getattr(image, "n_frames", 1) != 1:
         raise PictureRefused("invalid", "This picture is animated. Send a single frame of it.")
 
 
 def _flat(image: Image.Image) -> Image.Image:
-    """Return RGBA where the alpha says something, else RGB, without metadata."""
+    """Return RGBA if some pixel is transparent, else RGB, without metadata."""
     if image.mode.startswith("I") or image.mode == "F":
         return _eight_bits(image).convert("RGB")
     if not image.has_transparency_data:
@@ -180,7 +180,7 @@ def _flat(image: Image.Image) -> Image.Image:
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """Return a mask as grey, white being the object; transparent counts as black."""
+    """Return a mask in grey: white is the object, and transparent counts as black."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)
     elif image.has_transparency_data:
@@ -194,7 +194,7 @@ def _grey(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    # PNG's 16-bit grey: keep the high byte, where convert() would cut everything above 255.
+    # Keep the high byte of PNG's 16-bit grey; convert() alone would clip everything above 255.
     return image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a concept, between uploads, blobs and rows."""
+"""Store the pictures of a concept as blobs and rows."""
 
 import hashlib
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from service.wiring import Service
 
 @dataclass(frozen=True, kw_only=True)
 class StoredPicture:
-    """A picture whose PNG, and mask if it has one, lie among the blobs already."""
+    """A picture that is stored as a blob, as is its mask if it has one."""
 
     width: int
     height: int

@@ -1,8 +1,8 @@
-"""Uploaded pictures and masks: checked, decoded, oriented and re-encoded before anyone sees them.
+"""Uploaded pictures and masks: check, decode, orient and re-encode them before anything else.
 
-What is stored is always our own PNG: no metadata, no position, no polyglot tail, no decoder but
-those of JPEG, PNG and WebP. Decoding happens in a process of its own with bounds on memory and
-time (see decoder.py), because a decoder is the one place where a stranger's bytes meet C code.
+Only a newly encoded PNG is stored, without metadata, position or foreign bytes at its end. Only
+JPEG, PNG and WebP are decoded. Decoding runs in a separate process with bounds on memory and time
+(see decoder.py), because a decoder is the one place where a caller's bytes meet C code.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ _THUMBNAIL_PIXELS = 256 * 256
 
 @dataclass(frozen=True, kw_only=True)
 class UploadedPicture:
-    """A picture to train on, as PNG: RGB, or RGBA where its alpha says where the object is."""
+    """A picture to train on, as PNG: RGB, or RGBA if its alpha marks the object."""
 
     png: bytes
     width: int
@@ -46,9 +46,9 @@ def read_pictures(
 ) -> Generator[UploadedPicture, None, None]:
     """Go through the pictures of `POST /concepts`, each with its mask if masks were sent.
 
-    One at a time is decoded, when it is asked for: 20 pictures may be far larger decoded than
-    uploaded. Raises Invalid, TooLarge or UnsupportedMedia with the pointer of the part to blame,
-    such as `/images/0` or `/masks/2`; of sizes and numbers before anything is decoded.
+    A picture is decoded only when the caller takes it, because 20 decoded pictures may be far
+    larger than the upload. Raise Invalid, TooLarge or UnsupportedMedia with the pointer of the
+    wrong part, such as `/images/0` or `/masks/2`. Sizes and numbers are checked first.
     """
     wrong = wrong_counts(len(images), masks=len(masks))
     if wrong:
@@ -71,12 +71,12 @@ def wrong_counts(images: int, *, masks: int = 0) -> list[FieldProblem]:
 
 
 def read_thumbnails(service: Service, thumbnails: Sequence[bytes], *, pointer: str) -> list[bytes]:
-    """Return the pictures of an imported concept's curve as PNG; `pointer` is what errors name."""
+    """Return the pictures of an imported concept's curve as PNG; errors name `pointer`."""
     settings = service.settings.model_copy(
         update={"min_picture_side": 1, "max_picture_pixels": _THUMBNAIL_PIXELS}
     )
     parts = [_part(pointer, "picture", data, settings.max_picture_bytes) for data in thumbnails]
-    # A semaphore of their own: they are small, and never wait for an upload's large pictures.
+    # A separate semaphore: these are small and must not wait for an upload's large pictures.
     with _running(service.thumbnail_decoders, settings) as process:
         return [process.decode(part).png for part in parts]
 
@@ -107,7 +107,7 @@ def _decode_pictures(
 
 @contextmanager
 def _running(decoders: BoundedSemaphore, settings: Settings) -> Iterator[Decoder]:
-    # As long as the upload before this one may take: refused now, all of it must be sent again.
+    # Wait as long as the upload before may take: after a refusal all must be sent again.
     if not decoders.acquire(timeout=decoder.longest_seconds(settings)):
         raise Unavailable(
             "decoders-busy", "Too many pictures are being decoded at this moment. Try again soon."

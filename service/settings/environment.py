@@ -1,7 +1,7 @@
 """Settings, read from the environment (prefix PERFUSION_) in this one file and passed on.
 
 A wrong value ends the start with sentences that name the variable, the problem and what to write
-instead: no trace. Values that may hold a secret are never repeated.
+instead, without a trace. Values that may hold a secret are never repeated.
 """
 
 import os
@@ -99,7 +99,7 @@ class Settings(Limits):
     )
     batches: Literal["fast", "exact"] = Field(
         default="fast",
-        description="exact: images are the same bit by bit in any company; costs a lone one time.",
+        description="exact: an image has the same bits in any batch; a single image takes longer.",
         examples=["fast", "exact"],
     )
     concept_cache_bytes: int = Field(
@@ -116,7 +116,7 @@ class Settings(Limits):
     )
     bootstrap_key: SecretStr | None = Field(
         default=None,
-        description="A first API key, kept by you: sk_ and at least 32 more characters.",
+        description="A first API key that you choose: sk_ and at least 32 more characters.",
         examples=["sk_ and 43 random characters"],
     )
     link_secret: SecretStr | None = Field(
@@ -132,7 +132,7 @@ class Settings(Limits):
     )
     trusted_proxies: tuple[str, ...] = Field(
         default=(),
-        description="Addresses of proxies whose X-Forwarded-For is believed, comma-separated.",
+        description="Addresses of proxies whose X-Forwarded-For is trusted, comma-separated.",
         examples=["127.0.0.1", "10.0.0.0/8,172.16.0.1"],
     )
     lease_seconds: float = Field(
@@ -160,7 +160,7 @@ class Settings(Limits):
         default=3,
         ge=1,
         le=100,
-        description="Times that a job may take its worker down without progress before it fails.",
+        description="Times that a job may end its worker without progress before it fails.",
         examples=["3"],
     )
     checkpoint_seconds: float = Field(
@@ -255,13 +255,13 @@ class Settings(Limits):
 def load(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from `environment` (the process's own by default).
 
-    Raises SettingsError with one sentence per wrong value.
+    Raise SettingsError with one sentence per wrong value.
     """
     chosen = os.environ if environment is None else environment
     values = {
         name: chosen[variable]
         for name in Settings.model_fields
-        # An empty variable counts as none: that is what compose files pass on for unset ones.
+        # An empty variable counts as unset, because compose files pass unset ones on as empty.
         if chosen.get(variable := variable_of(name))
     }
     sentences = misspelt(chosen, Settings.model_fields)
@@ -271,7 +271,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         for item in error.errors(include_url=False):
             name = str(item["loc"][0])
             if name not in values:
-                continue  # a default that waits for another value, which is named itself
+                continue  # a default derived from a wrong value, which has its own sentence
             given = None if name in _MAY_HOLD_A_SECRET else values[name]
             sentences.append(sentence(item, given=given, field=Settings.model_fields[name]))
     if sentences:

@@ -1,10 +1,10 @@
-"""The settings that bound what callers may send and store, and how long it is kept."""
+"""The settings that limit what callers may send and store, and how long it is kept."""
 
 from pydantic import BaseModel, Field
 
 
 class Limits(BaseModel):
-    """Bounds on one request and on one owner; `Settings` has them as its own fields."""
+    """Limits on one request and on one owner; `Settings` inherits these fields."""
 
     max_body_bytes: int = Field(
         default=64 * 1024**2,

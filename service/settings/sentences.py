@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from service.field_problems import rule
 
 PREFIX = "PERFUSION_"
-# The form of a text, and what is wrong with one that has another.
+# The pattern of a value, and what is wrong with a value that does not match it.
 FORMS = {
     "database_url": (
         r"(sqlite:///|postgresql\+psycopg://).",
@@ -26,7 +26,7 @@ FORMS = {
     "s3_endpoint_url": (r"https?://.", "it does not start with http:// or https://"),
     "device": (r"(auto|cpu|mps|cuda(:\d+)?)\Z", "it is no device"),
 }
-# The package that each scheme needs, where it is one of the extra `server`.
+# The package that a scheme needs, if it belongs to the extra `server`.
 DRIVERS = {"postgresql": "psycopg", "s3": "boto3"}
 
 
@@ -36,13 +36,13 @@ def variable_of(name: str) -> str:
 
 
 def misspelt(environment: Mapping[str, str], fields: Mapping[str, FieldInfo]) -> list[str]:
-    """Return a sentence for each variable that is nearly one of the settings'."""
+    """Return a sentence for each variable that nearly has a setting's name."""
     known = [variable_of(name) for name in fields]
     sentences = []
     for variable in sorted(environment):
         if not variable.startswith(PREFIX) or variable in known:
             continue
-        # Only near misses: other programs may have variables of the same prefix.
+        # Only near misses, because other programs may use the same prefix.
         nearest = difflib.get_close_matches(variable, known, n=1, cutoff=0.88)
         if nearest:
             sentences.append(f"{variable} is not a setting. Write {nearest[0]} instead.")
@@ -50,14 +50,14 @@ def misspelt(environment: Mapping[str, str], fields: Mapping[str, FieldInfo]) ->
 
 
 def sentence(error: Any, *, given: str | None, field: FieldInfo) -> str:
-    """Return what is wrong with a value; `given` is None where it may hold a secret."""
+    """Return what is wrong with a value; `given` is None if it may hold a secret."""
     variable = variable_of(str(error["loc"][0]))
     repeated = "" if given is None else f" {given!r}"
     return f"{variable} has a wrong value{repeated}: {_reason(error)}. {_advice(field)}"
 
 
 def _reason(error: Any) -> str:
-    # A rule of these settings has its own words.
+    # The validators of these settings write their own sentences.
     return str(error["ctx"]["error"]) if error["type"] == "value_error" else f"it {rule(error)}"
 
 
