@@ -1,6 +1,6 @@
-"""The command `perfusion`: exit code 0 only when it did what was asked.
+"""The command `perfusion`. It exits with 0 only if it did what was asked.
 
-What goes wrong on purpose is one sentence on stderr and exit code 1; wrong usage is 2, as usual.
+An expected error is one sentence on stderr and exit code 1; wrong usage is 2, as usual.
 """
 
 import sys

@@ -31,7 +31,7 @@ from worker.reconciler import Reconciler
 
 _WEB = Path(__file__).parent / "web"
 _MAX_JSON_BYTES = 1024**2
-# Of the process's 40 threads and beside them: what may hang holds up nothing but its like.
+# Separate limits on threads, so that calls that hang delay only calls of their kind.
 _DECODING_THREADS = 4
 _IMPORT_THREADS = 2
 _FILE_THREADS = 16
@@ -41,12 +41,11 @@ _CHECK_THREADS = 8
 def create_app(
     service: Service, *, embedded: bool, repair: bool = False, key_required: bool | None = None
 ) -> FastAPI:
-    """The application over `service`; `embedded` also runs a worker inside this process.
+    """Return the application over `service`; `embedded` also runs a worker inside this process.
 
-    `repair` runs a reconciler without a worker, so that a lost job is seen even where none is left.
-
-    `key_required` is for who binds the socket, because only she knows its address; left out, the
-    settings decide, and their `auto` means a loopback address.
+    `repair` runs a reconciler without a worker, so that a lost job is found even if no worker is
+    left. `key_required` comes from the caller that binds the socket and so knows its address.
+    Without it the settings decide, and their `auto` assumes a loopback address.
     """
     settings = service.settings
     metrics = Metrics(service)
@@ -95,12 +94,12 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # Spans of requests, once service.tracing has made a provider; our own lines are the log.
+        # Only spans of requests, if service.tracing has made a provider; the log is our own.
         telemetry={"metrics": False, "logs": False, "operation_spans": False},
     )
     _describe(app, key_required=state["key_required"])
     problems.install(app)
-    # The last added is the outermost.
+    # The middleware added last is the outermost.
     app.add_middleware(
         BodyLimit,
         json_bytes=min(_MAX_JSON_BYTES, settings.max_body_bytes),
@@ -126,7 +125,7 @@ def create_app(
 
 
 def _describe(app: FastAPI, *, key_required: bool) -> None:
-    """Finish what the framework generates; on loopback `{}` says that the key is optional."""
+    """Complete the generated OpenAPI; on loopback `{}` says that the key is optional."""
     generate = app.openapi
 
     def describe() -> dict[str, Any]:
@@ -160,10 +159,10 @@ def _add_pages(app: FastAPI) -> None:
 
 
 class _Static(StaticFiles):
-    """The page's files: kept by the browser, but asked for again at each visit."""
+    """The page's files, which the browser keeps but revalidates at each visit."""
 
     def file_response(self, *args: object, **kwargs: object) -> Response:
-        """The file, with `no-cache`: an upgrade must not mix old and new modules."""
+        """Return the file with `no-cache`, because an upgrade must not mix old and new modules."""
         response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
         response.headers["Cache-Control"] = "no-cache"
         return response
@@ -172,5 +171,5 @@ class _Static(StaticFiles):
 def _version() -> str:
     try:
         return version("perfusion")
-    except PackageNotFoundError:  # run from a checkout that nobody installed
+    except PackageNotFoundError:  # run from a checkout without an installation
         return "0"

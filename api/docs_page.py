@@ -1,8 +1,8 @@
-"""The page at `/docs`: OpenAPI rendered to plain HTML, once, by the server.
+"""The page at `/docs`: the server renders OpenAPI to plain HTML once.
 
-Swagger UI would be fetched from a CDN or carried along as a bundle of somebody else's script. A
-reference that works without a network, under the strictest content policy and without a line of
-JavaScript is worth more here; whoever wants to click feeds `/openapi.json` to a tool of her own.
+Swagger UI would come from a CDN or as a bundle of foreign scripts. This reference works without a
+network, under the strictest content policy, and without JavaScript. An interactive tool can load
+`/openapi.json`.
 """
 
 import base64
@@ -24,7 +24,7 @@ pre { padding: .75rem; overflow-x: auto; border: 1px solid #8886; border-radius:
 th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; border-top: 1px solid #8886 }
 """
 
-# The policy of every other page plus exactly this style sheet, by its hash.
+# The policy of every other page, plus this one style sheet by its hash.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; style-src "
     f"'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
@@ -45,7 +45,7 @@ _BOUNDS = {
 
 
 def render(openapi: Schema) -> str:
-    """The whole reference as one HTML document."""
+    """Return the whole reference as one HTML document."""
     info = openapi["info"]
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
@@ -126,7 +126,7 @@ def _examples(content: Schema) -> str:
 
 
 def _type(schema: Schema) -> str:
-    """A schema in a few words of HTML."""
+    """Return a schema in a few words of HTML."""
     if "$ref" in schema:
         name = escape(schema["$ref"].rsplit("/", 1)[-1])
         return f"<a href='#{name}'>{name}</a>"
@@ -149,7 +149,7 @@ def _default(schema: Schema) -> str:
 
 
 def _table(heading: str, rows: list[tuple[str, str, str]]) -> str:
-    """Rows of (name, HTML, prose); nothing where there is no row."""
+    """Return a table of rows (name, HTML, prose), or nothing if there are no rows."""
     if not rows:
         return ""
     body = "".join(
@@ -164,6 +164,6 @@ def _prose(text: str) -> str:
 
 
 def _inline(text: str) -> str:
-    """Escaped text whose `code` spans are kept as such."""
+    """Return escaped text that keeps its `code` spans."""
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if k % 2 else part for k, part in enumerate(parts))

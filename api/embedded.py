@@ -1,7 +1,7 @@
 """The embedded default: a worker inside the server's process, for as long as it serves.
 
-The only place of this package besides the command line that leads to torch, and it does so late:
-an API process without a worker imports none of it.
+Besides the command line, only this module of the package leads to torch. It imports the worker
+late, so that an API process without a worker never imports torch.
 """
 
 import asyncio
@@ -22,18 +22,18 @@ _LOOK_SECONDS = 0.5
 
 
 class WorkerFailed(Exception):
-    """The embedded worker did not end well: only a new process can go on."""
+    """The embedded worker failed; only a new process can continue."""
 
 
 @asynccontextmanager
 async def running(service: Service) -> AsyncIterator[None]:
-    """Start the worker, and on leaving stop it at the next step's end and wait for it.
+    """Start the worker; on leaving, stop it at the end of the next step and wait for it.
 
-    Raises WorkerFailed on leaving where a job hangs or the device broke.
+    Raise WorkerFailed on leaving if a job hangs or the device broke.
     """
     from worker import embedded
 
-    # No other process can hold a job here, so whatever runs was cut off by a crash.
+    # No other process can hold a job here, so a crash interrupted every running job.
     orphans = await run_in_threadpool(reconciler.orphans_at_start, service)
     if orphans:
         log.info("embedded.orphans_requeued", count=orphans)
@@ -52,7 +52,7 @@ async def running(service: Service) -> AsyncIterator[None]:
 
 
 async def _stop_server_when(broken: Event) -> None:
-    """A device that broke stays broken in this process: end it, and a supervisor starts anew."""
+    """End the process when the device breaks, so that a supervisor starts a new one."""
     while not broken.is_set():
         await asyncio.sleep(_LOOK_SECONDS)
     log.critical("embedded.device_broken")

@@ -1,7 +1,7 @@
 """Following a job: the event stream, and the short wait of `Prefer: wait=N`.
 
-Both look at the job's row, through a thread, a few times a second. The row is the truth, so a
-reader on any API process sees the same, and a stream may break and be resumed anywhere.
+Both read the job's row in a thread a few times a second. The row is the truth, so a reader sees the
+same on every API process, and can resume a broken stream on any of them.
 """
 
 import json
@@ -37,10 +37,10 @@ async def follow(
     last_event_id: int | None,
     allowed: Callable[[], Awaitable[bool]],
 ) -> AsyncIterator[JobView]:
-    """The states of `job` until its end, the present one first, then one for each change.
+    """Go through the states of `job` until its end: the present one, then one for each change.
 
-    A state that the reader has seen already (`last_event_id`) is not sent again. The stream ends
-    within seconds of the moment when the reader is not `allowed` any more.
+    A state that the reader has already seen (`last_event_id`) is not sent again. The stream ends
+    within seconds after the reader is no longer `allowed`.
     """
     sent = (last_event_id, job.queue_position)
     recheck_at = time.monotonic() + RECHECK_SECONDS
@@ -58,7 +58,7 @@ async def follow(
         try:
             job = await run_in_threadpool(jobs.get, service, owner_id, job_id=job.id)
         except Unavailable:
-            continue  # the database is away for a moment; keep-alives go on meanwhile
+            continue  # the database is briefly away; keep-alives continue
         except NotFound:
             return
 
@@ -66,9 +66,9 @@ async def follow(
 async def wait_for_end(
     request: Request, service: Service, owner_id: str, *, job_id: str, seconds: float
 ) -> JobView | None:
-    """The job if it ends within `seconds`, else None; also None once the client has gone.
+    """Return the job if it ends within `seconds`, else None; also None if the client has gone.
 
-    The job is accepted already: a database that goes away meanwhile must not say otherwise.
+    The job is already accepted, so a database error meanwhile must not fail the request.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -82,7 +82,7 @@ async def wait_for_end(
 
 
 def event_of(job: JobView, *, body: dict[str, Any]) -> ServerSentEvent:
-    """One event: named by what happened, numbered by the row's version, the job as its data."""
+    """Return an event named by what happened, with the row's version as id and the job as data."""
     return ServerSentEvent(
         data=json.dumps(body),
         event=job.status.value if job.finished else "progress",
@@ -91,12 +91,12 @@ def event_of(job: JobView, *, body: dict[str, Any]) -> ServerSentEvent:
 
 
 def last_event_id(header: str | None) -> int | None:
-    """The version that a resuming reader saw last; None for a new one or for nonsense."""
+    """Return the version that a resuming reader saw last; None without a valid header."""
     return int(header) if header and _VERSION.fullmatch(header) else None
 
 
 def wait_seconds(prefer: str | None) -> int | None:
-    """The `wait` of a Prefer header (RFC 7240), at most a minute; None where there is none."""
+    """Return the `wait` of a Prefer header (RFC 7240), at most a minute, or None without one."""
     for preference in (prefer or "").split(","):
         name, _, value = preference.partition(";")[0].partition("=")
         value = value.strip().strip('"')

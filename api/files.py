@@ -1,4 +1,4 @@
-"""Answers that are files: named, hashed, and not sent twice."""
+"""Answers that are files, with a name and a hash, and not sent again if unchanged."""
 
 from typing import Annotated, Any, Final
 
@@ -11,7 +11,7 @@ NOT_MODIFIED: Final[dict[str, Any]] = {"description": "The file that `If-None-Ma
 
 
 def file_headers() -> dict[str, Any]:
-    """What OpenAPI says about a file's headers."""
+    """Return what OpenAPI says about a file's headers."""
     return headers(ETag="The file's SHA-256, quoted.", Content_Disposition="The file's name.")
 
 
@@ -24,7 +24,7 @@ def file_answer(
     if_none_match: str | None,
     immutable: bool,
 ) -> Response:
-    """The file, or 304 where the client has it already."""
+    """Return the file, or 304 if the client already has it."""
     etag = f'"{sha256}"'
     freshness = "max-age=31536000, immutable" if immutable else "no-cache"
     caching = {"ETag": etag, "Cache-Control": f"private, {freshness}"}
@@ -36,6 +36,6 @@ def file_answer(
 
 
 def _names(if_none_match: str, etag: str) -> bool:
-    """Whether a If-None-Match header, a list of tags, weak ones too, names `etag`."""
+    """Return whether an If-None-Match header, a list of strong or weak tags, names `etag`."""
     tags = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
     return etag in tags or "*" in tags

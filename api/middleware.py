@@ -1,6 +1,6 @@
-"""What surrounds every request: its id, its log line, its headers, its size, its last resort.
+"""Middleware of every request: id, log line, headers, size limit, and unhandled errors.
 
-Both classes are plain ASGI: they see streams as streams, and answers that no route has made.
+Both classes are plain ASGI, so they see streams as streams, and also answers that no route makes.
 """
 
 import re
@@ -25,7 +25,7 @@ log = structlog.get_logger("perfusion.api")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _KEY = re.compile(r"sk_[A-Za-z0-9_-]+")
 _MAX_LOGGED_PATH = 200
-# A body that is silent for so long, or takes so long in all, loses its place.
+# The longest silence of a body, and its longest time in all; then it is refused.
 SILENCE_SECONDS = 30
 BODY_SECONDS = 900
 _QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -39,10 +39,10 @@ PAGE_CSP = (
 
 
 class RequestContext:
-    """Gives a request its id, logs and counts it, adds the security headers.
+    """Gives a request its id, logs and counts it, and adds the security headers.
 
-    It is the last resort too: an exception that nothing handled becomes a problem here, inside
-    the headers and the log line, and its trace goes to the log alone.
+    It also turns an unhandled exception into a problem, with the same headers and log line. The
+    trace goes to the log only.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -59,7 +59,7 @@ class RequestContext:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         begun_s = time.perf_counter()
-        status = 0  # 0: no answer was begun, the client went away
+        status = 0  # 0: the client went away before an answer began
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -73,7 +73,7 @@ class RequestContext:
         except Exception as error:
             log.exception("request.crashed", method=scope["method"], path=_printable_path(scope))
             if status:
-                raise  # half an answer is out: break the connection, so that nobody trusts it
+                raise  # half an answer is sent: break the connection, or a client trusts it
             response = problems.unexpected(Request(scope), error)
             await response(scope, receive, send_with_headers)
         finally:
@@ -96,10 +96,10 @@ class RequestContext:
 
 
 class BodyLimit:
-    """Refuses bodies that are too large, with a Content-Length or without one, or too slow.
+    """Refuses bodies that are too slow, or too large with or without a Content-Length.
 
-    Starlette's own limit answers in plain text and outside of every other middleware; this one
-    raises where the body is read, so the answer is a problem like any other.
+    Starlette's own limit answers in plain text and outside every other middleware. This one raises
+    at the point where the body is read, so the answer is a problem like any other.
     """
 
     def __init__(self, app: ASGIApp, *, json_bytes: int, upload_bytes: Mapping[str, int]) -> None:
@@ -124,7 +124,7 @@ class BodyLimit:
 
         async def receive_bounded() -> Message:
             nonlocal seen_bytes, more_body
-            if not more_body:  # who waits now waits for the client to go away
+            if not more_body:  # the reader waits for the client to go away
                 return await receive()
             try:
                 left_s = give_up_at_s - time.monotonic()
@@ -135,7 +135,7 @@ class BodyLimit:
             more_body = message.get("more_body", False)
             seen_bytes += len(message.get("body", b""))
             if seen_bytes > limit:
-                raise too_large  # an HTTPException: readers of bodies let only those through
+                raise too_large  # readers of bodies let only an HTTPException through
             return message
 
         await self.app(scope, receive_bounded, send)
@@ -147,10 +147,10 @@ def _request_id(headers: Headers) -> str:
 
 
 def _printable_path(scope: Scope) -> str:
-    """The path as it was sent: percent-encoded, so that nobody writes lines of her own into logs.
+    """Return the path percent-encoded, as it was sent, so that no caller can add lines to the log.
 
-    Never the query or the body: prompts and keys stay out of logs. A key in the path is a mistake
-    of the caller's, and stays out as well.
+    The query and the body are never logged, because they may hold prompts and keys. A key that a
+    caller puts into the path by mistake is not logged either.
     """
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     path = raw.partition(b"?")[0].decode("latin-1")

@@ -1,7 +1,7 @@
-"""Links to images that open without a key, for a while: an `<img>` of a page cannot send one.
+"""Links that open an image without a key for some minutes, because a page's `<img>` sends no key.
 
-A link is signed with a secret of the server's own and says until when it holds. Whoever has it
-sees that one image and its attention maps, and nothing else.
+The server signs a link with its secret. A link names its end, and opens only one image and its
+attention maps.
 """
 
 import hmac
@@ -19,28 +19,31 @@ MAX_AGE_SECONDS = _WINDOW_SECONDS * _WINDOWS
 
 
 class Links:
-    """Signs links, and knows its own again."""
+    """Signs links, and verifies their signatures."""
 
     def __init__(self, settings: Settings) -> None:
         given = settings.link_secret
         self._secret = given.get_secret_value().encode() if given else secrets.token_bytes(32)
 
     def to_json(self, job: JobView) -> dict[str, Any]:
-        """The job as JSON, with a `signed_url` beside the `url` of each image and map."""
+        """Return the job as JSON, with a `signed_url` next to the `url` of each image and map."""
         body = job.to_json()
         for image in body["images"]:
             query = self._query(image["id"])
-            for one in (image, *(image["attention_maps"] or ())):
-                one["signed_url"] = f"{one['url']}?{query}"
+            for file in (image, *(image["attention_maps"] or ())):
+                file["signed_url"] = f"{file['url']}?{query}"
         return body
 
     def _query(self, image_id: str) -> str:
-        """What opens an image for 10 to 15 minutes; the same for 5, so that browsers keep it."""
+        """Return the query that opens an image for 10 to 15 minutes.
+
+        It stays the same for 5 minutes, so that browsers can cache the image.
+        """
         expires = (int(time.time()) // _WINDOW_SECONDS + _WINDOWS) * _WINDOW_SECONDS
         return urlencode({"expires": expires, "sig": self._signature(image_id, expires)})
 
     def opens(self, image_id: str, *, expires: int, signature: str) -> bool:
-        """Whether this is a link of ours that still holds."""
+        """Return whether this server signed the link and it is still valid."""
         expected = self._signature(image_id, expires).encode()
         ours = hmac.compare_digest(expected, signature.encode(errors="replace"))
         return ours and time.time() < expires

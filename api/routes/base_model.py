@@ -1,4 +1,4 @@
-"""The base model that the workers serve: what a client must know to offer its options."""
+"""Serve what a client must know about the base model to offer its options."""
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
@@ -24,10 +24,10 @@ router = APIRouter(tags=["service"])
     responses=refusals(),
 )
 def get_base_model(service: ServiceDep, _: Caller) -> JSONResponse:
-    """Its identity, its default for every option, and the bounds of each as JSON schema.
+    """Return its identity, its default for every option, and each option's bounds as JSON schema.
 
-    `max_pixels` bounds width times height of an image, and train_batch_size times the square of
-    the resolution of a training, by the base model's size. 503 until a worker has loaded it for
-    the first time.
+    `max_pixels` depends on the base model's size. It limits an image's width times height, and a
+    training's train_batch_size times the square of its resolution. 503 until a worker has loaded
+    the base model for the first time.
     """
     return JSONResponse(base_models.describe(service).to_json())

@@ -37,8 +37,8 @@ router = APIRouter(tags=["concepts"])
 async def _concept_form(
     request: Request, state: StateDep, caller: Trainer
 ) -> AsyncIterator[forms.ConceptForm]:
-    # Room and a place first: what is refused is not even read.
-    if "idempotency-key" not in request.headers:  # or it may have been answered already
+    # Check room and limits first, so that a refused upload is not read.
+    if "idempotency-key" not in request.headers:  # a repeated request gets its first answer
         await _check_room(state, caller)
     settings, limits = state["service"].settings, state["concurrency"]
     size_bytes = body_bytes(request, most=settings.max_body_bytes)
@@ -79,9 +79,9 @@ async def create_concept(
     idempotency: OptionalIdempotency,
     form: Annotated[forms.ConceptForm, Depends(_concept_form)],
 ) -> JSONResponse:
-    """From 1 to 20 pictures of one subject; 4 or 5 are usually enough.
+    """Teach a concept from 1 to 20 pictures of one subject; 4 or 5 are usually enough.
 
-    The answer names the job that trains it. A name that is taken is 409.
+    The answer names the job that trains it. 409 if the name is taken.
     """
     service = state["service"]
 
@@ -119,7 +119,7 @@ async def create_concept(
 async def import_concept(
     state: StateDep, caller: Trainer, form: Annotated[forms.ImportForm, Depends(_import_form)]
 ) -> JSONResponse:
-    """A file of another base model or covariance is 409, with both fingerprints named."""
+    """Import a concept file. 409, naming both fingerprints, if base model or covariance differ."""
     concept = await to_thread.run_sync(
         lambda: concepts.import_file(state["service"], caller, data=form.data, name=form.name),
         limiter=state["imports"],
@@ -149,7 +149,7 @@ def list_concepts(service: ServiceDep, caller: Reader, query: ConceptList) -> JS
     responses=refusals(404),
 )
 def get_concept(service: ServiceDep, caller: Reader, ref: ConceptRef) -> JSONResponse:
-    """By id or by name."""
+    """Return a concept by its id or name."""
     return JSONResponse(concepts.get(service, caller, ref=ref).to_json())
 
 
@@ -161,7 +161,7 @@ def get_concept(service: ServiceDep, caller: Reader, ref: ConceptRef) -> JSONRes
     responses={204: {"description": "Gone."}, **refusals(404)},
 )
 async def delete_concept(state: StateDep, caller: Trainer, ref: ConceptRef) -> Response:
-    """Its pictures, its file and its row really go; images already generated stay."""
+    """Delete the concept with its pictures, file and row. Images already generated stay."""
     await with_blobs(state, lambda: concepts.delete(state["service"], caller, ref=ref))
     return Response(status_code=204)
 
@@ -188,7 +188,7 @@ async def get_concept_file(
     ref: ConceptRef,
     if_none_match: Annotated[str | None, Header(alias="If-None-Match")] = None,
 ) -> Response:
-    """409 while the concept is not ready."""
+    """Return the concept's file. 409 while the concept is not ready."""
     file = await with_blobs(state, lambda: concepts.read_file(state["service"], caller, ref=ref))
     return file_answer(
         file.data,

@@ -1,4 +1,4 @@
-"""Operating curves of concepts: what each strength gives, and which one to take."""
+"""Serve operating curves of concepts: what each strength gives, and the recommended one."""
 
 from typing import Annotated
 
@@ -21,9 +21,9 @@ router = APIRouter(tags=["concepts"])
     responses=refusals(404, 409),
 )
 async def get_curve(state: StateDep, caller: Reader, ref: ConceptRef) -> JSONResponse:
-    """Made at the end of a training, where the worker has an evaluator; 404 without one.
+    """Return the curve that a worker with an evaluator made at the end of the training.
 
-    It travels in the concept's file. 409 while the concept is not ready.
+    It is part of the concept's file. 404 if there is no curve. 409 while the concept is not ready.
     """
     curve = await with_blobs(state, lambda: curves.get(state["service"], caller, ref=ref))
     return JSONResponse(curve.to_json())
@@ -52,7 +52,7 @@ async def get_thumbnail(
     k: Annotated[int, Path(ge=0, lt=2**31, description="Which point of the curve, from 0.")],
     if_none_match: Annotated[str | None, Header(alias="If-None-Match")] = None,
 ) -> Response:
-    """As `thumbnail_url` of the curve names it."""
+    """Return the thumbnail that `thumbnail_url` of the curve names."""
     image = await with_blobs(
         state, lambda: curves.read_thumbnail(state["service"], caller, ref=ref, index=k)
     )

@@ -1,4 +1,4 @@
-"""POST /generate: a prompt in, a job out; or, with Prefer: wait=N, its end."""
+"""POST /generate: accept a prompt, return a job, or its result with `Prefer: wait=N`."""
 
 from contextlib import nullcontext
 from typing import Annotated
@@ -42,8 +42,9 @@ async def generate(
         str | None, Header(description="`wait=N`: answer when the job ends, N seconds at most 60.")
     ] = None,
 ) -> JSONResponse:
-    """Concepts are named by placeholder; `concepts` says how strongly each of them speaks.
+    """Generate images from a prompt that names concepts by placeholder.
 
+    `concepts` sets the strength of each.
     The same request with the same seed gives the same pixels on the same machine and settings.
     """
     state = state_of(request)

@@ -1,8 +1,8 @@
-"""Routes that know their caller before they read a body.
+"""Routes that authenticate their caller before they read a body.
 
-FastAPI reads a body before it solves dependencies, so a stranger's body would be in memory before
-the key is looked at. `GuardedRoute` asks the route's caller dependency first; a refused request is
-answered from its headers alone.
+FastAPI reads a body before it resolves dependencies, so an unknown caller's body would be in memory
+before the key is checked. `GuardedRoute` resolves the route's caller dependency first; a refused
+request is answered from its headers alone.
 """
 
 from collections.abc import Callable, Coroutine
@@ -19,9 +19,9 @@ class GuardedRoute(APIRoute):
     """A route whose caller is resolved before its body is read."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler; the caller that it resolves first is not counted twice."""
+        """Return the handler, which resolves the caller first and counts the request once."""
         handle = super().get_route_handler()
-        if self.body_field is None:  # nothing is read before the dependencies
+        if self.body_field is None:  # no body is read before the dependencies
             return handle
         calls = [dependency.call for dependency in self.dependant.dependencies]
         guards = [call for call in calls if isinstance(call, OwnerWith)]

@@ -22,7 +22,7 @@ log = structlog.get_logger("perfusion.api")
 router = APIRouter(tags=["service"])
 
 _RETRY_SECONDS = 5
-# Longest time that one check may take: whoever asks has no more than a few seconds either.
+# The longest time of one check; a caller waits no more than a few seconds either.
 _CHECK_SECONDS = 3
 
 
@@ -50,7 +50,7 @@ class Readiness(View):
     responses=refusals(always=()),
 )
 async def healthz() -> JSONResponse:
-    """Answers without touching anything, and needs no key."""
+    """Answer without any check. Needs no key."""
     return JSONResponse(Health(status="ok").to_json())
 
 
@@ -84,14 +84,15 @@ async def readyz(state: StateDep) -> JSONResponse:
     responses=refusals(always=(401, 403, 429, 503)),
 )
 def metrics(state: StateDep, _: Observer) -> Response:
-    """Requests, jobs, waiting times, live workers, in the text format. It needs a key of its own
-    scope, `metrics`, because it counts everybody's.
+    """Return counts of requests, jobs, waiting times and live workers in Prometheus' text format.
+
+    It counts all owners' requests and jobs, so it needs a key with the scope `metrics`.
     """
     return Response(state["metrics"].render(), media_type=CONTENT_TYPE_LATEST)
 
 
 class _NoWorker(Exception):
-    """No worker has reported within the time of a lease."""
+    """No worker has sent a heartbeat within the time of a lease."""
 
 
 def _check_worker(service: Service) -> None:
@@ -105,17 +106,17 @@ _CHECKS: dict[str, Callable[[Service], None]] = {
     "queue": lambda service: service.notifier.check(),
     "worker": _check_worker,
 }
-# Asked only if the others pass, because it needs database and blobs.
+# Runs only if the others pass, because it needs database and blobs.
 _LATER_CHECKS: dict[str, Callable[[Service], None]] = {"deployment": deployment.check}
 
 
 async def _missing(state: State) -> list[str]:
-    """The checks that do not pass."""
+    """Return the names of the checks that fail."""
     return await _failing(state, _CHECKS) or await _failing(state, _LATER_CHECKS)
 
 
 async def _failing(state: State, checks: Mapping[str, Callable[[Service], None]]) -> list[str]:
-    """Those of `checks` that do not pass in time, all made at once: some wait for what hangs."""
+    """Return those of `checks` that fail or take too long; run all at once, as some may hang."""
     passed: set[str] = set()
 
     async def make(name: str) -> None:
@@ -140,7 +141,7 @@ def _passes(name: str, check: Callable[[Service], None], service: Service) -> bo
     try:
         check(service)
     except Exception as error:
-        # Whatever a client library raises: here it means one thing, and the log has its name.
+        # Any error of a client library means that the check fails; the log has its name.
         log.debug("readyz.failed", check=name, error=type(error).__name__)
         return False
     return True

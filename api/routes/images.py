@@ -34,9 +34,9 @@ async def get_image(
     id: str,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """An image never changes, so a client may keep it for ever.
+    """Return an image. It never changes, so a client may keep it for ever.
 
-    The `signed_url` of a job's image opens it without a key, for 10 minutes at least.
+    The `signed_url` of a job's image opens it without a key, for at least 10 minutes.
     """
     image = await with_blobs(state, lambda: jobs.read_image(state["service"], reader, image_id=id))
     return _answer(image, reader, name=f"{id}.png", if_none_match=if_none_match)
@@ -48,7 +48,7 @@ async def get_image(
     response_class=Response,
     responses={
         200: {
-            "description": "The attention map of word k over the image in grey, a PNG of at most "
+            "description": "The attention map of word k over the image in grey: a PNG of at most "
             "512 pixels a side.",
             "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
             "headers": file_headers(),
@@ -64,9 +64,9 @@ async def get_attention_map(
     k: Annotated[int, Path(ge=0, le=1000, description="Its place in `attention_maps`.")],
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Made with the image where `attention_maps` was asked for; it never changes either.
+    """Return an attention map, made with the image if `attention_maps` was set. It never changes.
 
-    Whatever opens the image opens its maps.
+    A key or link that opens the image also opens its maps.
     """
     png = await with_blobs(
         state,
@@ -86,6 +86,6 @@ def _answer(
         if_none_match=if_none_match,
         immutable=True,
     )
-    if reader is None:  # a link is for pages of any origin
+    if reader is None:  # pages of any origin may use a link
         answer.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return answer

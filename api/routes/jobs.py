@@ -48,7 +48,7 @@ def list_jobs(state: StateDep, caller: Reader, query: JobList) -> JSONResponse:
 
 @router.get("/jobs/{id}", summary="Look at a job", response_model=JobView, responses=refusals(404))
 def get_job(state: StateDep, caller: Reader, id: str) -> JSONResponse:
-    """The job as it is now: its progress, its place in the queue, its images or its error."""
+    """Return the job as it is now: progress, place in the queue, images or error."""
     return JSONResponse(state["links"].to_json(jobs.get(state["service"], caller, job_id=id)))
 
 
@@ -60,7 +60,7 @@ def get_job(state: StateDep, caller: Reader, id: str) -> JSONResponse:
     responses=refusals(404, 409),
 )
 async def cancel_job(state: StateDep, caller: Canceller, id: str) -> JSONResponse:
-    """A queued job ends at once, a running one within a step; a finished one is 409."""
+    """Cancel a job: a queued one at once, a running one within a step. 409 if it has ended."""
     job = await with_blobs(state, lambda: jobs.cancel(state["service"], caller, job_id=id))
     return JSONResponse(state["links"].to_json(job), status_code=202)
 
@@ -75,7 +75,7 @@ async def cancel_job(state: StateDep, caller: Canceller, id: str) -> JSONRespons
             "`cancelled`. `data` is the Job, `id` grows with every change.",
             "content": {"text/event-stream": {"schema": JOB_EVENT}},
         },
-        204: {"description": "`Last-Event-ID` was the last event: there is nothing more."},
+        204: {"description": "`Last-Event-ID` was the last event. No more events follow."},
         **refusals(404),
     },
 )
@@ -89,7 +89,7 @@ async def follow_job(
         str | None, Header(alias="Last-Event-ID", description="Resume after this event.")
     ] = None,
 ) -> Response:
-    """A stream of server-sent events with keep-alives; it ends with the job."""
+    """Send server-sent events and keep-alives until the job ends."""
     service = state["service"]
     job = await run_in_threadpool(jobs.get, service, caller, job_id=id)
     seen = events.last_event_id(last_event_id)
@@ -124,7 +124,7 @@ async def follow_job(
 async def get_preview(
     state: StateDep, caller: Reader, id: str, if_none_match: IfNoneMatch = None
 ) -> Response:
-    """404 until the first preview is there; it stays as long as its concept."""
+    """Return the newest preview. 404 until there is one; it stays as long as its concept."""
     png = await with_blobs(state, lambda: jobs.preview(state["service"], caller, job_id=id))
     return file_answer(
         png,

@@ -1,4 +1,4 @@
-"""Train a concept again, and go back to the file before."""
+"""Train a concept again, and go back to the previous file."""
 
 from typing import Annotated
 
@@ -28,9 +28,9 @@ _REPLAYED = headers(Idempotency_Replayed="`true` where this is the first answer 
 
 
 class TrainAgainRequest(TrainingOptions):
-    """Training options for another training, and whether its file replaces the one before.
+    """Options of another training, and whether its file replaces the previous one.
 
-    What is left out takes the base model's own default.
+    An option that is left out takes the base model's own default.
     """
 
     replace: Annotated[
@@ -61,10 +61,11 @@ async def train_again(
     ref: ConceptRef,
     body: Annotated[TrainAgainRequest, Body()] = TrainAgainRequest(),  # noqa: B008
 ) -> JSONResponse:
-    """On the pictures that it has. A ready concept serves its file until the new one replaces it.
+    """Train the concept again on its pictures.
 
-    What is left out takes the base model's own default, not the training's before. 409 while the
-    concept is in training, and for an imported one, which has no pictures here.
+    A ready concept serves its file until the new one replaces it. An option that is left out takes
+    the base model's own default, not the previous training's. 409 while the concept is in training,
+    and for an imported concept, which has no pictures here.
     """
     given = body.model_dump(exclude_unset=True)
     given.pop("replace", None)
@@ -92,7 +93,10 @@ async def train_again(
 async def revert(
     state: StateDep, caller: Trainer, idempotency: OptionalIdempotency, ref: ConceptRef
 ) -> JSONResponse:
-    """Again it returns. 409 where there is no file before, and while the concept is in training."""
+    """Swap the file with the previous one; a second call swaps them back.
+
+    409 if there is no previous file, and while the concept is in training.
+    """
     answer = await with_blobs(
         state,
         lambda: versions.revert(state["service"], caller, ref=ref, idempotency=idempotency),
