@@ -24,7 +24,7 @@ from service.wiring import Service
 _LOOKED_FOR = 10  # blobs of each kind
 _LOOKED_AT = 10_000
 _ADVICE = (
-    "Correct PERFUSION_DATABASE_URL or PERFUSION_BLOBS_URL. If these two are to belong together "
+    "Correct PERFUSION_DATABASE_URL or PERFUSION_BLOBS_URL. If these two shall belong together "
     "from now on, run `perfusion blobs adopt`."
 )
 _OF_DATABASE = select(DeploymentRow.id).order_by(DeploymentRow.created_at).limit(1)
@@ -106,13 +106,13 @@ def _are_kin(service: Service) -> bool:
             pass
     if names_any:
         raise Mismatch(
-            "The database names pictures and images, and the blob store holds none of those that "
+            "The database names pictures and images, but the blob store holds none of those that "
             f"were looked for: the blob store is empty or the wrong one. {_ADVICE}"
         )
     some = islice(service.blobs.list(), _LOOKED_AT)
     if any(keys.owner_of(blob.key) is not None for blob in some):
         raise Mismatch(
-            "The blob store holds pictures and images, and the database names none of them: the "
+            "The blob store holds pictures and images, but the database names none of them: the "
             f"database is new or the wrong one. {_ADVICE}"
         )
     return False

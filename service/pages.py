@@ -72,5 +72,5 @@ def _decode(cursor: str) -> tuple[datetime, str]:
         return moment.astimezone(UTC), identity
     except (ValueError, OverflowError, binascii.Error):
         raise invalid(
-            "/cursor", "This cursor is not one that a list returned. Leave it out to start anew."
+            "/cursor", "No list has returned this cursor. Leave it out to start from the newest."
         ) from None

@@ -40,7 +40,7 @@ def configure(service_name: str) -> Callable[[], None]:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise SettingsError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, and the packages for them are missing. "
+            "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, but their packages are missing. "
             "Install perfusion[tracing], or unset it."
         ) from error
 

@@ -44,11 +44,11 @@ def _numbers(option: str, written: Sequence[str], *, names: Sequence[str]) -> Ma
         except ValueError:
             equals = ""
         if not equals:
-            raise CommandError(f"{option} takes NAME=NUMBER, such as rex=0.6; this is {text!r}.")
+            raise CommandError(f"{option} takes NAME=NUMBER, such as rex=0.6, not {text!r}.")
         name = name.strip().removeprefix("<").removesuffix(">")
         if name not in names:
             raise CommandError(
-                f"{option} names <{name}>, which the prompt does not: write it into the prompt."
+                f"{option} names <{name}>, which is not in the prompt: write it into the prompt."
             )
         if name in numbers:
             raise CommandError(f"{option} {name} is given twice. Keep one.")

@@ -62,7 +62,7 @@ class ProcessLimit:
         if not self._free or size_bytes > self._free_bytes:
             raise Unavailable(
                 "uploads-busy",
-                "Too many uploads arrive at this moment. Nothing of yours was read: send it again "
+                "Too many uploads arrive at this moment. Your upload was not read: send it again "
                 "in a few seconds.",
                 retry_after_seconds=_RETRY_SECONDS,
             )
@@ -93,14 +93,14 @@ def limits(*, spool_bytes: int, max_body_bytes: int, refused: Metric) -> Concurr
         streams=CallerLimit(
             most=MAX_STREAMS_PER_CALLER,
             slug="too-many-streams",
-            detail=f"{MAX_STREAMS_PER_CALLER} of your event streams are open already. Close one, "
+            detail=f"{MAX_STREAMS_PER_CALLER} of your event streams are already open. Close one, "
             "or ask for the job itself every few seconds.",
             refused=refused,
         ),
         waits=CallerLimit(
             most=MAX_WAITS_PER_CALLER,
             slug="too-many-waits",
-            detail=f"{MAX_WAITS_PER_CALLER} of your requests wait for their job's end already. "
+            detail=f"{MAX_WAITS_PER_CALLER} of your requests already wait for their job's end. "
             "Send this one without Prefer: wait, and ask for the job later.",
             refused=refused,
         ),
