@@ -50,7 +50,7 @@ class Calibration:
             raise ValueError(f"it names no {', '.join(names)}")
         if not isinstance(told, Mapping) or set(told) != {"gain", "presence", "kept"}:
             raise ValueError("it has no thresholds of gain, presence and kept")
-        if not all(type(one) in (int, float) and 0 <= one <= 1 for one in told.values()):
+        if not all(type(share) in (int, float) and 0 <= share <= 1 for share in told.values()):
             raise ValueError("a threshold is no number from 0 to 1")
         return cls(thresholds=Thresholds(**told), **{name: value[name] for name in names})
 

@@ -131,10 +131,10 @@ def _read_curve(text: str, packed: npt.NDArray[Any]) -> tuple[Curve, tuple[bytes
         raise ValueError("its curve has no prompts")
     if not isinstance(told["points"], list) or not 1 <= len(told["points"]) <= _MOST_POINTS:
         raise ValueError("its curve has no points")
-    for one in told["points"]:
-        _check_keys(one, {"strength", "image", "text", "thumbnail_bytes"})
-        points.append(Point(_number(one["strength"], low=0, high=1), _similarity(one)))
-        lengths.append(one["thumbnail_bytes"])
+    for point in told["points"]:
+        _check_keys(point, {"strength", "image", "text", "thumbnail_bytes"})
+        points.append(Point(_number(point["strength"], low=0, high=1), _similarity(point)))
+        lengths.append(point["thumbnail_bytes"])
     strengths = [point.strength for point in points]
     if strengths != sorted(set(strengths)) or strengths[0] <= 0 or strengths[-1] >= 1:
         raise ValueError("its curve's strengths do not rise between 0 and 1")

@@ -48,7 +48,7 @@ def call(page: Page, module: str, code: str, argument: Any = None) -> Any:
 def test_the_page_reads_placeholders_as_the_server_does(page: Page, prompt: str) -> None:
     code = "return m.mentions(a).map((one) => [one.name, one.strength])"
     told = [(placeholder.name, placeholder.strength) for placeholder in parse(prompt).placeholders]
-    assert [tuple(one) for one in call(page, "prompt", code, prompt)] == told
+    assert [tuple(mention) for mention in call(page, "prompt", code, prompt)] == told
 
 
 def test_warnings_are_shown_in_the_servers_words_and_go_with_their_job(page: Page) -> None:
