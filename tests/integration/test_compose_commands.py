@@ -4,7 +4,9 @@ The test needs no container engine: plain_stack.py runs the services as plain pr
 """
 
 import io
+import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ import httpx2 as httpx
 import pytest
 from PIL import Image
 
-from tests.integration.stack.deployment import ask_to_teach, wait_until
+from tests.integration.stack.deployment import ROOT, ask_to_teach, wait_until
 from tests.integration.stack.plain_stack import PlainStack
 
 STORES = ("postgres", "redis", "s3")
@@ -58,8 +60,30 @@ def test_the_stack_of_the_compose_file_does_the_main_job(stack: PlainStack) -> N
         image = generate(http)
     assert Image.open(io.BytesIO(image)).format == "PNG"
 
+    run_the_smoke_test(stack)
+
     for name in (*WORKERS, "api", "redis", "s3", "postgres"):
         assert stack.stop(name) == 0, name
+
+
+def run_the_smoke_test(stack: PlainStack) -> None:
+    """Run docker/smoke.sh on this stack, which is what its `docker compose` starts here."""
+    programs = stack.env_file.parent / "programs"
+    programs.mkdir()
+    (programs / "docker").write_text("#!/bin/sh\n")
+    (programs / "docker").chmod(0o755)
+    done = subprocess.run(
+        ["sh", ROOT / "docker" / "smoke.sh", stack.env_file],
+        env={
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "LISTEN": stack.url.removeprefix("http://"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("The main job works.\n")
 
 
 def generate(http: httpx.Client) -> bytes:
