@@ -144,11 +144,11 @@ def remove(session: Session, concept: ConceptRow) -> Removed:
 
 def remove_files(service: Service, removed: Iterable[Removed]) -> None:
     """Remove the pictures, training states and files of concepts whose rows are gone."""
-    for one in removed:
-        transitions.remove_blobs(service, prefix=keys.pictures_prefix(one.concept.id))
-        for job_id in one.job_ids:
+    for gone in removed:
+        transitions.remove_blobs(service, prefix=keys.pictures_prefix(gone.concept.id))
+        for job_id in gone.job_ids:
             transitions.remove_blobs(service, prefix=keys.job_prefix(job_id))
-        for key in (one.concept.blob_key, one.concept.previous_blob_key):
+        for key in (gone.concept.blob_key, gone.concept.previous_blob_key):
             if key is not None:
                 transitions.remove_blobs(service, key=key)
 

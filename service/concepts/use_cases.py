@@ -68,7 +68,7 @@ def create(
         planned.note(concept)
         session.add(concept)
         session.flush()
-        kept = [picture_rows.new_row(concept_id, n, one) for n, one in enumerate(stored)]
+        kept = [picture_rows.new_row(concept_id, n, picture) for n, picture in enumerate(stored)]
         session.add_all(kept)
         session.flush()
         return trainings.queue(
