@@ -7,8 +7,8 @@
     rex = training.concept()
     images = generate(base, "a photo of <rex> on the beach", concepts={"rex": ConceptUse(rex, 0.7)})
 
-Names that need torch are imported when they are first asked for, so that a server without a
-device can read concept files and prompts.
+Names that need torch are imported at their first use, so that a server without a device can read
+concept files and prompts.
 """
 
 from importlib import import_module

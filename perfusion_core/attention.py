@@ -1,17 +1,17 @@
 """Cross-attention that reads Keys and Values computed beforehand.
 
-Keys and Values depend on the prompt and its concepts, not on latents or timestep. So they are
-computed once per prompt and handed to the U-Net in place of its `encoder_hidden_states`, packed
-side by side for all layers: `[K_1 | V_1 | K_2 | V_2 | …]`, shape (B, N, 2 Σ d_l). Each layer's
-processor cuts out its own two slices. The processors hold no state: rows of one batch may carry
-different prompts, concepts and strengths, and several threads may share one U-Net.
+Keys and Values depend on the prompt and its concepts, not on latents or timestep. They are
+therefore computed once per prompt and passed to the U-Net in place of its `encoder_hidden_states`,
+packed side by side for all layers: `[K_1 | V_1 | K_2 | V_2 | …]`, shape (B, N, 2 Σ d_l). Each
+layer's processor takes its own two slices. The processors hold no state, so rows of one batch may
+have different prompts, concepts and strengths, and several threads may share one U-Net.
 
-An input of another width is an ordinary encoding and goes to the processor that was there
-before, so an attached U-Net still serves a plain pipeline, bit for bit.
+An input of another width is an ordinary encoding. The layer's original processor handles it, so a
+U-Net with packed attention still gives a plain pipeline the same results, bit for bit.
 
-An observer around the U-Net's call sees the Queries and Keys of each layer; the result is the same
-with and without it. It travels in a context variable: each thread has its own, and unlike
-`cross_attention_kwargs` it does not reach self-attention.
+An observer around the U-Net's call receives the Queries and Keys of each layer; the result is the
+same with and without an observer. The observer is stored in a context variable: each thread has its
+own, and unlike `cross_attention_kwargs` a context variable does not affect self-attention.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,14 +31,14 @@ _PASSAGE = ("down_blocks", "mid_block", "up_blocks")
 """The parts of a U-Net that hold cross-attention, in the order in which they run."""
 
 Observer = Callable[[Tensor, Tensor], None]
-"""Takes the Queries (B, h, P, c) and Keys (B, h, N, c) of one layer after the other."""
+"""A function called for each layer in turn with its Queries (B, h, P, c) and Keys (B, h, N, c)."""
 
 _observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One cross-attention layer and where its Keys and Values lie in the packed tensor."""
+    """One cross-attention layer and the position of its Keys and Values in the packed tensor."""
 
     name: str
     W_K: Tensor  # (d_l, d), the U-Net's own weight, not a copy
@@ -52,7 +52,7 @@ class Layer:
 
     @property
     def own(self) -> slice:
-        """This layer's part of a vector over all layers, such as o*_V (Σ d_l,)."""
+        """The slice of this layer in a vector over all layers, such as o*_V (Σ d_l,)."""
         return slice(self.offset, self.offset + self.width)
 
     def to(self, dtype: torch.dtype) -> "Layer":
@@ -61,11 +61,11 @@ class Layer:
 
 
 def cross_attention_layers(unet: Any) -> tuple[Layer, ...]:
-    """Return the cross-attention layers of a diffusers U-Net, in the order in which it runs them.
+    """Return the cross-attention layers of a diffusers U-Net, in the order in which they run.
 
     A concept's o* follows this order, so it must not depend on how the modules are registered:
-    diffusers registers the middle last. Raises BaseModelError if there is none, or if a projection
-    is no plain linear map.
+    diffusers registers the middle last. Raises BaseModelError if the U-Net has no such layer, or if
+    a projection is not a plain linear map.
     """
     found = [(name, m) for name, m in unet.named_modules() if name.endswith(".attn2")]
     if not found:
@@ -98,7 +98,7 @@ def packed_width(layers: tuple[Layer, ...]) -> int:
 
 
 def attach(unet: Any, layers: tuple[Layer, ...]) -> None:
-    """Let the U-Net read packed Keys and Values as well as ordinary encodings."""
+    """Make the U-Net accept packed Keys and Values as well as ordinary encodings."""
     processors = dict(unet.attn_processors)
     width = packed_width(layers)
     for layer in layers:
@@ -110,7 +110,7 @@ def attach(unet: Any, layers: tuple[Layer, ...]) -> None:
 
 @contextmanager
 def observed(observer: Observer | None) -> Iterator[None]:
-    """Show the Queries and Keys of every U-Net call inside the block to `observer`."""
+    """Call `observer` with the Queries and Keys of every U-Net call inside the block."""
     token = _observer.set(observer)
     try:
         yield
@@ -119,7 +119,7 @@ def observed(observer: Observer | None) -> Iterator[None]:
 
 
 class PackedAttention:
-    """One layer's attention processor, which slices its Keys and Values out of the packed ones."""
+    """The attention processor of one layer, which takes its slices of packed Keys and Values."""
 
     def __init__(self, layer: Layer, *, width: int, plain: Any) -> None:
         start = 2 * layer.offset

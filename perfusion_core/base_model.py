@@ -1,4 +1,4 @@
-"""A frozen text-to-image model, ready for concepts: any SD 1.x, SD 2.x or SDXL pipeline."""
+"""A frozen text-to-image model that concepts can edit: any SD 1.x, SD 2.x or SDXL pipeline."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -27,7 +27,7 @@ Progress = Callable[[int], None]
 class BaseModel:
     """A frozen pipeline's parts, its cross-attention layers and its covariance.
 
-    The U-Net keeps serving ordinary encodings, bit for bit.
+    With ordinary encodings the U-Net gives the same results as before, bit for bit.
     """
 
     def __init__(
@@ -48,8 +48,9 @@ class BaseModel:
         self.unet = self.unet.to(device)
         if dtype != torch.float32:
             self.unet = self.unet.to(dtype)
-        # Encoders and VAE stay in float32: they run once per prompt and picture, and the edit's
-        # similarities and the VAE's range need the precision.
+        # Encoders and VAE stay in float32, because the edit's similarities and the VAE's range need
+        # the precision. The cost is small: encoders run once per prompt, the VAE once per picture
+        # or image.
         self.vae: Any = pipeline.vae.to(device)
         self.text = TextEncoders(
             [encoder.to(device) for encoder in encoders],
@@ -100,14 +101,16 @@ class BaseModel:
             pipeline, name=where.name if where.is_dir() else str(name_or_path), device=device,
             dtype=dtype,
         )  # fmt: skip
-        # Half of a step is convolutions, so on a CPU this makes it 5 to 10 % faster.
+        # Half of a step's time goes to convolutions, so on a CPU this layout makes a step 5 to 10 %
+        # faster.
         base.unet.to(memory_format=torch.channels_last)
         if where.is_dir():
             base.defaults = read_defaults(where)
             base.calibration = read_calibration(where)
         candidates = [where / COVARIANCE_FILE] if where.is_dir() else []
         if covariance_dir is not None:
-            # First, so that `perfusion prepare --captions` outranks what the folder ships.
+            # This path comes first, so that the covariance of `perfusion prepare --captions` is
+            # preferred to the one in the model's folder.
             candidates.insert(0, base.covariance_path(covariance_dir))
         for file in candidates:
             if file.is_file():
@@ -122,13 +125,13 @@ class BaseModel:
     def from_pipeline(
         cls, pipeline: Any, *, name: str, device: str = "auto", dtype: torch.dtype | None = None
     ) -> "BaseModel":
-        """Wrap a loaded float32 pipeline, whose covariance is set or estimated later."""
+        """Wrap a loaded float32 pipeline. The caller sets or estimates its covariance later."""
         where = _device(device)
         return cls(pipeline, name=name, device=where, dtype=dtype or _dtype(where))
 
     @property
     def covariance(self) -> Covariance:
-        """C and its metric; raises BaseModelError until it is read or estimated."""
+        """C and its metric; raises BaseModelError until C is read or estimated."""
         if self._covariance is None:
             raise BaseModelError("This base model has no covariance yet: call estimate_covariance.")
         return self._covariance
@@ -141,14 +144,15 @@ class BaseModel:
                 f"encodings have {self.encoding_width}: it belongs to another model."
             )
         if self.device.type == "cuda":
-            # On the CPU each step would wait for copies. MPS has no float64.
+            # The factor is moved to the device, since each step would otherwise wait for copies to
+            # and from the CPU. MPS has no float64.
             factor = covariance.metric.factor.to(self.device)
             covariance = replace(covariance, metric=Metric(factor))
         self._covariance = covariance
 
     @property
     def covariance_fingerprint(self) -> str:
-        """The identity of C."""
+        """The fingerprint of C."""
         return self.covariance.fingerprint
 
     @property
@@ -168,11 +172,11 @@ class BaseModel:
 
     @property
     def default_resolution(self) -> int:
-        """The side, in pixels, that the base model was trained at."""
+        """The side, in pixels, of the images that the base model was trained on."""
         return int(self.unet.config.sample_size) * self.vae_factor
 
     def covariance_path(self, folder: Path) -> Path:
-        """Return where this base model's covariance is kept below `folder`."""
+        """Return the path of this base model's covariance file inside `folder`."""
         return folder / f"covariance-{self.fingerprint}.safetensors"
 
     def estimate_covariance(
@@ -182,7 +186,7 @@ class BaseModel:
         progress: Progress | None = None,
         count: int = CAPTION_COUNT,
     ) -> Covariance:
-        """Estimate C from captions (default: the built-in ones) and use it from here on."""
+        """Estimate C from captions (default: the built-in ones) and use the result from then on."""
         source = captions_from or captions(count, known=self.knows_word)
         self.covariance = estimate(
             source,
@@ -193,11 +197,11 @@ class BaseModel:
         return self.covariance
 
     def knows_word(self, word: str) -> bool:
-        """Return whether the tokenizer knows the word as one token."""
+        """Return whether the tokenizer encodes the word as one token."""
         return len(self.tokenizers[0](word, add_special_tokens=False).input_ids) == 1
 
     def check(self, concept: Concept) -> None:
-        """Raise unless the concept was made for this base model and covariance, and fits it."""
+        """Raise unless the concept fits this base model: fingerprints, covariance and shapes."""
         concept.check_compatible(
             base_model=self.fingerprint, covariance=self.covariance_fingerprint
         )
@@ -219,7 +223,7 @@ class BaseModel:
             )
 
     def describe(self) -> dict[str, Any]:
-        """Return what the service records of this base model, as plain JSON."""
+        """Return the facts that the service records about this base model, as plain JSON."""
         return {
             "name": self.name,
             "family": self.family,
@@ -270,6 +274,6 @@ def _device(name: str) -> torch.device:
 def _dtype(device: torch.device) -> torch.dtype:
     if device.type != "cuda":
         return torch.float32
-    # Cards before Ampere only emulate bfloat16, slowly; their tensor cores take float16.
+    # GPUs before Ampere only emulate bfloat16, which is slow; their tensor cores support float16.
     native = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if native else torch.float16

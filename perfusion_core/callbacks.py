@@ -1,4 +1,4 @@
-"""What a caller passes into long work: how a step gets onto the device, and when to stop."""
+"""Callbacks that a caller passes into long work: to run steps on the device, or to stop."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -6,16 +6,16 @@ from typing import Protocol, TypeVar
 T = TypeVar("T")
 
 Check = Callable[[], None]
-"""Called between steps; raises Interrupted where the work is to stop."""
+"""A function called between steps; it raises Interrupted if the work must stop."""
 
 
 class RunOnDevice(Protocol):
-    """Runs a step on the device when it may, such as between the steps of others' images."""
+    """A function that runs a step on the device once the device is free for the step."""
 
     def __call__(self, act: Callable[[], T], /) -> T:
-        """Return what `act` returns, raise what it raises."""
+        """Return what `act` returns, or raise what `act` raises."""
 
 
 def run_at_once(act: Callable[[], T], /) -> T:
-    """Run a step on a device that has no other user."""
+    """Run a step immediately, on a device that has no other user."""
     return act()

@@ -1,4 +1,4 @@
-"""The concept file: what training learned, in a safetensors file of a few ten kilobytes.
+"""The concept file: the result of a training, as a safetensors file of some tens of kilobytes.
 
 | tensor | shape | meaning |
 | --- | --- | --- |
@@ -7,12 +7,14 @@
 | `e_super` | d | the superclass's encoding, from which the locked Keys are made; since format 2 |
 | `embedding`, `embedding_2` | width of each text encoder | the placeholder's word embedding |
 
-It may also hold what an evaluator measured, such as the operating curve: see evaluation/record.py.
+The file may also contain an evaluator's measurements, such as the operating curve: see
+evaluation/record.py.
 
-Keys are locked, so a layer's o*_K needs no room: it is `W_K e_super`. A file of format 1 holds no
-e_super: it is computed from the prompts that every concept of format 1 was trained with (see
-text/templates.py). A concept keeps its format whenever it is written again. Fingerprints bind the
-file to its base model and covariance. This module imports no torch.
+Keys are locked, so the file does not store a layer's o*_K, which is `W_K e_super`. A file of format
+1 does not contain e_super either: e_super is then computed from the prompts that every concept of
+format 1 was trained with (see text/templates.py). A concept keeps its format when it is written
+again. Fingerprints tie the file to its base model and covariance. This module does not import
+torch.
 """
 
 import json
@@ -36,14 +38,16 @@ from perfusion_core.evaluation.record import Evaluation
 from perfusion_core.text.prompt import NAME_PATTERN
 
 FORMAT_VERSION = "2"
-"""What a training writes: the concept holds its e_super."""
+"""The format that a training writes, in which the concept file contains e_super."""
 _FORMAT_1 = "1"
 MAX_CONCEPT_BYTES = 2 * 1024 * 1024
-"""Larger than any concept of a supported family (SDXL in float32: about 0.35 MB)."""
+"""The size limit of a concept file. A concept of any supported family is smaller (SDXL in float32:
+about 0.35 MB)."""
 MAX_TRAINING_BYTES = 16 * 1024
-"""More than the options and findings of any training (about 1 KiB), as JSON."""
+"""The size limit of a training's options and findings as JSON, which take about 1 KiB."""
 
-# Encodings have lengths of about 1 to 100. The inverse of this one still is a float32.
+# The least length of i*. Encodings have lengths of about 1 to 100, and the inverse of this length
+# is still a finite float32.
 _LEAST_LENGTH = 1e-6
 Vector = npt.NDArray[np.float32]
 _EMBEDDINGS = ("embedding", "embedding_2")
@@ -74,22 +78,22 @@ class Concept:
 
     @property
     def placeholder(self) -> str:
-        """How a prompt names the concept."""
+        """The text that names the concept in a prompt."""
         return f"<{self.name}>"
 
     @property
     def format_version(self) -> str:
-        """The version of the file that it was read from and of every file that it is written to."""
+        """The version of the concept's file; it stays the same in every rewritten file."""
         return _FORMAT_1 if self.e_super is None else FORMAT_VERSION
 
     @property
     def curve(self) -> Curve | None:
-        """Its operating curve, if one was made."""
+        """The operating curve of the concept, if one was made."""
         return self.evaluation.curve if self.evaluation else None
 
     @property
     def reference(self) -> Vector | None:
-        """The mean of its pictures' unit embeddings, by `evaluation.evaluator`."""
+        """The mean of the pictures' unit embeddings, by `evaluation.evaluator`."""
         return self.evaluation.reference if self.evaluation else None
 
     def renamed(self, name: str) -> "Concept":
@@ -97,7 +101,7 @@ class Concept:
         return replace(self, name=name)
 
     def check_compatible(self, *, base_model: str, covariance: str) -> None:
-        """Raise FingerprintMismatch unless both fingerprints are the concept's own."""
+        """Raise FingerprintMismatch unless both fingerprints equal those of the concept."""
         for what, own, other in (
             ("base model", self.base_model_fingerprint, base_model),
             ("covariance", self.covariance_fingerprint, covariance),
@@ -117,15 +121,15 @@ class Concept:
         stored = {name: np.ascontiguousarray(array, dtype) for name, array in tensors.items()}
         metadata = self._metadata()
         if self.evaluation is not None:
-            # Always in float32: figures are compared with it, and it is small.
+            # The reference stays in float32, because figures are compared with it and it is small.
             more_metadata, more_tensors = evaluations.write(self.evaluation)
             metadata, stored = metadata | more_metadata, stored | more_tensors
         return _in_order(save_tensors(stored, metadata=metadata))
 
     def save(self, path: str | Path, dtype: Literal["float32", "float16"] = "float32") -> None:
-        """Write the concept file, whole or not at all."""
+        """Write the concept file atomically: after an error, no partial file is left at `path`."""
         path = Path(path)
-        # Not from `tempfile`, whose files only their owner may read.
+        # `tempfile` is not used, because only the owner may read its files.
         scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
         try:
             with scratch.open("xb") as file:
@@ -137,7 +141,7 @@ class Concept:
 
     @classmethod
     def load(cls, path: str | Path) -> "Concept":
-        """Read a concept file; raises ConceptFileError if it is none, or OSError."""
+        """Read a concept file; raises ConceptFileError if it is not a concept file, or OSError."""
         if Path(path).stat().st_size > MAX_CONCEPT_BYTES:
             raise ConceptFileError(_too_large())
         return cls.from_bytes(Path(path).read_bytes())
@@ -146,8 +150,8 @@ class Concept:
     def from_bytes(cls, data: bytes) -> "Concept":
         """Read a concept from bytes, checking sizes, shapes, types and finiteness first.
 
-        Raises ConceptFileError with the reason. Only safetensors is ever parsed: a pickle is
-        refused unopened. `check_compatible` checks the fingerprints against a base model.
+        Raises ConceptFileError with the reason. Only safetensors is parsed; a pickle is refused
+        without being read. `check_compatible` checks the fingerprints against a base model.
         """
         if len(data) > MAX_CONCEPT_BYTES:
             raise ConceptFileError(_too_large())
@@ -225,12 +229,12 @@ class Concept:
 
 
 def has_direction(i_star: Vector) -> bool:
-    """Return whether equation (1), which divides by the squared length of i*, is finite with it."""
+    """Return whether equation (1), which divides by the squared length of i*, stays finite."""
     return float(np.linalg.norm(i_star.astype(np.float64))) > _LEAST_LENGTH
 
 
 def _in_order(data: bytes) -> bytes:
-    """Return the same safetensors file with a sorted header, since the library writes any order.
+    """Return the same safetensors file with a sorted header; the library writes it in any order.
 
     A concept's hash is its identity, so equal concepts must be equal files.
     """
@@ -273,7 +277,7 @@ def _vector(name: str, array: npt.NDArray[Any]) -> Vector:
 
 
 def _reason(error: Exception) -> str:
-    """Return the reason that evaluation/record.py gives; a parser's own words help no user."""
+    """Return the reason given by evaluation/record.py; the words of a parser do not help users."""
     mine = type(error) is ValueError
     return str(error) if mine else "its evaluation cannot be read"
 

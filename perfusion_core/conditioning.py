@@ -1,7 +1,7 @@
-"""From a prompt and its concepts to the Keys and Values of every cross-attention layer.
+"""Computes the Keys and Values of every cross-attention layer from a prompt and its concepts.
 
-Keys and Values depend on neither latents nor timestep: they are computed once per prompt, and
-every denoising step reads them. Training calls the same functions with gradients.
+Keys and Values depend on neither latents nor timestep, so they are computed once per prompt and
+used by every denoising step. Training calls the same functions with gradients.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 class ConceptUse:
     """A concept with its gate: bias β and temperature τ (METHOD 6).
 
-    Without a `beta` the gate is the usual one: what the concept's own curve recommends, or the
-    locking's default (`strength.default_beta`).
+    Without a `beta` the gate has the default bias: the bias that the concept's own curve
+    recommends, or else the default of the locking (`strength.default_beta`).
     """
 
     concept: Concept
@@ -41,7 +41,7 @@ class ConceptUse:
     tau: float = DEFAULT_TAU
 
     def bias(self, locking: Locking) -> float:
-        """Return the bias β with this locking."""
+        """Return the bias β that applies with this locking."""
         if self.beta is not None:
             return self.beta
         curve = self.concept.curve
@@ -52,7 +52,7 @@ class ConceptUse:
 
 @dataclass(frozen=True)
 class Target:
-    """One concept as tensors, as the edit takes it. In training some carry gradients."""
+    """One concept as tensors, the input of the edit. In training some tensors carry gradients."""
 
     superclass: str
     embeddings: tuple[Tensor, ...]  # one per text encoder
@@ -65,7 +65,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What one prompt gives the U-Net: packed Keys and Values, and SDXL's pooled embedding."""
+    """The U-Net's input for one prompt: packed Keys and Values, and SDXL's pooled embedding."""
 
     packed: Tensor  # (N, 2 Σ d_l), in the U-Net's dtype
     pooled: Tensor | None  # (p,)
@@ -73,7 +73,7 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class Plain:
-    """What prompts give the frozen U-Net with superclasses written in their concepts' places."""
+    """The frozen U-Net's input for prompts in which superclasses replace their concepts."""
 
     packed: Tensor  # (P, N, 2 Σ d_l)
     pooled: Tensor | None  # (P, p)
@@ -90,9 +90,9 @@ def condition(
 ) -> Conditioning:
     """Compute the Keys and Values of `prompt`, whose placeholders name `concepts`.
 
-    Every given concept takes part in the edit. In a prompt that does not name it, such as the
-    negative prompt, its gates are near 0. Raises PromptError for a placeholder without a concept,
-    and what the concept's check against the base model raises.
+    All given concepts take part in the edit. The gates of a concept are near 0 in a prompt that
+    does not name the concept, such as the negative prompt. Raises PromptError for a placeholder
+    without a concept, and the errors of `BaseModel.check` for a concept that does not fit.
     """
     concepts = concepts or {}
     parsed = parse(prompt)
@@ -115,7 +115,7 @@ def condition(
 
 
 def target_of(base: "BaseModel", use: ConceptUse, locking: Locking = "local") -> Target:
-    """Check that a stored concept fits the base model; return it as tensors on its device."""
+    """Check that a stored concept fits the base model; return its tensors on the model's device."""
     concept = use.concept
     base.check(concept)
 
@@ -151,7 +151,7 @@ def tokens_of(
 def encode(
     base: "BaseModel", tokens: Sequence[Sequence[Tokens]], targets: Mapping[str, Target]
 ) -> Encoding:
-    """Encode tokenised prompts, each placeholder with its concept's own word embedding."""
+    """Encode tokenised prompts, with the concept's own word embedding for each placeholder."""
     replacements = [
         Replacement(row=row, position=position, embeddings=targets[name].embeddings)
         for row, token in enumerate(tokens[0])
@@ -170,9 +170,9 @@ def keys_and_values(
 ) -> Tensor:
     """Edit every layer's Key and Value projection, packed: (B, N, d) -> (B, N, 2 Σ d_l).
 
-    Keys: the strategy's o*_K, locked to `W_K e_super` by default (METHOD 4); with `keys_from`
-    (B, N, d) (global locking) they are the plain projections of those encodings instead. Values:
-    o*_V. The precision is that of the projections, but float32 at least.
+    Keys: the strategy's o*_K, locked to `W_K e_super` by default (METHOD 4); with `keys_from` (B,
+    N, d) (global locking) they are the plain projections of those encodings instead. Values: o*_V.
+    The result has the precision of the projections, but at least float32.
     """
     if not targets:
         return torch.cat([e.to(W) @ W.T for layer in base.layers for W in (layer.W_K, layer.W_V)],
@@ -195,12 +195,12 @@ def keys_and_values(
 def edit_of(
     base: "BaseModel", e: Tensor, targets: Sequence[Target], *, strategy: EditStrategy = APART
 ) -> Edit:
-    """Return the concepts' gates at encodings (..., N, d), and what no concept touches of these."""
+    """Return the concepts' gates at encodings (..., N, d), and the part orthogonal to all i*."""
     return strategy.decompose(
         e,
         torch.stack([target.i_star for target in targets]),
         metric=base.covariance.metric,
-        # Filled on the device, since a copy to it would wait for it.
+        # The tensor is filled on the device, since a copy from the CPU would wait for the device.
         beta=torch.stack([e.new_full((), target.beta) for target in targets]),
         tau=torch.stack([e.new_full((), target.tau) for target in targets]),
     )
@@ -216,10 +216,10 @@ def plain_keys_and_values(base: "BaseModel", ids: Sequence[Sequence[Sequence[int
 def added_conditions(
     pooled: Tensor | None, *, width: int, height: int, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """Return what SDXL reads in addition to Keys and Values; nothing for other families.
+    """Return SDXL's inputs beyond Keys and Values; an empty dict for other families.
 
-    These are the pooled text embeddings (B, p), and for each of the B rows the original size, the
-    crop (none) and the target size in pixels.
+    The inputs are the pooled text embeddings (B, p), and for each of the B rows the original size,
+    the crop (none) and the target size in pixels.
     """
     if pooled is None:
         return {}
@@ -233,9 +233,10 @@ def _written_out(base: "BaseModel", tokens: Sequence[Sequence[Tokens]]) -> Tenso
 
 
 def _beyond_the_written(tokens: Tokens) -> list[tuple[int, str]]:
-    """Return the places and names of concepts that are cut off once superclasses are written out.
+    """Return the places and names of the concepts that writing out superclasses cuts off.
 
-    That prompt is longer if a superclass is several tokens. Its last position is an end token.
+    The written-out prompt is longer if a superclass is several tokens, and its last position is an
+    end token.
     """
     last = len(tokens.written) - 1
     return [(place, name) for place, name in tokens.places if tokens.sources[place] == last]

@@ -1,7 +1,8 @@
-"""Every hyper-parameter of the method: its default, its bounds, its meaning. Imports no torch.
+"""Every hyper-parameter of the method: its default, bounds and meaning. Does not import torch.
 
 Defaults are the paper's for Stable Diffusion 1.5 at 512 px. A base model of another size needs
-its own, so a base model's folder may carry `perfusion.json` with overrides (BaseModelDefaults).
+other defaults, so the folder of a base model may contain a `perfusion.json` with overrides
+(BaseModelDefaults).
 """
 
 import json
@@ -27,18 +28,18 @@ _SMALLEST_SIDE, _LARGEST_SIDE, _SIDE_STEP = 32, 2048, 8
 DEFAULTS_FILE = "perfusion.json"
 
 MAX_SIDES = 2
-"""An image, or a training, has at most as many pixels as a square of this many of the base model's
-own sides: larger images repeat their subject, and one step of theirs would hold up all other
-requests."""
+"""The limit of a size, in the base model's own sides: an image or a training has at most as many
+pixels as a square with this many times the base model's side. Larger images repeat their subject,
+and a step of a larger image would delay all other requests."""
 
 MAX_STEP_IMAGES = 64
-"""A step of a training has at most as many pixels as this many images of the base model's own size,
-which is the largest train_batch_size."""
+"""The limit of a training step's pixels, in images of the base model's own size. It equals the
+largest train_batch_size."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TrainConfig:
-    """How a concept is learned (METHOD 5)."""
+    """The options of a training (METHOD 5)."""
 
     max_train_steps: Annotated[int, Field(ge=1, le=20_000, description="Optimiser steps.")] = 400
     train_batch_size: Annotated[
@@ -94,7 +95,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class GenerateConfig:
-    """How pictures are sampled (METHOD 6)."""
+    """The options of sampling (METHOD 6)."""
 
     negative_prompt: Annotated[
         str, Field(max_length=MAX_PROMPT_LENGTH, description="What guidance steers away from.")
@@ -148,25 +149,24 @@ class GenerateConfig:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class BaseModelDefaults:
-    """What a base model changes of the defaults above, by field name."""
+    """The overrides of a base model for the defaults above, by field name."""
 
     train: dict[str, Any] = field(default_factory=dict)
     generate: dict[str, Any] = field(default_factory=dict)
 
     def train_config(self, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
-        """TrainConfig's defaults, under the base model's, under the caller's `overrides`."""
+        """Return a TrainConfig: the defaults, then the base model's values, then `overrides`."""
         return TrainConfig(**{**self.train, **(overrides or {})})
 
     def generate_config(self, overrides: Mapping[str, Any] | None = None) -> GenerateConfig:
-        """GenerateConfig's defaults, under the base model's, under the caller's `overrides`."""
+        """Return a GenerateConfig with the precedence of `train_config`."""
         return GenerateConfig(**{**self.generate, **(overrides or {})})
 
 
 def read_defaults(folder: str | Path) -> BaseModelDefaults:
-    """The overrides in a base model's folder; none where it has no perfusion.json.
+    """Return the overrides in a base model's folder; none if it contains no perfusion.json.
 
-    Raises BaseModelError where the file is not valid JSON, names an unknown field or breaks a
-    bound.
+    Raises BaseModelError if the file is not valid JSON, names an unknown field or breaks a bound.
     """
     file = Path(folder) / DEFAULTS_FILE
     if not file.is_file():
@@ -184,7 +184,7 @@ def read_defaults(folder: str | Path) -> BaseModelDefaults:
 
 
 def max_pixels(resolution: int) -> dict[str, int]:
-    """The most pixels of an image, and of a step of a training, for a base model of that side."""
+    """Return the most pixels of an image and of a training step, for a base model of this side."""
     return {
         "generate": (MAX_SIDES * resolution) ** 2,
         "train": MAX_STEP_IMAGES * resolution**2,
@@ -192,7 +192,7 @@ def max_pixels(resolution: int) -> dict[str, int]:
 
 
 def max_sides(resolution: int) -> dict[str, dict[str, int]]:
-    """The largest value of each option of size, with the smallest of the others."""
+    """Return the largest value of each size option when the other size options are smallest."""
     most = max_pixels(resolution)["generate"]
     side = min(_LARGEST_SIDE, most // _SMALLEST_SIDE // _SIDE_STEP * _SIDE_STEP)
     square = min(_LARGEST_SIDE, MAX_SIDES * resolution // _SIDE_STEP * _SIDE_STEP)
@@ -200,7 +200,7 @@ def max_sides(resolution: int) -> dict[str, dict[str, int]]:
 
 
 def too_large(config: TrainConfig | GenerateConfig, *, resolution: int) -> dict[str, str]:
-    """The options that are too large for a base model of that side, each with a sentence."""
+    """Return the options that are too large for a base model of this side, each with a sentence."""
     most = max_pixels(resolution)
     if isinstance(config, GenerateConfig):
         width, height = config.width or resolution, config.height or resolution

@@ -1,7 +1,7 @@
-"""How concepts edit the Keys and Values, as an argument of training and sampling.
+"""Edit strategies: how concepts edit the Keys and Values, as an argument of training and sampling.
 
-`APART`, the default, keeps the gates of several concepts apart (docs/decisions/0007).
-`PUBLISHED` is equation (3) to the letter. Ablations pass a strategy of their own.
+`APART`, the default, keeps the gates of several concepts apart (docs/decisions/0007). `PUBLISHED`
+is exactly equation (3). Ablations pass other strategies.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,20 +18,20 @@ from perfusion_core.rank_one import Edit, Metric, decompose
 
 
 class Decompose(Protocol):
-    """Splits encodings into the concepts' gates and the part that no concept touches."""
+    """A function that splits encodings into gates and the part that is orthogonal to all i*."""
 
     def __call__(self, e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor) -> Edit:
-        """Take e (..., N, d) and the target inputs i (J, d), as `rank_one.decompose` does."""
+        """Split e (..., N, d) by the target inputs i (J, d), like `rank_one.decompose`."""
 
 
 def locked_keys(layer: Layer, e_super: Tensor) -> Tensor:
-    """Implements key locking (METHOD 4): `o*_K = W_K e_super`, (J, d) -> (J, d_l)."""
+    """Implement key locking (METHOD 4): `o*_K = W_K e_super`, (J, d) -> (J, d_l)."""
     return e_super @ layer.W_K.T
 
 
 @dataclass(frozen=True)
 class EditStrategy:
-    """How encodings are split, and which Key outputs o*_K concepts have at a layer."""
+    """A pair of functions: one splits encodings, one computes the Key outputs o*_K of a layer."""
 
     decompose: Decompose
     keys: Callable[[Layer, Tensor], Tensor] = locked_keys
@@ -43,4 +43,4 @@ PUBLISHED = EditStrategy(decompose)
 STRATEGIES: Mapping[Gates, EditStrategy] = MappingProxyType(
     {"apart": APART, "published": PUBLISHED}
 )
-"""What the option `gates` of a generation selects."""
+"""The strategies by the value of the generation option `gates`."""

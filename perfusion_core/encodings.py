@@ -22,7 +22,7 @@ def superclass_encoding(
 ) -> Tensor:
     """Return e_super (d,), the encoding of the superclass.
 
-    It is computed once per base model, superclass and templates.
+    The result is cached per base model, superclass and templates.
     """
     key = (superclass, tuple(templates))
     known = base.superclass_encodings.get(key)
@@ -39,8 +39,8 @@ def placeholder_encoding(
 ) -> Tensor:
     """Return the encoding (d,) of a placeholder with these word embeddings, one per text encoder.
 
-    With the embedding of a superclass of one token it equals e_super. If the superclass is several
-    tokens, the placeholder holds the last one alone.
+    If the superclass is one token and its embedding is given, the result equals e_super. If the
+    superclass is several tokens, the placeholder holds only the last token's embedding.
     """
     e = base.text.encode(prompts.ids, prompts.replacements(embeddings)).e  # (P, N, d)
     return prompts.at_concept(e).mean(0)

@@ -1,4 +1,4 @@
-"""Errors of the method, each message a sentence that says what to do.
+"""Errors of the method. Each message is a sentence that says what to do.
 
 PerfusionError
 ├── PromptError               a placeholder in the prompt cannot be used as written
@@ -14,13 +14,13 @@ PerfusionError
 ├── TrainingDiverged          loss or parameters stopped being finite, or exploded
 └── ImageDiverged             sampling came to numbers that are no picture
 
-Interrupted is no fault: a callback of the caller raises it to stop the work, and the method lets
-it through.
+Interrupted is not a fault: a callback of the caller raises Interrupted to stop the work, and the
+method does not catch it.
 """
 
 
 class PerfusionError(Exception):
-    """Base of every error that the method raises on purpose."""
+    """The base class of every error that the method raises on purpose."""
 
 
 class PromptError(PerfusionError):
@@ -44,7 +44,7 @@ class FingerprintMismatch(PerfusionError):
 
 
 class ConceptsIndistinguishable(PerfusionError):
-    """Two concepts point in (nearly) the same direction, so no edit can tell them apart."""
+    """Two concepts have (nearly) the same direction, so no edit can distinguish them."""
 
 
 class CovarianceError(PerfusionError):
@@ -68,8 +68,8 @@ class TrainingDiverged(PerfusionError):
 
 
 class ImageDiverged(PerfusionError):
-    """Sampling came to numbers that are not finite."""
+    """Sampling produced numbers that are not finite."""
 
 
 class Interrupted(Exception):
-    """The work stops, for a reason outside of it."""
+    """A callback asked the work to stop."""

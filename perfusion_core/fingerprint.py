@@ -1,14 +1,14 @@
-"""The identity of weights, whatever a library calls them.
+"""Fingerprints of weights, independent of the names that a library gives them.
 
-A fingerprint must outlive a library's upgrade: the same weights under other parameter names, or
-registered in another order, are the same model. So no name is hashed.
+A fingerprint must survive a library's upgrade: the same weights are the same model even if
+parameter names or the order of registration change. So no name is hashed.
 
 Within one text encoder (or evaluator) the tensors are sorted by shape and content. Any changed
-weight changes the fingerprint; an exchange of two whole tensors of one shape does not. Only names
-could tell those models apart, and no two checkpoints differ in this alone.
-An order that needs no names counts: the encoders keep the pipeline's order, the cross-attention
-layers the order in which the U-Net runs them, as a concept's o* does, and within a layer W_K comes
-before W_V.
+weight changes the fingerprint; an exchange of two whole tensors of one shape does not. Two models
+that differ only by such an exchange get the same fingerprint, but no real checkpoints differ only
+in this way. Orders that do not depend on names are part of the fingerprint: the encoders are in the
+pipeline's order, the cross-attention layers in the order in which the U-Net runs them (as in a
+concept's o*), and within a layer W_K comes before W_V.
 
 Weights are hashed in float16, so that a model's float16 and float32 releases agree.
 """
@@ -29,7 +29,7 @@ _Identity = tuple[list[int], str]
 
 
 def fingerprint_of_base_model(encoders: Iterable[Any], layers: Iterable[Layer]) -> str:
-    """Hash what a concept depends on: the text encoders, and every W_K and W_V."""
+    """Hash the weights that a concept depends on: the text encoders, and every W_K and W_V."""
     return _digest(
         {
             "text_encoders": [_sorted_identities(encoder) for encoder in encoders],

@@ -1,8 +1,8 @@
-"""Where the files of a pretrained model lie: in a folder, or in a hub's model of that name.
+"""Finds the files of a pretrained model, in a folder or on a hub.
 
-A hub's model may change under its name. `name@revision` pins it: a commit for good, a branch or a
-tag until the model's owner moves it. Weights are read from safetensors only, because other files of
-weights are pickles.
+A hub's model may change while its name stays the same. `name@revision` pins the model: a commit
+pins it for good, a branch or a tag until the model's owner moves it. Weights are read from
+safetensors only, because other weight files are pickles.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ _WEIGHTS = "model*.safetensors"
 
 
 def split_revision(name_or_path: str | Path) -> tuple[str, str | None]:
-    """Return the hub's name and the revision that is pinned, if any; a folder has none."""
+    """Return the model's name and its pinned revision, or None; a folder has no revision."""
     text = str(name_or_path)
     name, at, revision = text.rpartition("@")
     if not at or Path(text).is_dir():
@@ -24,10 +24,10 @@ def split_revision(name_or_path: str | Path) -> tuple[str, str | None]:
 
 
 def find_folder(name_or_path: str | Path, *, role: str) -> Path:
-    """Return the folder of a transformers model; download it if it is a hub's.
+    """Return the folder of a transformers model; download a hub's model first.
 
-    Only configuration and safetensors are downloaded. Raises BaseModelError if there are none;
-    `role` names the model's purpose in the message, such as "evaluator".
+    Only configuration and safetensors files are downloaded. Raises BaseModelError if such files are
+    missing; the message names the model's purpose, which is `role`, such as "evaluator".
     """
     from huggingface_hub import snapshot_download
 

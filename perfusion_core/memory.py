@@ -1,11 +1,12 @@
-"""When a device's memory does not suffice, and how to give some of it back."""
+"""Recognises errors caused by too little memory, and gives cached device memory back."""
 
 import gc
 import sys
 
 # torch.OutOfMemoryError is a RuntimeError, as are the errors of the CPU's allocator and of CUDA's
 # libraries: cuBLAS and cuDNN allocate workspaces of their own, and cuDNN's heuristics find no
-# engine if none fits. They are told by their words, since a worker must not load torch for this.
+# engine if none fits. The errors are recognised by the words of their messages, since a worker must
+# not load torch for this.
 _WORDS = (
     "can't allocate memory",
     "out of memory",

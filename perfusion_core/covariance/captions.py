@@ -1,7 +1,7 @@
-"""Captions to estimate the covariance from, without a download: any number, always the same.
+"""Built-in captions for estimating the covariance: any number of them, always the same.
 
-A small grammar over everyday words. Only words that the tokenizer knows as one token are used,
-so that every encoding in the estimate is of a word that the text encoder was trained on.
+A small grammar combines everyday words, so no download is needed. It uses only words that the
+tokenizer encodes as one token, so that the text encoder was trained on every word in the estimate.
 """
 
 import hashlib
@@ -66,7 +66,7 @@ KnownWord = Callable[[str], bool]
 
 
 def captions(count: int, *, known: KnownWord) -> Iterator[str]:
-    """Yield the first `count` captions over the words that are `known`; none if no word is."""
+    """Yield the first `count` captions of `known` words; yield nothing if no word is known."""
     return islice(_stream(known), count)
 
 
@@ -90,7 +90,7 @@ def _stream(known: KnownWord) -> Iterator[str]:
 
 
 class _Draw:
-    """A few independent choices from a caption's index: a hash, so alike on every machine."""
+    """A few independent choices, made from a hash of the caption's index: equal on all machines."""
 
     def __init__(self, index: int) -> None:
         digest = hashlib.blake2b(f"caption {index}".encode(), digest_size=32).digest()

@@ -1,12 +1,13 @@
-"""C, the uncentred second moment of encodings, with what makes it usable: ridge and identity.
+"""C, the uncentred second moment of encodings, with a ridge that makes it invertible.
 
-Every position that cross-attention reads counts, begin, end and padding included. C then describes
-exactly the vectors that the edit meets. The begin and padding encodings are large and in every
-prompt. If they were left out, they would lie in directions that C calls rare, so C⁻¹ would magnify
-them and open gates there.
+The estimate covers every position that cross-attention reads, including begin, end and padding, so
+that C describes exactly the vectors that the edit processes. The begin and padding encodings are
+large and occur in every prompt. Without them in the estimate, their directions would count as rare,
+so C⁻¹ would magnify them and the gates would be high at those positions.
 
-The fingerprint names how C was estimated, not its bits: another machine that estimates C from
-the same captions on the same base model rounds differently, and its concepts still fit.
+The fingerprint depends on how C was estimated, not on its bits. Another machine that estimates C
+from the same captions on the same base model rounds differently, but concepts trained there still
+fit.
 """
 
 import hashlib
@@ -27,13 +28,14 @@ from perfusion_core.rank_one import Metric
 
 CAPTION_COUNT = 10_000
 RIDGE = 1e-3
-"""Added to C's diagonal, in units of its mean eigenvalue, so that rare directions do not rule."""
+"""The value added to C's diagonal, in units of its mean eigenvalue, so that rare directions do not
+dominate C⁻¹."""
 _TOKEN_RULE = "all positions"
 
 
 @dataclass(frozen=True)
 class Covariance:
-    """C (d, d) in float64 with its ridge added, and the fingerprint of how it was made."""
+    """C (d, d) in float64 with the ridge added, and the fingerprint of its estimation."""
 
     C: Tensor
     fingerprint: str
@@ -42,10 +44,11 @@ class Covariance:
     metric: Metric = field(repr=False)
 
     def save(self, path: Path) -> None:
-        """Write C (float64) and its identity to a safetensors file."""
+        """Write C (float64) and its fingerprint to a safetensors file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"fingerprint": self.fingerprint, "caption_count": str(self.caption_count)}
-        # A name of its own, since two workers on one host may estimate C at the same time.
+        # Each writer uses its own scratch file, since two workers on one host may estimate C at the
+        # same time.
         scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
         try:
             save_file({"C": self.C.contiguous()}, scratch, metadata=metadata)
@@ -80,7 +83,7 @@ def estimate(
     """Estimate C from a stream of captions, `encode(batch) -> (B, N, d)`, summing in float64.
 
     `progress` is called with the number of captions read so far. Raises CovarianceError if there
-    are fewer than 100 captions, or if C does not come out positive definite.
+    are fewer than 100 captions, or if C is not positive definite.
     """
     total: Tensor | None = None
     count = captions_read = 0

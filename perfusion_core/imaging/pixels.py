@@ -1,4 +1,4 @@
-"""Between pictures and tensors."""
+"""Conversions between pictures and tensors."""
 
 import numpy as np
 import torch
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def to_pixels(picture: Image.Image, *, side: int) -> Tensor:
-    """A picture, cropped to its central square, as (3, side, side) in [-1, 1].
+    """Return a picture, cropped to its central square, as (3, side, side) in [-1, 1].
 
-    Transparent parts become white; a training mask keeps them out of the loss.
+    Transparent parts become white; a training mask excludes them from the loss.
     """
     square = ImageOps.fit(opaque(picture), (side, side), Image.Resampling.LANCZOS)
     array = np.asarray(square, dtype=np.float32) / 127.5 - 1.0
@@ -17,7 +17,7 @@ def to_pixels(picture: Image.Image, *, side: int) -> Tensor:
 
 
 def opaque(picture: Image.Image) -> Image.Image:
-    """A picture as RGB, transparent parts white: what lies behind them is often anything."""
+    """Return a picture as RGB with white transparent parts: their hidden colours are arbitrary."""
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
@@ -26,6 +26,6 @@ def opaque(picture: Image.Image) -> Image.Image:
 
 
 def to_image(pixels: Tensor) -> Image.Image:
-    """Pixels (3, H, W) in [-1, 1] as a picture; values beyond are clipped."""
+    """Return pixels (3, H, W) in [-1, 1] as a picture; values outside the range are clipped."""
     scaled = (pixels.float().clamp(-1, 1) * 127.5 + 127.5).round().to("cpu", torch.uint8)
     return Image.fromarray(scaled.permute(1, 2, 0).numpy())
