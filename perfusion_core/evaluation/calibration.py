@@ -1,8 +1,9 @@
-"""What a verdict is measured by: thresholds that agree with what people said of some concepts.
+"""Calibration of verdicts: thresholds that agree with people's opinions of some concepts.
 
-A base model's folder may carry `calibration.json`. Its thresholds hold for one base model, one
-evaluator and one version of the judging (trials.judging_of), and for no other. Beside them lie the
-labels and figures that they were chosen by (`python -m benchmarks.verdict`). Imports no torch.
+The folder of a base model may contain `calibration.json`. The thresholds in this file hold only for
+one base model, one evaluator and one version of the judging (eval_prompts.judging_of). The file
+also contains the labels and figures from which `python -m benchmarks.verdict` chose the thresholds.
+This module does not import torch.
 """
 
 import json
@@ -16,12 +17,12 @@ from perfusion_core.errors import BaseModelError
 CALIBRATION_FILE = "calibration.json"
 
 NOTHING_KNOWN = 1.0
-"""The threshold of the gain where people knew none of the concepts again."""
+"""The threshold of the gain if people recognised none of the concepts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """The least figures of a good concept, each from 0 to 1; 0 asks for nothing."""
+    """The least figures of a good concept, each from 0 to 1; 0 accepts every concept."""
 
     gain: float
     presence: float
@@ -30,7 +31,7 @@ class Thresholds:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Thresholds, and the fingerprints and the version that they hold for."""
+    """Thresholds, with the fingerprints and the version of the judging for which they hold."""
 
     base_model: str
     evaluator: str
@@ -38,12 +39,12 @@ class Calibration:
     thresholds: Thresholds
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain JSON, for `from_json`."""
+        """Return the calibration as plain JSON, for `from_json`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Calibration":
-        """Read what `to_json` wrote, with more beside it or not; raises ValueError otherwise."""
+        """Read the JSON of `to_json`, ignoring other keys; raises ValueError if it is not valid."""
         told = value.get("thresholds")
         names = ("base_model", "evaluator", "judging")
         if not all(isinstance(value.get(name), str) for name in names):
@@ -56,9 +57,9 @@ class Calibration:
 
 
 def read_calibration(folder: Path) -> Calibration | None:
-    """Read the calibration in a base model's folder; None where there is none.
+    """Read the calibration in a base model's folder; return None if the file is missing.
 
-    Raises BaseModelError where it cannot be read.
+    Raises BaseModelError if the file cannot be read.
     """
     file = folder / CALIBRATION_FILE
     if not file.is_file():

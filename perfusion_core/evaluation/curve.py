@@ -1,9 +1,10 @@
-"""Does a concept work? Its operating curve, and the strength to use it at. Imports no torch.
+"""The operating curve of a concept, and the strength that it recommends. Does not import torch.
 
-A curve holds both similarities of METHOD 7 over a sweep of strengths, in scenes that no training
-prompt names, and what they are compared with: the plain superclass in the same scenes and seeds as
-the floor, and the training pictures among each other as the ceiling. Either similarity alone is
-easy to win: copies of a picture win the one, the plain superclass wins the other.
+A curve contains both similarities of METHOD 7 over a sweep of strengths, in scenes that no training
+prompt names. It also contains their bounds: the similarities of the plain superclass in the same
+scenes and seeds (the floor), and the similarity of the training pictures to each other (the
+ceiling). One similarity alone proves little: copies of a picture have the highest image similarity,
+the plain superclass has the highest text similarity.
 """
 
 from dataclasses import dataclass
@@ -12,23 +13,26 @@ from statistics import fmean
 from perfusion_core.strength import STRENGTH_DIGITS, beta_from_strength, strength_from_beta
 
 BETAS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
-"""The biases β that a curve is made of, with local locking: METHOD 6's range, and what lies on
-either side of it. The trade-off is spaced evenly in β."""
+"""The biases β of a curve's points, with local locking: METHOD 6's range and some values on either
+side. The trade-off between the two similarities changes evenly with β."""
 
 STRENGTHS = tuple(round(strength_from_beta(beta), STRENGTH_DIGITS) for beta in BETAS)
-"""The same as strengths, as a curve's points hold them; images are drawn at exactly these."""
+"""The same biases as strengths. A curve's points store these strengths, and images are drawn at
+exactly these strengths."""
 
 NARROW = 0.02
-"""Similarities nearer to each other than this are the same: a difference of one picture's noise."""
+"""Two similarities that differ by less than this count as equal: the noise of one picture makes
+such a difference."""
 
 PRESENT_GAIN = 0.5
-"""From here on, as a share of the way from the plain superclass to the concept, it is present: the
-middle, since the best of many windows lifts the figures of both (docs/decisions/0006)."""
+"""The least gain of a present concept, as a share of the distance from the plain superclass's
+similarity (0) to the concept's own (1). The middle is chosen because taking the best of many
+windows raises both similarities (docs/decisions/0006)."""
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """Mean cosines of some images: to the training pictures, and to their prompts."""
+    """Mean cosines of some images to the training pictures, and of the images to their prompts."""
 
     image: float
     text: float
@@ -36,7 +40,7 @@ class Similarity:
 
 @dataclass(frozen=True)
 class Point:
-    """What was measured at one strength."""
+    """The measurements at one strength."""
 
     strength: float
     similarity: Similarity
@@ -49,20 +53,21 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """What was measured on some more images at the recommended strength, always the same trials.
+    """The measurements on further images at the recommended strength, for fixed eval prompts.
 
-    The verdict is made of it (trials.PROOF): half of the images are in places, half are plain.
+    The verdict is computed from the proof. Half of the images show the concept in a scene, the
+    other half have plain prompts (eval_prompts.PROOF).
     """
 
-    judging: str  # which version of the judging made it: trials.judging_of
+    judging: str  # version of the judging: eval_prompts.judging_of
     images: tuple[float, ...]  # each image's mean cosine to the training pictures
-    windows: tuple[float, ...]  # the same of each image's best window, see presence.py
+    windows: tuple[float, ...]  # mean cosine of each image's best window, see presence.py
     text: float  # the images' mean cosine to their prompts
-    superclass: Similarity  # of the plain superclass, by the same trials
+    superclass: Similarity  # of the plain superclass, for the same eval prompts
 
     @property
     def similarity(self) -> Similarity:
-        """The concept's, over all of the images."""
+        """The concept's mean similarity over all images of the proof."""
         return Similarity(fmean(self.images), self.text)
 
 
@@ -72,33 +77,35 @@ class Curve:
 
     prompts: tuple[str, ...]
     superclass: Similarity
-    ceiling: float | None  # None where there is one picture only
+    ceiling: float | None  # None if there is only one picture
     points: tuple[Point, ...]
-    proof: Proof | None = None  # None where an earlier release made the curve
+    proof: Proof | None = None  # None if an earlier release made the curve
 
 
 def image_gain(image: float, *, superclass: float, ceiling: float | None) -> float:
-    """How far an image similarity has come from the plain superclass (0) to the pictures (1).
+    """Return an image similarity, scaled from the plain superclass's (0) to the pictures' (1).
 
-    More than the pictures have among each other counts as 1: it is no better, it is a copy. One
-    picture alone is compared with itself, so that its ceiling is 1.
+    A similarity above the ceiling counts as 1, because images that are more similar to the pictures
+    than the pictures are to each other are copies, not better images. A single picture is compared
+    with itself, so its ceiling is 1.
     """
     top = 1.0 if ceiling is None else ceiling
     return _share((image - superclass) / max(top - superclass, NARROW))
 
 
 def text_kept(text: float, *, superclass: float) -> float:
-    """How much of the plain superclass's text similarity is left, at most 1.
+    """Return the share of the plain superclass's text similarity that is left, at most 1.
 
-    Where even the superclass has none, the evaluator does not understand the prompts: 1.
+    The share is 1 if even the superclass has no text similarity: then the evaluator does not
+    understand the prompts.
     """
     return _share(text / superclass) if superclass > NARROW else 1.0
 
 
 def balance(measured: Similarity, *, superclass: Similarity, ceiling: float | None) -> float:
-    """One number for both similarities: the harmonic mean of image_gain and text_kept, 0 to 1.
+    """Return the harmonic mean of image_gain and text_kept, from 0 to 1.
 
-    The harmonic mean lies near the smaller one, so that nothing is won by either alone.
+    The harmonic mean is near the smaller value, so one high similarity alone gives no high balance.
     """
     gain = image_gain(measured.image, superclass=superclass.image, ceiling=ceiling)
     kept = text_kept(measured.text, superclass=superclass.text)
@@ -106,10 +113,11 @@ def balance(measured: Similarity, *, superclass: Similarity, ceiling: float | No
 
 
 def recommended(curve: Curve) -> Point:
-    """The knee of a curve: the point of the best `balance`.
+    """Return the knee of a curve: the point with the best `balance`.
 
-    Of equals the one of the higher image similarity, which decides where no point gains anything
-    over the superclass, and then the one of the lower strength, which leaves more to the prompt.
+    Among points of equal balance, the higher image similarity wins; this decides if no point gains
+    anything over the superclass. Among points that are still equal, the lower strength wins,
+    because it follows the prompt more closely.
     """
     return max(
         curve.points,
@@ -122,14 +130,15 @@ def recommended(curve: Curve) -> Point:
 
 
 def recommended_strength(curve: Curve) -> float:
-    """The strength of the `recommended` point."""
+    """Return the strength of the `recommended` point."""
     return recommended(curve).strength
 
 
 def floor_and_own(curve: Curve) -> tuple[float, float]:
-    """The image similarities of the plain superclass and of the concept, where it is recommended.
+    """Return the image similarities of the superclass and the concept at the recommended strength.
 
-    A proof has more images than a point of the curve, so that its figures are less noisy.
+    The figures of the proof are preferred if there is one: it has more images than a point of the
+    curve, so its figures are less noisy.
     """
     if curve.proof is not None:
         return curve.proof.superclass.image, curve.proof.similarity.image
@@ -137,7 +146,7 @@ def floor_and_own(curve: Curve) -> tuple[float, float]:
 
 
 def present_from(curve: Curve) -> float:
-    """The least similarity of a present concept: PRESENT_GAIN of the way from floor to itself."""
+    """Return the least similarity of a present concept, at PRESENT_GAIN from floor to concept."""
     floor, own = floor_and_own(curve)
     return floor + PRESENT_GAIN * (own - floor)
 

@@ -1,12 +1,12 @@
-"""Held-out trials: in which scenes and with which seeds a concept is tried, and how often.
+"""Eval prompts: the held-out scenes and seeds of an evaluation, and the steps at which it is due.
 
-All of it is a function of the training's options, never of time: the same training always makes
-the same trials, on every machine and however often it was interrupted. What they cost is counted
-in rows that pass forward through the U-Net. A training step takes each row of its batch forward
-and back, which is three times forward; an image takes two rows for each of its steps. The pass
-forward that `background_weight` adds is not counted: no step makes it where all masks are uniform,
-which options do not tell, and shares are promised as the most.
-Imports no torch.
+Eval prompts and schedule depend only on the training's options, never on time, so the same training
+always has the same evaluations, on every machine and after any number of interruptions. The unit of
+their cost is one row that passes forward through the U-Net. A training step passes each row of its
+batch forward and back, which costs as much as three forward passes; an image costs two rows for
+each of its steps. The forward pass that `background_weight` adds is not counted: a training with
+uniform masks does not make this pass, and the options do not say whether masks are uniform. Without
+this pass the share of the evaluation is never underestimated. This module does not import torch.
 """
 
 import hashlib
@@ -18,10 +18,11 @@ from perfusion_core.config import BaseModelDefaults, Locking, TrainConfig
 from perfusion_core.evaluation.curve import STRENGTHS
 
 INFERENCE_STEPS = 12
-"""Denoising steps of a trial's image, with `dpmpp_2m`: fewer would blur what is judged."""
+"""Denoising steps of an eval prompt's image, with `dpmpp_2m`. Fewer steps would give blurred
+images."""
 
 LOCKING: Locking = "local"
-"""The curve and what it recommends are for local locking, whatever the base model's default is."""
+"""The locking of every curve and its recommendation, whatever the base model's default is."""
 
 OPTIONS: dict[str, Any] = {
     "num_images": 1,
@@ -29,16 +30,18 @@ OPTIONS: dict[str, Any] = {
     "scheduler": "dpmpp_2m",
     "locking": LOCKING,
 }
-"""How every trial's image is drawn; the rest is the base model's own default."""
+"""The options of every eval prompt's image; other options have the base model's defaults."""
 
-# Fewer images would measure their noise: one seed of a small model draws all its cats alike.
+# The shares of a training's time. With fewer images the figures would mostly be noise: for one
+# seed, a small model draws all its cats alike.
 _SHARE_OF_CURVE = 0.4
 _SHARE_OF_EVALS = 0.4
 _ROWS_OF_IMAGE = 2 * INFERENCE_STEPS
 _ROWS_OF_TRAINED_PICTURE = 3
 
-# None is among the training's templates, any base model knows them, and what chooses the state to
-# keep must not judge it, too: looks and the curve share neither scenes nor seeds.
+# No scene is among the training's templates, and every base model knows all of them. The scores and
+# the curve share neither scenes nor seeds, because the prompts that choose the best state must not
+# also measure its quality.
 _EVAL_SCENES = ("on the grass", "in the city", "in the desert", "in the forest")
 _FIRST_EVAL_SEED = 501
 _CURVE_SCENES = ("on the beach", "at night", "in the snow")
@@ -47,7 +50,8 @@ _FIRST_PLAIN_SEED = 2001
 _ROUNDS = 2  # through the scenes
 
 _MOST_EVALS = 8
-# Fewer looks could stop nothing early, and a look at fewer images would choose by their noise.
+# With fewer evaluations a training could not stop early. With fewer images per evaluation, noise
+# would choose the best state.
 _FEWEST_EVALS = 4
 _FEWEST_IMAGES_OF_EVAL = 4
 
@@ -61,7 +65,7 @@ class EvalPrompt:
 
 
 def _eval_prompts(scenes: tuple[str, ...], first_seed: int) -> tuple[EvalPrompt, ...]:
-    """Every scene once, then again, always with a seed of its own."""
+    """Return every scene once per round, each time with another seed."""
     return tuple(
         EvalPrompt(f"a photo of a {{}} {scene}", first_seed + k)
         for k, scene in enumerate(scenes * _ROUNDS)
@@ -69,29 +73,30 @@ def _eval_prompts(scenes: tuple[str, ...], first_seed: int) -> tuple[EvalPrompt,
 
 
 IMAGES_AT_ONCE = 4
-"""Trials of a batch: half of a proof, so that what a curve has drawn need not be drawn again."""
+"""Eval prompts of a batch. It is half of a proof, so that a proof can use a curve's images
+again."""
 
 PROOF = (
     *_eval_prompts(_CURVE_SCENES, _FIRST_CURVE_SEED)[:IMAGES_AT_ONCE],
     *(EvalPrompt("a photo of a {}", _FIRST_PLAIN_SEED + k) for k in range(IMAGES_AT_ONCE)),
 )
-"""What a concept's verdict is made of, whatever the options of its training: four images in places,
-and four plain ones, since a person looks at both."""
+"""The eval prompts of every concept's verdict, whatever the options of its training: four images in
+scenes and four plain images, since people use both."""
 
 
 @dataclass(frozen=True)
 class EvalSchedule:
-    """When a training is looked at, and what is tried each time; nothing where it is short."""
+    """The steps at which a training is scored, and its eval prompts; empty for a short training."""
 
     steps: tuple[int, ...]
     eval_prompts: tuple[EvalPrompt, ...]
 
 
 def eval_schedule(config: TrainConfig) -> EvalSchedule:
-    """When and how to look at a training, for two fifths of what the training costs at most.
+    """Return the eval schedule of a training, which costs at most two fifths of the training.
 
-    At most 8 times, evenly, the last time after the last step. Before the first look the plain
-    superclass is tried once in the same way.
+    A training is evaluated at most 8 times, at equal distances, the last time after the last step.
+    The cost includes one evaluation of the plain superclass before the first score.
     """
     images = _affordable_images(config, steps=config.max_train_steps, share=_SHARE_OF_EVALS)
     every = _eval_prompts(_EVAL_SCENES, _FIRST_EVAL_SEED)
@@ -104,9 +109,9 @@ def eval_schedule(config: TrainConfig) -> EvalSchedule:
 
 
 def curve_prompts(config: TrainConfig, *, steps: int) -> tuple[EvalPrompt, ...]:
-    """What to try at each strength of the curve after `steps` steps: two fifths of their time.
+    """Return the eval prompts of each point of a curve; a curve costs two fifths of `steps` steps.
 
-    One trial at least: a short training is where most can be wrong.
+    There is at least one eval prompt, because short trainings fail most often.
     """
     images = _affordable_images(config, steps=steps, share=_SHARE_OF_CURVE)
     every = _eval_prompts(_CURVE_SCENES, _FIRST_CURVE_SEED)
@@ -114,9 +119,10 @@ def curve_prompts(config: TrainConfig, *, steps: int) -> tuple[EvalPrompt, ...]:
 
 
 def judging_of(defaults: BaseModelDefaults) -> str:
-    """The version of the judging: scenes, seeds, steps and strengths, and how images are drawn.
+    """Return the version of the judging: a hash of scenes, seeds, strengths and image options.
 
-    Figures of two versions do not compare. The training's options are no part of it.
+    Figures of different versions cannot be compared. The training's options do not affect the
+    version.
     """
     drawn = defaults.generate_config(OPTIONS)
     told = {

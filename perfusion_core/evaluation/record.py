@@ -1,4 +1,4 @@
-"""What an evaluator found out about a concept, and how a concept file holds it. No torch.
+"""The evaluation of a concept, and its form in a concept file. Does not import torch.
 
 | in the file | type | meaning |
 | --- | --- | --- |
@@ -7,8 +7,9 @@
 | `perfusion.curve` | JSON in the metadata | the operating curve, its proof, thumbnails' lengths |
 | `curve_thumbnails` | uint8 | one WebP picture for each point, one behind the other |
 
-The cosine of an image and a picture, averaged over the pictures, is the image's unit embedding
-times `reference`: its image similarity, without any picture at hand.
+The image similarity of an image is its cosine to a picture, averaged over the pictures. This equals
+the dot product of the image's unit embedding and `reference`, so it can be computed without the
+pictures.
 """
 
 import json
@@ -30,13 +31,13 @@ _MOST_PROOF_IMAGES = 16
 _MAX_TEXT_LENGTH = 200
 _MAX_WIDTH = 8192
 _DECIMALS = 4
-# Cosines in half precision may come out a little above 1.
+# In half precision a cosine may be slightly above 1.
 _MAX_COSINE = 1.01
 
 
 @dataclass(frozen=True)
 class EvaluatorRef:
-    """Which evaluator: two figures compare only where both fingerprints are the same."""
+    """The identity of an evaluator: only figures with the same fingerprint can be compared."""
 
     name: str
     fingerprint: str
@@ -44,7 +45,7 @@ class EvaluatorRef:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """A concept in the eyes of an evaluator. A curve has a thumbnail for each of its points."""
+    """An evaluator's measurements of a concept. A curve has a thumbnail for each of its points."""
 
     evaluator: EvaluatorRef
     reference: npt.NDArray[np.float32]  # (p,)
@@ -53,9 +54,9 @@ class Evaluation:
 
 
 def as_written(curve: Curve) -> Curve:
-    """The curve with its figures as a file holds them: what it recommends may hang on the digits.
+    """Return the curve with figures rounded as in a file; rounding may change its recommendation.
 
-    It says nothing of the proof, which is made of what the curve recommends.
+    A proof is left unchanged: it is made later, at the strength that the rounded curve recommends.
     """
 
     def rounded(similarity: Similarity) -> Similarity:
@@ -70,7 +71,7 @@ def as_written(curve: Curve) -> Curve:
 
 
 def write(found: Evaluation) -> tuple[dict[str, str], dict[str, npt.NDArray[Any]]]:
-    """The metadata and tensors that hold an evaluation."""
+    """Return the metadata and tensors that represent an evaluation in a file."""
     evaluator = {"name": found.evaluator.name, "fingerprint": found.evaluator.fingerprint}
     metadata = {_EVALUATOR: _dump(evaluator)}
     tensors: dict[str, npt.NDArray[Any]] = {
@@ -96,7 +97,7 @@ def write(found: Evaluation) -> tuple[dict[str, str], dict[str, npt.NDArray[Any]
 
 
 def read(metadata: Mapping[str, str], tensors: Mapping[str, npt.NDArray[Any]]) -> Evaluation | None:
-    """The evaluation in a file, or None; raises ValueError, with the reason, where it is bad."""
+    """Return the evaluation in a file, or None; raises ValueError with the reason if it is bad."""
     names = {"reference": _EVALUATOR in metadata, "curve_thumbnails": _CURVE in metadata}
     if any((name in tensors) is not expected for name, expected in names.items()):
         raise ValueError("its evaluation is not complete")
@@ -177,7 +178,7 @@ def _read_proof(value: Any) -> Proof:
 
 
 def _cut(packed: npt.NDArray[Any], lengths: list[Any]) -> tuple[bytes, ...]:
-    """The thumbnails, one behind the other in `packed`."""
+    """Return the thumbnails, which are concatenated in `packed`."""
     if packed.ndim != 1 or packed.dtype != np.uint8:
         raise ValueError("its thumbnails are no bytes")
     data, thumbnails = packed.tobytes(), []
@@ -213,7 +214,7 @@ def _cosine(value: Any) -> float:
 
 
 def _number(value: Any, *, low: float, high: float) -> float:
-    # NaN is not between anything.
+    # This comparison also refuses NaN.
     if type(value) not in (int, float) or not low <= value <= high:
         raise ValueError("its evaluation holds a number out of bounds")
     return float(value)

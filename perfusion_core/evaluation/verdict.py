@@ -1,8 +1,8 @@
-"""A concept's figures in a word and a few sentences, for whoever trained it. Imports no torch.
+"""The verdict on a concept: one word and a few sentences for its owner. Does not import torch.
 
-Whether figures are good is no matter of taste: people have said of some concepts whether their
-images show the very object, and the base model's calibration has thresholds that agree with them
-(calibration.py). Without one for these very figures there is no verdict, and it says so.
+People have labelled some concepts: do their images show the same object as the pictures? The base
+model's calibration contains thresholds that agree with these labels (calibration.py). Figures
+without a matching calibration get no verdict on their quality, and the sentences say why.
 """
 
 from collections.abc import Mapping
@@ -21,30 +21,30 @@ _LOOK = "Look at the images of its curve, and decide yourself."
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What a verdict is made of, measured at the recommended strength: plain JSON values."""
+    """The input of a verdict, measured at the recommended strength: plain JSON values."""
 
     evaluator: str  # fingerprint
-    judging: str | None  # None: by an earlier release, with no proof
+    judging: str | None  # None if an earlier release made the curve, without a proof
     strength: float
-    count: int  # of the images; 0 where only the curve is known
+    count: int  # of the images; 0 if there is only a curve
     image: float
     plain_image: float
     ceiling: float | None
     text: float
     plain_text: float
-    present: int  # in how many of the images the concept is present
+    present: int  # the number of images in which the concept is present
 
     @property
     def alike(self) -> bool:
-        """Whether the pictures are nearer to each other than to a plain superclass's images.
+        """Return whether pictures are more similar to each other than to superclass images.
 
-        If not, they show different things, and there is no way from the one to the others.
+        If not, the pictures show different things, and the gain has no meaning.
         """
         return self.ceiling is None or self.ceiling - self.plain_image > NARROW
 
     @property
     def gain(self) -> float:
-        """How far from the plain superclass to the pictures, 0 to 1."""
+        """The `image_gain` of the images: 0 for the plain superclass, 1 for the pictures."""
         if not self.alike:
             return 0.0
         return image_gain(self.image, superclass=self.plain_image, ceiling=self.ceiling)
@@ -56,24 +56,24 @@ class Figures:
 
     @property
     def kept(self) -> float:
-        """How much of the plain superclass's text similarity is left, 0 to 1."""
+        """The share of the plain superclass's text similarity that is left, 0 to 1."""
         return text_kept(self.text, superclass=self.plain_text)
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain JSON, for `read_figures`."""
+        """Return the figures as plain JSON, for `read_figures`."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a concept works. `weak`: it is hardly there; `overfit`: nothing else is."""
+    """The quality of a concept. `weak`: images hardly show it; `overfit`: they ignore prompts."""
 
     quality: Quality
     reasons: tuple[str, ...]  # sentences
 
 
 def figures_of(found: Evaluation) -> Figures | None:
-    """The figures of a judged concept; None where it has no curve."""
+    """Return the figures of an evaluated concept; None if it has no curve."""
     curve = found.curve
     if curve is None:
         return None
@@ -97,7 +97,7 @@ def figures_of(found: Evaluation) -> Figures | None:
 
 
 def read_figures(value: Mapping[str, Any] | None) -> Figures | None:
-    """Read what `to_json` wrote; None for anything else, such as what another release wrote."""
+    """Read the JSON of `to_json`; return None for any other value, such as older JSON."""
     if value is None or set(value) != {field.name for field in fields(Figures)}:
         return None
     return Figures(**value)
@@ -106,10 +106,11 @@ def read_figures(value: Mapping[str, Any] | None) -> Figures | None:
 def verdict(
     figures: Figures | None, *, superclass: str, base_model: str, calibration: Calibration | None
 ) -> Verdict:
-    """Judge the figures of a concept of `base_model`, a fingerprint.
+    """Return the verdict on figures of a concept; `base_model` is a fingerprint.
 
-    `superclass` is the word for the sentences, and `calibration` that of the base model in use. A
-    concept that is weak and has lost the text as well is weak: that is where to begin.
+    The sentences use the word `superclass`; `calibration` is the calibration of the base model in
+    use. A concept that is both weak and overfit is called weak, because weakness is the first thing
+    to mend.
     """
     why = _why_not(figures, base_model=base_model, calibration=calibration)
     if figures is None:
@@ -163,7 +164,7 @@ def verdict(
 def _why_not(
     figures: Figures | None, *, base_model: str, calibration: Calibration | None
 ) -> tuple[str, ...]:
-    """Why nobody can say how good these figures are, in a sentence; nothing where one can."""
+    """Return a sentence that says why these figures cannot be rated; empty if they can be."""
     if figures is not None and figures.ceiling is None:
         return (
             "It has one picture, and nobody has compared the figures of such concepts with what "
@@ -207,7 +208,7 @@ def _compared(figures: Figures, superclass: str) -> str:
 
 
 def _count_of(share: float, count: int) -> int:
-    """The least number of `count` images whose share is at least `share`."""
+    """Return the least number of images that is at least `share` of `count`."""
     return next(k for k in range(count + 1) if k >= count or k / count >= share)
 
 

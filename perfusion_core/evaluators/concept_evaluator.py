@@ -1,8 +1,8 @@
-"""Evaluates a concept while it is trained and after: images of held-out prompts, and their scores.
+"""Evaluates a concept during and after its training: draws images of eval prompts, scores them.
 
-These images share no batch with the images of other requests: rounding would make a training's
-result depend on what else ran. Their batches are always the same, and `run_on_device` gets each of
-their steps, like a step of the training.
+These images share no batch with the images of other requests, because rounding would then make a
+training's result depend on other requests. The batches of an evaluation are always the same, and
+each of their steps is passed to `run_on_device`, like a step of the training.
 """
 
 from collections.abc import Sequence
@@ -46,12 +46,12 @@ from perfusion_core.sampling import sampler
 from perfusion_core.sampling.sampler import Batch, ImageRequest, Trajectory
 from perfusion_core.strength import DEFAULT_BETA, beta_from_strength
 
-# Images by the batch of eval prompts that they were drawn in: the same batch gives the same images.
+# Images by their batch of eval prompts: the same batch always gives the same images.
 _Drawn = dict[tuple[EvalPrompt, ...], list[Image.Image]]
 
 
 class ConceptEvaluator:
-    """Draws a superclass, or a concept of it, and compares with pictures and prompts."""
+    """Draws images of a superclass or a concept, and compares them with pictures and prompts."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class ConceptEvaluator:
         run_on_device: RunOnDevice,
         check: Check,
     ) -> None:
-        """`reference` is the mean of the pictures' unit embeddings."""
+        """Embed the pictures; `reference` becomes the mean of their unit embeddings."""
         self._evaluator = evaluator
         self._base = base
         self._superclass = superclass
@@ -76,34 +76,36 @@ class ConceptEvaluator:
             own = evaluator.embed_images(pictures)
             return own, own.mean(0).cpu().numpy()
 
-        # Unit embeddings (n, p), and their mean (p,): all that is computed with tensors runs on the
-        # device. Even a tiny product would give this thread an OpenMP pool of its own, and with
-        # more threads than cores the device's own pool sleeps between operations.
+        # Unit embeddings (n, p) and their mean (p,). Every tensor operation runs in the device's
+        # thread, since even a tiny product would create a second pool of OpenMP threads for this
+        # thread. With more threads than cores, the pool of the device's thread sleeps between
+        # operations.
         self._pictures, self.reference = run_on_device(embed)
 
     @property
     def name(self) -> str:
-        """Whose scores these are; equal names give equal scores to equal images."""
+        """The identity of the scores: with equal names, equal images get equal scores."""
         return self._evaluator.ref.fingerprint
 
     @property
     def ceiling(self) -> float | None:
-        """The pictures' similarity among each other; None where there is one alone."""
+        """The pictures' mean similarity to each other; None if there is only one picture."""
         n = len(self._pictures)
         if n < 2:
             return None
-        # The squared length of a sum is the sum of all cosines, n of which are a picture's own.
+        # The squared length of the sum of unit embeddings is the sum of all cosines; n of these are
+        # cosines of a picture with itself.
         mean_of_all = float(np.square(self.reference, dtype=np.float64).sum())
         return (n * mean_of_all - 1) / (n - 1)
 
     def score(self, concept: Concept, eval_prompts: Sequence[EvalPrompt]) -> float:
-        """How good the concept is at the usual strength: its balance in the curve."""
+        """Return the concept's `balance` (see curve.py) at the default strength."""
         images = self._images(eval_prompts, ConceptUse(concept, beta=DEFAULT_BETA[LOCKING]), {})
         measured = self._similarity(images, eval_prompts)
         return balance(measured, superclass=self._plain(eval_prompts), ceiling=self.ceiling)
 
     def evaluate(self, concept: Concept, eval_prompts: Sequence[EvalPrompt]) -> Evaluation:
-        """Sweep the strengths: the operating curve, a thumbnail of each point, and the proof."""
+        """Measure the operating curve, with a thumbnail for each point, and the proof."""
         superclass = self._plain(eval_prompts)
         points, thumbnails = [], []
         drawn: dict[float, _Drawn] = {strength: {} for strength in STRENGTHS}
@@ -147,7 +149,7 @@ class ConceptEvaluator:
         )
 
     def _plain(self, eval_prompts: Sequence[EvalPrompt]) -> Similarity:
-        """The superclass alone, in the same scenes and seeds; drawn once."""
+        """Return the plain superclass's similarities for the same eval prompts; cached."""
         key = tuple(eval_prompts)
         if key not in self._superclasses:
             images = self._images(eval_prompts, None, self._plain_images)
@@ -157,7 +159,7 @@ class ConceptEvaluator:
     def _images(
         self, eval_prompts: Sequence[EvalPrompt], use: ConceptUse | None, kept: _Drawn
     ) -> list[Image.Image]:
-        """An image of each prompt; batches that are in `kept` already are not drawn again."""
+        """Return an image of each prompt; batches that are in `kept` are not drawn again."""
         images: list[Image.Image] = []
         for first in range(0, len(eval_prompts), IMAGES_AT_ONCE):
             batch = tuple(eval_prompts[first : first + IMAGES_AT_ONCE])
@@ -175,7 +177,7 @@ class ConceptEvaluator:
     def _compare(
         self, images: Sequence[Image.Image], eval_prompts: Sequence[EvalPrompt]
     ) -> tuple[list[float], float]:
-        """Each image's mean cosine to the pictures, and all images' mean cosine to their texts."""
+        """Return each image's mean cosine to the pictures, and the images' mean to prompts."""
         texts = [eval_prompt.prompt.format(self._superclass) for eval_prompt in eval_prompts]
 
         def compare() -> tuple[list[float], float]:
@@ -197,7 +199,7 @@ class ConceptEvaluator:
         )
 
     def _draw(self, requests: Sequence[ImageRequest]) -> list[Image.Image]:
-        """Images of the requests, in one batch; every step is a device call of its own."""
+        """Return images of the requests, drawn in one batch; every step is its own device call."""
         base, run_on_device = self._base, self._run_on_device
         batch = run_on_device(
             lambda: Batch([begun for request in requests for begun in sampler.start(base, request)])

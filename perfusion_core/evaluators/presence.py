@@ -1,8 +1,9 @@
-"""Is a concept in an image? The most similar window of the image against its own curve.
+"""Detects concepts in images: compares an image's most similar window with the concept's curve.
 
-A concept may take a corner of a composed image, so windows of several sizes are compared with the
-reference of its pictures, and the best one counts. What counts as present is the concept's own
-matter: its curve tells how similar a plain superclass is, and how similar it is itself.
+A concept may fill only a corner of a composed image. So windows of several sizes are compared with
+the reference of the concept's pictures, and the most similar window counts. Each concept has its
+own threshold, between two image similarities of its curve: the plain superclass's and the
+concept's.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,19 +24,19 @@ from perfusion_core.evaluators.similarity import Evaluator
 SCALES = (1.0, 0.75, 0.5)
 """Sides of the windows, as shares of the image's shorter side."""
 
-_MOST_PLACES = 5  # along each side: a very wide image has windows further apart
+_MOST_PLACES = 5  # along each side; in a very wide image windows lie further apart
 
 
 @dataclass(frozen=True)
 class Presence:
-    """The similarity of the best window, and whether that is enough for this concept."""
+    """The similarity of the best window, and whether it reaches the concept's threshold."""
 
     score: float
     present: bool
 
 
 Measured = dict[str, Presence]
-"""By the concepts' names; without those that cannot be told."""
+"""Presences by concept name, without the concepts that are not measurable."""
 
 
 def measure(
@@ -45,7 +46,7 @@ def measure(
     concepts: Mapping[str, Concept],
     run_on_device: RunOnDevice,
 ) -> list[Measured] | None:
-    """Say what is in each image; None if the evaluator can tell for none of the concepts."""
+    """Measure concepts in each image; return None if the evaluator can measure none of them."""
     measured = [run_on_device(partial(presences, evaluator, image, concepts)) for image in images]
     return measured if any(measured) else None
 
@@ -53,10 +54,10 @@ def measure(
 def presences(
     evaluator: Evaluator, image: Image.Image, concepts: Mapping[str, Concept]
 ) -> Measured:
-    """How present each concept is, by its key; those that cannot be told are left out.
+    """Return the presence of each measurable concept, by its key.
 
-    A concept can be told where this evaluator has made its curve (figures of another one do not
-    compare), and where the curve sets it apart from its superclass.
+    A concept is measurable if this evaluator made its curve (figures of different evaluators cannot
+    be compared) and the curve distinguishes the concept from its superclass.
     """
     told = {key: concept for key, concept in concepts.items() if is_measurable(evaluator, concept)}
     if not told:
@@ -73,12 +74,12 @@ def presences(
 def best_window(
     evaluator: Evaluator, image: Image.Image, reference: npt.NDArray[np.float32]
 ) -> float:
-    """The similarity of the image's best window to a reference (p,), as `Presence.score` has it."""
+    """Return the similarity of an image's best window to a reference (p,), see `Presence.score`."""
     return _best(_embed_windows(evaluator, image), reference)
 
 
 def is_measurable(evaluator: Evaluator, concept: Concept) -> bool:
-    """Whether this evaluator can tell if the concept is in an image."""
+    """Return whether this evaluator can measure if the concept is in an image."""
     evaluation = concept.evaluation
     if evaluation is None or evaluation.curve is None:
         return False
@@ -89,7 +90,7 @@ def is_measurable(evaluator: Evaluator, concept: Concept) -> bool:
 
 
 def windows(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
-    """Square boxes (left, upper, right, lower) over an image, each half over the next one."""
+    """Yield square boxes (left, upper, right, lower) of an image; neighbours overlap by half."""
     for scale in SCALES:
         side = max(1, round(scale * min(width, height)))
         for top in _places(height, side):
@@ -102,12 +103,12 @@ def _embed_windows(evaluator: Evaluator, image: Image.Image) -> Tensor:
 
 
 def _best(seen: Tensor, reference: npt.NDArray[np.float32]) -> float:
-    # The mean cosine to the pictures, as the curve's own figures are.
+    # This is the mean cosine to the pictures, like the figures of the curve.
     return float((seen @ torch.as_tensor(reference).to(seen)).max())
 
 
 def _places(length: int, side: int) -> list[int]:
-    """Where windows begin along a side: evenly, from one end to the other."""
+    """Return the offsets of windows along a side, evenly spaced from one end to the other."""
     room = length - side
     count = min(_MOST_PLACES, -(-2 * room // side) + 1)
     return [round(room * k / (count - 1)) for k in range(count)] if count > 1 else [0]

@@ -1,8 +1,8 @@
-"""How near pictures are to pictures, and to words: a dual encoder, any CLIPModel by name.
+"""The evaluator: a dual encoder (any CLIPModel) for image similarity and text similarity.
 
 Image similarity is the mean cosine between generated images and the training pictures, text
-similarity the mean cosine between images and the prompt with the superclass in the concept's
-place (METHOD 7). Either alone is easy to win: read them together.
+similarity the mean cosine between images and the prompt with the superclass in the concept's place
+(METHOD 7). One similarity alone proves little, so always use both.
 """
 
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ class Evaluator:
     """A CLIP-like model that embeds images and texts in one space."""
 
     def __init__(self, name_or_path: str | Path, *, device: str = "cpu") -> None:
-        """Load a folder, or a hub's NAME or NAME@REVISION, through transformers' CLIPModel.
+        """Load a folder, or a hub's NAME or NAME@REVISION, with transformers' CLIPModel.
 
-        Raises BaseModelError where that fails. Weights are read from safetensors only.
+        Raises BaseModelError if loading fails. Weights are read from safetensors only.
         """
         from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
@@ -50,14 +50,14 @@ class Evaluator:
 
     @torch.no_grad()
     def embed_images(self, images: Sequence[Image.Image]) -> Tensor:
-        """Unit vectors (n, p), one for each image."""
+        """Return unit vectors (n, p), one for each image."""
         pixels = self._processor([opaque(image) for image in images], return_tensors="pt")
         out = self._model.get_image_features(**pixels.to(self._model.device))
         return _unit(out)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """Unit vectors (n, p), one for each text."""
+        """Return unit vectors (n, p), one for each text."""
         tokens = self._tokenizer(
             list(texts), padding="max_length", truncation=True, return_tensors="pt"
         )

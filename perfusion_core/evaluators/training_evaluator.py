@@ -1,7 +1,7 @@
-"""Evaluates a training: scores its state at fixed steps, and its concept at the end.
+"""Evaluates a training: scores its state at fixed steps, and measures its concept at the end.
 
-A failure here costs the evaluation and never the concept: the training then goes on, and ends, as
-if nothing evaluated it.
+A failure in this module loses the evaluation but never the concept: the training goes on and ends
+as it would without an evaluator.
 """
 
 import logging
@@ -23,7 +23,7 @@ _log = logging.getLogger("perfusion.training")
 
 
 class TrainingEvaluator:
-    """Scores a training when it is due, and measures the curve of its concept."""
+    """Scores a training when a score is due, and measures the curve of its concept."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class TrainingEvaluator:
         run_on_device: RunOnDevice,
         check: Check,
     ) -> None:
-        """Without an evaluator nothing is measured."""
+        """Measure nothing if `evaluator` is None."""
         self._training = training
         self._eval_prompts = eval_schedule(training.config).eval_prompts
         self._concept_evaluator: ConceptEvaluator | None = None
@@ -47,7 +47,7 @@ class TrainingEvaluator:
         training.watch(self._concept_evaluator.name if self._concept_evaluator else None)
 
     def evaluate_when_due(self) -> None:
-        """Score the training as it is now, if it is time."""
+        """Score the training's present state if a score is due."""
         training, evaluator = self._training, self._concept_evaluator
         if evaluator is None or not training.is_evaluation_due:
             return
@@ -62,7 +62,7 @@ class TrainingEvaluator:
             _log.info("training.stopped_early", extra={"step": training.step})
 
     def evaluated_concept(self) -> Concept:
-        """Return the finished training's concept, with its operating curve if it can be made."""
+        """Return the finished training's concept, with an operating curve if measuring succeeds."""
         training = self._training
         concept = training.best()
         evaluated = [concept]
@@ -103,8 +103,10 @@ class TrainingEvaluator:
             told = {"error": type(error).__name__}
             _log.warning("training.not_judged", extra=told, exc_info=True)
         self._concept_evaluator = None
-        # The best of a few evaluated states is no better than the last state.
+        # Without all scores, the best of the scored states is not reliably better than the last
+        # state.
         self._training.watch(None)
         if out_of_memory:
-            # Only after the handler: the error holds the frames that hold the memory.
+            # Memory is freed after the handler, because the error refers to the frames that hold
+            # the memory.
             free_memory()
