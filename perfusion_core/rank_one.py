@@ -1,4 +1,4 @@
-"""The gated rank-one edit: METHOD equations (1) to (3), in the paper's letters.
+"""The gated rank-one edit: METHOD equations (1) to (3), in the paper's notation.
 
 | symbol | shape | meaning |
 | --- | --- | --- |
@@ -9,7 +9,7 @@
 | `C` | (d, d) | uncentred second moment of encodings, E[e eᵀ] |
 | `beta`, `tau` | (J,) | bias and temperature of each concept's gate |
 
-The metric C⁻¹ is applied in one place, `Metric.solve`, through a Cholesky factor.
+The metric C⁻¹ is applied only in `Metric.solve`, through a Cholesky factor.
 """
 
 from dataclasses import dataclass
@@ -20,25 +20,27 @@ from torch import Tensor
 from perfusion_core.errors import ConceptsIndistinguishable, CovarianceError
 
 MAX_COSINE = 0.9999
-"""Two concepts nearer than this in the metric of C are one direction: G cannot be inverted."""
+"""Two concepts with a larger cosine in the metric of C count as one direction: G cannot be
+inverted."""
 
 BLENDING_COSINE = 0.5
-"""Two concepts nearer than this in the metric of C may blend. At equal lengths the similarity of
-one concept's encoding to the other (equation (1)) is this cosine. At the default strength (β =
-0.7, τ = 0.15) each word then opens the other concept's gate to a fifth, and beyond it more and
-more. Gates kept apart (`decompose`) prevent that as far as a prompt's encodings are those of
-training. Unrelated kinds of things lie below."""
+"""Two concepts with a larger cosine in the metric of C may blend. If both have equal lengths, the
+similarity of one concept's encoding to the other concept (equation (1)) equals their cosine. At
+this cosine and the default strength (β = 0.7, τ = 0.15) each concept's word gives the other
+concept's gate the value 0.2; a larger cosine gives a larger value. Gates kept apart (`decompose`)
+prevent this if a prompt's encodings equal those of training. Unrelated kinds of things have smaller
+cosines."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """C⁻¹, as the lower Cholesky factor of C (never inverted, never in half precision)."""
+    """C⁻¹, stored as the lower Cholesky factor of C (never inverted, never in half precision)."""
 
     factor: Tensor  # (d, d)
 
     @classmethod
     def of(cls, C: Tensor) -> "Metric":
-        """Factor C in its own precision; raises CovarianceError unless positive definite."""
+        """Factor C in its own precision; raises CovarianceError unless C is positive definite."""
         factor, info = torch.linalg.cholesky_ex(C)
         if int(info) != 0 or not bool(torch.isfinite(factor).all()):
             raise CovarianceError(
@@ -48,33 +50,33 @@ class Metric:
         return cls(factor)
 
     def solve(self, i: Tensor) -> Tensor:
-        """Return `C⁻¹ i` of each row of i (J, d), in the factor's precision and place."""
+        """Return `C⁻¹ i` of each row of i (J, d), in the factor's precision and on its device."""
         return torch.cholesky_solve(i.to(self.factor).T, self.factor).T  # (J, d)
 
 
 @dataclass(frozen=True)
 class Edit:
-    """What the edit needs of an encoding, the same for every layer's Keys and Values."""
+    """The parts of an encoding that the edit needs, equal for the Keys and Values of all layers."""
 
     e_perp: Tensor  # (..., N, d): the part of e that is C⁻¹-orthogonal to every i*
     gate: Tensor  # (..., N, J): each concept's gate at each token
 
     def apply(self, W: Tensor, o: Tensor) -> Tensor:
-        """Implements equation (3): `W e_perp + Σ_j o_j* gate_j`, (..., N, d_l)."""
+        """Implement equation (3): return `W e_perp + Σ_j o_j* gate_j`, (..., N, d_l)."""
         return self.e_perp.to(W.dtype) @ W.T + self.gate.to(W.dtype) @ o.to(W.dtype)
 
 
 def decompose(
     e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor, apart: bool = False
 ) -> Edit:
-    """Split encodings into the concepts' gates and what is orthogonal to all of them.
+    """Split encodings into the concepts' gates and the part that is orthogonal to all concepts.
 
-    With `apart` a gate sees no more of e than its concept's share of the removed part. In equation
-    (3) one concept's encoding opens the gate of another of its kind; with `apart` it never does
-    (docs/decisions/0007). One concept, or orthogonal ones, are the same either way.
-    C⁻¹ and the J vectors are computed with in the metric's precision and place; e in its own
-    precision, but float32 at least.
-    Raises ConceptsIndistinguishable if two i* are (nearly) one direction.
+    With `apart` each gate is computed only from its concept's share of the removed part of e. In
+    equation (3) the encoding of one concept also raises the gate of a similar concept; with `apart`
+    it never does (docs/decisions/0007). For a single concept, or for orthogonal concepts, both give
+    the same gates. Computations with C⁻¹ and the J vectors use the metric's precision and device.
+    Computations with e use the precision of e, but at least float32. Raises
+    ConceptsIndistinguishable if two i* have (nearly) the same direction.
     """
     e = e.to(torch.promote_types(e.dtype, torch.float32))
     exact = i.detach().to(metric.factor)  # (J, d)
@@ -85,10 +87,10 @@ def decompose(
     # Implements equation (1): sim_j(e) = (i_jᵀ C⁻¹ e) / (i_jᵀ C⁻¹ i_j)
     sim = e @ (a / G.diagonal()[:, None]).to(e).T  # (..., N, J)
 
-    # Implements equation (3): e_perp = e − Iᵀ G⁻¹ I C⁻¹ e; for one concept it is equation (2)'s
-    # e − sim(e) i*. Subtracting each projection on its own would be wrong as soon as two i* are
-    # not C⁻¹-orthogonal.
-    # `solve` would wait for the device to say whether G is singular, which is checked above.
+    # Implements equation (3): e_perp = e − Iᵀ G⁻¹ I C⁻¹ e; for one concept it is equation (2)'s e −
+    # sim(e) i*. Subtracting each projection separately would be wrong if two i* are not
+    # C⁻¹-orthogonal. `solve` would wait for the device, to check whether G is singular; this is
+    # checked above.
     dual = torch.linalg.solve_ex(G, a).result.to(e)  # (J, d): rows of G⁻¹ I C⁻¹
     shares = e @ dual.T  # (..., N, J): e = Σ_j shares_j i_j + e_perp
     if apart and len(i) > 1:
@@ -107,9 +109,9 @@ def cosines(i: Tensor, metric: Metric) -> Tensor:
 
 
 def blending_pairs(i: Tensor, metric: Metric) -> list[tuple[int, int, float]]:
-    """Return pairs (j, k), j < k, of concepts nearer than BLENDING_COSINE, with their cosine.
+    """Return pairs (j, k), j < k, of concepts with a cosine above BLENDING_COSINE, and the cosine.
 
-    Opposite directions are far apart: their gates shut each other.
+    Opposite directions do not blend: the encoding of one concept lowers the other concept's gate.
     """
     cosine = cosines(i, metric)
     return [
@@ -127,8 +129,8 @@ def _cosines(G: Tensor) -> Tensor:
 
 def _check_distinguishable(G: Tensor) -> None:
     if len(G) < 2:
-        # A zero i* is refused earlier (Concept.from_bytes, BaseModel.check). A look at G would wait
-        # for the device in each step of a training.
+        # A zero i* is refused earlier (Concept.from_bytes, BaseModel.check). Reading G's values
+        # here would make each step of a training wait for the device.
         return
     if not float(G.diagonal().min()) > 0:
         raise ConceptsIndistinguishable(
@@ -143,7 +145,7 @@ def _check_distinguishable(G: Tensor) -> None:
                     f"{float(cosine[j, k]):.5f}): no edit can tell them apart. "
                     "Use one of them, or train one of them longer."
                 )
-    # Three or more may be dependent without any two being so.
+    # Three or more concepts may be linearly dependent although no two of them are.
     if float(torch.linalg.eigvalsh(cosine)[0]) < 1.0 - MAX_COSINE:
         raise ConceptsIndistinguishable(
             "These concepts are not independent of each other: no edit can tell them apart. "

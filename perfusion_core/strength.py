@@ -1,8 +1,9 @@
 """A concept's strength, the bias β behind it, and their defaults (METHOD 6).
 
-A gate is `σ((sim − β) / τ)`, and `sim` is 1 at the concept's own encoding. The strength is the
-gate's value there, `s = σ((1 − β) / τ)`, which gives `β = 1 − τ · logit(s)`. The trade between
-likeness and prompt is spaced evenly in β and not in s: β = 0.9 to 0.3 is s = 0.66 to 0.99.
+A gate is `σ((sim − β) / τ)`, and `sim` is 1 at the concept's own encoding. The strength s is the
+gate's value at this encoding, `s = σ((1 − β) / τ)`, so `β = 1 − τ · logit(s)`. The trade-off
+between similarity to the pictures and to the prompt changes evenly with β and not with s: β = 0.9
+to 0.3 is s = 0.66 to 0.99.
 """
 
 import math
@@ -12,21 +13,21 @@ from types import MappingProxyType
 from perfusion_core.config import Locking
 
 DEFAULT_TAU = 0.15
-"""Temperature of a gate at inference (paper, section 5)."""
+"""The temperature of a gate at inference (paper, section 5)."""
 
 DEFAULT_BETA: Mapping[Locking, float] = MappingProxyType({"local": 0.7, "global": 0.5})
-"""The bias of a concept if neither a request nor its curve says a strength. Global locking takes
-every Key from the superclass's prompt, so its range lies lower (METHOD 6)."""
+"""The bias of a concept if neither the request nor the concept's curve gives a strength. Global
+locking takes every Key from the superclass's prompt, so its range of biases is lower (METHOD 6)."""
 
 STRENGTH_DIGITS = 4
-"""Decimals of a written strength. From 0.9 to 0.3 they bring β back to within 0.005; with two, the
-upper half of the range would be unreachable."""
+"""The number of decimals of a written strength. For β from 0.9 to 0.3, four decimals reproduce β to
+within 0.005; two decimals could not express the strengths of the upper half of the range."""
 
 
 def beta_from_strength(strength: float, tau: float = DEFAULT_TAU) -> float:
     """Return the bias β at which the gate at the concept's own encoding has the value `strength`.
 
-    Raises ValueError unless 0 < strength < 1: the gate is a sigmoid and reaches neither end.
+    Raises ValueError unless 0 < strength < 1, since the gate is a sigmoid and is never 0 or 1.
     """
     if not 0.0 < strength < 1.0:
         raise ValueError("A strength must lie between 0 and 1, both excluded.")
@@ -34,15 +35,15 @@ def beta_from_strength(strength: float, tau: float = DEFAULT_TAU) -> float:
 
 
 def strength_from_beta(beta: float, tau: float = DEFAULT_TAU) -> float:
-    """Return the gate's value at the concept's own encoding: beta_from_strength's inverse."""
+    """Return the gate's value at the concept's own encoding, the inverse of beta_from_strength."""
     return 1.0 / (1.0 + math.exp((beta - 1.0) / tau))
 
 
 def default_beta(locking: Locking, *, recommended_strength: float | None) -> float:
     """Return the bias β, at DEFAULT_TAU, of a concept for which a request names no strength.
 
-    With local locking it is that of the strength that the concept's curve recommends. A curve is
-    made with local locking, so it says nothing about global locking.
+    With local locking the result is the bias of the strength that the concept's curve recommends.
+    With global locking the curve is ignored, because curves are measured with local locking.
     """
     if locking == "local" and recommended_strength is not None:
         return beta_from_strength(recommended_strength)

@@ -1,9 +1,9 @@
-"""Where each word of a prompt acted in an image: its share of cross-attention, as a map.
+"""Attention maps: the share of cross-attention that each word of a prompt has at each place.
 
-`A[p, n]`, the attention from place p to token n, is a softmax over tokens, so each row sums to 1.
-A word's share is the sum over its tokens; its map is the mean of that share over heads, layers
-(each brought to the latents' grid) and steps, of the prompt's own row of the batch alone. Means
-are accumulated, so an image's memory does not grow with its steps.
+`A[p, n]`, the attention from place p to token n, is a softmax over tokens, so each row sums to 1. A
+word's share is the sum over its tokens. A word's map is the mean of its share over heads, layers
+(each resized to the latents' grid) and steps. Only the batch row of the prompt counts, not the row
+of the negative prompt. Means are accumulated, so memory does not grow with the number of steps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,15 +18,16 @@ from perfusion_core.errors import BaseModelError
 from perfusion_core.text.words import Word
 
 MAX_WORDS = 24
-"""Maps of one image. A longer prompt keeps its concepts, then its first other words."""
+"""The most maps of one image. Of a longer prompt, concepts come first, then the first other
+words."""
 
 COVERAGE_THRESHOLD = 0.2
-"""A word covers a place from which it gets more than a fifth of the attention."""
+"""The least share of the attention: a word covers a place if its share there is larger."""
 
 
 @dataclass(frozen=True)
 class WordMap:
-    """A word and its mean share of the attention at each place, (h, w), on the CPU."""
+    """A word, and its mean share of the attention at each place, (h, w), on the CPU."""
 
     word: Word
     share: Tensor
@@ -38,30 +39,31 @@ class WordMap:
 
 
 def coverage(share: Tensor, *, threshold: float = COVERAGE_THRESHOLD) -> float:
-    """Return how much a word covers: attention overfit (METHOD 7, the paper's Fig. 1).
+    """Return the share of an image that a word covers (METHOD 7, the paper's Fig. 1).
 
     `share` (h, w) is a word's mean share of the attention at each place. A place is covered if its
-    share is above `threshold`; the result is the number of covered places over all places.
-    The threshold is absolute, so that figures of different prompts and methods on one base model
-    compare: a word that takes all attention everywhere covers 1, one that is ignored covers 0.
+    share is above `threshold`; the result is the number of covered places over all places. A high
+    coverage indicates attention overfit. The threshold is absolute, so that figures of different
+    prompts and methods on one base model can be compared: the result is 1 for a word with all
+    attention everywhere, and 0 for a word without attention.
     """
     return float((share > threshold).float().mean())
 
 
 def probabilities(q: Tensor, k: Tensor) -> Tensor:
-    """Return cross-attention of one row, (h, P, c) to (h, N, c), as its mean over heads (P, N)."""
+    """Return the attention of Queries (h, P, c) to Keys (h, N, c), averaged over heads: (P, N)."""
     scores: Tensor = q.float() @ k.float().transpose(-1, -2) / q.shape[-1] ** 0.5  # (h, P, N)
     return scores.softmax(-1).mean(0)
 
 
 def the_most_telling(words: Sequence[Word]) -> tuple[Word, ...]:
-    """Choose at most MAX_WORDS in the prompt's order: concepts, then the first other words."""
+    """Return at most MAX_WORDS words, in the prompt's order; concepts have priority."""
     ranked = sorted(range(len(words)), key=lambda n: words[n].concept is None)
     return tuple(words[n] for n in sorted(ranked[:MAX_WORDS]))
 
 
 class AttentionMaps:
-    """One image's running means. A step counts once it is kept, so a failed one leaves nothing."""
+    """The running means of one image. A step counts only after `keep_step`."""
 
     def __init__(
         self,
@@ -71,7 +73,7 @@ class AttentionMaps:
         grid: tuple[int, int],
         device: torch.device,
     ) -> None:
-        """Begin with no step; `grid` is the height and width of the image's latents."""
+        """Start without any step; `grid` is the height and width of the image's latents."""
         self.words = tuple(words)
         self._grid = grid
         self._tokens_of = torch.zeros(token_count, len(self.words), device=device)  # (N, w)
@@ -82,13 +84,13 @@ class AttentionMaps:
         self.begin_step()
 
     def begin_step(self) -> None:
-        """Forget what a step that was not kept has added."""
+        """Discard the contributions of a step that was not kept."""
         self._step_total = torch.zeros_like(self._total)
         self._step_count = 0
 
     def see(self, q: Tensor, k: Tensor) -> None:
         """Add one layer's Queries (h, P, c) and Keys (h, N, c)."""
-        if not self.words:  # a prompt may hold none
+        if not self.words:  # a prompt may contain no words
             return
         share = probabilities(q, k) @ self._tokens_of  # (P, w)
         height, width = self._grid_of(len(share))
@@ -99,7 +101,7 @@ class AttentionMaps:
         self._step_count += 1
 
     def keep_step(self) -> None:
-        """Count the step among those that the means are over."""
+        """Include the step in the means."""
         self._total += self._step_total
         self._count += self._step_count
 
@@ -109,7 +111,7 @@ class AttentionMaps:
         return tuple(map(WordMap, self.words, shares))
 
     def _grid_of(self, places: int) -> tuple[int, int]:
-        """Return a layer's height and width: the latents' own, halved and rounded up some times."""
+        """Return a layer's height and width: the latents', halved (rounded up) some times."""
         height, width = self._grid
         while height * width > places:
             height, width = -(-height // 2), -(-width // 2)
@@ -119,7 +121,7 @@ class AttentionMaps:
 
 
 def observer_of(recorded: Mapping[int, AttentionMaps]) -> Observer:
-    """Return an observer of one U-Net batch for the maps of each row that wants them."""
+    """Return an observer of one U-Net batch that updates the maps in `recorded`, by row number."""
 
     def observe(q: Tensor, k: Tensor) -> None:
         for row, maps in recorded.items():

@@ -1,6 +1,6 @@
-"""A word's map over its image, as a PNG: the brighter and the denser, the more it acted there.
+"""Overlays: an image with a word's map on top, brighter where the word has more attention.
 
-The colours are those of viridis: their lightness grows evenly, so that they read the same with any
+The colours are those of viridis. Their lightness grows evenly, so that the map is readable with any
 kind of colour vision, and in print without colour.
 """
 
@@ -13,7 +13,8 @@ from torch import Tensor
 from perfusion_core.sampling.attention_maps import COVERAGE_THRESHOLD
 
 MAX_SIDE = 512
-"""Of an overlay in pixels: it is for looking, and a map is eight times coarser than its image."""
+"""The longest side of an overlay in pixels. Larger overlays show no more, since a map has one value
+for eight pixels of the image's side."""
 
 # Every ninth part of viridis, from least to most.
 _RAMP = np.array(
@@ -30,10 +31,11 @@ _MOST_OPACITY = 0.75
 def draw(image: Image.Image, share: Tensor) -> bytes:
     """Return the PNG of `image` under the map `share` (h, w), a word's share of the attention.
 
-    The scale ends at the map's own maximum, so that it shows where the word acted; but a word
-    that covers nothing stays dark, or every article would glow.
+    The colour scale ends at the map's own maximum, so that the overlay shows where the word has
+    most attention. The overlay of a word that covers nothing stays dark, because otherwise every
+    article would be bright.
     """
-    # In grey: only the map has colours, so none of the image's is taken for one.
+    # The image is shown in grey, so that its colours are not confused with the map's colours.
     grey = image.convert("L").convert("RGB")
     grey.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     heat = share / max(float(share.max()), COVERAGE_THRESHOLD)

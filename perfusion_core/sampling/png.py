@@ -1,7 +1,7 @@
-"""Images as PNG files that say how they were made. The same image is always the same bytes.
+"""Images as PNG files that record their options. Equal images always have equal bytes.
 
-Two text chunks: `parameters` in the convention that web UIs read back, and `perfusion` as JSON
-with all of it. Nothing in them depends on the time, the job or the owner.
+A file has two text chunks: `parameters` in the format that web UIs can read, and `perfusion`, which
+contains all options as JSON. The chunks do not depend on the time, the job or the owner.
 """
 
 import io

@@ -11,7 +11,7 @@ from perfusion_core.sampling.sampler import Trajectory
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A finished image, the seed of its noise, and its maps where the request wants them."""
+    """A finished image, the seed of its noise, and its maps if the request asked for maps."""
 
     image: Image.Image
     seed: int
@@ -19,7 +19,8 @@ class Sample:
 
     @classmethod
     def of(cls, trajectory: Trajectory, image: Image.Image) -> "Sample":
-        """The decoded image of a trajectory; raises ImageDiverged where it is none."""
+        """Return a trajectory's sample with its decoded image; raises ImageDiverged if not
+        finite."""
         if not bool(trajectory.latents.isfinite().all()):
             raise ImageDiverged(
                 f"The image of seed {trajectory.seed} diverged: a concept or the guidance is too "

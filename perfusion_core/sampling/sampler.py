@@ -1,7 +1,8 @@
-"""Sampling as a set of trajectories, each of which is one image on its way from noise.
+"""Sampling as a set of trajectories. A trajectory is one image that is being denoised.
 
-One step takes any trajectories of one latent shape. Every row of the batch has its own prompt,
-concepts, strengths, guidance, scheduler and timestep, since Keys and Values are data.
+One step can advance any trajectories of one latent shape. Keys and Values are inputs of the U-Net,
+so every row of the batch can have its own prompt, concepts, strengths, guidance, scheduler and
+timestep.
 """
 
 import secrets
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
-    """A prompt, the concepts that it names with their gates, and how to sample.
+    """A prompt, the concepts that it names (with their gates), and the options of sampling.
 
-    `attention_maps` records where each word acts; the images are the same without it.
+    `attention_maps` records each word's share of the attention; this does not change the images.
     """
 
     prompt: str
@@ -49,43 +50,45 @@ class Trajectory:
     guidance_scale: float
     packed: Tensor  # (rows, N, 2 Σ d_l): [negative, prompt], or the prompt alone
     added: dict[str, Tensor]  # SDXL's extra conditions, one row each; empty otherwise
-    maps: AttentionMaps | None = None  # if the request wants them
+    maps: AttentionMaps | None = None  # if the request asked for maps
     step_index: int = 0
 
     @property
     def total_steps(self) -> int:
-        """How many denoising steps the image takes."""
+        """The number of denoising steps of the image."""
         return len(self.scheduler.timesteps)
 
     @property
     def steps_left(self) -> int:
-        """How many of them are left."""
+        """The number of denoising steps that are left."""
         return self.total_steps - self.step_index
 
     @property
     def finished(self) -> bool:
-        """Whether only decoding is left."""
+        """Return whether all denoising steps are done."""
         return self.steps_left == 0
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """What trajectories must have in common to share a step."""
+        """The shape of the latents, which must be equal for trajectories to share a step."""
         return tuple(self.latents.shape[1:])
 
     @property
     def rows(self) -> int:
-        """Rows that this image takes of a U-Net batch: 2 with guidance, else 1."""
+        """The number of rows of this image in a U-Net batch: 2 with guidance, else 1."""
         return len(self.packed)
 
 
 class Batch:
-    """Trajectories of one latent shape that step together, their Keys and Values side by side.
+    """Trajectories of one latent shape that step together, with their Keys and Values joined.
 
-    These are copied once here, not in every step: make a new batch for another set of trajectories.
+    Keys and Values are copied once, when the batch is made, and not in every step. Another set of
+    trajectories needs a new batch.
 
     A row's result depends on the number of rows in its batch, since kernels are chosen by shape,
-    and not on the other rows. With `rows`, a smaller batch is padded by copies of its last row,
-    whose results are thrown away, so that all batches give the same bits.
+    but not on the content of the other rows. With `rows`, a smaller batch is padded to this many
+    rows by copies of its last row, whose results are discarded, so that all batches give the same
+    bits.
     """
 
     def __init__(self, trajectories: Sequence[Trajectory], *, rows: int = 0) -> None:
@@ -98,18 +101,18 @@ class Batch:
         }
 
     def padded(self, parts: Sequence[Tensor]) -> Tensor:
-        """Join the rows of all parts, and copies of the last one up to the batch's size."""
+        """Join the rows of all parts, and append copies of the last row up to the batch's size."""
         return torch.cat([*parts, *[parts[-1][-1:]] * self._padding])
 
 
 def start(
     base: "BaseModel", request: ImageRequest, *, strategy: EditStrategy | None = None
 ) -> list[Trajectory]:
-    """Begin one trajectory per image; image k starts from noise of seed + k.
+    """Start one trajectory per image; image k starts from the noise of seed + k.
 
-    The noise is drawn on the CPU, so that a seed means the same noise on every device. The
-    prompt's Keys and Values are computed here, once, by the strategy that the config's `gates`
-    select; `strategy` replaces it.
+    The noise is drawn on the CPU, so that a seed means the same noise on every device. The prompt's
+    Keys and Values are computed here, once, with `strategy` or else the strategy that the config's
+    `gates` selects.
     """
     config = request.config
     seed = secrets.randbelow(MAX_SEED) if config.seed is None else config.seed
@@ -169,8 +172,8 @@ def start(
 def step(base: "BaseModel", batch: Batch | Sequence[Trajectory]) -> None:
     """Advance each trajectory by one step, all in one U-Net batch.
 
-    They must be unfinished and of one latent shape. A Batch saves time if the same ones step
-    again.
+    The trajectories must be unfinished and have one latent shape. A Batch saves time if the same
+    trajectories step several times.
     """
     if not isinstance(batch, Batch):
         batch = Batch(batch)
@@ -236,7 +239,7 @@ def generate(
     )
     trajectories = start(base, request)
     batch = Batch(trajectories)
-    while not trajectories[0].finished:  # all take as many steps
+    while not trajectories[0].finished:  # all have equally many steps
         step(base, batch)
     return [decode(base, trajectory) for trajectory in trajectories]
 
@@ -260,7 +263,7 @@ def make_scheduler(base: "BaseModel", name: SchedulerName) -> Any:
 
 
 def _observer(trajectories: Sequence[Trajectory]) -> Observer | None:
-    """Return what sees the prompt's row, the last one, of each trajectory that wants maps."""
+    """Return an observer of the prompt's row (the last one) of each trajectory with maps."""
     recorded: dict[int, AttentionMaps] = {}
     end = 0
     for trajectory in trajectories:

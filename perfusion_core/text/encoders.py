@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Replacement:
-    """Put `embeddings[k]` (one per text encoder) into row `row`, position `position`."""
+    """The embeddings, one per text encoder, that replace a word embedding in the batch."""
 
     row: int
     position: int
@@ -46,10 +46,10 @@ class TextEncoders:
     def encode(
         self, ids: Sequence[Sequence[Sequence[int]]], replacements: Sequence[Replacement] = ()
     ) -> Encoding:
-        """Encode token ids, indexed [encoder][row][position]; gradients reach the replacements."""
+        """Encode token ids, indexed [encoder][row][position], with gradients for `replacements`."""
         states: list[Tensor] = []
         pooled: Tensor | None = None
-        with self._turn:  # the hook below belongs to one call at a time
+        with self._turn:  # only one call at a time may register the hook below
             for k, encoder in enumerate(self.encoders):
                 table = encoder.get_input_embeddings()
                 hook = table.register_forward_hook(_replacing(k, replacements))

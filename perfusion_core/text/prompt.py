@@ -1,7 +1,7 @@
 """Prompts with placeholders: `a photo of <teddy> next to <rex:0.9>`.
 
-A placeholder is a concept's name in angle brackets, with an optional strength after a colon.
-Anything else in angle brackets is ordinary text, as a plain pipeline would read it.
+A placeholder is a concept's name in angle brackets, with an optional strength after a colon. Any
+other text in angle brackets is ordinary text, as in a plain pipeline.
 """
 
 import re
@@ -49,8 +49,8 @@ class Prompt:
 def parse(text: str) -> Prompt:
     """Cut a prompt into text and placeholders.
 
-    Raises PromptError if a strength is no number in (0, 1), or if one concept is given two
-    different strengths: a concept has one gate.
+    Raises PromptError if a strength is not a number in (0, 1), or if a concept has two different
+    strengths: a concept has only one gate.
     """
     segments: list[str | Placeholder] = []
     strengths: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""The prompts that a concept is trained with: `{}` is where its placeholder stands. No torch."""
+"""The prompts that train a concept; `{}` marks the placeholder. Does not import torch."""
 
 TEMPLATES = (
     "a photo of a {}",
@@ -17,12 +17,13 @@ TEMPLATES = (
     "photo of {}",
     "picture of {}",
 )
-"""The neutral prompts of training (METHOD 5); e_super of a new concept is averaged over them.
+"""The neutral prompts of training (METHOD 5). The e_super of a new concept is a mean over these
+prompts.
 
-The last three are how people write prompts with concepts. If a prompt has few other words, a
-background attends mostly to the concept's, so its Values have to be learned there, too.
-None says anything that a picture may contradict, such as a size. They may change: a concept file
-of format 2 keeps its own e_super.
+The last three prompts are typical of people's prompts with concepts. If a prompt has few other
+words, a background attends mostly to the concept's word, so the concept's Values must be trained on
+such prompts, too. No prompt states a fact that a picture may contradict, such as a size. The
+prompts may change in a later release, because a concept file of format 2 contains its own e_super.
 """
 
 FORMAT_1_TEMPLATES = (
@@ -41,7 +42,7 @@ FORMAT_1_TEMPLATES = (
     "a photo of a large {}",
     "a photo of my {}",
 )
-"""The training prompts of every concept file of format 1, which does not hold its e_super.
+"""The training prompts of every concept file of format 1, which does not contain its e_super.
 
-They must never change: another e_super would change the images of those concepts.
+These prompts must never change: another e_super would change the images of these concepts.
 """

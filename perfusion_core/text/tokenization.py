@@ -1,8 +1,9 @@
-"""From a prompt with placeholders to token ids, and where the placeholders are among them.
+"""Tokenises prompts with placeholders, and records the positions of the placeholders.
 
-A placeholder takes exactly one position. Its id there is only a stand-in (the last token of its
-superclass); the text encoder sees the concept's own word embedding instead (see encoders.py). The
-text between placeholders is tokenised on its own, as the tokenizer does around added tokens.
+A placeholder takes exactly one position. The token id at this position is only a stand-in (the last
+token of the superclass), because the text encoder gets the concept's own word embedding instead
+(see encoders.py). The text between placeholders is tokenised separately, as the tokenizer does
+around added tokens.
 """
 
 from collections.abc import Mapping
@@ -17,8 +18,9 @@ from perfusion_core.text.prompt import Placeholder, Prompt
 class Tokens:
     """One tokenised prompt. `places` lists (position, concept name), in order.
 
-    `written` is the same prompt with superclasses written out, so it is longer if a superclass is
-    several tokens. `sources[n]` is the position of token n in it (for global locking).
+    `written` is the same prompt with superclasses written out; it is longer than the prompt if a
+    superclass is several tokens. `sources[n]` is the position of token n in `written` (for global
+    locking).
     """
 
     ids: list[int]
@@ -42,7 +44,7 @@ def tokenise(tokenizer: Any, prompt: Prompt, *, superclasses: Mapping[str, str])
     """Tokenise a prompt to the tokenizer's full length, with every placeholder kept.
 
     Text beyond the last position that the text encoder reads is cut off, as in a plain pipeline.
-    Raises PromptTooLong, which names the placeholder, if that would cut one off.
+    Raises PromptTooLong, which names the placeholder, if a placeholder would be cut off.
     """
     ids, places = [tokenizer.bos_token_id], []
     written, sources = [tokenizer.bos_token_id], [0]

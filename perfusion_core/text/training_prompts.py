@@ -1,4 +1,4 @@
-"""The training prompts of one concept, tokenised, and where it stands in each."""
+"""The tokenised training prompts of one concept, with the concept's position in each prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class TrainingPrompts:
     ids: list[list[list[int]]]  # [text encoder][prompt][position]
     places: list[int]  # (P,): the concept's position in each prompt
     written: list[list[list[int]]]  # the same prompts with the superclass written out
-    written_places: list[int]  # (P,): the superclass's last position in each of those
+    written_places: list[int]  # (P,): the superclass's last position in each of `written`
 
     @classmethod
     def of(cls, tokenizers: Sequence[Any], templates: Sequence[str], *, superclass: str) -> Self:
@@ -39,7 +39,7 @@ class TrainingPrompts:
         )
 
     def rows(self, numbers: Sequence[int]) -> "TrainingPrompts":
-        """Return the prompts of these numbers."""
+        """Return the prompts with these indices."""
         return TrainingPrompts(
             ids=[[rows[k] for k in numbers] for rows in self.ids],
             places=[self.places[k] for k in numbers],
@@ -48,21 +48,21 @@ class TrainingPrompts:
         )
 
     def replacements(self, embeddings: tuple[Tensor, ...]) -> list[Replacement]:
-        """Put the concept's word embeddings, one per text encoder, in its place in each prompt."""
+        """Return replacements that put the concept's word embeddings into each prompt."""
         return [
             Replacement(row=row, position=place, embeddings=embeddings)
             for row, place in enumerate(self.places)
         ]
 
     def at_concept(self, e: Tensor) -> Tensor:
-        """Pick the concept's own encodings (P, d) from those of the prompts (P, N, d)."""
+        """Return the concept's own encodings (P, d) from the encodings of the prompts (P, N, d)."""
         return torch.stack([e[row, place] for row, place in enumerate(self.places)])
 
     def at_superclass(self, e: Tensor) -> Tensor:
-        """Pick the superclass's encodings (P, d) from those of the written prompts (P, N, d).
+        """Return the superclass's encodings (P, d) from the encodings of `written` (P, N, d).
 
-        If a superclass is several tokens, the encoding of its last token is taken, since that token
-        has read the whole phrase.
+        If a superclass is several tokens, the encoding of its last token is taken, because only
+        this token attends to the whole phrase.
         """
         return torch.stack([e[row, place] for row, place in enumerate(self.written_places)])
 

@@ -1,7 +1,7 @@
-"""The words of a prompt as people read them, and the tokens of each.
+"""The words of a prompt as people read them, with the tokens of each word.
 
-A placeholder is one word and one token. Any other word is all of its tokens; punctuation between
-words belongs to none.
+A placeholder is one word and one token. Any other word may have several tokens. Punctuation between
+words belongs to no word.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""What a training step draws: pictures, noise, times and prompts.
+"""The random draws of a training step: pictures, noise, times and prompts.
 
-All of it is a function of the seed and the step's number, and is drawn on the CPU. So a training
-that goes on from a saved state draws what it would have drawn, on every device.
+All draws depend only on the seed and the step's number, and are made on the CPU. So a resumed
+training makes the same draws as an uninterrupted training, on every device.
 """
 
 import hashlib
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingBatch:
-    """B examples, and the P different prompts that they have; tensors are on the device."""
+    """B examples and their P different prompts; tensors are on the device."""
 
     latents: Tensor  # (B, c, h, w)
     masks: Tensor  # (B, 1, h, w)
     noise: Tensor  # (B, c, h, w)
     t: Tensor  # (B,)
-    prompt: Tensor  # (B,): which of the P prompts each example has
-    prompts: TrainingPrompts  # those P
+    prompt: Tensor  # (B,): the index of each example's prompt among the P prompts
+    prompts: TrainingPrompts  # the P prompts
 
 
 class TrainingBatches:
-    """Every step's batch of one training."""
+    """The batches of all steps of one training."""
 
     def __init__(
         self,
@@ -42,24 +42,24 @@ class TrainingBatches:
         prompts: TrainingPrompts,
         config: TrainConfig,
     ) -> None:
-        """Draw for each example one of the `prompts`, anew in every step."""
+        """Prepare the batches; every step draws one of the `prompts` for each example."""
         self._base, self._examples, self._config = base, examples, config
         self._prompts = prompts
         self._times = int(base.scheduler_config["num_train_timesteps"])
 
     def of(self, step: int) -> TrainingBatch:
-        """Return the batch of the step that comes after `step` others."""
+        """Return the batch of the step that follows after `step` finished steps."""
         B, draw = self._config.train_batch_size, self._generator(step)
         latents, masks = self._examples.latents, self._examples.masks
         chosen = torch.randint(len(latents), (B,), generator=draw)
-        # Examples of one prompt share its encoding, and so its Keys and Values: of 16 examples with
-        # 15 prompts 10 differ.
+        # Examples with the same prompt share its encoding, Keys and Values. 16 examples that draw
+        # from 15 prompts have about 10 different prompts.
         used, prompt = torch.randint(len(self._prompts.places), (B,), generator=draw).unique(
             return_inverse=True
         )
         t = torch.randint(self._times, (B,), generator=draw)
         noise = torch.randn((B, *latents.shape[1:]), generator=draw)
-        # Each copy waits for the device, so all of them are made here, before it has work.
+        # Each copy waits for the device, so all copies are made here, before the device has work.
         device = self._base.device
         chosen = chosen.to(device)
         return TrainingBatch(

@@ -16,7 +16,7 @@ from perfusion_core.memory import is_out_of_memory
 
 @dataclass(frozen=True, kw_only=True)
 class SavedState:
-    """What `pack` was given."""
+    """The unpacked arguments of `pack`."""
 
     tensors: Mapping[str, Tensor]
     step: int
@@ -31,7 +31,7 @@ def pack(tensors: Mapping[str, Tensor], *, step: int, early_stopping: str, ident
 
 
 def unpack(state: bytes, *, identity: str) -> SavedState:
-    """Return what was saved; raises TrainingStateError if it is of another training.
+    """Return the saved state; raises TrainingStateError if it belongs to another training.
 
     A damaged state raises errors of many kinds: call it inside `damage_is_named`.
     """
@@ -49,7 +49,7 @@ def unpack(state: bytes, *, identity: str) -> SavedState:
 def moments(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Return what the optimiser remembers of each parameter, as `parameter.moment`."""
+    """Return the optimiser's moments of each parameter, with keys `parameter.moment`."""
     return {
         f"{key}.{moment}": value
         for key, parameter in parameters.items()
@@ -62,7 +62,7 @@ def set_moments(
     parameters: Mapping[str, Tensor],
     tensors: Mapping[str, Tensor],
 ) -> None:
-    """Give the optimiser back what `moments` returned."""
+    """Set the optimiser's moments to the result of `moments`."""
     for key, parameter in parameters.items():
         own = {
             name.removeprefix(f"{key}."): tensor.to(
@@ -77,9 +77,9 @@ def set_moments(
 
 @contextmanager
 def damage_is_named() -> Iterator[None]:
-    """Turn any error of a damaged state into a TrainingStateError.
+    """Turn any error caused by a damaged state into a TrainingStateError.
 
-    Too little memory is no damage: the state can be read again later.
+    Errors caused by too little memory pass unchanged, because the state can be read again later.
     """
     try:
         yield

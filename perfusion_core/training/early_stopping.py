@@ -1,7 +1,8 @@
 """Track the best state of a training, and decide when it stops early.
 
 An evaluator scores the training at the steps of its eval schedule (evaluation/eval_prompts.py).
-Scores and best state are part of the training's saved state, so an interruption changes neither.
+Scores and best state are part of the training's saved state, so an interruption does not change
+them.
 """
 
 import json
@@ -15,32 +16,32 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PATIENCE = 3
-"""A training ends after so many scores in a row that are no better."""
+"""A training stops after this many successive scores that are not better than the best score."""
 
 _PREFIX = "best."
 
 
 class EarlyStopping:
-    """Scores by step, and the parameters at the best of them; inactive until `watch`."""
+    """Scores by step, and the parameters at the best score; inactive until `watch`."""
 
     def __init__(self, config: TrainConfig) -> None:
         self._eval_steps = frozenset(eval_schedule(config).steps)
-        self._judge: str | None = None
+        self._evaluator: str | None = None
         self._scores: dict[int, float] = {}
         self._tensors: dict[str, Tensor] = {}
 
-    def watch(self, judge: str | None) -> None:
-        """Expect scores of `judge` from now on; forget another one's, which do not compare."""
-        if judge != self._judge:
-            self._judge, self._scores, self._tensors = judge, {}, {}
+    def watch(self, evaluator: str | None) -> None:
+        """Expect scores of `evaluator` from now on; discard the scores of any other evaluator."""
+        if evaluator != self._evaluator:
+            self._evaluator, self._scores, self._tensors = evaluator, {}, {}
 
     def is_due(self, step: int) -> bool:
-        """Return whether the state after `step` is to be scored before the training goes on."""
-        wanted = self._judge is not None and step in self._eval_steps
+        """Return whether the state after `step` must be scored before the training goes on."""
+        wanted = self._evaluator is not None and step in self._eval_steps
         return wanted and step not in self._scores and not self.stopped
 
     def record(self, step: int, score: float, tensors: "Mapping[str, Tensor]") -> None:
-        """Note the score of the state after `step`, and keep a copy of the best one."""
+        """Record the score of the state after `step`; copy `tensors` if the score is the best."""
         if not self._scores or score > max(self._scores.values()):
             self._tensors = {name: tensor.detach().clone() for name, tensor in tensors.items()}
         self._scores[step] = score
@@ -48,7 +49,7 @@ class EarlyStopping:
     @property
     def step(self) -> int | None:
         """The step after which the state was best; None if no state was scored."""
-        # The first of equal scores, as in record.
+        # `max` returns the first of equal scores, as `record` does.
         return max(self._scores, key=lambda step: self._scores[step], default=None)
 
     @property
@@ -58,19 +59,19 @@ class EarlyStopping:
 
     @property
     def stopped(self) -> bool:
-        """Whether the last scores were no better."""
+        """Return whether the last PATIENCE scores were not better than the best score."""
         best = self.step
         return best is not None and sum(step > best for step in self._scores) >= PATIENCE
 
     def saved(self) -> "tuple[str, dict[str, Tensor]]":
-        """Return all of it for a saved state: a text, and tensors under names of their own."""
-        told = {"judge": self._judge, "scores": list(self._scores.items())}
+        """Return scores and best state for a saved state: a text, and tensors with unique names."""
+        told = {"judge": self._evaluator, "scores": list(self._scores.items())}
         return json.dumps(told), {_PREFIX + name: tensor for name, tensor in self._tensors.items()}
 
     def restore(self, text: str, tensors: "Mapping[str, Tensor]") -> None:
-        """Take back what `saved` gave; raises KeyError, ValueError or TypeError otherwise."""
+        """Restore the result of `saved`; raises KeyError, ValueError or TypeError if damaged."""
         told = json.loads(text)
-        self._judge = told["judge"]
+        self._evaluator = told["judge"]
         self._scores = {int(step): float(score) for step, score in told["scores"]}
         self._tensors = {
             name.removeprefix(_PREFIX): tensor

@@ -1,6 +1,7 @@
-"""The training pictures as the U-Net sees them: latents and soft masks, computed once.
+"""The training pictures as inputs of the U-Net: latents and soft masks, computed once.
 
-Only cross-attention's inputs depend on the concept, so nothing here changes while it is learned.
+Only cross-attention's inputs depend on the concept, so latents and masks stay fixed during
+training.
 """
 
 import hashlib
@@ -42,9 +43,9 @@ def encode_pictures(
 ) -> Examples:
     """Encode pictures and their masks (None: uniform), with mirror images if the config has `flip`.
 
-    `found` says which masks a segmenter has found. Their bits depend on its device, so the digest
-    leaves them out. `run_on_device` gets each
-    picture, with its mirror image, as a piece of work of its own.
+    `found` says which masks come from a segmenter. The bits of such masks depend on the segmenter's
+    device, so the digest excludes them. Each picture, with its mirror image, is a separate call of
+    `run_on_device`.
     """
     side = config.resolution or base.default_resolution
     pixels, M, digest = run_on_device(
@@ -85,7 +86,7 @@ def _prepare(
 
 @torch.no_grad()
 def _encode(base: "BaseModel", pixels: Tensor) -> Tensor:
-    """Return the latents (m, c, h, w) of pictures (m, 3, side, side), each encoded by itself."""
+    """Return the latents (m, c, h, w) of pictures (m, 3, side, side), each encoded separately."""
     latents = torch.cat(
         [base.vae.encode(pixel[None].to(base.device)).latent_dist.mode() for pixel in pixels]
     )

@@ -1,7 +1,8 @@
-"""The loss of a batch, and its gradient at the Keys and Values, in as many parts as memory needs.
+"""The loss of a batch and its gradient, computed in parts if memory does not suffice.
 
-The U-Net's pass takes nearly all of a step's memory, so it alone is split. The text is encoded
-once, and the gradients of the parts add up at the Keys and Values to the whole batch's.
+The U-Net's pass takes nearly all of a step's memory, so only this pass is split. The text is
+encoded once. The parts' gradients with respect to the Keys and Values are summed, which gives the
+gradient of the whole batch.
 """
 
 import logging
@@ -23,25 +24,26 @@ _log = logging.getLogger("perfusion.training")
 
 
 class MaskedLoss:
-    """The loss of noise prediction on the object, by its mask (METHOD 5), and around it.
+    """The loss of noise prediction on the object, given by its mask (METHOD 5), and around it.
 
-    `mean(‖M ⊙ (target − prediction)‖² + w ‖(1 − M) ⊙ (plain − prediction)‖²)`, where `plain` is
-    what the frozen model predicts for the same latents with the superclass's word in the prompt.
+    `mean(‖M ⊙ (target − prediction)‖² + w ‖(1 − M) ⊙ (plain − prediction)‖²)`, where `plain` is the
+    frozen model's prediction for the same latents with the superclass's word in the prompt.
     """
 
     def __init__(
         self, base: "BaseModel", scheduler: Any, *, side: int, background_weight: float = 0.0
     ) -> None:
-        """`scheduler` adds the noise; `side` in pixels is what SDXL is told of the pictures.
+        """`scheduler` adds the noise; `side` is the pictures' size in pixels, an input of SDXL.
 
-        `background_weight` is w; with 0 the loss is the paper's.
+        `background_weight` is w; with w = 0 the loss is the paper's loss.
         """
         self._base, self._scheduler, self._side = base, scheduler, side
         self._background_weight = background_weight
         self.parts = 1
-        """How many passes a batch takes: more if the memory did not suffice for fewer."""
+        """The number of passes per batch. It grows when memory does not suffice for fewer
+        passes."""
         self.recomputes = False
-        """Whether the backward pass computes activations again instead of keeping them."""
+        """True if the backward pass computes activations again instead of keeping them."""
 
     def backward(
         self,
@@ -51,14 +53,14 @@ class MaskedLoss:
         *,
         plain: Plain | None = None,
     ) -> Tensor:
-        """Return the batch's loss; add its gradient to what the prompts' encodings came from.
+        """Return the batch's loss; add its gradient to the parameters behind `packed` and `pooled`.
 
-        `packed` (P, N, 2 Σ d_l) and `pooled` (P, p) are those of the batch's prompts, and `plain`
-        those of the same prompts with the superclass's word; without it the loss is the paper's.
+        `packed` (P, N, 2 Σ d_l) and `pooled` (P, p) belong to the batch's prompts, and `plain` to
+        the same prompts with the superclass's word; without `plain` the loss is the paper's loss.
         """
         told = [packed] if pooled is None else [packed, pooled]
         while True:
-            # The gradients of all parts add up here, in float32.
+            # The gradients of all parts are summed in these leaves, in float32.
             leaves = [tensor.detach().requires_grad_() for tensor in told]
             try:
                 loss = self._in_parts(batch, leaves, plain)
@@ -66,7 +68,8 @@ class MaskedLoss:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or not self._can_do_with_less(len(batch.t)):
                     raise
-            # Not inside the handler: the error holds the pass that failed, and so its memory.
+            # Memory is freed after the handler, because the error refers to the failed pass and its
+            # memory.
             free_memory()
             self._do_with_less(len(batch.t))
         n = batch.noise.numel()
@@ -76,7 +79,7 @@ class MaskedLoss:
     def _in_parts(
         self, batch: TrainingBatch, leaves: Sequence[Tensor], plain: Plain | None
     ) -> Tensor:
-        """Return the sum of the squares; add its gradient to `leaves`.
+        """Return the sum of the squares; add the gradient of this sum to `leaves`.
 
         The gradients of the mean would be too small for float16's range.
         """
@@ -99,8 +102,9 @@ class MaskedLoss:
         wanted = wanted_prediction(self._scheduler, latents, noise, t)
         squares: Tensor = (M * (wanted - prediction)).square().sum()
         if plain is not None:
-            # Differs from the paper: its loss leaves out what surrounds the object, so o*_V grows
-            # without bound there, and speckles a background that attends to the concept's word.
+            # This differs from the paper. The paper's loss ignores the surroundings of the object,
+            # so nothing bounds the effect of o*_V on them, and a background that attends to the
+            # concept's word becomes speckled.
             with torch.no_grad():
                 told = [plain.packed] if plain.pooled is None else [plain.packed, plain.pooled]
                 kept = self._predict(noisy, t, [_of_prompts(each, prompt) for each in told])
@@ -109,7 +113,8 @@ class MaskedLoss:
         return squares
 
     def _predict(self, noisy: Tensor, t: Tensor, told: Sequence[Tensor]) -> Tensor:
-        """Predict (B, c, h, w) from packed Keys and Values, and SDXL's pooled embeddings."""
+        """Return the prediction (B, c, h, w); `told` holds packed Keys and Values, then pooled
+        ones."""
         packed, *pooled = told
         predicted: Tensor = self._base.unet(
             noisy,
@@ -129,7 +134,7 @@ class MaskedLoss:
         return self.parts < examples or not self.recomputes
 
     def _do_with_less(self, examples: int) -> None:
-        """Halve the parts; single examples compute activations again instead of keeping them."""
+        """Halve the size of the parts; if they are single examples, set `recomputes`."""
         if self.parts < examples:
             self.parts = min(2 * self.parts, examples)
         else:
@@ -154,7 +159,7 @@ class MaskedLoss:
 
 
 def wanted_prediction(scheduler: Any, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """Return what the U-Net should predict of noised latents: noise, velocity or sample."""
+    """Return the U-Net's target for noised latents: noise, velocity or sample."""
     match scheduler.config.prediction_type:
         case "v_prediction":
             velocity: Tensor = scheduler.get_velocity(latents, noise, t)
@@ -166,10 +171,11 @@ def wanted_prediction(scheduler: Any, latents: Tensor, noise: Tensor, t: Tensor)
 
 
 def _of_prompts(encodings: Tensor, prompts: Tensor) -> Tensor:
-    """Return the rows of `encodings`, (P, ...), that `prompts`, (B,), name.
+    """Return the rows of `encodings` (P, ...) whose indices are `prompts` (B,).
 
-    If examples share a prompt, their gradients add up in a fixed order, so that the same training
-    gives the same concept. On a CPU `index_select` does that, on CUDA only indexing:
-    torch.use_deterministic_algorithms documents the other of each as nondeterministic.
+    If examples share a prompt, their gradients are summed in a fixed order, so that the same
+    training gives the same concept. On a CPU only `index_select` guarantees this order, on CUDA
+    only indexing: torch.use_deterministic_algorithms documents the other operation as
+    nondeterministic.
     """
     return encodings[prompts] if encodings.is_cuda else encodings.index_select(0, prompts)

@@ -1,4 +1,4 @@
-"""Where the soft mask M of the object comes from (METHOD 5)."""
+"""Chooses the soft mask M of the object and its source (METHOD 5)."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,10 +13,10 @@ from perfusion_core.errors import PictureError
 from perfusion_core.hub import find_folder
 from perfusion_core.imaging.pixels import to_pixels
 
-# A tenth of 255. An object that a segmenter finds has pixels far above it.
+# A tenth of 255. If a segmenter finds an object, some pixels are far brighter.
 _LEAST_FOUND = 26
 FindObject = Callable[[Image.Image, str], Image.Image]
-"""Gives the soft mask of a superclass in a picture, such as a Segmenter."""
+"""A function that returns the soft mask of a superclass in a picture, such as a Segmenter."""
 MaskSource = Literal["upload", "alpha", "segmenter", "uniform"]
 
 
@@ -26,7 +26,7 @@ class Segmenter:
     def __init__(self, name_or_path: str | Path, *, device: str = "cpu") -> None:
         """Load CLIPSeg from a folder, or a hub's NAME or NAME@REVISION.
 
-        Raises BaseModelError if it has no safetensors, and OSError if they are damaged.
+        Raises BaseModelError if there are no safetensors files, and OSError if they are damaged.
         """
         from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 
@@ -37,7 +37,7 @@ class Segmenter:
 
     @torch.no_grad()
     def __call__(self, picture: Image.Image, superclass: str) -> Image.Image:
-        """Return the soft mask of `superclass` in the picture, as a grey one of the same size."""
+        """Return the soft mask of `superclass` in the picture, as a grey image of the same size."""
         inputs = self.processor(
             text=[superclass], images=[picture.convert("RGB")], return_tensors="pt"
         ).to(self.model.device)
@@ -53,11 +53,12 @@ def choose_masks(
     segmenter: FindObject | None,
     superclass: str,
 ) -> tuple[list[Image.Image | None], MaskSource]:
-    """Return one grey mask per picture (None: uniform), and the source that the record names.
+    """Return one grey mask per picture (None: uniform), and the source to record in the concept.
 
-    An uploaded mask comes first, then the alpha channel, then the segmenter if it finds anything in
-    the part of the picture that is trained on. If pictures differ, the weakest source is named.
-    Raises PictureError if a mask is all black, or not of its picture's size.
+    For each picture the first available source is used: the uploaded mask, the alpha channel, then
+    the segmenter if it finds anything in the trained part of the picture. If the sources of
+    pictures differ, the source to record is the weakest of them. Raises PictureError if a mask is
+    all black, or its size differs from the picture's size.
     """
     uploaded = uploaded or [None] * len(pictures)
     masks: list[Image.Image | None] = []
@@ -113,7 +114,7 @@ def _central_square(mask: Image.Image, *, side: int) -> Image.Image:
 
 
 def _shows_something(found: Image.Image) -> bool:
-    """Return whether a segmenter's mask is more than doubt, which scaling would make certain."""
+    """Return whether a segmenter's mask is bright enough to be an object and not noise."""
     square = _central_square(found, side=min(found.size))
     return any(square.convert("L").histogram()[_LEAST_FOUND:])
 

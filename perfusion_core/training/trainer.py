@@ -1,9 +1,9 @@
-"""Training a concept: an iterator of steps over a frozen base model (METHOD 5).
+"""Training of a concept: an iterator of steps over a frozen base model (METHOD 5).
 
-Each layer's o*_V and the placeholder's word embedding are learned. i* is a moving average, e_super
-and the Keys are fixed. Gradients reach the Keys and Values through the U-Net, whose weights get
-no gradient buffers. All randomness of a step is a function of the seed and the step's number, so
-a training that goes on from a saved state ends with the same concept as one never interrupted.
+Each layer's o*_V and the placeholder's word embedding are learned. i* is a moving average; e_super
+and the Keys are fixed. Gradients flow through the U-Net to the Keys and Values; the U-Net's weights
+have no gradient buffers. All randomness of a step depends only on the seed and the step's number,
+so a resumed training gives the same concept as an uninterrupted training.
 """
 
 import hashlib
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
 
 _EXPLODED = 1e3
-"""A training whose o*_V has grown by this factor has diverged."""
+"""A training counts as diverged if its o*_V has grown by this factor."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step done: its number (from 1), its loss, and the concept's mean gate."""
+    """A finished optimiser step: its number (from 1), its loss, and the concept's mean gate."""
 
     step: int
     total_steps: int
@@ -68,11 +68,11 @@ def train(
 ) -> "Training":
     """Begin training a concept, or resume it from `state`; iterate over the result to train.
 
-    `pictures` may carry alpha as their mask; `masks` (white = the object) win over it. Default
-    config: the base model's own. `run_on_device` gets the work on the device in short pieces, so
-    that others can use it in between. `templates` are the training prompts, and `strategy` is
-    how the concept edits Keys and Values.
-    Raises PictureError, SuperclassError, TrainingStateError.
+    The alpha channel of `pictures` may serve as a mask; `masks` (white = the object) take
+    precedence over alpha. The default config is the base model's own. `run_on_device` is called
+    with short pieces of work, so that others can use the device in between. `templates` are the
+    training prompts, and `strategy` says how the concept edits Keys and Values. Raises
+    PictureError, SuperclassError, TrainingStateError.
     """
     config = config or base.defaults.train_config()
     if not pictures:
@@ -109,7 +109,7 @@ def train(
 
 
 class Training(Iterator[Step]):
-    """A training in progress: iterate for steps; ask at any time for the concept or the state."""
+    """A training in progress. Iterate over it for steps; get the concept or state at any time."""
 
     def __init__(
         self,
@@ -123,7 +123,8 @@ class Training(Iterator[Step]):
         templates: Sequence[str],
         strategy: EditStrategy,
     ) -> None:
-        """Start from the superclass: its Values, its word embedding, and what that encodes to."""
+        """Start from the superclass's Values, its word embedding and the encoding of that
+        embedding."""
         self.base, self.name, self.superclass = base, name, superclass
         self.config, self.mask_source = config, mask_source
         self.step = 0
@@ -138,7 +139,7 @@ class Training(Iterator[Step]):
             side=config.resolution or base.default_resolution,
             background_weight=config.background_weight,
         )
-        # A uniform mask leaves nothing around the object.
+        # With uniform masks nothing lies outside the object.
         self._keeps_background = config.background_weight > 0 and bool((examples.masks < 1).any())
         self.e_super = superclass_encoding(base, superclass, templates=templates)  # (d,)
         with torch.no_grad():
@@ -149,19 +150,20 @@ class Training(Iterator[Step]):
             table[superclass_ids(tokenizer, superclass)[-1]].detach().clone().requires_grad_()
             for tokenizer, table in zip(base.tokenizers, base.text.tables, strict=True)
         )
-        # At e_super, which has read the whole superclass, the gate would start half shut for a
-        # placeholder that holds the last of several tokens alone.
+        # If a superclass is several tokens, the placeholder starts with the last token's embedding
+        # alone. With i* = e_super, the encoding of the whole superclass, the placeholder's gate
+        # would then start half closed.
         self.i_star = placeholder_encoding(base, prompts, embeddings=self.embeddings)  # (d,)
         self._optimizer = torch.optim.AdamW(
             [
                 {"params": [self.o_v], "lr": config.learning_rate},
                 {"params": list(self.embeddings), "lr": config.embedding_learning_rate},
             ],
-            weight_decay=0.0,  # decay would shrink o*_V towards silence
+            weight_decay=0.0,  # weight decay would shrink o*_V towards 0
         )
 
     def __next__(self) -> Step:
-        """Do one step. Raises TrainingDiverged, after which only an earlier state is good."""
+        """Do one step. Raises TrainingDiverged; only an earlier saved state is then usable."""
         if self.step >= self.config.max_train_steps or self._best.stopped:
             raise StopIteration
         batch = self._ahead or self._batches.of(self.step)
@@ -169,9 +171,9 @@ class Training(Iterator[Step]):
         loss, gate = self._backward(batch)
         self._optimizer.step()
         sizes = [learned.detach().norm() for learned in (self.o_v, *self.embeddings)]
-        # The device is still at work, so drawing the next batch costs no time now.
+        # The device is still busy, so drawing the next batch now costs no extra time.
         self._ahead = self._batches.of(self.step + 1)
-        # The one place where a step waits for the device.
+        # This is the only place where a step waits for the device.
         loss_now, gate_now, size, *others = torch.stack([loss, gate, *sizes]).tolist()
         if not all(math.isfinite(number) for number in (loss_now, size, *others)):
             raise TrainingDiverged(self._diverged("its loss or gradient is not a finite number"))
@@ -180,25 +182,25 @@ class Training(Iterator[Step]):
         self.step += 1
         return Step(self.step, self.config.max_train_steps, loss=loss_now, gate=gate_now)
 
-    def watch(self, judge: str | None) -> None:
-        """Expect scores of `judge` from now on; of none if it is None, as at the start.
+    def watch(self, evaluator: str | None) -> None:
+        """Expect scores of `evaluator` from now on; None, as at the start, expects no scores.
 
-        Scores that another judge gave before an interruption are forgotten.
+        Scores of another evaluator, from before an interruption, are discarded.
         """
-        self._best.watch(judge)
+        self._best.watch(evaluator)
 
     @property
     def is_evaluation_due(self) -> bool:
-        """Whether to score the concept now, which depends on step and options and never on time."""
+        """Return whether to score the concept now; depends on step and options, never on time."""
         return self._best.is_due(self.step)
 
     def record_score(self, score: float) -> None:
-        """Record how good the concept is now; higher is better. The best state is kept."""
+        """Record a score of the present concept; higher is better. The best state is kept."""
         self._best.record(self.step, score, self._learned())
 
     @property
     def stopped_early(self) -> bool:
-        """Whether it ended before its last step because it got no better."""
+        """Return whether the training ended early because its scores no longer improved."""
         return self._best.stopped and self.step < self.config.max_train_steps
 
     def concept(self) -> Concept:
@@ -206,12 +208,12 @@ class Training(Iterator[Step]):
         return self._concept(self._learned(), step=self.step)
 
     def best(self) -> Concept:
-        """Return the concept of the first best score, or without any score as it is now."""
+        """Return the concept of the best score (the first of equals), or else as it is now."""
         step = self._best.step
         return self.concept() if step is None else self._concept(self._best.tensors, step=step)
 
     def state(self) -> bytes:
-        """Return everything that the rest of the training depends on, as safetensors bytes."""
+        """Return everything that the remaining training depends on, as safetensors bytes."""
         moments = checkpoint.moments(self._optimizer, self._parameters())
         early_stopping, best = self._best.saved()
         tensors = self._learned() | moments | best
@@ -220,7 +222,7 @@ class Training(Iterator[Step]):
         )
 
     def restore(self, state: bytes) -> None:
-        """Resume from `state`; raises TrainingStateError unless it is of this very training."""
+        """Resume from `state`; raises TrainingStateError if it belongs to another training."""
         with checkpoint.damage_is_named():
             saved = checkpoint.unpack(state, identity=self._identity())
             tensors = saved.tensors
@@ -280,7 +282,7 @@ class Training(Iterator[Step]):
         return {"o_v": self.o_v} | dict(zip(names, self.embeddings, strict=True))
 
     def _learned(self) -> dict[str, Tensor]:
-        """Return what a concept is made of."""
+        """Return the learned tensors of the concept."""
         parameters = {key: value.detach() for key, value in self._parameters().items()}
         return {"i_star": self.i_star} | parameters
 

@@ -22,7 +22,7 @@ LOOKS = eval_schedule(WATCHED).steps
 def scored(scores: list[float]) -> EarlyStopping:
     """A best state after as many looks as it wanted of these scores."""
     best = EarlyStopping(WATCHED)
-    best.watch("judge")
+    best.watch("evaluator")
     for step, score in zip(LOOKS, scores, strict=False):
         if best.is_due(step):
             best.record(step, score, {"of": torch.tensor(step)})
@@ -51,14 +51,14 @@ def test_a_training_stops_after_three_looks_without_a_better_score() -> None:
 def test_nobody_is_asked_for_scores_unless_somebody_watches() -> None:
     best = EarlyStopping(WATCHED)
     assert not any(best.is_due(step) for step in range(81))
-    best.watch("judge")
+    best.watch("evaluator")
     assert [step for step in range(81) if best.is_due(step)] == list(LOOKS)
     assert best.step is None and not best.stopped
 
 
 def test_scores_of_another_judge_are_forgotten() -> None:
     best = scored([0.5, 0.4])
-    best.watch("judge")
+    best.watch("evaluator")
     assert best.step == LOOKS[0]
     best.watch("another")
     assert best.step is None and best.is_due(LOOKS[0])
@@ -71,7 +71,7 @@ FALLING = {3: 0.2, 6: 0.9, 9: 0.1, 12: 0.1, 16: 0.9}
 
 def follow(training: Training, scores: dict[int, float], *, until: int = 16) -> Training:
     """Train, scoring what is due, to the end or to the step `until`."""
-    training.watch("judge")
+    training.watch("evaluator")
     while True:
         if training.is_evaluation_due:
             training.record_score(scores[training.step])
@@ -118,11 +118,11 @@ def test_a_state_saved_just_before_its_look_is_looked_at_after_all(
 ) -> None:
     base = tiny("sd1")
     first = begin(base, SHORT)
-    first.watch("judge")
+    first.watch("evaluator")
     for _ in range(3):
         next(first)
     resumed = begin(base, SHORT, state=first.state())
-    resumed.watch("judge")
+    resumed.watch("evaluator")
     assert resumed.is_evaluation_due
 
 
