@@ -1,8 +1,9 @@
-"""The Celery app of a worker. Its only task says that a job waits.
+"""The Celery app of a worker. Its only task signals that a job is waiting.
 
-The row is the truth, so Celery is asked for as little as possible: messages are acknowledged
-early, nothing is retried, and there is no result backend, no ETA and no visibility timeout. The
-reconciler notifies again if Celery loses a message, and a claim ignores one that Celery doubles.
+The job's row in the database is authoritative, so few features of Celery are used: messages are
+acknowledged early, nothing is retried, and there is no result backend, no ETA and no visibility
+timeout. If Celery loses a message, the reconciler notifies again. If Celery delivers a message
+twice, the second claim does nothing.
 """
 
 # mypy: disallow-untyped-calls=False, disallow-untyped-decorators=False
@@ -30,7 +31,8 @@ def create(settings: Settings, *, run_job: Callable[[str], None]) -> Celery:
     in_memory = settings.queue_url == "memory://"
     app = Celery(
         "perfusion",
-        # The host is meaningless in memory; naming one spares a warning at every start.
+        # The host has no meaning for an in-memory broker, but without a host every start logs a
+        # warning.
         broker="memory://localhost//" if in_memory else settings.queue_url,
         set_as_current=False,
     )
@@ -49,7 +51,7 @@ def create(settings: Settings, *, run_job: Callable[[str], None]) -> Celery:
         broker_transport_options=_MEMORY_OPTIONS if in_memory else _REDIS_OPTIONS,
     )
 
-    # Not shared: every app of this process has its own task of this name.
+    # The task is not shared, because every app of this process has its own task of this name.
     @app.task(name=TASK_NAME, shared=False)
     def job(job_id: str) -> None:
         run_job(job_id)
@@ -59,8 +61,8 @@ def create(settings: Settings, *, run_job: Callable[[str], None]) -> Celery:
 
 
 def _quieten_celery() -> None:
-    # Its debug lines print source code, and its line for each message has no job's id. The runner
-    # logs what happens to a job.
+    # Celery's debug messages print source code, and its log message for each task does not contain
+    # a job id. The runner logs the events of a job instead.
     logging.getLogger("celery").setLevel(max(logging.INFO, logging.getLogger().level))
     for chatty in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

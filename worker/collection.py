@@ -1,6 +1,7 @@
-"""The thread that clears up once an hour: it may take minutes, and nothing waits for it.
+"""The thread that deletes expired rows and orphaned blobs once an hour, which may take minutes.
 
-It survives every exception: it logs a pass that failed, and the next pass begins anew.
+The thread survives every exception: it logs a failed pass, and the next pass starts from the
+beginning.
 """
 
 from threading import Event, Thread
@@ -19,7 +20,7 @@ _log = structlog.get_logger("perfusion.worker")
 
 
 class Collection:
-    """Deletes what is too old, and removes blobs that no row names, again and again."""
+    """A thread that periodically deletes expired rows, and blobs that no row references."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -31,10 +32,11 @@ class Collection:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread, in the middle of a pass too."""
+        """Stop the thread, even in the middle of a pass."""
         self._stopped.set()
         if self._thread.is_alive():
-            # A store that hangs must not keep the process: the thread is a daemon.
+            # The wait is limited, because a hanging blob store must not keep the process from
+            # ending. The thread is a daemon.
             self._thread.join(_STOP_SECONDS)
 
     def _run(self) -> None:

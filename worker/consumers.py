@@ -1,8 +1,8 @@
 """Celery consumers in threads of this process: one per queue, each with its own slots.
 
-Two consumers and not one, so that trainings, which are long, can never take the slots that
-generations wait for. The pool is threads: one model in memory serves them all, and CUDA cannot be
-forked. Signals are left to the main thread.
+Each queue has its own consumer, so that long trainings can never occupy the slots of generations.
+The pool consists of threads, because all jobs share one model in memory and CUDA does not survive a
+fork. Only the main thread handles signals.
 """
 
 # mypy: disallow-untyped-calls=False, disallow-subclassing-any=False
@@ -29,7 +29,7 @@ _log = structlog.get_logger("perfusion.worker")
 
 
 class Consumers:
-    """Listens to queues and calls `run_jobs(kind)` for each message, until stopped."""
+    """Consumers that call `run_jobs(kind)` for each message of their queues, until stopped."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Consumers:
         slots: Mapping[str, int],
         worker_id: str,
     ) -> None:
-        """`slots` says how many jobs of each queue may run at once."""
+        """Prepare the consumers; `slots` limits how many jobs of each queue run at once."""
         self._settings = settings
         self._run_jobs = run_jobs
         self._slots = dict(slots)
@@ -48,16 +48,16 @@ class Consumers:
         self._threads: list[Thread] = []
 
     def start(self) -> None:
-        """Begin to listen. A broker that is away is waited for."""
+        """Start to listen; keep trying if the broker is not reachable."""
         for queue, slots in self._slots.items():
             thread = Thread(target=self._listen, args=(queue, slots), name=f"consume-{queue}")
             thread.start()
             self._threads.append(thread)
 
     def stop(self, *, timeout_seconds: float) -> bool:
-        """Take no more messages and wait for running jobs; False where some are left running."""
+        """Take no more messages and wait for running jobs; return False if some still run."""
         self._stopping.set()
-        # Celery's own way to end a consumer from outside; it is one flag for the whole process.
+        # This is Celery's way to stop a consumer from outside: one flag for the whole process.
         state: Any = celery_state
         state.should_stop = 0
         try:
@@ -83,7 +83,8 @@ class Consumers:
                     without_gossip=True,
                     without_mingle=True,
                     without_heartbeat=True,
-                    # Celery's event loop is one per process; two consumers need the plain loop.
+                    # A process has only one Celery event loop, so two consumers need the plain
+                    # loop.
                     use_eventloop=False,
                 )
                 controller.start()
@@ -91,7 +92,8 @@ class Consumers:
                 _log.exception("consumer.failed", queue=queue)
             finally:
                 app.close()
-            # A consumer that ends by itself has met a fault: begin anew, with a fresh connection.
+            # A consumer that ends without `stop` had a fault, so it is restarted with a new
+            # connection.
             if not self._stopping.wait(_RESTART_SECONDS):
                 _log.warning("consumer.restarted", queue=queue)
 
@@ -101,18 +103,19 @@ class Consumers:
         )
 
     def _wake(self) -> None:
-        # A consumer checks the flag after its next message, or after two seconds without one, and
-        # then waits once more. In memory messages are cheap, and these name no job.
+        # A consumer checks the flag after each message, or after two seconds without a message, and
+        # then waits once more. So two empty messages per queue end the waits; with an in-memory
+        # broker they cost little.
         for queue in [*self._slots, *self._slots]:
             with self._app(queue) as app, suppress(Exception):
                 app.send_task(TASK_NAME, args=[""], queue=queue, ignore_result=True)
 
 
 class _Threads(TaskPool):
-    """Celery's pool of threads, where each thread knows its app.
+    """Celery's pool of threads, in which the current app of each thread is set.
 
-    Celery looks tasks up in the thread's current app. In a new thread that would be the default
-    app, which is none of ours.
+    Celery looks up tasks in the thread's current app. In a new thread this would be the default
+    app, which does not have our tasks.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

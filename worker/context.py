@@ -1,6 +1,6 @@
-"""The composition root of a worker: one base model, and one engine that has the device.
+"""The composition root of a worker: one base model, and one engine that uses the device.
 
-Nothing here is global, so that tests run several workers in one process.
+Nothing here is global, so that tests can run several workers in one process.
 """
 
 import os
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What every job of this process shares."""
+    """The objects that all jobs of this process share."""
 
     service: Service
     worker_id: str
@@ -31,28 +31,29 @@ class WorkerContext:
     engine: "Engine"
     concepts: "ConceptCache"
     evaluators: "Evaluators | None" = None
-    # Set in this order when the process stops: no new jobs and trainings leave; all leave.
+    # Set in this order when the process stops. First: no new jobs, and trainings leave. Second: all
+    # jobs leave.
     draining: Event = field(default_factory=Event)
     halted: Event = field(default_factory=Event)
-    # Set when the device hangs or fails for good: only a new process helps.
+    # Set when the device hangs or fails permanently: only a new process can recover.
     broken: Event = field(default_factory=Event)
 
     @property
     def willing(self) -> bool:
-        """Whether new jobs may be claimed."""
+        """Return whether new jobs may be claimed."""
         return not self.draining.is_set() and not self.broken.is_set()
 
     @property
     def evaluator(self) -> "Evaluator | None":
-        """The evaluator that goes with the base model; None where there is none, or none yet."""
+        """The evaluator for the base model; None if there is none, or it is not loaded yet."""
         if self.evaluators is None:
             return None
         return self.evaluators.for_base_model(self.model_loader.base())
 
 
 def build(service: Service, *, base: "BaseModel | None" = None) -> WorkerContext:
-    """Return the context of one worker, with nothing started; `base` may be loaded already."""
-    # These load torch; claims, leases and repairs can do without it.
+    """Return the context of one worker without starting anything; `base` may be a loaded model."""
+    # These modules import torch, which claims, leases and repairs do not need.
     from worker.engine.engine import Engine
     from worker.models.concept_cache import ConceptCache
     from worker.models.evaluators import Evaluators
@@ -72,5 +73,5 @@ def build(service: Service, *, base: "BaseModel | None" = None) -> WorkerContext
 
 
 def new_worker_id() -> str:
-    """Return a name that no other worker has, and that names its machine and process."""
+    """Return a unique name that contains the machine and the process id."""
     return workers.new_id(socket.gethostname(), os.getpid())

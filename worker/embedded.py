@@ -1,7 +1,7 @@
 """A worker in threads of this process: inside `perfusion serve`, and the body of worker/main.py.
 
-It has the same Celery app, task, claims and leases as a deployment of many processes; with
-`memory://` the messages merely stay inside. The caller handles signals, and calls `stop`.
+The Celery app, task, claims and leases are the same as in a deployment of many processes; with
+`memory://` messages do not leave the process. The caller handles signals, and calls `stop`.
 """
 
 import time
@@ -25,18 +25,18 @@ from worker.runner import Runner, Work
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
 
-# Generations wait in slots for their rows of a batch; a training needs the device to itself.
+# Several generations may run at once, because they share batches; a training does not.
 _GENERATE_SLOTS = 8
 _TRAIN_SLOTS = 1
 DRAIN_SECONDS = 10.0
-"""How long a stop lets generations finish before they go back to the queue."""
+"""The time that a stop gives running generations before they go back to the queue."""
 _STOP_SECONDS = 40.0
 _LAST_STEP_SECONDS = 5.0
 _log = structlog.get_logger("perfusion.worker")
 
 
 class Embedded:
-    """A running worker. Stop it once; a stopped one is not started again."""
+    """A worker in threads. Start it once and stop it once; it cannot be restarted."""
 
     def __init__(
         self,
@@ -63,10 +63,10 @@ class Embedded:
         self._consumers.start()
 
     def stop(self, *, drain_seconds: float = DRAIN_SECONDS) -> bool:
-        """Let trainings save their state and generations end; wait for all threads.
+        """Let trainings save their state and generations finish; wait for all threads.
 
-        What does not end in time goes back to the queue. Return False if a job does not notice, or
-        a step does not end: then the leases do the rest.
+        Jobs that do not finish in time go back to the queue. Return False if a job does not react
+        or a step does not end; these jobs go back to the queue when their leases expire.
         """
         began = time.monotonic()
         _log.info("worker.stopping")
@@ -76,7 +76,7 @@ class Embedded:
         halt.start()
         idle = self._consumers.stop(timeout_seconds=drain_seconds + _STOP_SECONDS)
         self.context.halted.set()
-        # If the consumers are idle, the engine has nothing but a step that no job waits for.
+        # If the consumers are idle, the engine's only work is a step that no job waits for.
         idle = self.context.engine.stop(timeout_seconds=_LAST_STEP_SECONDS) and idle
         self._reconciler.stop()
         self._report_gone()
@@ -84,7 +84,7 @@ class Embedded:
         return idle
 
     def _report_alive(self) -> bool:
-        # A worker without its base model runs nothing, and so does not count as alive.
+        # A worker without its base model runs no jobs, so it does not report itself as alive.
         if not self.context.model_loader.loaded or self.context.broken.is_set():
             return False
         workers.seen(
@@ -96,7 +96,7 @@ class Embedded:
         return True
 
     def _report_gone(self) -> None:
-        # Otherwise the row tells it by its age, a moment later.
+        # If this write fails, the age of the row shows a moment later that the worker is gone.
         with suppress(Unavailable):
             workers.gone(self.context.service, self.context.worker_id)
 
@@ -108,7 +108,7 @@ class Embedded:
 def start(
     service: Service, *, slots: Mapping[str, int] | None = None, base: "BaseModel | None" = None
 ) -> Embedded:
-    """Start a worker on all queues, in threads of this process; `base` may be loaded already."""
+    """Start a worker on all queues, in threads of this process; `base` may be a loaded model."""
     context = composition.build(service, base=base)
     worker = Embedded(context, slots=default_slots() if slots is None else slots)
     worker.start()
@@ -116,5 +116,5 @@ def start(
 
 
 def default_slots() -> dict[str, int]:
-    """How many jobs of each queue one process runs at once."""
+    """Return the number of jobs of each queue that one process runs at once."""
     return {JobKind.GENERATE.value: _GENERATE_SLOTS, JobKind.TRAIN.value: _TRAIN_SLOTS}

@@ -1,7 +1,7 @@
-"""The heartbeat of one job: it renews the lease, carries the progress, learns of a cancel.
+"""The heartbeat of a job: renews its lease, writes its progress, and notices a cancellation.
 
-A thread of its own, because a step may take longer than a lease. The work calls `report` and
-`check` between steps; neither touches the database.
+The heartbeat runs in its own thread, because a step may take longer than a lease. The job's work
+calls `report` and `check` between steps; these methods do not access the database.
 """
 
 import time
@@ -26,19 +26,20 @@ HANG_SECONDS = 900.0
 It then goes back to the queue and spends an attempt; jobs that only waited spend none.
 """
 
-# Twice a second: people watch the progress, and a cancel is noticed within that time.
+# Twice a second, because people watch the progress and a cancellation should take effect soon.
 _LONGEST_INTERVAL_SECONDS = 0.5
 _WINDOW_SECONDS = 30.0
-# Work that waits for the device says so often; after so long without that it no longer waits.
+# Waiting work calls `keep_alive` often. After this time without a call, it no longer counts as
+# waiting.
 _WAITING_SECONDS = 30.0
 T = TypeVar("T")
 _log = structlog.get_logger("perfusion.worker")
 
 
 class Heartbeat:
-    """A context: inside it, the job's lease is renewed.
+    """A context manager inside which the job's lease is renewed.
 
-    `leave` is set by others when the work must stop; `broken` is set here when the job hangs.
+    The worker sets `leave` when the work must stop; the heartbeat sets `broken` if the job hangs.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Heartbeat:
         self._thread.join()
 
     def report(self, step: int, total_steps: int) -> None:
-        """Say how far the work is; the next heartbeat carries it."""
+        """Record the progress of the work; the next heartbeat writes it to the database."""
         with self._lock:
             self._reported_at = time.monotonic()
             self._total_steps = total_steps
@@ -84,17 +85,17 @@ class Heartbeat:
                 self._steps.popleft()
 
     def keep_alive(self, moved_at: float, *, on_device: bool) -> None:
-        """Say that the work waits for a device that last moved then (monotonic seconds).
+        """Record that the work waits for a device that was last active at `moved_at` (monotonic).
 
-        A job that waits behind others does not hang. If the device stands still, the jobs that are
-        `on_device` hang, and those that wait behind them leave.
+        A job that waits for other jobs does not hang. If the device makes no progress, jobs that
+        are `on_device` count as hung, and the jobs that wait for them leave.
         """
         with self._lock:
             self._reported_at = max(self._reported_at, moved_at)
             self._waits_until = 0.0 if on_device else time.monotonic() + _WAITING_SECONDS
 
     def check(self) -> None:
-        """Raise Interrupted if the work is to stop: call it between steps."""
+        """Raise Interrupted if the work must stop. Call this method between steps."""
         if self._lost:
             raise LeaseLost
         if self._not_renewed:
@@ -105,7 +106,7 @@ class Heartbeat:
             raise Draining
 
     def while_waiting(self, moved_at: Callable[[], float]) -> Callable[[bool], None]:
-        """Return what to call while the work waits for a device: it keeps alive, and checks."""
+        """Return a callback for work that waits: it calls `keep_alive`, then `check`."""
 
         def wait(on_device: bool) -> None:
             self.keep_alive(moved_at(), on_device=on_device)
@@ -114,22 +115,23 @@ class Heartbeat:
         return wait
 
     def retry_while_unavailable(self, act: Callable[[], T]) -> T:
-        """Repeat `act` while the database is away, unless the work has to stop.
+        """Repeat `act` while the database is unavailable, unless the work must stop.
 
-        The answer to a commit may be lost, so `act` must be repeatable, as leases are.
+        The answer to a commit may be lost, so `act` must be safe to repeat, like all lease
+        operations.
         """
         while True:
             try:
                 return act()
             except Unavailable:
-                # A job that does not run any more may have ended by an earlier try of this very
-                # write: then only another one tells.
+                # If the job no longer runs, an earlier try of this write may have ended it; only
+                # another try can tell.
                 if not self._lost or self._leave.is_set():
                     self.check()
                 self._stopped.wait(self._interval)
 
     def progress(self) -> ProgressView | None:
-        """Return what was reported last, with the pace of the last half minute."""
+        """Return the last reported progress, with the pace of the last half minute."""
         with self._lock:
             if not self._steps:
                 return None
@@ -142,7 +144,7 @@ class Heartbeat:
         sent: ProgressView | None = None
         while not self._stopped.wait(self._interval):
             if time.monotonic() - waiting_at > self._service.settings.lease_seconds:
-                # This process was stopped, and the work with it: that is no hang.
+                # The whole process was suspended, including the work, so this is not a hang.
                 with self._lock:
                     self._reported_at = time.monotonic()
             if time.monotonic() - self._reported_at > HANG_SECONDS and not self._device_hangs:
@@ -160,7 +162,7 @@ class Heartbeat:
             except Exception as error:
                 if not isinstance(error, Unavailable):
                     _log.exception("job.heartbeat_failed", job_id=self._claimed.id)
-                # The database is away: go on as long as the lease cannot have been given away.
+                # The database is unavailable: go on until another worker may have taken the lease.
                 if time.monotonic() - renewed_at > self._service.settings.lease_seconds:
                     _log.warning("job.lease_not_renewed", job_id=self._claimed.id)
                     self._not_renewed = True

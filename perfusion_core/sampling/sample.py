@@ -19,8 +19,7 @@ class Sample:
 
     @classmethod
     def of(cls, trajectory: Trajectory, image: Image.Image) -> "Sample":
-        """Return a trajectory's sample with its decoded image; raises ImageDiverged if not
-        finite."""
+        """Return the sample of a finished trajectory; raises ImageDiverged if it is not finite."""
         if not bool(trajectory.latents.isfinite().all()):
             raise ImageDiverged(
                 f"The image of seed {trajectory.seed} diverged: a concept or the guidance is too "

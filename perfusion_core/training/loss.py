@@ -113,8 +113,7 @@ class MaskedLoss:
         return squares
 
     def _predict(self, noisy: Tensor, t: Tensor, told: Sequence[Tensor]) -> Tensor:
-        """Return the prediction (B, c, h, w); `told` holds packed Keys and Values, then pooled
-        ones."""
+        """Return the prediction (B, c, h, w); `told` is [packed] or, for SDXL, [packed, pooled]."""
         packed, *pooled = told
         predicted: Tensor = self._base.unet(
             noisy,

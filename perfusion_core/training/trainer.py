@@ -123,8 +123,7 @@ class Training(Iterator[Step]):
         templates: Sequence[str],
         strategy: EditStrategy,
     ) -> None:
-        """Start from the superclass's Values, its word embedding and the encoding of that
-        embedding."""
+        """Start from the superclass's Values and word embedding, and this embedding's encoding."""
         self.base, self.name, self.superclass = base, name, superclass
         self.config, self.mask_source = config, mask_source
         self.step = 0

@@ -1,4 +1,4 @@
-"""What a device's errors mean, and how something is loaded for it."""
+"""Recognises errors of a broken device, and loads models in a separate thread."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,17 +10,17 @@ T = TypeVar("T")
 
 
 def load_apart(load: Callable[[], T]) -> T:
-    """Return what `load` returns, from a thread of its own.
+    """Return the result of `load`, called in a new thread.
 
-    In the engine's thread all jobs would wait for it. In the thread of a job it would leave a pool
-    of OpenMP threads, next to the engine's, for as long as that thread lives.
+    In the engine's thread, loading would delay all jobs. In a job's thread, loading would create a
+    second pool of OpenMP threads that exists until the job's thread ends.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="load") as loader:
         return loader.submit(load).result()
 
 
 def is_broken(error: BaseException) -> bool:
-    """Whether `error` leaves this process without a usable device: only a new process helps."""
+    """Return whether the device is unusable in this process after `error`."""
     if is_out_of_memory(error):
         return False
     return isinstance(error, RuntimeError) and "CUDA error" in str(error)

@@ -1,11 +1,11 @@
-"""Calls of the device that are no steps of images: those of a training, and short urgent ones.
+"""Device calls: work on the device other than the steps of images.
 
-Two threads that compute at the same time own two pools of OpenMP threads, and on a CPU each step of
-a training took 1.7 times as long. So the engine's thread runs the calls of a training, too. People
-wait for a generation, and look at a training now and then, so sampling goes first: a call of a
-training runs once images have been sampled for `patience_seconds`, and for a few times as long as
-the last call took. What a generation needs apart from its steps, such as measuring its image, is
-urgent: it runs before the next step.
+Two threads that compute at the same time have two pools of OpenMP threads; on a CPU each step of a
+training then took 1.7 times as long. So the engine's thread also runs the calls of trainings.
+Sampling has priority, because people wait for a generation but check a training only now and then.
+While images are sampled, a training's call runs only after sampling has taken at least
+`patience_seconds` and a few times the duration of the training's last call. Other work of a
+generation, such as measuring its image, is urgent: an urgent call runs before the next step.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from typing import Any
 from worker.engine.requests import on_device
 from worker.engine.waiting import WhileWaiting, wait_for
 
-# A training gets a fifth of a device on which others sample.
+# A training gets a fifth of the device's time while images are sampled.
 _SAMPLING_PER_CALL = 4.0
 
 
@@ -27,11 +27,11 @@ class DeviceCall:
 
     act: Callable[[], Any]
     urgent: bool
-    on_device: bool = False  # whether the device works at it now
+    on_device: bool = False  # whether the device is running this call
     future: "Future[Any]" = field(default_factory=Future)
 
     def take(self) -> None:
-        """Do it; the future has what came of it."""
+        """Run the call; its result or error goes to the future."""
         with on_device([self]):
             try:
                 self.future.set_result(self.act())
@@ -40,10 +40,10 @@ class DeviceCall:
 
 
 class DeviceCalls:
-    """The calls that wait, in order of age, and when the next of them is due."""
+    """The waiting device calls, oldest first, and the rule that says which call is due."""
 
     def __init__(self, changed: Condition, *, patience_seconds: float) -> None:
-        """`changed` is the engine's, and guards the calls that wait."""
+        """`changed` is the engine's condition; its lock guards the waiting calls."""
         self._changed = changed
         self._patience_seconds = patience_seconds
         self._waiting: list[DeviceCall] = []
@@ -51,17 +51,18 @@ class DeviceCalls:
         self._sampled_seconds = 0.0  # since then
 
     def __bool__(self) -> bool:
-        """Whether any call waits."""
+        """Return whether any call is waiting."""
         return bool(self._waiting)
 
     def add(self, call: DeviceCall) -> None:
-        """Queue a call; the caller holds the lock, and notifies the engine."""
+        """Queue a call. The caller must hold the lock of `changed`, and must notify the engine."""
         self._waiting.append(call)
 
     def result_of(self, call: DeviceCall, while_waiting: WhileWaiting | None) -> Any:
-        """Wait for a call's end; return or raise what came of it, or what `while_waiting` raises.
+        """Wait for a call; return its result, or raise its error or the error of `while_waiting`.
 
-        A call that has begun is always waited for: what it works on must not change meanwhile.
+        If the call has begun, this method always waits for its end, because the data that the call
+        uses must not change meanwhile.
         """
         if while_waiting is not None:
             try:
@@ -73,7 +74,7 @@ class DeviceCalls:
         return call.future.result()
 
     def next(self, *, sampling: bool) -> DeviceCall | None:
-        """Take the call that is due, if any: an urgent one, or one for which enough was sampled."""
+        """Remove and return the call that is due: an urgent call first; None if no call is due."""
         with self._changed:
             enough = max(self._patience_seconds, _SAMPLING_PER_CALL * self._call_seconds)
             due = [call for call in self._waiting if call.urgent]
@@ -86,18 +87,18 @@ class DeviceCalls:
             return call
 
     def taken(self, call: DeviceCall, seconds: float) -> None:
-        """Count a call; an urgent one is part of the sampling."""
+        """Record the duration of a call; an urgent call counts as sampling."""
         if call.urgent:
             self._sampled_seconds += seconds
         else:
             self._call_seconds, self._sampled_seconds = seconds, 0.0
 
     def sampled(self, seconds: float) -> None:
-        """Count a step of images."""
+        """Record the duration of a step of images."""
         self._sampled_seconds += seconds
 
     def refuse(self, error: Exception) -> None:
-        """End all calls that wait with an error."""
+        """End all waiting calls with `error`."""
         with self._changed:
             waiting, self._waiting = self._waiting, []
         for call in waiting:

@@ -5,13 +5,13 @@ takes the first image of the queue (worker.engine.fair_queue) and as many others
 as fit, and advances them in one U-Net batch (perfusion_core.sampling.sampler). A request that fails
 does so alone.
 
-An image alone and the same image in any batch differ by at most one grey level: a row depends on
-the size of its batch, since kernels are chosen by shape, and on nothing else of it. An exact engine
-pads all batches of a shape to one size and decodes one image at a time: then they are equal.
+The same image sampled alone and in a batch differs by at most one grey level, because kernels are
+chosen by the size of the batch; the content of other rows has no effect. An exact engine pads all
+batches of a shape to one size and decodes images one by one, so both images are equal.
 
 Device calls, such as a step of a training, run between two steps (worker.engine.device_calls).
-Nothing can interrupt a step. If the device hangs or breaks, only what is `on_device` spends an
-attempt.
+Nothing can interrupt a step. If the device hangs or breaks, only jobs whose work is `on_device`
+spend an attempt.
 """
 
 import time
@@ -35,13 +35,13 @@ from worker.engine.waiting import WhileWaiting
 from worker.errors import Draining, OutOfMemory
 
 T = TypeVar("T")
-# Other requests wait while images are decoded, so the decoder gets a few at a time.
+# Other requests wait while images are decoded, so only a few images are decoded at a time.
 _DECODED_AT_ONCE = 4
 _log = structlog.get_logger("perfusion.worker")
 
 
 class Engine:
-    """Packs the trajectories of many requests into batches; `submit` from any thread."""
+    """The engine, which batches the images of many requests; any thread may call its methods."""
 
     def __init__(
         self,
@@ -53,10 +53,10 @@ class Engine:
         broken: Event | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`base` is called once there is work; `max_rows` bounds a U-Net batch (2 per image).
+        """`base` returns the base model; `max_rows` limits a U-Net batch (2 rows per image).
 
-        With `exact` all batches of a shape have as many rows. The engine sets `broken` and stops
-        if the device fails and does not recover.
+        With `exact` all batches of a shape have the same number of rows. The engine sets `broken`
+        and stops if the device fails and does not recover.
         """
         self._base = base
         self._exact = exact
@@ -65,13 +65,14 @@ class Engine:
         self._changed = Condition()
         self._arrivals: list[Request] = []
         self._calls = DeviceCalls(self._changed, patience_seconds=patience_seconds)
-        # The engine's thread alone touches these three. Requests are in order of age.
+        # Only the engine's thread uses the next three attributes. Requests are in order of age.
         self._requests: list[Request] = []
         self._fair_queue = FairQueue()
         self._packing = Packing(base, max_rows=max_rows, exact=exact)
         self._stopped = False
         self.moved_at = clock()
-        """When the device last finished something: a sign of life for all that wait for it."""
+        """The time at which the device last finished a piece of work. Waiting jobs use it to detect
+        a hang."""
         self._thread = Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -79,9 +80,9 @@ class Engine:
         self._thread.start()
 
     def stop(self, *, timeout_seconds: float | None = None) -> bool:
-        """End after the present step; requests that are left raise Draining.
+        """Stop after the present step; the remaining requests raise Draining.
 
-        Return False if that step does not end in time: nothing can interrupt it.
+        Return False if this step does not end in time, since nothing can interrupt a step.
         """
         with self._changed:
             self._stopped = True
@@ -100,8 +101,8 @@ class Engine:
     ) -> Request:
         """Queue a request; `on_step(steps done, steps in all)` is called as it advances.
 
-        Owners share the device fairly, however many images each of them asks for. With `alone`,
-        no other request is in its batches.
+        Owners share the device fairly, regardless of how many images each owner requests. With
+        `alone`, the request shares no batch with other requests.
         """
         request = Request(image_request=image_request, owner=owner, on_step=on_step, alone=alone)
         with self._changed:
@@ -119,11 +120,13 @@ class Engine:
         urgent: bool = False,
         while_waiting: WhileWaiting | None = None,
     ) -> T:
-        """Run `act`, such as a step of a training, on the device; return or raise what it does.
+        """Run `act`, such as a training's step, on the device; return its result or raise its
+        error.
 
-        An `urgent` call is short, and a generation waits for it: it runs before the next step.
-        `while_waiting` is called now and then with whether the device works at this call; what it
-        raises withdraws a call that has not begun. Raises Draining if the engine stops first.
+        An `urgent` call runs before the next step; use it for short work that a generation needs.
+        `while_waiting` is called now and then; its argument says whether the device is running this
+        call. If `while_waiting` raises, a call that has not begun is withdrawn. Raises Draining if
+        the engine stops first.
         """
         call = DeviceCall(act, urgent)
         with self._changed:
@@ -145,7 +148,8 @@ class Engine:
             try:
                 self._cycle()
             except Exception as error:
-                # A bug here must not silence the engine: these requests fail, later ones do not.
+                # A bug here must not stop the engine: the present requests fail, later requests do
+                # not.
                 _log.exception("engine.failed")
                 for request in self._requests:
                     self._end(request, error)
@@ -167,7 +171,7 @@ class Engine:
             return not self._stopped
 
     def _stop_if_broken(self, error: BaseException | None) -> None:
-        """Stop if the device is broken: what only waits then ends with Draining, unspent."""
+        """Stop if the device is broken; waiting work ends with Draining and spends no attempt."""
         if error is not None and is_broken(error):
             self._broken.set()
             with self._changed:
@@ -220,13 +224,13 @@ class Engine:
             for request in requests:
                 self._end(request, error)
         else:
-            # Each image takes the step alone, which shows whose fault it is.
+            # Each image repeats the step alone, which shows which image failed.
             for slot, index in zip(slots, before, strict=True):
                 if not slot.request.ended and slot.trajectory.step_index == index:
                     self._advance([slot])
 
     def _collect(self) -> None:
-        """Decode some of what has finished; a request with all its images is done."""
+        """Decode some finished images; end each request whose images are all decoded."""
         finished = [
             slot
             for request in self._requests
@@ -260,13 +264,13 @@ class Engine:
                     self._decode([slot])
 
     def _attempt(self, work: Sequence[Request], act: Callable[[], object]) -> Exception | None:
-        """Do something for these requests on the device, and return what it raises.
+        """Run `act` for these requests on the device; return its error, or None.
 
-        Lack of memory is returned as OutOfMemory, made after the handler: the error holds the
-        frames of what failed, and so the memory that the next attempt needs.
+        Lack of memory is returned as a new OutOfMemory, created after the handler: the original
+        error refers to the frames that hold the memory, which the next attempt needs.
         """
         if self._stopped:
-            return Draining()  # a device that is broken would refuse this, too
+            return Draining()  # a broken device would fail here, too
         try:
             with on_device(work):
                 act()

@@ -1,19 +1,19 @@
-"""The queue for the device: whose images take the next step.
+"""The fair queue, which decides whose images take the next step on the device.
 
 Images that may share a batch wait in one queue, ordered by the start tags of fair queueing (Goyal,
-Vin and Cheng 1996). A queue has a clock, the smallest tag in it. An image's tag is the clock; if
-its owner has images in the queue, it is the end of the last one: tag plus cost. Smaller tags go
-first, and equal ones by age. So owners with few images are served by age. The images of an owner
-with many follow each other, and images of other owners go in between. Tags only rise, so no image
-waits for ever.
+Vin and Cheng 1996). A queue has a clock, which is the smallest tag in the queue. A new image's tag
+is the clock, or, if its owner already has images in the queue, the end (tag plus cost) of the
+owner's last image. Images with smaller tags go first; among equal tags, older images go first. So
+owners with few images are served by age, and images of other owners go between the images of an
+owner with many. Tags only rise, so no image waits for ever.
 
-Images of another size, and a request that samples alone, wait in a queue of their own. Queues take
-turns by start tags as well: a step raises the tag of its queue by the step's cost, divided by the
-number of owners in its batch. A new queue begins at the tag that the last step began with. So all
-owners in the batches get the device at the same rate, whatever the sizes, and however many others
-wait. An owner with images in several queues counts once. The new queue of an owner whose queue has
-ended begins at the tag of that one. So asking for several sizes gains nothing, neither at once nor
-one after the other.
+Images of each size, and each request that samples alone, have a separate queue. The next step goes
+to the queue with the smallest start tag: a step raises the tag of its queue by the step's cost,
+divided by the number of owners in its batch. A new queue starts with the tag that the last step's
+queue had before that step. So all owners in the batches get the device at the same rate, whatever
+the sizes, and however many other owners wait. An owner with images in several queues counts once.
+If an owner's queue ends, the owner's next queue starts with the tag of the ended queue. So an owner
+gains nothing by requesting several sizes, either at once or one after the other.
 """
 
 from collections import Counter
@@ -24,13 +24,13 @@ from worker.engine.requests import QueueKey, Request, Slot
 
 
 class FairQueue:
-    """Gives each image its tag, and tells which queue's images take the next step."""
+    """The queues of the engine: assigns a tag to each image, and chooses the next batch."""
 
     def __init__(self) -> None:
         self._ends: dict[tuple[QueueKey, str], float] = {}  # of each owner's last image in a queue
-        self._tags: dict[QueueKey, float] = {}  # what each queue has had, for each owner served
+        self._tags: dict[QueueKey, float] = {}  # each queue's cost so far, per owner in its batches
         self._served: dict[QueueKey, set[str]] = {}  # the owners in each queue's last batch
-        self._had: dict[str, float] = {}  # the tags of queues that ended, of their last owners
+        self._had: dict[str, float] = {}  # the tags of ended queues, by last owner
         self._clock = 0.0  # the tag of the last step's queue, before that step
 
     def join(
@@ -45,7 +45,7 @@ class FairQueue:
         return slots
 
     def leave(self, request: Request) -> None:
-        """Take the steps that a request's images have not had off its owner's account."""
+        """Subtract the cost of a request's remaining steps from the end tags of its owner."""
         for slot in request.slots:
             if (account := (slot.queue_key, request.owner)) in self._ends:
                 self._ends[account] -= _cost(slot.trajectory, slot.trajectory.steps_left)
@@ -55,13 +55,13 @@ class FairQueue:
     ) -> list[Slot]:
         """Return the next batch: images of the queue with the smallest tag, as many as fit.
 
-        `waiting` is in order of age; `room_for` tells how many rows a batch of a shape may have.
+        `waiting` is in order of age; `room_for` returns how many rows a batch of a shape may have.
         """
         if not waiting:
             return []
         keys = dict.fromkeys(slot.queue_key for slot in waiting)
         if not keys.keys() & self._tags.keys():
-            # All images that wait came after the last step: begin anew.
+            # All waiting images came after the last step, so the tags start again from zero.
             self._tags, self._served, self._had, self._clock = {}, {}, {}, 0.0
         self._end(self._tags.keys() - keys.keys())
         new = keys.keys() - self._tags.keys()
@@ -74,7 +74,7 @@ class FairQueue:
         return _batch_of([slot for slot in waiting if slot.queue_key == key], room_for)
 
     def charge(self, batch: Sequence[Slot], *, waiting: Sequence[Slot]) -> None:
-        """Count a step of `batch`, chosen from `waiting`, for its queue."""
+        """Add the cost of a step of `batch` to its queue's tag; `waiting` includes the batch."""
         key = batch[0].queue_key
         queues: dict[str, set[QueueKey]] = {}
         for slot in waiting:
@@ -85,7 +85,7 @@ class FairQueue:
         self._tags[key] += sum(_cost(slot.trajectory, 1) for slot in batch) / owners
 
     def _end(self, keys: Collection[QueueKey]) -> None:
-        """Count what queues that ended have had against the owners that they served last."""
+        """Keep the tags of ended queues for the owners in their last batches."""
         for key in keys:
             for owner in self._served.pop(key, ()):
                 self._had[owner] = max(self._had.get(owner, 0.0), self._tags[key])
@@ -95,7 +95,7 @@ class FairQueue:
         clocks: dict[QueueKey, float] = {}
         for slot in waiting:
             clocks[slot.queue_key] = min(slot.tag, clocks.get(slot.queue_key, slot.tag))
-        # Accounts that ended before now are forgotten; all are where no image waits.
+        # End tags below the clock are dropped; all end tags are dropped if no image is waiting.
         self._ends = {
             (queue, owner): end
             for (queue, owner), end in self._ends.items()
@@ -110,11 +110,11 @@ class FairQueue:
 
 
 def _batch_of(queue: Sequence[Slot], room_for: Callable[[tuple[int, ...]], int]) -> list[Slot]:
-    """The first image of the queue, and the next ones that fit into its batch.
+    """Return the first image of the queue, and the next images that fit into its batch.
 
-    If an owner waits for just one image, owners of several fill its batch only to twice its rows:
-    a step then takes no more than twice as long as for that image alone. No image overtakes one
-    whose owner has nothing in the batch.
+    If an owner waits for only one image, owners with several images fill this image's batch only to
+    twice its rows, so that a step takes at most twice as long as for this image alone. No image
+    overtakes the image of an owner who has no image in the batch.
     """
     room = room_for(queue[0].trajectory.latent_shape)
     images = Counter(slot.request.owner for slot in queue)

@@ -1,4 +1,4 @@
-"""How many rows a U-Net batch may have, and the batch of the last step, which may serve again."""
+"""Packs images into U-Net batches: limits their rows, and reuses the last step's batch."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,21 +6,23 @@ from perfusion_core.base_model import BaseModel
 from perfusion_core.sampling.sampler import Batch
 from worker.engine.requests import Slot
 
-# On a CPU 8 rows give nine tenths of the images per second that 32 give (docs/engine.md), and a
-# narrower batch finishes the oldest image sooner.
+# On a CPU a batch of 8 rows gives nine tenths of the images per second of a batch of 32 rows
+# (docs/engine.md), and a smaller batch finishes the oldest image sooner.
 _MOST_ROWS_ON_CPU = 8
 _MOST_ROWS = 32
 
 
 class Packing:
-    """Packs images of one latent shape into a batch. The engine's thread alone uses it."""
+    """The packing of images of one latent shape into a batch, for the engine's thread only."""
 
     def __init__(self, base: Callable[[], BaseModel], *, max_rows: int | None, exact: bool) -> None:
-        """`base` tells the device; with `exact` all batches of a shape have as many rows."""
+        """`base` returns the base model; with `exact`, batches of a shape have equally many
+        rows."""
         self._base = base
         self._max_rows = max_rows
         self._exact = exact
-        # Shapes whose batches did not fit into memory, and how many rows they may take since.
+        # Shapes whose batches did not fit into memory, with the rows that a batch may have since
+        # then.
         self._rows_that_fit: dict[tuple[int, ...], int] = {}
         self._batch: Batch | None = None  # of the last step
 
@@ -29,21 +31,21 @@ class Packing:
         return self._rows_that_fit.get(shape, self._most_rows())
 
     def batch_of(self, slots: Sequence[Slot]) -> Batch:
-        """Return the last batch if the same images step again: it holds their Keys and Values."""
+        """Return a batch of these images; reuse the last batch if the images are the same."""
         trajectories = tuple(slot.trajectory for slot in slots)
         if self._batch is None or self._batch.trajectories != trajectories:
-            self._batch = None  # first give its memory back
+            self._batch = None  # free the last batch's memory first
             self._batch = Batch(trajectories, rows=self._rows_of(slots))
         return self._batch
 
     def drop_batch(self) -> None:
-        """Give the memory of the last batch back."""
+        """Free the memory of the last batch."""
         self._batch = None
 
     def halve(self, slots: Sequence[Slot]) -> int:
-        """Allow half as many rows from now on as the batch of `slots` had; return how many.
+        """Limit later batches to half the rows of the batch of `slots`; return the new limit.
 
-        0: one image alone did not fit, so nothing can be halved.
+        Return 0 if a single image did not fit, so that nothing can be halved.
         """
         rows, first = self._rows_of(slots), slots[0].trajectory
         if rows <= first.rows:
@@ -52,7 +54,7 @@ class Packing:
         return rows // 2
 
     def forget(self) -> None:
-        """Start anew, after the engine was idle: other programs may have freed memory since."""
+        """Forget all limits after an idle time, since other programs may have freed memory."""
         self._rows_that_fit.clear()
         self._batch = None
 

@@ -1,4 +1,4 @@
-"""A request in the engine, and a slot in the fair queue for each of its images."""
+"""Requests in the engine, and the slots of their images in the fair queue."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -15,9 +15,9 @@ OnStep = Callable[[int, int], None]
 
 @dataclass(eq=False, kw_only=True)
 class Request:
-    """One request in the engine: wait for its `result`, or `cancel` it at any time.
+    """A request in the engine. Wait for its `result`, or `cancel` it at any time.
 
-    Nothing else is in the batches of a request that samples `alone`.
+    A request that samples `alone` shares no batch with other requests.
     """
 
     image_request: ImageRequest
@@ -30,15 +30,15 @@ class Request:
     future: "Future[list[Sample]]" = field(default_factory=Future)
 
     def cancel(self) -> None:
-        """Leave the engine at the next step; after the end this changes nothing."""
+        """Leave the engine at the next step; a request that has ended does not change."""
         self.cancelled = True
 
     def result(self, *, timeout_seconds: float | None = None) -> list[Sample]:
-        """Return the images, raise what went wrong, or TimeoutError when they take longer."""
+        """Return the images, or raise the request's error, or TimeoutError after the timeout."""
         return self.future.result(timeout_seconds)
 
     def wait(self, while_waiting: WhileWaiting) -> list[Sample]:
-        """Return the images, or raise what went wrong; what `while_waiting` raises cancels."""
+        """Return the images, or raise the request's error; an error of `while_waiting` cancels."""
         try:
             wait_for(self, while_waiting)
             return self.result()
@@ -47,11 +47,11 @@ class Request:
 
     @property
     def ended(self) -> bool:
-        """Whether there is a result or an error."""
+        """Return whether there is a result or an error."""
         return self.future.done()
 
     def end(self, error: Exception | None = None) -> None:
-        """Resolve the future: with `error`, or with the images that there are."""
+        """Resolve the future with `error`, or else with the finished images."""
         if error is not None:
             self.future.set_exception(error)
         else:
@@ -59,14 +59,14 @@ class Request:
         self.slots = []
 
     def report(self) -> None:
-        """Tell `on_step` how many steps are done, over all images."""
+        """Call `on_step` with the number of finished steps over all images."""
         if self.on_step is not None:
             done = sum(slot.trajectory.step_index for slot in self.slots)
             self.on_step(done, sum(slot.trajectory.total_steps for slot in self.slots))
 
 
 QueueKey: TypeAlias = tuple[tuple[int, ...], Request | None]
-"""What images that may share a batch have in common: the latent shape; alone, the request too."""
+"""The key of a queue: the latent shape, and the request if it samples alone."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -80,18 +80,18 @@ class Slot:
 
     @property
     def waiting(self) -> bool:
-        """Whether it wants another step."""
+        """Return whether the image needs another step."""
         return not self.trajectory.finished
 
     @property
     def queue_key(self) -> QueueKey:
-        """The queue that it waits in."""
+        """The key of the queue in which the image waits."""
         return self.trajectory.latent_shape, self.request if self.request.alone else None
 
 
 @contextmanager
 def on_device(work: Sequence[Work]) -> Iterator[None]:
-    """Mark requests or device calls as those that the device works at."""
+    """Mark requests or device calls as `on_device` inside the block."""
     for item in work:
         item.on_device = True
     try:

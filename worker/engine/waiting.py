@@ -1,4 +1,4 @@
-"""How a job waits for the device: in short spells, and between them it can be told to stop."""
+"""Waiting for the device in short intervals, between which a job can be stopped."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -7,17 +7,18 @@ from typing import Any, Protocol
 _POLL_SECONDS = 0.1
 
 WhileWaiting = Callable[[bool], None]
-"""Called now and then with whether the device works at what is waited for; it may raise."""
+"""A function called now and then while work is not finished. Its argument says whether the device
+is running the work. The function may raise to stop waiting."""
 
 
 class Work(Protocol):
-    """What the device works at, or will: a request, or a device call."""
+    """Work for the device that can be waited for: a request or a device call."""
 
     on_device: bool
     future: "Future[Any]"
 
 
 def wait_for(work: Work, while_waiting: WhileWaiting) -> None:
-    """Wait until `work` is done; what `while_waiting` raises ends the wait before."""
+    """Wait until `work` is done; an error of `while_waiting` ends the wait."""
     while not wait([work.future], _POLL_SECONDS).done:
         while_waiting(work.on_device)
