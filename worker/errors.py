@@ -1,4 +1,4 @@
-"""What ends a job's work before its result, as a tree. Sentences are for the job's owner.
+"""The exceptions that end a job without a result. Their sentences are for the job's owner.
 
 Interrupted (perfusion_core.errors) the work stops, for a reason outside of it
 ├── CancelRequested its owner does not want it any more
@@ -16,19 +16,19 @@ from perfusion_core.errors import Interrupted
 
 
 class CancelRequested(Interrupted):
-    """The job's owner asked for its end."""
+    """The job's owner cancelled the job."""
 
 
 class LeaseLost(Interrupted):
-    """Another worker may have the job by now."""
+    """The lease is lost, so another worker may have the job by now."""
 
 
 class LeaseNotRenewed(Interrupted):
-    """The database was away for too long; whose the job is now, only the database knows."""
+    """The database was unavailable for so long that another worker may have the job by now."""
 
 
 class OfNewerRelease(Interrupted):
-    """A newer release accepted the job, with options that this one does not know."""
+    """A newer release accepted the job, with options that this release does not know."""
 
 
 class Draining(Interrupted):
@@ -36,7 +36,7 @@ class Draining(Interrupted):
 
 
 class WorkerError(Exception):
-    """Base of the faults that end a job's work on purpose."""
+    """The base class of expected faults that end a job's work."""
 
 
 class OutOfMemory(WorkerError):
@@ -44,8 +44,8 @@ class OutOfMemory(WorkerError):
 
 
 class JobTooLarge(WorkerError):
-    """The job is too large for the base model, which was not known when it was accepted."""
+    """The job is too large for the base model, which was not known when the job was accepted."""
 
 
 class FileGone(WorkerError):
-    """A file that the job needs is not there any more."""
+    """A file that the job needs no longer exists."""

@@ -1,7 +1,7 @@
-"""A worker as a process of its own: `perfusion worker`.
+"""A worker as a separate process: `perfusion worker`.
 
 SIGTERM and SIGINT drain it: running trainings save their state and go back to the queue. A second
-signal ends it at once, and the leases do the rest.
+signal ends the process at once; its jobs go back to the queue when their leases expire.
 """
 
 import logging
@@ -21,7 +21,7 @@ _POLL_SECONDS = 0.5
 
 
 def run(settings: Settings, *, queues: Sequence[str], concurrency: int | None = None) -> None:
-    """Work until a signal comes. `concurrency` is how many generations share the device.
+    """Run a worker until a signal arrives; `concurrency` generations may share the device.
 
     Trainings run one at a time. Raises SystemExit(1) if the device broke or a job hung: a
     supervisor should start a new process.
@@ -46,7 +46,7 @@ def listen_for_signals() -> Event:
 
 
 def stay(worker: Embedded, signalled: Event) -> None:
-    """Let a started worker work until the signal comes, or its device breaks; then drain it."""
+    """Wait until a signal arrives or the worker's device breaks; then drain the worker."""
     broken = worker.context.broken
     while not signalled.wait(_POLL_SECONDS) and not broken.is_set():
         pass

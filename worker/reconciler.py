@@ -1,7 +1,8 @@
 """The thread that repairs jobs, and reports that a worker is alive.
 
-Every worker and every API process runs it, and starts the thread that clears up (collection.py). It
-survives every exception: it logs a repair that failed and tries again a moment later.
+Every worker and every API process runs this thread, which also starts the collection thread
+(collection.py). The reconciler survives every exception: it logs a failed repair and tries again a
+moment later.
 """
 
 import time
@@ -28,7 +29,7 @@ def _clocks() -> tuple[float, float]:
 
 
 class _Sleeps:
-    """Notices that this process was stopped, or its machine suspended, between two checks.
+    """A detector of pauses between two checks: a stopped process or a suspended machine.
 
     The monotonic clock may stand still while a machine is suspended. The wall clock measures the
     leases on SQLite, so a jump of it counts as well.
@@ -48,7 +49,7 @@ class _Sleeps:
 
 @dataclass
 class _Duty:
-    """Something to do every so often; `do` returns False to be called again at the next tick."""
+    """A periodic task; if `do` returns False, it is called again at the next tick."""
 
     every_seconds: float
     do: Callable[[], bool]
@@ -56,9 +57,10 @@ class _Duty:
 
 
 class Reconciler:
-    """Calls the service's repairs again and again, each at its own pace.
+    """The thread that calls the service's repairs periodically, each at its own interval.
 
-    `report` tells that a worker of this process is alive; it returns False if it is not, yet.
+    `report` records that the worker of this process is alive; it returns False if the worker is not
+    ready yet.
     """
 
     def __init__(
@@ -71,11 +73,11 @@ class Reconciler:
         self._service = service
         self._report = report
         self._clocks = clocks
-        # After such a sleep a worker of this process may have lost its lease.
+        # After a pause of this length, a worker of this process may have lost its lease.
         self._sleeps = _Sleeps(clocks, longest_seconds=service.settings.lease_seconds / 2)
         self._stopped = Event()
         self._leases_rest_until = 0.0
-        # In a thread of its own, because it takes minutes if there are many jobs.
+        # The collection has its own thread, because it takes minutes if there are many jobs.
         self._collection = Collection(service)
         self._thread = Thread(target=self._run, name="reconciler", daemon=True)
 
@@ -115,10 +117,11 @@ class Reconciler:
         return self._clocks()[0]
 
     def _may_take(self) -> bool:
-        """Whether jobs may be taken from workers that did not renew their leases.
+        """Return whether jobs may be taken from workers that did not renew their leases.
 
-        While the database was away, or this process and its worker slept, no lease could be
-        renewed. Living workers get the time of one heartbeat to do so.
+        While the database was unavailable, or this process and its worker were suspended, no lease
+        could be renewed. Afterwards, living workers get the time of one heartbeat to renew their
+        leases.
         """
         if self._sleeps.has_slept():
             _log.warning("reconciler.slept")

@@ -1,9 +1,10 @@
-"""One job after the other from claim to end, and the only try / except of a job.
+"""Runs jobs one after the other, from claim to end, and handles all errors of a job.
 
-Claim, work under a heartbeat, then exactly one end: succeeded, failed with a problem that its owner
-can read, cancelled, or back to the queue. After a fault only the row knows which end it was, so the
-runner deletes nothing that a job wrote: service.execution.leases does so once it has read the end
-from the row, and the collector removes what no row names.
+A job is claimed and works under a heartbeat. It then has exactly one end: succeeded, failed with a
+problem that its owner can read, cancelled, or back to the queue. After a fault only the row shows
+which end was written, so the runner never deletes a job's blobs. Instead service.execution.leases
+deletes them after reading the end from the row, and the collection removes blobs that no row
+references.
 """
 
 import time
@@ -35,19 +36,21 @@ if TYPE_CHECKING:
     from worker.context import WorkerContext
 
 Work = Callable[["WorkerContext", ClaimedJob, Heartbeat], bool]
-"""Does a job and records its result; False if the row refused it."""
+"""A function that does a job and records its result; returns False if the row refused the
+result."""
 
-# How long a job rests after a fault of the infrastructure: doubled with each, to some 5 minutes.
+# The time that a job rests after the first fault of the infrastructure. Each further fault doubles
+# it, up to about 5 minutes.
 _FAULT_DELAY_SECONDS = 5.0
 _MOST_DOUBLINGS = 6
 _RETRY_SECONDS = 0.5
-# The end of a job that is no longer this worker's, or that ended while the answer was lost.
+# The end of a job that another worker took, or that ended although the answer was lost.
 _LOST = "lost"
 _log = structlog.get_logger("perfusion.worker")
 
 
 class Runner:
-    """Runs jobs when the queue says that there are some."""
+    """The runner of jobs, called for each message of a queue."""
 
     def __init__(
         self, context: "WorkerContext", *, work: Mapping[JobKind, Work] | None = None
@@ -56,9 +59,9 @@ class Runner:
         self._work = work or _work_on_the_device()
 
     def run(self, kind: JobKind) -> None:
-        """Run the jobs of this kind that wait, until none does; never raise."""
-        # Before the claim: without a base model a job keeps waiting in the queue, and the
-        # reconciler notifies again.
+        """Run waiting jobs of this kind until none is left; never raise."""
+        # The runner waits for the base model before it claims. Without a base model a job stays in
+        # the queue, and the reconciler notifies again.
         while self._context.model_loader.wait() and self._context.willing:
             try:
                 claimed = self._claim(kind)
@@ -75,8 +78,8 @@ class Runner:
             return leases.claim_next(service, kind, worker_id=self._context.worker_id, token=token)
         except Unavailable as error:
             _log.warning("job.not_claimed", problem=error.slug)
-        # The claim may have happened and only its answer be lost. Its job would wait until the
-        # lease runs out, and spend an attempt.
+        # The claim may have succeeded although its answer was lost. Without another try, the job
+        # would wait until the lease expires, and spend an attempt.
         give_up_at = time.monotonic() + service.settings.lease_seconds
         while True:
             try:
@@ -94,7 +97,7 @@ class Runner:
                 end = self._run_claimed(claimed)
             _log.info("job.left", end=end, seconds=round(time.monotonic() - began, 3))
         except Exception:
-            # The end could not be written: the lease runs out and others repair it.
+            # The end could not be written, so the lease expires and a reconciler repairs the job.
             _log.exception("job.left_to_its_lease")
         finally:
             structlog.contextvars.unbind_contextvars("job_id")
@@ -106,7 +109,7 @@ class Runner:
             try:
                 if self._work[claimed.kind](context, claimed, heartbeat):
                     return "succeeded"
-                # The row refused the result: it is cancelled, or not ours any more.
+                # The row refused the result: the job is cancelled, or another worker has it.
                 heartbeat.check()
                 return self._cancelled(claimed)
             except CancelRequested:
@@ -114,7 +117,7 @@ class Runner:
             except Draining:
                 return self._released(claimed, delay_seconds=0, spend_attempt=False)
             except LeaseLost:
-                # Another worker has it by now, or it has ended and the answer was lost.
+                # Another worker has the job by now, or the job has ended and the answer was lost.
                 return _LOST
             except (Unavailable, LeaseNotRenewed, OfNewerRelease) as error:
                 problem_slug = error.slug if isinstance(error, Unavailable) else _slug(error)
@@ -129,7 +132,8 @@ class Runner:
                 answer = explain(error)
                 out_of_memory = is_out_of_memory(error)
             if out_of_memory:
-                # Only after the handler: the error holds the frames that hold the memory.
+                # Memory is freed after the handler, because the error refers to the frames that
+                # hold the memory.
                 free_memory()
             return self._failed(claimed, answer)
 
@@ -157,9 +161,9 @@ class Runner:
         return "failed" if held else _LOST
 
     def _retry_while_unavailable(self, write: Callable[[], bool]) -> bool:
-        """Repeat a write while the database is away: what it would cost is an attempt.
+        """Repeat a write while the database is unavailable; a lost write would cost an attempt.
 
-        Nothing else could be claimed meanwhile, so there is no hurry, unless the process stops.
+        No other job can be claimed meanwhile, so waiting costs nothing until the process stops.
         """
         while True:
             try:
@@ -170,9 +174,9 @@ class Runner:
 
 
 def explain(error: Exception) -> dict[str, str]:
-    """Return the problem that the job's owner reads; an unexpected error is only an id to her.
+    """Return the problem that the job's owner reads; of an unexpected error, only an id.
 
-    An unexpected error's trace goes to the log, under that id.
+    The traceback of an unexpected error goes to the log, with the same id.
     """
     if isinstance(error, (PerfusionError, WorkerError)):
         _log.info("job.failed", error=type(error).__name__)
@@ -194,13 +198,13 @@ def explain(error: Exception) -> dict[str, str]:
 
 
 def _slug(error: Exception) -> str:
-    """ConceptFileError is `concept-file`, TrainingDiverged is `training-diverged`."""
+    """Return the slug of an error: ConceptFileError is `concept-file`."""
     name = type(error).__name__.removesuffix("Error")
     return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-")
 
 
 def _work_on_the_device() -> Mapping[JobKind, Work]:
-    # Imported here: these load torch.
+    # These modules are imported here, because they load torch.
     from worker.jobs.generate import generate_images
     from worker.jobs.train import train_concept
 

@@ -120,8 +120,7 @@ class Engine:
         urgent: bool = False,
         while_waiting: WhileWaiting | None = None,
     ) -> T:
-        """Run `act`, such as a training's step, on the device; return its result or raise its
-        error.
+        """Run `act`, such as a training's step, on the device; return its result or raise errors.
 
         An `urgent` call runs before the next step; use it for short work that a generation needs.
         `while_waiting` is called now and then; its argument says whether the device is running this

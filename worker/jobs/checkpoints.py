@@ -25,9 +25,10 @@ class Checkpoints:
         self._saved_at = time.monotonic()
 
     def begin(self, train: Callable[[bytes | None], Training]) -> Training:
-        """Return the training that `train` makes of the newest state, or of None if that is unfit.
+        """Return `train` of the newest saved state, or of None if that state cannot be used.
 
-        A state of another release or base model costs the time since the start, but not the job.
+        If the state belongs to another release or base model, the training starts again from step
+        0, but the job does not fail.
         """
         state = checkpoints.read_state(self._service, self._claimed)
         if state is not None:
@@ -49,9 +50,10 @@ class Checkpoints:
             self.save(training)
 
     def save(self, training: Training) -> None:
-        """Save the training's state, unless it is that of the last time.
+        """Save the training's state, unless this step is already saved.
 
-        A store that is away is no reason to stop: the next state may be saved again.
+        If the blob store is unavailable, the training goes on, because a later state can still be
+        saved.
         """
         if training.step <= self._saved_step:
             return

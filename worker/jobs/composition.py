@@ -1,4 +1,4 @@
-"""What is worth saying about a composition before it is sampled: concepts that may blend."""
+"""Warnings about a composition before it is sampled: concepts that may blend."""
 
 from itertools import starmap
 from typing import Any
@@ -19,9 +19,9 @@ def warnings(
     *,
     concept_ids: dict[str, str],
 ) -> list[dict[str, Any]]:
-    """Return a warning for each pair of concepts that lie too close together to stay apart.
+    """Return a warning for each pair of concepts that are so similar that they may blend.
 
-    They are found by their target inputs alone, so this costs a small solve and no sampling.
+    The check only compares the concepts' target inputs, so it costs a small solve and no sampling.
     """
     names = list(request.concepts)
     if len(names) < 2:

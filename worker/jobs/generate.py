@@ -1,6 +1,7 @@
 """A generation job: concepts from the cache, images from the engine, PNG files at the end.
 
-Its warnings are told before the first step, while the request could still be changed.
+The job's warnings are recorded before the first step, so that its owner can cancel it early and
+change the request.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ from worker.jobs.sizes import check_size
 
 
 def generate_images(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> bool:
-    """Generate the images of a claimed job and record them; False if the row refused them."""
+    """Generate and record the images of a claimed job; return False if the row refused them."""
     base = context.model_loader.base()
     payload = options.generate_payload(claimed)
     heartbeat.retry_while_unavailable(lambda: _check_concepts(context, payload.concepts))
@@ -40,7 +41,7 @@ def generate_images(context: WorkerContext, claimed: ClaimedJob, heartbeat: Hear
     # Short calls that run before the next step of the images.
     run_on_device = partial(context.engine.run_on_device, urgent=True, while_waiting=while_waiting)
     warnings = composition.warnings(base, request, run_on_device, concept_ids=concept_ids)
-    # An attempt before may have warned of its own images, which are not these.
+    # An earlier attempt may have recorded warnings about its own images, which differ from these.
     if (warnings or claimed.attempt > 1) and not _warn(
         context, claimed, heartbeat, warnings=warnings
     ):
@@ -89,10 +90,10 @@ def _warn(
 
 
 def _check_concepts(context: WorkerContext, listed: Sequence[PromptedConcept]) -> None:
-    """Raise FileGone if a concept's file went meanwhile; the cache may still hold it.
+    """Raise FileGone if a concept's file was deleted; the cache may still contain the concept.
 
-    A concept that was trained again since keeps the file that the request was accepted with, as
-    the one before. Only a second replacement removes it.
+    If a concept was trained again after the request was accepted, the file of the request is kept
+    as the previous file. Only a second replacement deletes the file.
     """
     if not listed:
         return
@@ -112,7 +113,7 @@ def _to_request(context: WorkerContext, payload: GeneratePayload, base: BaseMode
     concepts: dict[str, ConceptUse] = {}
     for named in payload.concepts:
         concept = context.concepts.get(named.sha256, blob_key=named.blob_key)
-        # Its name is the owner's to choose; the file may carry an older one.
+        # The owner may rename a concept, so the file may contain an older name.
         concept = concept.renamed(named.name)
         base.check(concept)
         concepts[named.name] = ConceptUse(concept, beta=named.beta, tau=named.tau)
@@ -147,7 +148,7 @@ def _sample(
     steps = image_request.config.num_inference_steps
 
     def report(done: int, total: int) -> None:
-        # Images of one job need not advance together; what is shown is their mean.
+        # The images of one job need not advance together, so the progress is their mean.
         heartbeat.report(done * steps // total, steps)
 
     heartbeat.report(0, steps)
@@ -192,7 +193,7 @@ def _store_maps(
     index: int,
     payload: GeneratePayload,
 ) -> tuple[tuple[NewAttentionMap, ...] | None, int]:
-    """Store an image's maps; return them, and their bytes."""
+    """Store an image's maps; return the maps and their size in bytes."""
     if sample.maps is None:
         return None, 0
     concept_ids = {concept.name: concept.id for concept in payload.concepts}

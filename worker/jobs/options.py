@@ -1,7 +1,7 @@
-"""A job's payload and options as this release knows them.
+"""Parses a job's payload and options with the fields that this release knows.
 
-The service has checked them already. If this worker refuses them, a newer release has accepted
-them, in the middle of an upgrade: the job rests until a newer worker takes it.
+The service has already checked payload and options. If this worker refuses them, a newer release
+accepted the job during an upgrade, so the job rests until a newer worker claims it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,13 +17,13 @@ from worker.errors import OfNewerRelease
 
 
 def generate_payload(claimed: ClaimedJob) -> GeneratePayload:
-    """Return what a generation was asked for, or raise OfNewerRelease."""
+    """Return the payload of a generation, or raise OfNewerRelease."""
     with _known_here():
         return GeneratePayload.read(claimed.payload)
 
 
 def train_payload(claimed: ClaimedJob) -> TrainPayload:
-    """Return what a training was asked for, or raise OfNewerRelease."""
+    """Return the payload of a training, or raise OfNewerRelease."""
     with _known_here():
         return TrainPayload.read(claimed.payload)
 

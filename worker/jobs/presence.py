@@ -1,6 +1,6 @@
-"""Which concepts of a prompt its images show, and a warning for those that none shows.
+"""Measures which concepts of a prompt appear in its images, and warns of absent concepts.
 
-An image is worth having without this: a failure here costs the figures and nothing else.
+An image is useful without these figures, so a failure here loses only the figures.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def measure(
     images: Sequence[Image.Image],
     run_on_device: RunOnDevice,
 ) -> list[Measured] | None:
-    """Return what is in each image; None if no evaluator can tell for any of the concepts."""
+    """Return the concepts' presences in each image; None if no concept can be measured."""
     judged = {
         name: use.concept for name, use in request.concepts.items() if use.concept.curve is not None
     }
@@ -43,7 +43,8 @@ def measure(
         out_of_memory = is_out_of_memory(error)
         _log.warning("generation.presence_not_measured", error=type(error).__name__, exc_info=True)
     if out_of_memory:
-        # Only after the handler: the error holds the frames that hold the memory.
+        # Memory is freed after the handler, because the error refers to the frames that hold the
+        # memory.
         free_memory()
     return None
 
@@ -51,7 +52,7 @@ def measure(
 def warnings(
     measured: Sequence[Measured] | None, *, concept_ids: dict[str, str]
 ) -> list[dict[str, Any]]:
-    """Return a warning for each concept that is in none of the images."""
+    """Return a warning for each concept that is present in no image."""
     if not measured:
         return []
     return [

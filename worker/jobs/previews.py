@@ -1,7 +1,7 @@
-"""Preview pictures of a training: what its concept looks like so far.
+"""Preview images of a training, which show its concept at the present step.
 
-They come from the engine like any other picture, always of one seed so that they can be compared,
-and may take a tenth of the training's time at most.
+The engine samples previews like other images. All previews of a training have the same seed, so
+that they can be compared, and take at most a tenth of the training's time.
 """
 
 import io
@@ -24,15 +24,15 @@ _HOW_MANY = 8
 _SHARE_OF_TIME = 0.1
 _SEED = 7
 _INFERENCE_STEPS = 12
-# What a preview costs is known from the last one. Before there was any: it takes two rows forward
-# for each of its steps, while a training step takes each row of its batch forward and back, which
-# is three times forward.
+# The cost of a preview is the time that the last preview took. The cost of the first preview is
+# estimated: it passes two rows forward in each of its steps, while a training step passes each row
+# of its batch forward and back, which costs as much as three forward passes.
 _PREVIEW_ROWS = 2 * _INFERENCE_STEPS / 3
 _log = structlog.get_logger("perfusion.worker")
 
 
 class Previews:
-    """Draws a preview whenever one is due and there is time for it."""
+    """The previews of one training, drawn when a preview is due and affordable."""
 
     def __init__(self, context: WorkerContext, claimed: ClaimedJob, training: Training) -> None:
         self._context = context
@@ -47,10 +47,10 @@ class Previews:
         self._last_seconds = 0.0
 
     def maybe_draw(self, training: Training, *, while_waiting: WhileWaiting) -> None:
-        """Draw the concept as it is now, if it is time; a failure costs only the preview.
+        """Draw a preview of the present concept if one is due; a failure loses only the preview.
 
-        `while_waiting` is called with whether the device works at the preview, and raises
-        Interrupted if the training is to stop meanwhile.
+        The argument of `while_waiting` says whether the device is running the preview;
+        `while_waiting` raises Interrupted if the training must stop.
         """
         if training.step < self._next_step or not self._affordable():
             return
@@ -85,7 +85,7 @@ class Previews:
                 "scheduler": "dpmpp_2m",
             }
         )
-        use = ConceptUse(training.concept())  # nothing has measured it yet: at the usual strength
+        use = ConceptUse(training.concept())  # not measured yet, so at the default strength
         request = self._context.engine.submit(
             ImageRequest(
                 prompt=f"a photo of a <{training.name}>",

@@ -1,7 +1,7 @@
-"""A job's size against the base model that does it.
+"""Checks a job's size against the base model of this worker.
 
-The service refuses jobs that are too large. But it may have accepted one before any worker
-registered its base model, or for another base model.
+The service refuses jobs that are too large. But the service may have accepted a job before any
+worker registered its base model, or for another base model.
 """
 
 from perfusion_core.base_model import BaseModel
@@ -10,7 +10,7 @@ from worker.errors import JobTooLarge
 
 
 def check_size(base: BaseModel, config: TrainConfig | GenerateConfig) -> None:
-    """Raise JobTooLarge where a step of these options has more pixels than the model allows."""
+    """Raise JobTooLarge if a step with these options has more pixels than the model allows."""
     wrong = too_large(config, resolution=base.default_resolution)
     for name, sentence in wrong.items():
         raise JobTooLarge(f"{name}: {sentence}")

@@ -1,7 +1,8 @@
-"""A training job: pictures from blobs, steps on the device, a judged concept file at the end.
+"""A training job: reads pictures from blobs, trains on the device, stores an evaluated concept.
 
-The state is saved every so often, and when the process drains, so that another attempt goes on
-from it; the core promises that the concept is then the same as without the interruption.
+The state is saved at intervals, and when the process drains, so that another attempt can resume
+from the saved state. perfusion_core guarantees that the resumed training gives the same concept as
+an uninterrupted training.
 """
 
 import hashlib
@@ -33,7 +34,7 @@ from worker.models import segmenter
 
 
 def train_concept(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> bool:
-    """Train the concept of a claimed job and record it; False if the row refused it."""
+    """Train and record the concept of a claimed job; return False if the row refused it."""
     base = context.model_loader.base()
     payload = options.train_payload(claimed)
     pictures, masks = _read_pictures(context, payload.pictures)
@@ -51,7 +52,8 @@ def train_concept(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartb
     )
 
     def check() -> None:
-        # Drawing takes its time, too: it is a sign of life, and stops when it is told to.
+        # An evaluation takes time, too, so it also reports progress as a sign of life and can be
+        # stopped.
         heartbeat.report(training.step, training.config.max_train_steps)
         heartbeat.check()
 
@@ -98,7 +100,8 @@ def _begin(
     check_size(base, config)
     finds_objects = segmenter.find(pictures, masks, name=segmenter_name, device=str(base.device))
     return checkpoints.begin(
-        # A device call for each picture: encoding all of them takes as long as many images.
+        # Each picture is a separate device call, because encoding all pictures takes as long as
+        # many images.
         lambda state: train(
             base,
             pictures,
@@ -117,7 +120,8 @@ def _read_pictures(
     context: WorkerContext, listed: Sequence[TrainingPicture]
 ) -> tuple[list[Image.Image], list[Image.Image | None]]:
     def read(key: str) -> Image.Image:
-        # Written by this service itself, from pictures that it decoded within bounds.
+        # This file is safe to decode: the service wrote it from a picture that it decoded within
+        # bounds.
         picture = Image.open(io.BytesIO(context.service.blobs.get(key)), formats=("PNG",))
         picture.load()
         return picture
@@ -136,7 +140,7 @@ def _store(
     context: WorkerContext, claimed: ClaimedJob, base: BaseModel, concept: Concept
 ) -> TrainedConcept:
     data = concept.to_bytes()
-    written = Concept.from_bytes(data)  # where numbers are rounded: the API reads the same
+    written = Concept.from_bytes(data)  # with rounded numbers, as the API reads them
     blob_key = f"{keys.attempt_prefix(claimed.id, claimed.attempt)}concept.safetensors"
     context.service.blobs.put_new(blob_key, data)
     return TrainedConcept(

@@ -1,4 +1,4 @@
-"""Concepts by the hash of their file: read once, checked, and kept while they are in use."""
+"""A cache of concepts by the hash of their file; each file is read and checked only once."""
 
 import hashlib
 from collections import OrderedDict
@@ -11,10 +11,10 @@ from worker.errors import FileGone
 
 
 class ConceptCache:
-    """The concepts used last. A file never changes under its hash, so nothing grows stale."""
+    """The most recently used concepts. Entries never become stale: a hash fixes its file."""
 
     def __init__(self, blobs: Blobs, *, most_bytes: int) -> None:
-        """Keep concepts that weigh `most_bytes` together."""
+        """Keep concepts that use at most `most_bytes` of memory together."""
         self._blobs = blobs
         self._most_bytes = most_bytes
         self._lock = Lock()
@@ -23,13 +23,13 @@ class ConceptCache:
 
     @property
     def held_bytes(self) -> int:
-        """What the concepts weigh that are kept now."""
+        """The memory used by the kept concepts, in bytes."""
         return self._held_bytes
 
     def get(self, sha256: str, *, blob_key: str) -> Concept:
         """Return the concept whose file, under `blob_key`, has this hash.
 
-        Raises FileGone where it was deleted, and ConceptFileError where it is damaged.
+        Raises FileGone if the file was deleted, and ConceptFileError if it is damaged.
         """
         with self._lock:
             if sha256 in self._concepts:
@@ -50,10 +50,10 @@ class ConceptCache:
         return concept
 
     def _keep(self, sha256: str, concept: Concept) -> None:
-        # In memory its numbers are float32, whatever its file has.
+        # In memory the concept's numbers are float32, whatever the precision of the file.
         weight = len(concept.to_bytes())
         with self._lock:
-            if sha256 not in self._concepts:  # else another job has read it meanwhile
+            if sha256 not in self._concepts:  # another job may have read it meanwhile
                 self._concepts[sha256] = concept, weight
                 self._held_bytes += weight
             while self._held_bytes > self._most_bytes:

@@ -1,8 +1,8 @@
-"""The evaluator of this process: the CLIP model that judges concepts, loaded with the base model.
+"""The evaluator of this process: the CLIP model that evaluates concepts.
 
-A concept is useful without a judgement, and an image without its `presence`. So an evaluator that
-cannot be loaded costs only these, and the process tries again after a while. No job waits for it,
-because a slow download may take longer than a hang.
+A concept is useful without an evaluation, and an image without its `presence`. So if the evaluator
+cannot be loaded, only these are missing, and the process tries to load it again after a while. No
+job waits for the evaluator, because a slow download may take longer than HANG_SECONDS.
 """
 
 import time
@@ -27,7 +27,7 @@ class Evaluators:
         self._name = name_of(settings)
         self._lock = Lock()
         self._loaded: Evaluator | None = None
-        self._try_at = float("inf")  # monotonic seconds; until then it loads, or is there
+        self._try_at = float("inf")  # monotonic seconds; infinite while loading or loaded
 
     def load(self, base: BaseModel) -> None:
         """Load the evaluator onto the base model's device; a failure is only logged."""
@@ -43,9 +43,9 @@ class Evaluators:
             _log.info("evaluator.loaded", name=loaded.ref.name)
 
     def for_base_model(self, base: BaseModel) -> Evaluator | None:
-        """Return the evaluator; None where there is none, or none yet.
+        """Return the evaluator; None if there is none, or it is not loaded yet.
 
-        A failed load is tried again in a thread of its own.
+        After a failure, the evaluator is loaded again in a separate thread.
         """
         with self._lock:
             if self._loaded is None and time.monotonic() >= self._try_at:
@@ -55,9 +55,10 @@ class Evaluators:
 
 
 def name_of(settings: Settings) -> str | None:
-    """Return the folder or hub name of the evaluator; None: nothing is judged.
+    """Return the folder or hub name of the evaluator; None if nothing is evaluated.
 
-    The shipped evaluator knows the pictures of the shipped base model's world and no others.
+    The shipped evaluator is used only with the shipped base model, because it was trained only on
+    that model's kind of pictures.
     """
     match settings.evaluator:
         case "none":

@@ -1,8 +1,8 @@
 """The base model of this process: loaded once, in a thread, and registered for the API to see.
 
-A model that cannot be loaded (a wrong name, a hub that is away) is tried again now and then.
-Until it is there no job is claimed, so all of them stay queued, and the worker does not report
-itself as alive, so /readyz names it; the log says why.
+If the model cannot be loaded (a wrong name, an unreachable hub), loading is tried again now and
+then. Until the model is loaded, the worker claims no jobs, so they stay queued. The worker does not
+report itself as alive either, so /readyz reports a missing worker; the log says why.
 """
 
 import time
@@ -25,7 +25,7 @@ _log = structlog.get_logger("perfusion.worker")
 
 
 class ModelLoader:
-    """Holds the base model, or why there is none."""
+    """The loaded base model, or the reason why it is not loaded."""
 
     def __init__(
         self,
@@ -34,9 +34,10 @@ class ModelLoader:
         base: BaseModel | None = None,
         also_load: Callable[[BaseModel], None] | None = None,
     ) -> None:
-        """`base` may be loaded already; it is registered all the same.
+        """Prepare to load; `base` may be a loaded model, which is only registered.
 
-        `also_load` loads what belongs to it, such as the evaluator, before any job is claimed.
+        `also_load` loads models that depend on the base model, such as the evaluator, before any
+        job is claimed.
         """
         self._service = service
         self._also_load = also_load
@@ -48,32 +49,32 @@ class ModelLoader:
         self._thread = Thread(target=self._load, name="load-base-model", daemon=True)
 
     def start(self) -> None:
-        """Begin to load, and return at once."""
+        """Start to load, and return at once."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop trying. A load under way is left to itself: nothing of it can be interrupted."""
+        """Stop trying. A load in progress goes on, because it cannot be interrupted."""
         self._stopped.set()
         self._decided.set()
 
     @property
     def problem(self) -> str | None:
-        """Why there is no base model, in a sentence; None while it loads and once it is there."""
+        """A sentence that says why loading failed; None if it has not failed."""
         return self._problem
 
     @property
     def loaded(self) -> bool:
-        """Whether the base model is there and registered."""
+        """Return whether the base model is loaded and registered."""
         return self._base is not None
 
     def base(self) -> BaseModel:
-        """Return the base model; only for jobs, which are not claimed before it is there."""
+        """Return the base model. Only jobs may call this, since none is claimed before the load."""
         if self._base is None:
             raise RuntimeError("a job was claimed before the base model was there")
         return self._base
 
     def wait(self, *, timeout_seconds: float | None = None) -> bool:
-        """Wait until the base model is there, or has failed to load; return whether it is."""
+        """Wait until the base model is loaded or loading fails; return whether it is loaded."""
         self._decided.wait(timeout_seconds)
         return self.loaded
 
@@ -114,7 +115,7 @@ class ModelLoader:
         return folder
 
     def _register_when_possible(self, base: BaseModel) -> None:
-        """Wait for a database that is away: loading again would take minutes, and not help."""
+        """Register the model; wait while the database is unavailable, as loading takes minutes."""
         while not self._stopped.is_set():
             try:
                 self._register(base)
@@ -143,7 +144,7 @@ class ModelLoader:
 
 
 def _shown(name: str | None) -> str | None:
-    """Return a model's name for clients: of a folder only the last part."""
+    """Return a model's name for clients; for a folder, only its last part."""
     if name is None or not Path(name).is_dir():
         return name
     return Path(name).resolve().name

@@ -1,7 +1,8 @@
-"""The segmenter that finds the object where neither a mask nor alpha shows it: CLIPSeg.
+"""The segmenter, CLIPSeg, which finds the object in pictures without a mask or alpha.
 
-A hub's model is used only if its files lie in the local cache: a first training must not wait for a
-download of 600 MB. Without it the mask is uniform, and the concept's record says so.
+A hub's model is used only if its files are in the local cache, because a first training must not
+wait for a download of 600 MB. Without a segmenter the mask is uniform, and the concept records
+this.
 """
 
 from collections.abc import Sequence
@@ -28,9 +29,9 @@ def find(
     name: str,
     device: str,
 ) -> Segmenter | None:
-    """Return the segmenter of that name, if a picture needs it and it is on this machine.
+    """Return the segmenter `name` if a picture needs it and its files are on this machine.
 
-    A concept is useful without it: weights that cannot be loaded cost only the masks.
+    A concept is useful without masks, so weights that cannot be loaded do not fail the job.
     """
     needed = any(
         mask is None and not picture.has_transparency_data
@@ -48,7 +49,7 @@ def find(
 
 
 def name_of(settings: Settings) -> str | None:
-    """Return the segmenter's folder or hub name; None where none is on this machine."""
+    """Return the segmenter's folder or hub name; None if this machine does not have its files."""
     name = settings.segmenter
     return None if name == "none" or _folder_of(name) is None else name
 
