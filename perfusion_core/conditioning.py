@@ -171,7 +171,7 @@ def keys_and_values(
     """Edit every layer's Key and Value projection, packed: (B, N, d) -> (B, N, 2 Σ d_l).
 
     Keys: the strategy's o*_K, locked to `W_K e_super` by default (METHOD 4); with `keys_from` (B,
-    N, d) (global locking) they are the plain projections of those encodings instead. Values: o*_V.
+    N, d) (global locking) the Keys are instead the plain projections of `keys_from`. Values: o*_V.
     The result has the precision of the projections, but at least float32.
     """
     if not targets:

@@ -27,7 +27,7 @@ _MEMORY_OPTIONS: dict[str, Any] = {"polling_interval": 0.05}
 
 
 def create(settings: Settings, *, run_job: Callable[[str], None]) -> Celery:
-    """Return an app on `settings.queue_url` whose one task calls `run_job(job_id)`."""
+    """Return an app on `settings.queue_url` with a single task, which calls `run_job(job_id)`."""
     in_memory = settings.queue_url == "memory://"
     app = Celery(
         "perfusion",

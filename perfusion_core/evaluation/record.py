@@ -2,7 +2,7 @@
 
 | in the file | type | meaning |
 | --- | --- | --- |
-| `perfusion.evaluator` | JSON in the metadata | whose embeddings and similarities these are |
+| `perfusion.evaluator` | JSON in the metadata | the evaluator of the embeddings and similarities |
 | `reference` | float32 (p,) | the mean of the training pictures' unit embeddings |
 | `perfusion.curve` | JSON in the metadata | the operating curve, its proof, thumbnails' lengths |
 | `curve_thumbnails` | uint8 | one WebP picture for each point, one behind the other |

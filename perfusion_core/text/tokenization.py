@@ -30,7 +30,7 @@ class Tokens:
 
 
 def superclass_ids(tokenizer: Any, superclass: str) -> list[int]:
-    """Return the token ids of a superclass; raises SuperclassError if it has none of its own."""
+    """Return the token ids of a superclass; raises SuperclassError if it has no usable token."""
     ids = list(tokenizer(superclass, add_special_tokens=False).input_ids)
     if not ids or tokenizer.eos_token_id in ids or tokenizer.bos_token_id in ids:
         raise SuperclassError(

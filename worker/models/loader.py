@@ -68,7 +68,7 @@ class ModelLoader:
         return self._base is not None
 
     def base(self) -> BaseModel:
-        """Return the base model. Only jobs may call this, since none is claimed before the load."""
+        """Return the base model. Only jobs may call this: no job is claimed before the load."""
         if self._base is None:
             raise RuntimeError("a job was claimed before the base model was there")
         return self._base

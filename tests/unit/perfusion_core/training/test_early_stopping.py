@@ -56,7 +56,7 @@ def test_nobody_is_asked_for_scores_unless_somebody_watches() -> None:
     assert best.step is None and not best.stopped
 
 
-def test_scores_of_another_judge_are_forgotten() -> None:
+def test_scores_of_another_evaluator_are_forgotten() -> None:
     best = scored([0.5, 0.4])
     best.watch("evaluator")
     assert best.step == LOOKS[0]
