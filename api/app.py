@@ -16,14 +16,14 @@ from starlette.staticfiles import StaticFiles
 
 from api import docs_page, openapi, problems
 from api import embedded as embedded_worker
-from api.access.auth_cache import Callers
+from api.access.auth_cache import AuthCache
 from api.dependencies import State
 from api.limits import concurrency
 from api.limits.rate import Limiter
 from api.metrics import Metrics
 from api.middleware import BodyLimit, RequestContext
 from api.routes import base_model, concepts, curves, generate, health, images, jobs, trainings
-from api.signed_urls import Links
+from api.signed_urls import SignedUrls
 from api.uploads import forms
 from service import auth
 from service.wiring import Service
@@ -60,14 +60,14 @@ def create_app(
         imports=CapacityLimiter(_IMPORT_THREADS),
         files=CapacityLimiter(_FILE_THREADS),
         checks=CapacityLimiter(_CHECK_THREADS),
-        callers=Callers(service),
+        auth_cache=AuthCache(service),
         limiter=limiter,
         concurrency=concurrency.limits(
             spool_bytes=settings.spool_bytes,
             max_body_bytes=settings.max_body_bytes,
             refused=metrics.limited,
         ),
-        links=Links(settings),
+        signed_urls=SignedUrls(settings),
         metrics=metrics,
         key_required=auth.required(settings, host="127.0.0.1")
         if key_required is None

@@ -12,11 +12,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from api.access.auth import refuse_foreign_pages
-from api.access.auth_cache import Callers
+from api.access.auth_cache import AuthCache
 from api.limits.concurrency import Concurrency
 from api.limits.rate import Limiter
 from api.metrics import Metrics
-from api.signed_urls import Links
+from api.signed_urls import SignedUrls
 from service import auth
 from service.auth import Scope
 from service.errors import Forbidden, Unauthorized, Unavailable
@@ -37,10 +37,10 @@ class State(TypedDict):
     imports: CapacityLimiter  # threads that read concept files
     files: CapacityLimiter  # threads that wait for the store of blobs, which may be slow
     checks: CapacityLimiter  # threads of /readyz, which may wait for something that hangs
-    callers: Callers
+    auth_cache: AuthCache
     limiter: Limiter
     concurrency: Concurrency
-    links: Links
+    signed_urls: SignedUrls
     metrics: Metrics
     key_required: bool
 
@@ -122,7 +122,7 @@ class OwnerWith(_Key):
         if header is None and not state["key_required"]:
             refuse_foreign_pages(request, state["service"].settings.cors_origins)
         # Mostly there is nothing to wait for; a thread costs as much as a statement.
-        caller = state["callers"].known(header)
+        caller = state["auth_cache"].known(header)
         if caller is None or not state["limiter"].counted(f"owner:{caller.owner_id}"):
             caller = await run_in_threadpool(_identify, state, header, address_of(request))
         return caller
@@ -132,7 +132,7 @@ def _identify(state: State, header: str | None, address: str) -> auth.Caller:
     """The caller, counted. In one thread: both the database and Redis may be asked."""
     required = state["key_required"]
     try:
-        caller = state["callers"].authenticate(header, key_required=required)
+        caller = state["auth_cache"].authenticate(header, key_required=required)
     except Unauthorized:
         # Guessing is limited by address, since there is no owner yet to count on.
         state["limiter"].check(f"address:{address}")
@@ -157,7 +157,7 @@ Observer = Annotated[str, Security(OwnerWith(Scope.METRICS))]
 def may_read(state: State, header: str | None) -> bool:
     """Whether the Authorization `header` still opens what its owner may read."""
     try:
-        caller = state["callers"].authenticate(header, key_required=state["key_required"])
+        caller = state["auth_cache"].authenticate(header, key_required=state["key_required"])
     except Unauthorized:
         return False
     except Unavailable:
@@ -201,7 +201,7 @@ class _ImageReader(_Key):
             return await self._by_key(request)
         state = state_of(request)
         limiter = state["limiter"]
-        if state["links"].opens(id, expires=expires or 0, signature=sig or ""):
+        if state["signed_urls"].opens(id, expires=expires or 0, signature=sig or ""):
             await run_in_threadpool(limiter.check, f"image:{id}")
             return None
         await run_in_threadpool(limiter.check, f"address:{address_of(request)}")

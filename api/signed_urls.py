@@ -18,7 +18,7 @@ _WINDOWS = 3
 MAX_AGE_SECONDS = _WINDOW_SECONDS * _WINDOWS
 
 
-class Links:
+class SignedUrls:
     """Signs links, and verifies their signatures."""
 
     def __init__(self, settings: Settings) -> None:

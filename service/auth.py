@@ -1,7 +1,8 @@
-"""API keys: who calls, and what the caller may do. Only a key's SHA-256 is kept.
+"""API keys: identify the caller and what the caller may do. Only a key's SHA-256 is kept.
 
-A key is shown once. It holds 256 random bits, so it cannot be guessed and a plain hash is enough.
-Objects belong to an `owner_id`. Several keys may open one owner's objects, each within its scopes.
+A key is shown once. It contains 256 random bits, so it cannot be guessed and a plain hash is
+enough. Objects belong to an `owner_id`. Several keys may give access to the objects of one owner,
+each key within its scopes.
 """
 
 import hashlib
@@ -26,14 +27,14 @@ from service.wiring import Service
 LOCAL_OWNER = "local"
 _PREFIX_LENGTH = 11  # sk_ and 8 characters: enough to find the row, far too few to guess the rest
 _MAX_LABEL_LENGTH = 100
-# Built once, because every request runs it.
+# Built once at import, because every request runs this query.
 _OF_PREFIX = select(ApiKeyRow.sha256, ApiKeyRow.owner_id, ApiKeyRow.scopes).where(
     ApiKeyRow.prefix == bindparam("prefix"), ApiKeyRow.revoked_at.is_(None)
 )
 
 
 class Scope(StrEnum):
-    """What a key may do with its owner's objects. No scope includes another."""
+    """The actions that a key allows on its owner's objects. No scope includes another."""
 
     READ = "read"  # look at concepts, jobs and images, and fetch their files
     GENERATE = "generate"  # ask for images, and cancel jobs
@@ -60,7 +61,7 @@ class ApiKeyView:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a request, and what the caller may do."""
+    """The owner and the scopes that a request acts with."""
 
     owner_id: str
     scopes: frozenset[Scope] = ALL_SCOPES
@@ -82,7 +83,7 @@ def authenticate(service: Service, header: str | None, *, key_required: bool) ->
     """Return the caller that the Authorization `header` names.
 
     Without a header the caller is the local owner, unless a key is required. A wrong header is
-    always refused, so that a mistyped key never opens the local owner's objects.
+    always refused, so that a mistyped key never gives access to the local owner's objects.
     """
     if header is None:
         if key_required:
@@ -113,14 +114,14 @@ def create_key(
     owner_id: str | None = None,
     scopes: Collection[Scope] = DEFAULT_SCOPES,
 ) -> tuple[str, ApiKeyView]:
-    """Make a key for a new owner, or another for `owner_id`. The key is never shown again."""
+    """Make a key for a new owner, or a further key for `owner_id`. The key is never shown again."""
     key = f"sk_{secrets.token_urlsafe(32)}"
     owner_id = owner_id or new_id("owner")
     return key, _store(service, key, label=label, owner_id=owner_id, scopes=scopes)
 
 
 def ensure_bootstrap_key(service: Service) -> None:
-    """Store the settings' first key, if there is one; it opens the local owner's objects.
+    """Store the first key from the settings, if any; it gives access to the local owner's objects.
 
     If several processes start at once, the first one stores the key and the others find it.
     """

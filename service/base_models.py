@@ -1,4 +1,4 @@
-"""The base model that workers serve. They write its row; the API, which loads none, reads it."""
+"""The base model that workers serve. Workers write its row; the API only reads the row."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -33,9 +33,9 @@ _RETRY_SECONDS = 5
 class RegisteredBaseModel:
     """A base model that a worker has loaded, as that worker describes it.
 
-    `info` is JSON-ready. The service reads these of its fields:
-    `defaults`: `{"train": {...}, "generate": {...}}`, the model's overrides of the method's;
-    `resolution`: the side in pixels; `calibration`: the base of verdicts; `evaluator` and
+    `info` is JSON-ready. The service reads these fields of `info`:
+    `defaults`: `{"train": {...}, "generate": {...}}`, which override the method's defaults;
+    `resolution`: the side in pixels; `calibration`: the thresholds for verdicts; `evaluator` and
     `segmenter`: the names of the worker's models.
     """
 
@@ -151,7 +151,7 @@ def _bounds(
 
 @dataclass(frozen=True)
 class Served:
-    """The served base model, which a concept must match and on which verdicts are based."""
+    """The served base model, which concepts must match and whose calibration decides verdicts."""
 
     name: str
     fingerprint: str
@@ -160,7 +160,7 @@ class Served:
 
 
 def served(session: Session) -> Served | None:
-    """Return the served base model, read once a session; None until a worker registers one."""
+    """Return the served base model, queried once per session; None until a worker registers one."""
     if _KEPT not in session.info:
         row = session.execute(_SERVED).first()
         session.info[_KEPT] = (
@@ -188,6 +188,6 @@ def defaults(model: RegisteredBaseModel | None, *, of: str) -> dict[str, Any]:
 
 
 def resolution(model: RegisteredBaseModel | None) -> int | None:
-    """Return the side of the base model's own training pictures, if a worker reported it."""
+    """Return the side, in pixels, of the base model's own training pictures, if it is known."""
     side = model.info.get("resolution") if model is not None else None
     return side if isinstance(side, int) else None

@@ -1,9 +1,9 @@
 """Check that the database and the blob store belong together: both hold the id of their deployment.
 
 With a wrong URL, a lost SQLite file or a swapped bucket, every blob would look like an orphan. So
-the ids are compared before any blob is removed. A new pair gets its id automatically. So does a
-pair of the previous release, if its store holds blobs that its database names. An operator decides
-every other case (`perfusion blobs adopt`).
+the ids are compared before any blob is removed. If both are new, they get an id automatically. A
+database and store of the previous release also get an id automatically, if the store contains blobs
+that the database names. An operator decides every other case (`perfusion blobs adopt`).
 """
 
 from collections.abc import Iterator
@@ -36,13 +36,13 @@ class Mismatch(SettingsError):
 
 
 def check(service: Service) -> None:
-    """Raise Mismatch unless database and store belong together; give a new pair its id."""
+    """Raise Mismatch unless database and store belong together; give an id to a new pair."""
     with service.database.read() as session:
         ours = session.scalar(_OF_DATABASE)
     theirs = _of_store(service)
     if ours is None or theirs is None:
-        # If the store shares no blob with a new database, that database gets its own id and is
-        # refused: the store may belong to another deployment that has stored nothing yet.
+        # If the store contains no blob of a new database, that database gets its own id and is
+        # refused, because the store may belong to another deployment that has stored nothing yet.
         wanted = theirs if _are_kin(service) else None
         ours = service.database.run(lambda connection, now: _ensure(connection, now, wanted=wanted))
         try:
@@ -59,7 +59,7 @@ def check(service: Service) -> None:
 
 
 def check_at_start(service: Service) -> None:
-    """Raise Mismatch as `check` does; if a server is away, leave it to the next collection."""
+    """Raise Mismatch as `check` does; if a server is unavailable, let the next collection check."""
     try:
         check(service)
     except Unavailable as error:
@@ -67,14 +67,14 @@ def check_at_start(service: Service) -> None:
 
 
 def adopt(service: Service) -> str:
-    """Make this database and this store belong together under one id; return that id."""
+    """Make this database and this store belong together under a common id; return the id."""
     ours = service.database.run(lambda connection, now: _ensure(connection, now, wanted=None))
     service.blobs.put(keys.DEPLOYMENT_KEY, ours.encode())
     return ours
 
 
 def _ensure(connection: Connection, now: datetime, *, wanted: str | None) -> str:
-    """Return the database's id; the first caller makes it while others wait."""
+    """Return the database's id; the first caller makes the id while other callers wait."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("LOCK TABLE deployment IN SHARE ROW EXCLUSIVE MODE"))
     ours = connection.scalar(_OF_DATABASE)
@@ -94,7 +94,7 @@ def _of_store(service: Service) -> str | None:
 def _are_kin(service: Service) -> bool:
     """Return True if the store holds a blob that the database names, False if both are new.
 
-    Raise Mismatch if only one of them is new, or if neither is and they do not match.
+    Raise Mismatch if only one of them is new, or if neither is new and they share no blob.
     """
     names_any = False
     for key in _some_named(service):
@@ -119,7 +119,7 @@ def _are_kin(service: Service) -> bool:
 
 
 def _some_named(service: Service) -> Iterator[str]:
-    """Go through a few keys that rows name, of each kind; random ids make it a random sample."""
+    """Go through a few keys of each kind that rows name; random ids make them a random sample."""
     for column, order in (
         (ImageRow.blob_key, ImageRow.id),
         (ConceptRow.blob_key, ConceptRow.id),

@@ -2,7 +2,7 @@
 
 ServiceError
 ├── Unreadable          the request cannot be read at all
-├── Unauthorized        no key, or a key that opens nothing
+├── Unauthorized        no key, or a key that is not valid
 ├── Forbidden           a key that may not do this
 ├── NotFound            no such object, or another owner's
 ├── Conflict            the request is valid, but the present state forbids it
@@ -49,7 +49,7 @@ class Problem(View):
 
 
 class ServiceError(Exception):
-    """A use case that ended without doing what was asked."""
+    """An error that ended a use case before its work was done."""
 
     def __init__(self, slug: str, detail: str) -> None:
         super().__init__(detail)
@@ -66,7 +66,7 @@ class Unauthorized(ServiceError):
 
 
 class Forbidden(ServiceError):
-    """The caller is known and may not do this."""
+    """The caller is known but does not have permission for this."""
 
 
 class NotFound(ServiceError):
@@ -78,7 +78,7 @@ class Conflict(ServiceError):
 
 
 class TooLarge(ServiceError):
-    """More bytes than the settings allow; `pointer` names the part if one is too large."""
+    """More bytes than the settings allow; `pointer` names the part that is too large, if any."""
 
     def __init__(self, slug: str, detail: str, *, pointer: str | None = None) -> None:
         super().__init__(slug, detail)
@@ -86,7 +86,7 @@ class TooLarge(ServiceError):
 
 
 class UnsupportedMedia(ServiceError):
-    """A kind of file that is not accepted; `pointer` names the part if known."""
+    """A kind of file that is not accepted; `pointer` names the part if it is known."""
 
     def __init__(self, slug: str, detail: str, *, pointer: str | None = None) -> None:
         super().__init__(slug, detail)
@@ -114,7 +114,7 @@ class StorageFull(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """Something the request needs cannot serve now; nothing was accepted."""
+    """Something that the request needs cannot serve now; nothing was accepted."""
 
     def __init__(self, slug: str, detail: str, *, retry_after_seconds: int = 5) -> None:
         super().__init__(slug, detail)
@@ -122,7 +122,7 @@ class Unavailable(ServiceError):
 
 
 def invalid(pointer: str, detail: str, *, slug: str = "invalid") -> Invalid:
-    """Return the error of one wrong field."""
+    """Return the error for one wrong field."""
     return Invalid([FieldProblem(pointer, detail)], slug=slug)
 
 

@@ -1,7 +1,8 @@
-"""What pydantic refuses, in our own words: bodies, options, settings and the command share them.
+"""Turn pydantic's findings into our sentences, for bodies, options, settings and commands.
 
-A sentence tells the rule and never what was sent. `rule` is a phrase without its subject, because
-a body's field is "this", a setting is a variable, and an option has a name.
+A sentence states the rule and never repeats the input. `rule` returns a phrase without a subject,
+because the subject differs: a body's field is "this", a setting is a variable, an option has a
+name.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -79,11 +80,11 @@ def _sentence(item: Mapping[str, Any]) -> str:
 def _plain(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
-    return str(value).replace(" or ", ", ")  # of the words that a Literal allows
+    return str(value).replace(" or ", ", ")  # between the words that a Literal allows
 
 
 def _key(part: str | int) -> str:
-    # Names of unknown fields come from the caller: bounded, and free of lone surrogates, which
-    # JSON cannot carry as UTF-8.
+    # Names of unknown fields come from the caller. So their length is limited, and lone surrogates
+    # are replaced, because JSON cannot carry them as UTF-8.
     text = str(part)[:_MAX_KEY_LENGTH].encode("utf-8", "replace").decode("utf-8")
     return text.replace("~", "~0").replace("/", "~1")

@@ -1,7 +1,7 @@
-"""Idempotency keys: the first answer to a request is kept for a day and repeated.
+"""Idempotency keys: store the first answer to a request for a day and repeat it.
 
-The transaction that does the work also stores the answer. So there is never one without the other,
-and two requests at the same moment do the work once.
+The transaction that does the work also stores the answer. So the work and its stored answer exist
+together or not at all, and two requests at the same moment do the work once.
 """
 
 import hashlib
@@ -93,8 +93,8 @@ def answer_once(
     except Unavailable:
         raise
     except ServiceError:
-        # The same request may have been answered after this one checked. Then this one fails only
-        # because of what the other one wrote, such as a name that is taken.
+        # Another copy of this request may have been answered after this copy checked for an answer.
+        # Then this copy fails only because of the other's rows, such as a name that is now taken.
         if idempotency is None:
             raise
         with service.database.read() as session:

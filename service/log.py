@@ -1,7 +1,7 @@
 """Structured logs: an event and its fields, for people or as JSON lines.
 
-`bound` puts the ids of the request, the job and the worker into the context once, and every line
-then shows them. Prompts, keys and file contents are never logged.
+`bound` puts the ids of the request, the job and the worker into the context once, so that every
+later line contains them. Prompts, keys and file contents are never logged.
 """
 
 import logging
@@ -17,7 +17,7 @@ from service.settings.environment import Settings
 
 def configure(settings: Settings) -> None:
     """Set up the logs of this process and of its libraries."""
-    # The fields of perfusion_core's lines, which come through the standard library.
+    # The fields of perfusion_core's log lines, which arrive through the standard library.
     told = structlog.stdlib.ExtraAdder(allow=["error", "score", "step"])
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -25,7 +25,7 @@ def configure(settings: Settings) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    # Tracebacks show no local variables, because those hold prompts and settings.
+    # Tracebacks do not show local variables, because these may contain prompts and settings.
     renderer: list[Processor]
     if settings.log_format == "json":
         exceptions = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
@@ -55,7 +55,7 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
-    # These repeat what our own lines say, or say far too much.
+    # These libraries repeat our own lines or log far too much.
     for name in ("uvicorn.access", "botocore", "urllib3", "PIL", "kombu", "amqp"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -1,8 +1,8 @@
-"""What callers send: strict and closed models, and the options of training and generation.
+"""Models of what callers send, which refuse unknown fields; options of training and generation.
 
-Options, their bounds and their defaults live in perfusion_core.config alone; the models of requests
-are derived from there. OpenAPI shows no default of an option, because the base model decides them:
-`GET /models` tells those that are in force.
+Options, their bounds and their defaults are defined in perfusion_core.config alone; the request
+models are derived from there. OpenAPI shows no defaults of options, because they depend on the base
+model: `GET /models` returns the current defaults.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ C = TypeVar("C", TrainConfig, GenerateConfig)
 
 
 def whole_numbers(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values as they are, but 20 for 20.0, which JSON Schema calls an integer."""
+    """Return the values with 20 in place of 20.0, which JSON Schema also calls an integer."""
     return {
         name: int(value) if isinstance(value, float) and value.is_integer() else value
         for name, value in given.items()
@@ -29,7 +29,7 @@ def whole_numbers(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Inbound(BaseModel):
-    """What a caller sends: strict, closed, finite."""
+    """The base of what callers send: no type conversion, no unknown fields, finite numbers."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
@@ -84,9 +84,10 @@ else:
 
 
 def known_defaults(kind: type[C], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of a base model's defaults that this release knows.
+    """Return the defaults of a base model that this release knows.
 
-    A worker of a newer release may have registered others; it puts its own under every request.
+    A worker of a newer release may have registered others; that worker applies them to every
+    request itself.
     """
     try:
         kind(**defaults)
@@ -106,14 +107,14 @@ def check(
 ) -> C:
     """Return the configuration of `given` over the base model's `defaults`, or raise Invalid.
 
-    `resolution` is the base model's side, where it is known: it bounds the options of size.
-    `pointer` is where the options lie in the request: `/training`, or empty for the body itself.
+    `resolution` is the base model's side in pixels, if it is known; it limits the options of size.
+    `pointer` is the place of the options in the request: `/training`, or empty for the body itself.
     """
     try:
         config = kind(**{**defaults, **whole_numbers(given)})
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-        # A name that is no Unicode has no place.
+        # A name that is not valid Unicode has no place in pydantic's findings.
         placed = ({**item, "loc": item["loc"] or ("",)} for item in found)
         raise Invalid(field_problems(placed, under=pointer)) from None
     wrong = too_large(config, resolution=resolution) if resolution else {}

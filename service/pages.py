@@ -1,4 +1,4 @@
-"""Lists, newest first. A cursor marks the place, so that new rows do not shift the pages."""
+"""Lists, newest first. A cursor marks the position, so that new rows do not shift the pages."""
 
 import base64
 import binascii
@@ -20,7 +20,7 @@ MAX_CURSOR_LENGTH = 200
 
 
 class Page(View, Generic[V]):
-    """One page of a list, newest first; `next_cursor` is null on the last one."""
+    """One page of a list, newest first; `next_cursor` is null on the last page."""
 
     items: tuple[V, ...]
     next_cursor: str | None

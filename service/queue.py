@@ -1,8 +1,8 @@
-"""Notify workers: a Celery message says "a job waits" (it names one), and nothing else.
+"""Notify workers by Celery messages. A message contains only the id of a job that waits.
 
-The job row is the truth, so a message may be lost or doubled without harm: the reconciler notifies
-again, and a second claim finds nothing to do. So a notification never fails or delays a request. It
-has a time limit, and its failure is logged.
+The job row is the truth, so a message may be lost or repeated without harm: the reconciler notifies
+again, and a second claim finds nothing to do. So a notification must never fail or delay a request:
+it has a time limit, and a failure is only logged.
 """
 
 # mypy: disallow-untyped-calls=False, disallow-subclassing-any=False
@@ -25,8 +25,8 @@ from service.statuses import JobKind
 TASK_NAME = "perfusion.job"
 _log = structlog.get_logger()
 
-# Measured: with these, publishing to a refused or half-open Redis gives up in at most 2 s;
-# Celery's own defaults block for more than 25 s.
+# Measured: with these options, publishing to a Redis that refuses or never answers gives up within
+# 2 s; with Celery's own defaults it blocks for more than 25 s.
 _REDIS_OPTIONS: dict[str, Any] = {
     "socket_timeout": 2,
     "socket_connect_timeout": 1,
@@ -39,7 +39,7 @@ _REDIS_OPTIONS: dict[str, Any] = {
 }
 
 
-# The pause after a queue did not answer, because each try takes up to 2 s.
+# The pause after the queue failed to answer, because each try takes up to 2 s.
 _REST_SECONDS = 2.0
 
 
@@ -47,13 +47,13 @@ class JobNotifier(Protocol):
     """Notifies workers that a job waits."""
 
     def notify(self, job_id: str, kind: JobKind) -> bool:
-        """Publish the job's id; return False (and log it) if that did not work."""
+        """Publish the job's id; return False (and log the error) if that failed."""
 
     def notify_soon(self, job_id: str, kind: JobKind) -> None:
         """Publish the job's id from another thread, without waiting."""
 
     def pending(self, kind: JobKind) -> int:
-        """Return how many messages no worker has taken yet; 0 if that is not known."""
+        """Return the number of messages that no worker has taken yet; 0 if it is unknown."""
 
     def check(self) -> None:
         """Raise an exception unless the queue answers."""
@@ -63,7 +63,7 @@ class JobNotifier(Protocol):
 
 
 class _Channel(redis.Channel):
-    """A channel that keeps one client, because a new client costs more than sending a message."""
+    """A channel that keeps its client, because a new client costs more than a message."""
 
     @cached_property
     def _client(self) -> Any:
@@ -86,8 +86,8 @@ class CeleryNotifier:
         self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="notifier")
         self._producer: Producer | None = None
         self._retry_at = 0.0
-        # Not set as current, because the worker's app of the same process must stay current.
-        # The host has no meaning in memory, but kombu complains if it is missing.
+        # Not set as Celery's current app, because the worker's app in this process must stay
+        # current. The host has no meaning for memory://, but kombu complains if it is missing.
         broker = "memory://localhost//" if queue_url == "memory://" else queue_url
         self._app = Celery("perfusion-notifier", broker=broker, set_as_current=False)
         self._app.conf.update(

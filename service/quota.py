@@ -1,8 +1,8 @@
-"""How many bytes an owner has stored, and whether the limit is reached.
+"""Count the bytes that an owner has stored, and check the limit.
 
 Pictures with their masks, concept files, and images with their attention maps count. Rows from a
-release that stored no sizes count 0. The sum is computed only if a limit is set, and is kept for
-some seconds, so an owner may exceed the limit by what is accepted meanwhile.
+release that stored no sizes count 0. The sum is computed only if a limit is set, and is cached for
+some seconds, so an owner may exceed the limit by the uploads accepted in that time.
 """
 
 from sqlalchemy import String, bindparam, func, select
@@ -15,7 +15,7 @@ _KNOWN_SECONDS = 10.0
 _FULL_SECONDS = 1.0  # an owner who has just deleted something should not wait for long
 _MOST_KNOWN = 10_000
 _OWNER = bindparam("owner", type_=String)
-# Images are found by their jobs, which have an index of owners.
+# Images are found through their jobs, because jobs have an index on the owner.
 _STORED = (
     select(func.sum(ConceptRow.size_bytes)).where(ConceptRow.owner_id == _OWNER),
     # The previous files.

@@ -1,30 +1,30 @@
-"""Kinds and statuses of jobs and concepts: the words that rows, views and workers share."""
+"""Kinds and statuses of jobs and concepts, which rows, views and workers share."""
 
 from enum import StrEnum
 
 
 class JobKind(StrEnum):
-    """What a job does; also the name of the queue that its messages go to."""
+    """The kind of a job; also the name of the queue for its messages."""
 
     TRAIN = "train"
     GENERATE = "generate"
 
 
 class JobStatus(StrEnum):
-    """Where a job is. The last three are final."""
+    """The status of a job. The last three are final."""
 
     QUEUED = "queued"  # accepted; waits for a worker
     RUNNING = "running"  # one worker holds its lease
-    SUCCEEDED = "succeeded"  # its result is there
-    FAILED = "failed"  # `error` says why
-    CANCELLED = "cancelled"  # its owner asked for it
+    SUCCEEDED = "succeeded"  # its result is stored
+    FAILED = "failed"  # `error` gives the reason
+    CANCELLED = "cancelled"  # its owner cancelled it
 
 
 TERMINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
 
 
 class ConceptStatus(StrEnum):
-    """Whether a concept can be used."""
+    """The status of a concept: whether it can be used."""
 
     TRAINING = "training"  # its job is queued or running
     READY = "ready"  # the only state that a prompt may use

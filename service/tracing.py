@@ -1,8 +1,9 @@
 """OpenTelemetry traces, if OTEL_EXPORTER_OTLP_ENDPOINT is set. Otherwise nothing is loaded.
 
-FastAPI makes the span of a request as soon as there is a provider. OpenTelemetry's instrumentation
-makes the spans of statements, and this module those of jobs. A worker may take another job than the
-one that its message names, so a job has a separate trace, which shares `job_id` with the request's.
+FastAPI makes the spans of requests as soon as there is a provider. OpenTelemetry's instrumentation
+makes the spans of SQL statements, and this module makes the spans of jobs. A worker may claim a
+different job than its message names. So a job has a separate trace, with the same `job_id` as the
+trace of its request.
 """
 
 import os
@@ -14,7 +15,7 @@ from service.settings.environment import SettingsError
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _NAME = "perfusion"
-# Use today's semantic conventions instead of the earlier ones.
+# Use the current semantic conventions instead of the earlier ones.
 _CONVENTIONS = ("OTEL_SEMCONV_STABILITY_OPT_IN", "database")
 
 
@@ -24,10 +25,10 @@ def enabled() -> bool:
 
 
 def configure(service_name: str) -> Callable[[], None]:
-    """Send this process's traces to the endpoint; return the function that sends the rest.
+    """Send this process's traces to the endpoint; return the function that flushes the rest.
 
-    Call it before connecting to the database, because only engines made later are traced. Headers,
-    sampling and the service's name follow OpenTelemetry's own variables.
+    Call this before connecting to the database, because only engines made later are traced.
+    Headers, sampling and the service's name are set by OpenTelemetry's own variables.
     """
     if not enabled():
         return lambda: None
@@ -45,7 +46,7 @@ def configure(service_name: str) -> Callable[[], None]:
         ) from error
 
     class Processor(BatchSpanProcessor):
-        """Sends no error texts, because a driver's may repeat values."""
+        """Sends no error texts, because a driver's error text may contain values."""
 
         def on_end(self, span: ReadableSpan) -> None:
             span._status = trace.Status(span.status.status_code)
@@ -56,7 +57,7 @@ def configure(service_name: str) -> Callable[[], None]:
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
     provider.add_span_processor(Processor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
-    # It does not list SQLAlchemy 2.1 among its versions; a test shows that it works.
+    # The instrumentation does not list SQLAlchemy 2.1 as supported; a test shows that it works.
     SQLAlchemyInstrumentor().instrument(skip_dep_check=True)
     return provider.shutdown
 

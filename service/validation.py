@@ -1,4 +1,4 @@
-"""Text from outside: what may be stored and sent on, and the words for what may not."""
+"""Check text from outside: refuse with a sentence what cannot be stored and sent on."""
 
 import json
 import re
@@ -15,7 +15,7 @@ _MAX_JSON_DEPTH = 16
 
 
 def check_text(value: object, *, pointer: str, max_length: int | None = None) -> str:
-    """Return `value` as NFC text, or say why a database or a tokenizer could not take it."""
+    """Return `value` as NFC text; raise Invalid if a database or tokenizer could not accept it."""
     if not isinstance(value, str):
         raise invalid(pointer, "This must be text.")
     if max_length is not None and len(value) > max_length:
@@ -30,7 +30,7 @@ def check_text(value: object, *, pointer: str, max_length: int | None = None) ->
 
 
 def check_prompt(value: object, *, pointer: str) -> str:
-    """Return a prompt that says something."""
+    """Return a prompt that is not blank."""
     text = check_text(value, pointer=pointer, max_length=MAX_PROMPT_LENGTH)
     if not text.strip():
         raise invalid(pointer, "The prompt is empty. Describe the image that you want.")
@@ -38,7 +38,7 @@ def check_prompt(value: object, *, pointer: str) -> str:
 
 
 def check_name(value: object, *, pointer: str = "/name") -> str:
-    """Return a concept's name."""
+    """Return a valid concept name."""
     if not isinstance(value, str) or not re.fullmatch(NAME_PATTERN, value):
         raise invalid(
             pointer,
@@ -49,7 +49,7 @@ def check_name(value: object, *, pointer: str = "/name") -> str:
 
 
 def check_superclass(value: object, *, pointer: str = "/superclass") -> str:
-    """Return a superclass: 1 to 3 words, single spaces between them."""
+    """Return a superclass: 1 to 3 words, separated by single spaces."""
     text = check_text(value, pointer=pointer, max_length=_MAX_SUPERCLASS_LENGTH * 4)
     words = text.split()
     if not 1 <= len(words) <= _MAX_SUPERCLASS_WORDS:
@@ -71,7 +71,7 @@ def check_superclass(value: object, *, pointer: str = "/superclass") -> str:
 
 
 def is_storable(value: Any, *, depth: int = 0) -> bool:
-    """Whether a JSON value from a file can be stored and sent: finite, no NUL, not too deep."""
+    """Return whether a JSON value from a file can be stored: finite, no NUL, not too deep."""
     if depth > _MAX_JSON_DEPTH:
         return False
     if isinstance(value, dict):

@@ -1,8 +1,9 @@
-"""The base of views: what use cases return, and what the API serves and describes in OpenAPI.
+"""The base of views, which use cases return and the API serves and describes in OpenAPI.
 
-A view is built inside the session and holds plain values, so nothing reads the database through it
-later. Each subject has its own: `jobs/views.py`, `concepts/views.py`. `to_json` is the one place
-that writes them: answers, and the first answers kept for idempotency keys, cannot differ.
+A view is built inside the session and contains plain values, so that it never reads the database
+later. Each subject has its own module of views: `jobs/views.py`, `concepts/views.py`. Only
+`to_json` writes views as JSON, so a repeated answer of an idempotency key cannot differ from the
+first one.
 """
 
 from typing import Any
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class View(BaseModel):
-    """What a use case returns; a later release may add optional fields."""
+    """The base of what use cases return; a later release may add optional fields."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -21,5 +22,5 @@ class View(BaseModel):
 
 
 def is_none(value: object) -> bool:
-    """Whether a field has no value; `exclude_if=is_none` leaves such a field out of the JSON."""
+    """Return whether a field is None; `exclude_if=is_none` leaves such a field out of the JSON."""
     return value is None

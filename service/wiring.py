@@ -1,4 +1,4 @@
-"""The composition root: settings in, a wired Service out. Nothing here is global."""
+"""The composition root: build the Service from the settings. Nothing here is global."""
 
 import os
 import time
@@ -15,7 +15,7 @@ from service.database.engine import Clock, Database
 from service.queue import JobNotifier
 from service.settings.environment import Settings
 
-# Each decoder may take a few hundred megabytes, and more at once would not be faster. On a small
+# Each decoder may take a few hundred megabytes, and more decoders would not be faster. On a small
 # machine, one decoder leaves a core for other requests.
 _DECODERS = max(1, min(2, (os.cpu_count() or 1) // 2))
 _THUMBNAIL_DECODERS = 1
@@ -23,7 +23,7 @@ _THUMBNAIL_DECODERS = 1
 
 @dataclass
 class KnownSizes:
-    """How many bytes owners had stored a moment ago, as this process knows; see quota.py."""
+    """The bytes that owners had stored a moment ago, as this process knows; see quota.py."""
 
     clock: Callable[[], float] = time.monotonic
     known: dict[str, tuple[float, int]] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class KnownSizes:
 
 @dataclass(frozen=True)
 class Service:
-    """What every use case needs, as its first argument."""
+    """The dependencies of every use case, passed as its first argument."""
 
     settings: Settings
     database: Database
@@ -52,7 +52,7 @@ class Service:
 
 
 def build(settings: Settings, *, clock: Clock | None = None) -> Service:
-    """Return the service that `settings` describe; `clock` is for tests."""
+    """Return the service for `settings`; `clock` is for tests."""
     database = engine.connect(
         settings.database_url, clock=clock, pool_size=settings.database_pool_size
     )

@@ -1,4 +1,4 @@
-"""Which worker processes are alive, by their heartbeats."""
+"""The worker processes that are alive, known by their heartbeats."""
 
 import uuid
 from collections.abc import Sequence
@@ -43,18 +43,18 @@ def new_id(machine: str, process_id: int) -> str:
 
 
 def machine_of(worker_id: str) -> str:
-    """Return the machine's name in a worker's id; the name may hold hyphens."""
+    """Return the machine's name in a worker's id; the name may contain hyphens."""
     return worker_id.rsplit("-", 2)[0]
 
 
 def gone(service: Service, worker_id: str) -> None:
-    """Remove a worker that has stopped in good order."""
+    """Remove a worker that has shut down normally."""
     with service.database.write() as session:
         session.execute(delete(WorkerRow).where(WorkerRow.id == worker_id))
 
 
 def live(service: Service) -> list[WorkerView]:
-    """Return the workers whose last heartbeat is no older than a lease."""
+    """Return the workers whose last heartbeat is within the time of a lease."""
     with service.database.read() as session:
         now = service.database.now(session)
         oldest = now - timedelta(seconds=service.settings.lease_seconds)

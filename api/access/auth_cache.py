@@ -17,7 +17,7 @@ KNOWN_SECONDS = 1.0
 _MOST_KNOWN = 1000
 
 
-class Callers:
+class AuthCache:
     """Authenticates callers, at most once a second for the same header."""
 
     def __init__(self, service: Service, *, clock: Callable[[], float] = time.monotonic) -> None:

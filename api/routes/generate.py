@@ -64,5 +64,7 @@ async def generate(
                 request, service, caller, job_id=job_id, seconds=seconds
             )
             if job is not None:
-                return JSONResponse({"job": state["links"].to_json(job)}, headers=answer_headers)
+                return JSONResponse(
+                    {"job": state["signed_urls"].to_json(job)}, headers=answer_headers
+                )
     return JSONResponse(answer.body, status_code=202, headers=answer_headers)

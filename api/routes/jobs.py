@@ -42,14 +42,14 @@ def list_jobs(state: StateDep, caller: Reader, query: JobList) -> JSONResponse:
         status=query.status,
         kind=query.kind,
     )
-    items = [state["links"].to_json(job) for job in page.items]
+    items = [state["signed_urls"].to_json(job) for job in page.items]
     return JSONResponse({"items": items, "next_cursor": page.next_cursor})
 
 
 @router.get("/jobs/{id}", summary="Look at a job", response_model=JobView, responses=refusals(404))
 def get_job(state: StateDep, caller: Reader, id: str) -> JSONResponse:
     """Return the job as it is now: progress, place in the queue, images or error."""
-    return JSONResponse(state["links"].to_json(jobs.get(state["service"], caller, job_id=id)))
+    return JSONResponse(state["signed_urls"].to_json(jobs.get(state["service"], caller, job_id=id)))
 
 
 @router.post(
@@ -62,7 +62,7 @@ def get_job(state: StateDep, caller: Reader, id: str) -> JSONResponse:
 async def cancel_job(state: StateDep, caller: Canceller, id: str) -> JSONResponse:
     """Cancel a job: a queued one at once, a running one within a step. 409 if it has ended."""
     job = await with_blobs(state, lambda: jobs.cancel(state["service"], caller, job_id=id))
-    return JSONResponse(state["links"].to_json(job), status_code=202)
+    return JSONResponse(state["signed_urls"].to_json(job), status_code=202)
 
 
 @router.get(
@@ -102,7 +102,7 @@ async def follow_job(
     async def stream() -> AsyncIterator[ServerSentEvent]:
         views = events.follow(service, caller, job=job, last_event_id=seen, allowed=allowed)
         async for view in views:
-            yield events.event_of(view, body=state["links"].to_json(view))
+            yield events.event_of(view, body=state["signed_urls"].to_json(view))
 
     return EventSourceResponse(stream(), ping=KEEP_ALIVE_SECONDS)
 

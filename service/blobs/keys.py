@@ -1,4 +1,4 @@
-"""The keys of all blobs: paths of plain names. Only this module makes them."""
+"""The keys of all blobs: paths of plain names. Only this module makes keys."""
 
 from service.blobs.store import is_safe
 
@@ -63,7 +63,7 @@ def state_key(job_id: str, attempt: int) -> str:
 
 
 def previous_state_key(job_id: str) -> str:
-    """Return the key that the previous release uses for a training's state, in every attempt."""
+    """Return the key that the previous release uses for the training state of every attempt."""
     return f"{job_prefix(job_id)}state.safetensors"
 
 
@@ -73,11 +73,11 @@ def preview_key(job_id: str, attempt: int) -> str:
 
 
 def last_preview_key(job_id: str) -> str:
-    """Return the key of a finished training's preview, the only one in the previous release."""
+    """Return the key of a finished training's preview; the previous release uses only this key."""
     return f"{job_prefix(job_id)}preview.png"
 
 
 def preview_keys(job_id: str, preview_attempt: int | None) -> list[str]:
-    """Return the keys under which a training's preview may lie, the newest first."""
+    """Return the keys that may contain a training's preview, the newest first."""
     last = [last_preview_key(job_id)]
     return last if preview_attempt is None else [preview_key(job_id, preview_attempt), *last]

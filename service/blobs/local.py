@@ -19,7 +19,7 @@ from service.blobs.store import (
 )
 
 _TEMPORARY = ".part-"
-# To make a folder that other processes remove again because it is still empty.
+# Tries to make a folder that other processes keep removing because it is still empty.
 _TRIES = 10
 
 
@@ -46,7 +46,7 @@ class LocalBlobs:
             _sync_folder(target.parent)
 
     def put_new(self, key: str, data: bytes) -> None:
-        """Store `data` under `key`; raise BlobExists if other bytes are there, and keep those."""
+        """Store `data` under `key`; if other bytes are there, keep them and raise BlobExists."""
         try:
             if self.get(key) != data:
                 raise BlobExists(key)
@@ -64,7 +64,7 @@ class LocalBlobs:
                 raise BlobNotFound(key) from None
 
     def delete(self, key: str) -> None:
-        """Remove `key`, and its folder if that is now empty."""
+        """Remove `key`, and also its folder if the folder is now empty."""
         path = self._path(key)
         with _translated():
             path.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ class LocalBlobs:
         folder = self._folder / check_prefix(prefix)
         with _translated():
             if folder.is_dir():
-                # A worker may be writing there now; the garbage collection removes what it leaves.
+                # A worker may be writing there now; the garbage collection removes what remains.
                 shutil.rmtree(folder, ignore_errors=True)
             self._remove_empty(folder.parent)
 
@@ -109,7 +109,7 @@ class LocalBlobs:
         return removed
 
     def check(self) -> None:
-        """Raise Unavailable unless the folder can be written to."""
+        """Raise Unavailable unless the folder is writable."""
         with _translated():
             self._folder.mkdir(parents=True, exist_ok=True)
             if not os.access(self._folder, os.W_OK | os.X_OK):
@@ -130,7 +130,7 @@ class LocalBlobs:
 def _files_under(folder: Path) -> Iterator[os.DirEntry[str]]:
     """Go through the files under `folder`.
 
-    Skip files that others delete meanwhile, and folders that may not be read (lost+found).
+    Skip files that others delete meanwhile, and folders that are not readable (lost+found).
     """
     try:
         entries = os.scandir(folder)
@@ -161,7 +161,7 @@ def _open_new(file: Path) -> BinaryIO:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make `folder` and its missing parents, each as durable as the file will be."""
+    """Make `folder` and its missing parents, and write each one through to the disk."""
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -169,7 +169,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    # Without this, a power cut may lose the names that were made or changed in the folder.
+    # Without this, a power cut may lose names that were just made or changed in the folder.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

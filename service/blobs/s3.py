@@ -1,7 +1,7 @@
-"""Blobs in an S3 bucket, under a prefix. Works with AWS and with the services that imitate it.
+"""Blobs in an S3 bucket, under a prefix. Works with AWS and with S3-compatible services.
 
-Every call has a time limit. After a store did not answer, calls fail at once for a moment.
-Otherwise each caller of a frozen store would hold a thread for as long as the limits allow.
+Every call has a time limit. After the store has failed to answer, calls fail at once for a short
+time. Otherwise every call to a frozen store would block a thread until its time limit.
 """
 
 import time
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
-# 412: it exists. 409: another writer is storing it at this moment.
+# 412: the key exists. 409: another writer is storing this key at this moment.
 _TAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict"})
 _CONNECT_SECONDS = 2
-# Between two bytes, not for the whole answer.
+# The limit between two bytes, not for the whole answer.
 _READ_SECONDS = 5
 _TRIES = 2
 _PROBE_SECONDS = 2
@@ -42,7 +42,7 @@ class S3Blobs:
     def __init__(
         self, client: "S3Client", *, bucket: str, prefix: str, probe: "S3Client | None" = None
     ) -> None:
-        """Use `client` for blobs and `probe`, whose time limits are shorter, for `check`."""
+        """Use `client` for blobs, and for `check` use `probe`, which has shorter time limits."""
         self._client = client
         self._probe = probe or client
         self._bucket = bucket
@@ -55,7 +55,7 @@ class S3Blobs:
             self._client.put_object(Bucket=self._bucket, Key=self._name(key), Body=data)
 
     def put_new(self, key: str, data: bytes) -> None:
-        """Store `data` under `key`; raise BlobExists if other bytes are there, and keep those."""
+        """Store `data` under `key`; if other bytes are there, keep them and raise BlobExists."""
         try:
             with self._guarded(key):
                 self._client.put_object(
@@ -80,7 +80,7 @@ class S3Blobs:
         """Remove every key under the folder `prefix`."""
         if not prefix:
             raise ValueError("refusing to delete every blob")
-        # One by one, because imitations of S3 differ most in bulk deletion.
+        # One by one, because S3-compatible services differ most in bulk deletion.
         for blob in list(self.list(prefix)):
             self.delete(blob.key)
 
@@ -95,7 +95,7 @@ class S3Blobs:
                     yield BlobInfo(key, item["Size"], item["LastModified"])
 
     def clear_unfinished(self, *, older_than: datetime) -> int:
-        """Return 0, because S3 keeps nothing of an unfinished write."""
+        """Return 0, because an unfinished write leaves nothing in S3."""
         return 0
 
     def check(self) -> None:
@@ -154,7 +154,7 @@ def _client(endpoint_url: str | None, region: str, *, read_seconds: int, tries: 
             read_timeout=read_seconds,
             retries={"total_max_attempts": tries, "mode": "standard"},
             max_pool_connections=32,
-            # Imitations of S3 do not know the newer default of trailing checksums.
+            # S3-compatible services may not support boto3's newer default, trailing checksums.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             s3=style,  # type: ignore[arg-type]  # its type names every field

@@ -1,7 +1,7 @@
-"""Blobs in the database, as rows of the table `blobs`: one thing to back up.
+"""Blobs in the database, as rows of the table `blobs`, so that one backup contains everything.
 
-Every call runs in its own transaction, never the caller's, and holds a whole blob in memory. On
-SQLite, a write holds the only write lock until the blob has reached the disk.
+Every call runs in its own transaction, never the caller's, and keeps a whole blob in memory. On
+SQLite, a write holds the only write lock until the blob has been written to disk.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ _PAGE = 1000
 
 
 class SqlBlobs:
-    """Blobs as rows of `database`; a key is a primary key, and a folder is a range of them."""
+    """Blobs as rows of `database`; a key is a primary key, and a folder is a range of keys."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -29,7 +29,7 @@ class SqlBlobs:
         self._insert(key, data, replace=True)
 
     def put_new(self, key: str, data: bytes) -> None:
-        """Store `data` under `key`; raise BlobExists if other bytes are there, and keep those."""
+        """Store `data` under `key`; if other bytes are there, keep them and raise BlobExists."""
         if not self._insert(key, data, replace=False) and self.get(key) != data:
             raise BlobExists(key)
 
@@ -60,7 +60,8 @@ class SqlBlobs:
     def list(self, prefix: str = "") -> Iterator[BlobInfo]:
         """Go through the blobs under the folder `prefix`, in the order of their keys.
 
-        No transaction is open while the caller handles a blob, so it may delete it or take long.
+        No transaction is open while the caller handles a blob, so the caller may delete the blob or
+        take a long time.
         """
         within, after = _under(prefix), ""
         while page := self._page(within, after=after):
@@ -77,7 +78,7 @@ class SqlBlobs:
             session.scalar(select(BlobRow.key).limit(1))
 
     def _insert(self, key: str, data: bytes, *, replace: bool) -> bool:
-        """Insert a row unless another has its key and `replace` is False; return whether it did."""
+        """Insert or replace a row; return False if its key is taken and `replace` is False."""
         insert = postgresql.insert if self._is_postgres else sqlite.insert
         with self._database.write() as session:
             row = {
@@ -86,7 +87,7 @@ class SqlBlobs:
                 "size_bytes": len(data),
                 "modified_at": self._database.now(session),
             }
-            # One statement, because with two, concurrent writers would disturb each other.
+            # One statement, because with two statements concurrent writers could interfere.
             new = insert(BlobRow).values(row)
             kept = new.on_conflict_do_nothing()
             replaced = new.on_conflict_do_update(index_elements=[BlobRow.key], set_=new.excluded)
@@ -109,9 +110,9 @@ class SqlBlobs:
 
 
 def _under(prefix: str) -> ColumnElement[bool]:
-    """Return the condition that a key lies under a folder: a range, which the primary key serves.
+    """Return the condition that a key is in a folder: a range that the primary key's index serves.
 
-    It does not use LIKE, which reads `_` in a key as any letter.
+    The condition does not use LIKE, because LIKE matches any character for the `_` in a key.
     """
     if not check_prefix(prefix):
         return true()

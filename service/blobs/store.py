@@ -1,7 +1,7 @@
 """Blobs: pictures, concept files, training states and images, by key.
 
 A blob is written before the row that names it and removed after that row. An orphan is harmless,
-because the garbage collection finds it; a missing blob is not.
+because the garbage collection finds it; a missing blob breaks the row that names it.
 """
 
 import re

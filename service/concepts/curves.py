@@ -1,4 +1,4 @@
-"""Operating curves: read from the concepts' own files, since a curve travels with its concept."""
+"""Operating curves, read from the concepts' files, because a curve is part of such a file."""
 
 import hashlib
 
@@ -25,7 +25,7 @@ def get(service: Service, owner_id: str, *, ref: str) -> CurveView:
         concept_id=concept_id,
         evaluator=found.evaluator.name,
         evaluator_fingerprint=found.evaluator.fingerprint,
-        # As a request would name them: the file may carry an older name than the row.
+        # Prompts use the placeholder of the row, because the file may contain an older name.
         prompts=tuple(prompt.format(core.placeholder) for prompt in curve.prompts),
         superclass=_view(curve.superclass),
         ceiling=curve.ceiling,
@@ -45,7 +45,7 @@ def get(service: Service, owner_id: str, *, ref: str) -> CurveView:
 
 
 def read_thumbnail(service: Service, owner_id: str, *, ref: str, index: int) -> StoredFile:
-    """Return the small image of point `index` of a concept's curve."""
+    """Return the thumbnail of point `index` of a concept's curve."""
     _, found, curve = _read(service, owner_id, ref=ref)
     if not 0 <= index < len(found.thumbnails):
         raise NotFound(

@@ -1,4 +1,4 @@
-"""Concept files from outside: nothing is trusted but what a training could have written."""
+"""Concept files from outside: accept only what a training could have written."""
 
 import io
 from dataclasses import replace
@@ -24,7 +24,7 @@ _MAX_METADATA_LENGTH = 128
 
 
 def read_concept(data: bytes) -> Concept:
-    """Return the concept in a file from outside, or raise what is wrong with the file."""
+    """Return the concept in a file from outside, or raise the reason to refuse the file."""
     if len(data) > MAX_CONCEPT_BYTES:
         raise TooLarge(
             "concept-file-too-large",
@@ -69,12 +69,13 @@ def check_fingerprints(core: Concept, base_model: RegisteredBaseModel) -> None:
 
 
 def write_anew(service: Service, core: Concept, *, size_bytes: int) -> bytes:
-    """Return the bytes to store for a concept that came in a file of `size_bytes`.
+    """Return the bytes to store for a concept that was uploaded as a file of `size_bytes`.
 
-    Pictures in it are drawn anew. Raises Invalid where they are none.
+    Thumbnails in the file are decoded and encoded again. Raise Invalid if one of them is not a
+    picture.
     """
     whole, half = core.to_bytes("float32"), core.to_bytes("float16")
-    # A file of half precision stays so.
+    # A float16 file stays float16.
     dtype: Literal["float32", "float16"] = "float16"
     if 2 * size_bytes > len(whole) + len(half):
         dtype = "float32"
@@ -82,10 +83,10 @@ def write_anew(service: Service, core: Concept, *, size_bytes: int) -> bytes:
 
 
 def judgement_of(core: Concept, calibration: Calibration | None) -> dict[str, Any] | None:
-    """Return what a concept's row keeps of its operating curve; None where it has no curve.
+    """Return what a concept's row stores about its operating curve; None without a curve.
 
-    The verdict is made of `figures` whenever it is read, see rows.py. `quality` and `reasons`
-    are for API processes of the release before, which know three words.
+    The verdict is computed from `figures` whenever the row is read, see rows.py. `quality` and
+    `reasons` are for API processes of the previous release, which know only three verdicts.
     """
     figures = figures_of(core.evaluation) if core.evaluation is not None else None
     if figures is None:
@@ -100,7 +101,7 @@ def judgement_of(core: Concept, calibration: Calibration | None) -> dict[str, An
 
 
 def standing_of(core: Concept, calibration: Calibration | None) -> Standing | None:
-    """Return how a concept stands beside another one; None where it has no curve."""
+    """Return the standing by which a concept is compared with another; None without a curve."""
     curve = core.curve
     figures = figures_of(core.evaluation) if core.evaluation is not None else None
     if curve is None or figures is None:

@@ -1,8 +1,8 @@
-"""The rows of concepts, as several use cases need them: find, show, free a name, clean up.
+"""The rows of concepts, for several use cases: find, show, free a name, clean up.
 
-A name belongs to one concept of its owner as long as that concept is training or ready. A failed
-or cancelled one stays visible (its job says what went wrong) until it is deleted, or until its
-owner creates or imports a concept of the same name: that replaces it.
+While a concept is training or ready, no other concept of its owner can have its name. A failed or
+cancelled concept stays visible (its job says what went wrong) until it is deleted, or until its
+owner creates or imports a concept of the same name, which replaces the failed one.
 """
 
 from collections.abc import Iterable
@@ -25,9 +25,9 @@ from service.jobs import transitions
 from service.statuses import TERMINAL, ConceptStatus, JobKind
 from service.wiring import Service
 
-# Stored JSON has spaces that a file's has not.
+# Twice the limit, because stored JSON contains spaces that a file's JSON does not.
 _MOST_LISTED = 2 * MAX_TRAINING_BYTES
-_SHOWN_DIGITS = 8  # of a fingerprint in a sentence; the view has all of them
+_SHOWN_DIGITS = 8  # of a fingerprint in a sentence; the view contains all digits
 _REPLACEABLE = (ConceptStatus.FAILED, ConceptStatus.CANCELLED)
 _ADVICE = {
     ConceptStatus.TRAINING: "is still being trained. Wait until its job has succeeded",
@@ -38,7 +38,7 @@ _ADVICE = {
 
 
 def find(session: Session, owner_id: str, *, ref: str) -> ConceptRow:
-    """Return this owner's concept of the id or name `ref`, or raise NotFound."""
+    """Return this owner's concept with the id or name `ref`, or raise NotFound."""
     concept = None
     if is_plausible(ref):
         concept = session.scalar(
@@ -52,7 +52,7 @@ def find(session: Session, owner_id: str, *, ref: str) -> ConceptRow:
 
 
 def lock(session: Session, concept: ConceptRow) -> ConceptRow:
-    """Lock a concept's row until the commit and read it anew; raise NotFound if it is gone."""
+    """Lock a concept's row until the commit and read it again; raise NotFound if it is gone."""
     locked = session.scalar(
         select(ConceptRow)
         .where(ConceptRow.id == concept.id)
@@ -65,7 +65,7 @@ def lock(session: Session, concept: ConceptRow) -> ConceptRow:
 
 
 def check_not_in_training(session: Session, concept: ConceptRow) -> None:
-    """Raise Conflict where a training of a concept, whose row is locked, waits or runs."""
+    """Raise Conflict if a training of this concept is queued or running; lock the row first."""
     unfinished = session.scalar(
         select(JobRow.id)
         .where(
@@ -85,9 +85,10 @@ def check_not_in_training(session: Session, concept: ConceptRow) -> None:
 
 
 def listed(statement: Select[ConceptRow]) -> Select[ConceptRow]:
-    """Return the statement of a list; it does not load training options that are too long.
+    """Return the statement for a list, without training options that are too long.
 
-    An earlier release imported concept files with megabytes of them, and a page lists a hundred.
+    An earlier release imported concept files with megabytes of training options, and a page lists
+    up to a hundred concepts.
     """
     size = func.length(cast(ConceptRow.training, Text))
     bounded = case((size <= _MOST_LISTED, ConceptRow.training))
@@ -99,15 +100,15 @@ def listed(statement: Select[ConceptRow]) -> Select[ConceptRow]:
 
 
 def free_name(session: Session, owner_id: str, *, name: str) -> list["Removed"]:
-    """Make sure that no concept has this name; return the ones removed for it.
+    """Make a concept name available; return the failed or cancelled concepts removed for that.
 
     The caller removes their files after the commit.
     """
     named = select(ConceptRow).where(ConceptRow.owner_id == owner_id, ConceptRow.name == name)
     concept = session.scalar(named)
     if concept is not None and concept.status in _REPLACEABLE:
-        # Another request may be replacing or deleting it at this moment. Its job is locked first,
-        # as everywhere: it forgets the concept that goes.
+        # Another request may be replacing or deleting this concept now. Its job is locked first, as
+        # everywhere, because removing a concept also changes its job's row.
         session.execute(select(JobRow.id).where(JobRow.id == concept.job_id).with_for_update())
         fresh = named.with_for_update().execution_options(populate_existing=True)
         concept = session.scalar(fresh)
@@ -124,14 +125,14 @@ def free_name(session: Session, owner_id: str, *, name: str) -> list["Removed"]:
 
 @dataclass(frozen=True)
 class Removed:
-    """A concept whose row is gone, and its trainings."""
+    """A concept whose row is deleted, and its trainings."""
 
     concept: ConceptRow
     job_ids: tuple[str, ...]
 
 
 def remove(session: Session, concept: ConceptRow) -> Removed:
-    """Remove a concept's row, which is locked; the caller removes its files after the commit."""
+    """Delete a concept's locked row; the caller removes its files after the commit."""
     job_ids = session.scalars(
         select(JobRow.id).where(
             JobRow.owner_id == concept.owner_id, JobRow.concept_id == concept.id
@@ -143,7 +144,7 @@ def remove(session: Session, concept: ConceptRow) -> Removed:
 
 
 def remove_files(service: Service, removed: Iterable[Removed]) -> None:
-    """Remove the pictures, training states and files of concepts whose rows are gone."""
+    """Remove the pictures, training states and files of concepts whose rows are deleted."""
     for gone in removed:
         transitions.remove_blobs(service, prefix=keys.pictures_prefix(gone.concept.id))
         for job_id in gone.job_ids:
@@ -154,10 +155,11 @@ def remove_files(service: Service, removed: Iterable[Removed]) -> None:
 
 
 def named_hashes(service: Service, concept_ids: Iterable[str]) -> dict[str, set[str]]:
-    """Return the hashes of the files that each of these concepts names; deleted ones are left out.
+    """Return the hashes of the files that each of these concepts names, without deleted concepts.
 
-    A worker asks at a job's start: what it keeps in memory may have been deleted since. The file
-    before counts, because a request was accepted with the file that its concept had then.
+    A worker calls this when a job starts, because a concept in the worker's memory may have been
+    deleted since. The previous file of a concept is included, because a request keeps the file that
+    its concept had when the request was accepted.
     """
     before = ConceptRow.previous["sha256"].as_string()
     with service.database.read() as session:
@@ -170,7 +172,7 @@ def named_hashes(service: Service, concept_ids: Iterable[str]) -> dict[str, set[
 
 
 def not_ready(name: str, status: ConceptStatus) -> Conflict:
-    """Return the error of using a concept that is not ready."""
+    """Return the error for using a concept that is not ready."""
     return Conflict("concept-not-ready", f"The concept {name} {_ADVICE[status]}.")
 
 
@@ -221,9 +223,9 @@ def _view(concept: ConceptRow, *, training: dict[str, Any]) -> ConceptView:
 
 
 def _verdict(concept: ConceptRow) -> VerdictView | None:
-    """Return the verdict of a concept's figures by what is served now; None where it has none.
+    """Return the verdict on a concept's figures by the served calibration; None without figures.
 
-    A row of an earlier release has a word, but not the figures that it was made of.
+    A row of an earlier release contains a verdict, but not the figures behind it.
     """
     if concept.judgement is None:
         return None
@@ -239,12 +241,12 @@ def _verdict(concept: ConceptRow) -> VerdictView | None:
 
 
 def _why_not(concept: ConceptRow) -> str | None:
-    """Return why a prompt cannot use a concept now, and what to do; None where it can."""
+    """Return why a prompt cannot use a concept now, and what to do; None if it can."""
     if concept.status is not ConceptStatus.READY:
         return f"It {_ADVICE[concept.status]}."
     session = object_session(concept)
     served = None if session is None else base_models.served(session)
-    if served is None:  # no worker has told of a base model yet
+    if served is None:  # no worker has registered a base model yet
         return None
     if concept.base_model_fingerprint != served.fingerprint:
         own = f"{concept.base_model_name}, {_short(concept.base_model_fingerprint)}"

@@ -1,8 +1,8 @@
-"""Trainings as they are accepted: options over the base model's defaults, a row, a queued job.
+"""Accept trainings: check options against the base model, add a row, queue a job.
 
-A concept's first training comes with its pictures (use_cases.py); the next ones take the pictures
-that the concept has. A ready concept stays ready meanwhile, and keeps its file until the new one
-replaces it (versions.py).
+A concept's first training gets its pictures from the request (use_cases.py); later trainings use
+the concept's stored pictures. A ready concept stays ready meanwhile, and keeps its file until the
+new file replaces it (versions.py).
 """
 
 from collections.abc import Sequence
@@ -32,14 +32,14 @@ from service.wiring import Service
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a training was asked for, checked against the base model that is served now."""
+    """The requested training, checked against the base model that is served now."""
 
     base_model: RegisteredBaseModel | None
     config: TrainConfig
-    options: dict[str, Any]  # what was asked for over the registered base model's defaults
+    options: dict[str, Any]  # the request's, over the registered base model's defaults
 
     def note(self, concept: ConceptRow) -> None:
-        """Write into a concept's row what its first training will be."""
+        """Write the options of the concept's first training into its row."""
         base_model = self.base_model
         concept.base_model_name = base_model.name if base_model else None
         concept.base_model_fingerprint = base_model.fingerprint if base_model else None
@@ -48,7 +48,7 @@ class Plan:
 
 
 def plan(service: Service, training: dict[str, Any], *, pointer: str) -> Plan:
-    """Check training options; raise Invalid, with `pointer` before the names of wrong ones."""
+    """Check training options; raise Invalid with `pointer` before each wrong option's name."""
     base_model = base_models.current_base_model(service)
     whole = options.whole_numbers(training)
     defaults = options.known_defaults(TrainConfig, base_models.defaults(base_model, of="train"))
@@ -73,7 +73,7 @@ def queue(
     replace: Replace,
     now: datetime,
 ) -> tuple[dict[str, Any], str]:
-    """Queue a training of a concept; return the answer {"concept", "job"} and where the job is."""
+    """Queue a training of a concept; return the answer {"concept", "job"} and the job's address."""
     payload = TrainPayload(
         name=concept.name,
         superclass=concept.superclass,
@@ -114,11 +114,11 @@ def train_again(
 ) -> Answer:
     """Queue another training of a concept on its own pictures; the answer is {"concept", "job"}.
 
-    A ready concept stays as it is until the new file replaces it. One that failed or was cancelled
-    is trained as if for the first time.
+    A ready concept does not change until the new file replaces its file. A failed or cancelled
+    concept is trained as if for the first time.
     """
     with service.database.read() as session:
-        rows.find(session, owner_id, ref=ref)  # NotFound comes before wrong options
+        rows.find(session, owner_id, ref=ref)  # raise NotFound before wrong options are reported
     planned = plan(service, training, pointer="")
     no_room = quota.full(service, owner_id)
     job_id = new_id("job")

@@ -41,7 +41,8 @@ def create(
 ) -> Answer:
     """Accept pictures and queue the training of a concept; the answer is {"concept", "job"}.
 
-    Each picture is stored before the next one is decoded, so that memory holds one at a time.
+    Each picture is stored before the next one is decoded, so that only one picture is in memory at
+    a time.
     """
     check_name(name)
     superclass = check_superclass(superclass)
@@ -98,8 +99,8 @@ def create(
             service, owner_id, idempotency=idempotency, request_sha256=request_sha256, act=act
         )
     except Unavailable:
-        # A commit whose answer was lost may have happened: then the pictures belong to a concept.
-        # If it did not, the collector finds them.
+        # The commit may have succeeded although its answer was lost; then a concept uses the
+        # pictures. If the commit failed, the collector removes them.
         raise
     except BaseException:
         transitions.remove_blobs(service, prefix=keys.pictures_prefix(concept_id))
@@ -143,17 +144,19 @@ def list_page(
 
 
 def delete(service: Service, owner_id: str, *, ref: str) -> None:
-    """Delete a concept: row, pictures, files. Its training, if it still runs, is cancelled.
+    """Delete a concept with its row, pictures and files. Cancel its training if one still runs.
 
-    Images that it helped to generate stay; a generation that still waits for it will fail.
+    Images already generated with the concept stay. A queued generation that needs the concept will
+    fail.
     """
     with service.database.write() as session:
         concept = rows.find(session, owner_id, ref=ref)
         ended = transitions.request_cancel(
             session, now=service.database.now(session), where=(JobRow.concept_id == concept.id,)
         )
-        # Locked after its job, as the end of a training does. That training may have ended just
-        # before its cancellation and named a file; another request may have deleted the concept.
+        # The concept is locked after its job, as at the end of a training. The training may have
+        # ended just before its cancellation and named a file; another request may have deleted the
+        # concept.
         concept = rows.lock(session, concept)
         accepted_meanwhile = session.scalars(
             select(JobRow.id).where(
@@ -188,9 +191,10 @@ def read_file(service: Service, owner_id: str, *, ref: str) -> StoredFile:
 def import_file(
     service: Service, owner_id: str, *, data: bytes, name: str | None = None
 ) -> ConceptView:
-    """Take a concept file of this base model, under its own name or `name`; it is ready at once.
+    """Import a concept file of this base model, under its own name or `name`; it is ready at once.
 
-    What is stored is the file written anew, so that nothing but a concept can be in it.
+    The concept is written to a new file and only that file is stored, so that it cannot contain
+    anything else.
     """
     quota.check_room(service, owner_id)
     core = files.read_concept(data)
@@ -239,7 +243,7 @@ def import_file(
         service.blobs.put(blob_key, stored)
         imported = service.database.run(act)
     except Unavailable:
-        raise  # as in `create`: it may have happened
+        raise  # as in `create`: the commit may have succeeded
     except BaseException:
         transitions.remove_blobs(service, key=blob_key)
         raise

@@ -1,8 +1,9 @@
-"""A concept's file and the one before it: a second training may replace it, a revert swaps them.
+"""A concept's current and previous file: a training may replace the file, a revert swaps both.
 
-Both files are named by the row, so the collector keeps them; what else the row says of a file goes
-and comes with it. While a training waits or runs nothing else changes a ready concept's file, so
-what `standing` reads before the last transaction of a training holds in it.
+The row names both files, so the collector keeps them. The row's other facts about a file (for
+example its hash) are swapped together with the file. While a training is queued or running, nothing
+else changes a ready concept's file. So the value that `standing` reads before a training's last
+transaction is still true in that transaction.
 """
 
 from datetime import datetime
@@ -26,7 +27,7 @@ from service.jobs.payloads import Replace, TrainPayload
 from service.statuses import ConceptStatus
 from service.wiring import Service
 
-# What a row says of its file, beside the keys, which have columns of their own in `previous_`.
+# The row's facts about its file, apart from the keys, which have their own `previous_` columns.
 _OF_THE_FILE = (
     "base_model_name",
     "base_model_fingerprint",
@@ -40,7 +41,7 @@ _OF_THE_FILE = (
 
 
 def standing(service: Service, concept_id: str | None) -> Standing | None:
-    """Return how the file of a ready concept stands; None where there is none to compare with."""
+    """Return the standing of a ready concept's file; None if there is nothing to compare with."""
     with service.database.read() as session:
         concept = session.get(ConceptRow, concept_id) if concept_id is not None else None
         served = base_models.served(session)
@@ -56,9 +57,9 @@ def standing(service: Service, concept_id: str | None) -> Standing | None:
 def take(
     session: Session, job: JobRow, *, trained: TrainedConcept, before: Standing | None
 ) -> list[str]:
-    """Give a concept what its training has made, in the transaction that ends the training's job.
+    """Give a concept its newly trained file, in the transaction that ends the training's job.
 
-    A ready concept keeps its file where the new one is no better; the job then has a warning. The
+    A ready concept keeps its file if the new one is no better; the job then has a warning. The
     caller removes the returned blobs after the commit.
     """
     concept = session.scalar(
@@ -90,7 +91,7 @@ def take(
 def revert(
     service: Service, owner_id: str, *, ref: str, idempotency: Idempotency | None = None
 ) -> Answer:
-    """Swap a concept's file with the one before; doing it again swaps them back.
+    """Swap a concept's file with the previous one; a second call swaps them back.
 
     The answer is the concept.
     """
@@ -124,7 +125,7 @@ def revert(
 
 
 def clear(service: Service, dropped: list[str]) -> None:
-    """Remove the files that `take` has left without a row; call it after the commit."""
+    """Remove the files that no row names after `take`; call this after the commit."""
     for key in dropped:
         transitions.remove_blobs(service, key=key)
 
@@ -161,7 +162,7 @@ def _kept(concept: ConceptRow, *, before: Standing | None, new: Standing | None)
 
 
 def _remember(concept: ConceptRow) -> None:
-    """Note the file that a concept has now as the one before."""
+    """Note the concept's current file as the previous one."""
     assert concept.ready_at is not None
     concept.previous_blob_key, concept.previous_job_id = concept.blob_key, concept.job_id
     concept.previous = {
@@ -171,9 +172,9 @@ def _remember(concept: ConceptRow) -> None:
 
 
 def _check_file_before(service: Service, concept: ConceptRow) -> None:
-    """Raise NotFound where the file before is gone: the previous release may have collected it."""
+    """Raise NotFound if the previous file is gone, because the previous release collected it."""
     if concept.previous_blob_key is None:
-        return  # told under the lock
+        return  # reported later, under the lock
     try:
         service.blobs.get(concept.previous_blob_key)
     except BlobNotFound:

@@ -23,7 +23,7 @@ class BaseModelRef(View):
 
 
 class VerdictView(View):
-    """Whether a concept works: `weak` is hardly there, `overfit` repeats its pictures.
+    """Whether a concept works: `weak` is barely visible, `overfit` repeats its pictures.
 
     `uncalibrated`: not known here. Treat a word that you do not know as `uncalibrated`.
     """
@@ -73,7 +73,7 @@ class ConceptView(View):
 
 
 class ConceptAccepted(View):
-    """The concept that will be, and the job that trains it."""
+    """The new concept, and the job that trains it."""
 
     concept: ConceptView
     job: JobView
@@ -86,14 +86,14 @@ _ToText = Annotated[
 
 
 class SimilaritiesView(View):
-    """Mean cosines of images by the evaluator; compare them with each other alone."""
+    """Mean cosine similarities of images by the evaluator; compare them only with each other."""
 
     image_similarity: _ToPictures
     text_similarity: _ToText
 
 
 class CurvePointView(View):
-    """What one strength gives."""
+    """The results of one strength."""
 
     strength: float
     beta: Annotated[

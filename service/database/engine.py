@@ -1,9 +1,10 @@
 """The database: one engine, two kinds of transaction, one clock.
 
-`write()` opens one visible transaction, `read()` a session. On SQLite, a writer begins IMMEDIATE,
-so that two writers wait for each other instead of failing in the middle. Writers of one process
-wait for a lock, because SQLite itself only retries after sleeps of up to 0.1 s. Driver errors that
-mean "cannot serve now" leave this file as Unavailable; the rest are bugs and stay as they are.
+`write()` opens a write transaction, `read()` a session that only reads. On SQLite, a write
+transaction begins with IMMEDIATE, so that two writers wait for each other instead of failing in the
+middle. Writers of one process wait for a lock in Python, because SQLite itself only retries after
+sleeps of up to 0.1 s. Driver errors that mean "cannot serve now" are raised as Unavailable; all
+other driver errors are bugs and stay as they are.
 
 PostgreSQL is reached over a network, so every wait has a limit. The server ends long statements,
 waits for locks and forgotten transactions. The kernel ends connections to a host that has vanished.
@@ -40,16 +41,16 @@ from service.settings.environment import SettingsError
 BUSY_TIMEOUT_SECONDS = 10
 _BUSY_POLL_SECONDS = 0.02
 
-# A transaction here takes milliseconds. One that takes longer is in trouble, and waiting makes that
-# worse. The limits are short, so that free threads remain to answer "try again".
+# A transaction here takes milliseconds. If one takes longer, the database is in trouble, and more
+# waiting requests make that worse. Short limits keep threads free to answer "try again".
 _CONNECT_SECONDS = 3
 _POOL_SECONDS = 3
 _LOCK_SECONDS = 3
 _STATEMENT_SECONDS = 8
 # The longest that a process frozen inside a transaction keeps its locks.
 _IDLE_IN_TRANSACTION_SECONDS = 8
-# Longer than the server's own limits, so that it takes effect only if the server does not act. It
-# equals the process's own limit in postgres.py.
+# Longer than the server's own limits, so that this limit takes effect only if the server does not
+# act. It equals this process's own limit in postgres.py.
 _SILENCE_SECONDS = 10
 # A connection used this recently is known to be alive. Checking it again would cost every
 # transaction a round trip, and no server restarts this fast.
@@ -68,7 +69,8 @@ _POSTGRES_OPTIONS: dict[str, Any] = {
         f"-c idle_in_transaction_session_timeout={_IDLE_IN_TRANSACTION_SECONDS}s"
     ),
 }
-# No table (the migration has yet to run), and a server that only takes reads (a fail-over).
+# 42P01: a table is missing (the migration has yet to run). 25006: the server is read-only (a
+# fail-over).
 _NOT_NOW = frozenset({"42P01", "25006"})
 _CLOCK = select(func.clock_timestamp())
 _BEGAN_AT = "perfusion_began_at"
@@ -103,9 +105,10 @@ class Database:
     def run(self, act: Callable[[Connection, datetime], T]) -> T:
         """Run `act` in a write transaction and pass it the time.
 
-        It uses no session, whose bookkeeping every accepted request would pay for. If another
-        transaction took the same unique value meanwhile, `act` runs once more and sees what that
-        transaction wrote. So `act` must write rows and nothing else.
+        `act` gets a connection instead of a session, because a session's bookkeeping would slow
+        down every accepted request. If another transaction inserted the same unique value
+        meanwhile, `act` runs once more and sees what that transaction wrote. So `act` must write
+        rows and do nothing else.
         """
         try:
             return self._run(act)
@@ -129,10 +132,10 @@ class Database:
             raise _unavailable(TimeoutError("another writer of this process did not end in time"))
 
     def now(self, session: Session | Connection) -> datetime:
-        """Return the time: on PostgreSQL the server's, so that no worker's clock matters.
+        """Return the time: on PostgreSQL the server's, so that workers' clocks do not matter.
 
-        A write transaction on PostgreSQL has one time, that of its begin. SQLite runs on one
-        machine and so has one clock. Tests pass their own.
+        On PostgreSQL, a write transaction has a single time, that of its begin. SQLite runs on one
+        machine, whose clock it uses. Tests pass their own clock.
         """
         if self._clock is not None:
             return self._clock()
@@ -160,7 +163,7 @@ def connect(database_url: str, *, clock: Clock | None = None, pool_size: int = 1
 
 
 def make_engine(database_url: str, *, pool_size: int = 10, patient: bool = False) -> Engine:
-    """Return an engine with the options that this product needs on either database.
+    """Return an engine with the options that this product needs for either database.
 
     `patient` leaves out the time limits, for migrations of large tables.
     """
@@ -171,11 +174,13 @@ def make_engine(database_url: str, *, pool_size: int = 10, patient: bool = False
         engine = sqlalchemy.create_engine(
             url,
             pool_size=pool_size,
-            # No more under load: all processes share the server's fixed number of connections.
+            # No extra connections under load, because all processes share the server's fixed
+            # number.
             max_overflow=0,
             pool_timeout=_POOL_SECONDS,
             pool_recycle=_RECYCLE_SECONDS,
-            # Extra connections of a burst stay idle, instead of being kept alive in turn.
+            # LIFO, so that the extra connections of a burst become idle instead of being used in
+            # turn.
             pool_use_lifo=True,
             connect_args=_POSTGRES_OPTIONS,
         )
@@ -217,7 +222,7 @@ def _connect_postgres(
 def _begin_postgres(connection: Connection) -> None:
     """Begin a write transaction and read the clock in the same round trip.
 
-    A reader needs no transaction to see what is committed, which saves two round trips.
+    A reader sees committed rows without a transaction, which saves two round trips.
     """
     if _writes(connection):
         began = connection.exec_driver_sql("SELECT clock_timestamp(); BEGIN")
@@ -231,7 +236,7 @@ def _note_use(_connection: Any, record: ConnectionPoolEntry) -> None:
 def _ping_rested(
     dialect: Dialect, connection: Any, record: ConnectionPoolEntry, _: PoolProxiedConnection
 ) -> None:
-    """Check that an idle connection is alive; the pool replaces one that is not."""
+    """Check that an idle connection is alive; the pool replaces a dead connection."""
     used_at_s = record.info.get("used_at_s")
     if used_at_s is None or time.monotonic() - used_at_s < _TRUSTED_SECONDS:
         return  # new, or just used
@@ -254,8 +259,8 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 def _use_wal(cursor: sqlite3.Cursor) -> None:
     """Change to a write-ahead log; wait for other processes that open the same new file.
 
-    SQLite itself reports "locked" at once instead of waiting, because two processes that change
-    the journal could deadlock.
+    SQLite itself does not wait here: it reports "locked" at once, because two processes that both
+    change the journal could deadlock.
     """
     give_up_at = time.monotonic() + BUSY_TIMEOUT_SECONDS
     while True:

@@ -1,7 +1,8 @@
-"""What only PostgreSQL needs: a time limit for a silent server, and results in binary form.
+"""PostgreSQL's special needs: a time limit for a silent server, and results in binary form.
 
-A server process that is stopped or waits for its disk keeps its sockets open. The kernel answers
-for it, so neither keep-alives nor the server's own limits end the wait.
+A server process that is stopped or waits for its disk keeps its sockets open. The kernel still
+acknowledges packets for that process, so neither keep-alives nor the server's own limits end the
+wait.
 """
 
 import time
@@ -23,14 +24,14 @@ class BoundedConnection(psycopg.Connection[Any]):
         return super().wait(self._in_time(gen), *args, **options)
 
     def _in_time(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-        """Pass everything through; the waiting driver resumes this ten times a second."""
+        """Pass everything through; the driver resumes this generator ten times a second."""
         give_up_at = time.monotonic() + SILENCE_SECONDS
         try:
             wanted = next(gen)
             while True:
                 ready = yield wanted
                 if not ready and time.monotonic() > give_up_at:
-                    # An exchange is half done, so the connection cannot be used again.
+                    # An exchange is only half done, so the connection cannot be used again.
                     self.pgconn.finish()
                     raise psycopg.OperationalError("the server did not answer in time")
                 wanted = gen.send(ready)
@@ -42,7 +43,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 def ask_for_binary(connection: Connection) -> None:
     """Ask for the results of this connection in binary form instead of as text.
 
-    Bytes sent as text take twice their length, and reading 3 MB takes eight times as long.
+    Bytes sent as text take twice the space, and reading 3 MB as text takes eight times as long.
     """
     event.listen(connection, "before_cursor_execute", _set_format)
 

@@ -1,7 +1,7 @@
-"""The tables. The `jobs` row is the truth about a job; everything else may be lost and repaired.
+"""The tables. A job's row in `jobs` is the truth about the job; all other data can be repaired.
 
 SQLite and PostgreSQL share the column types. Every constraint has a name, because migrations in
-batch mode can only change what they can name.
+batch mode can change only constraints with names.
 """
 
 from datetime import UTC, datetime
@@ -41,7 +41,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive times, because they lose the time zone."""
+        """Refuse naive times, because their time zone is unknown."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -88,7 +88,7 @@ class Base(DeclarativeBase):
 
 
 class ApiKeyRow(Base):
-    """A key that opens one owner's objects; only its SHA-256 is kept."""
+    """A key that gives access to one owner's objects; only the key's SHA-256 is stored."""
 
     __tablename__ = "api_keys"
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
@@ -103,7 +103,7 @@ class ApiKeyRow(Base):
 
 
 class BaseModelRow(Base):
-    """A base model that a worker has loaded; the row seen last is the current one."""
+    """A base model that a worker has loaded; the latest `seen_at` marks the current row."""
 
     __tablename__ = "base_models"
     fingerprint: Mapped[str] = mapped_column(String(128), primary_key=True)
@@ -126,7 +126,7 @@ class WorkerRow(Base):
 
 
 class ConceptRow(Base):
-    """A concept of one owner; its file is the blob `blob_key` once it is ready."""
+    """A concept of one owner; once it is ready, its file is the blob `blob_key`."""
 
     __tablename__ = "concepts"
     __table_args__ = (
@@ -150,9 +150,9 @@ class ConceptRow(Base):
     listed_training: Mapped[dict[str, Any] | None] = query_expression()
     created_at: Mapped[datetime]
     ready_at: Mapped[datetime | None]
-    # No foreign key: jobs.concept_id points back, and one direction is enough.
+    # No foreign key, because jobs.concept_id already refers to this table.
     job_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
-    # The part of the file's curve that concepts/files.py keeps.
+    # The facts about the file's curve that concepts/files.py selects.
     judgement: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     # Counts the files, from 1; see concepts/versions.py.
     revision: Mapped[int] = mapped_column(Integer, server_default="1", default=1)
@@ -163,7 +163,7 @@ class ConceptRow(Base):
 
 
 class PictureRow(Base):
-    """One picture that a concept is trained on, already normalised, and its mask if it has one."""
+    """One normalised picture that a concept is trained on, and its mask if it has one."""
 
     __tablename__ = "pictures"
     concept_id: Mapped[str] = mapped_column(
@@ -176,7 +176,7 @@ class PictureRow(Base):
     height: Mapped[int]
     has_alpha: Mapped[bool]
     sha256: Mapped[str] = mapped_column(String(64))
-    # Of the picture and its mask; 0 in rows of the first release.
+    # The size of the picture and its mask; 0 in rows of the first release.
     size_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
 
 
@@ -209,22 +209,23 @@ class JobRow(Base):
     worker_id: Mapped[str | None] = mapped_column(String(200))
     # When the current, unbroken series of infrastructure faults began.
     faulted_at: Mapped[datetime | None]
-    # The attempt that saved a training's newest state, and the latest step of any state so far.
+    # The attempt that saved a training's newest state, and the highest step of any state so far.
     state_attempt: Mapped[int | None]
     state_step: Mapped[int | None]
     # The attempt that drew a training's newest preview.
     preview_attempt: Mapped[int | None]
     # Orders the queued jobs, see jobs/job_order.py; a failed attempt does not change it.
     turn: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    # No worker claims the job earlier; set after a fault of the infrastructure.
+    # No worker claims the job before this time; it is set after a fault of the infrastructure.
     not_before: Mapped[datetime | None]
-    # Outbox and back-off in one column: the time of the next notification. `rings` counts them.
+    # The time of the next notification: it also serves as outbox and back-off. `rings` counts
+    # notifications.
     dispatch_at: Mapped[datetime]
     rings: Mapped[int]
     cancel_requested_at: Mapped[datetime | None]
     concept_id: Mapped[str | None] = mapped_column(ForeignKey("concepts.id", ondelete="SET NULL"))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    # Problems that did not stop the job; `error` is the one that did. None: no warnings.
+    # Problems that did not stop the job; `error` is the problem that did. None: no warnings.
     warnings: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     version: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
@@ -249,7 +250,7 @@ class JobEventRow(Base):
 
 
 class ImageRow(Base):
-    """One generated image. Position is unique per job, a second guard behind the lease token."""
+    """One generated image. Its position is unique per job, which guards against double writes."""
 
     __tablename__ = "images"
     __table_args__ = (UniqueConstraint("job_id", "position"),)
@@ -263,17 +264,17 @@ class ImageRow(Base):
     height: Mapped[int]
     blob_key: Mapped[str] = mapped_column(String(200))
     sha256: Mapped[str] = mapped_column(String(64))
-    # Of the image and its attention maps; 0 in rows of the first release.
+    # The size of the image and its attention maps; 0 in rows of the first release.
     size_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    # Each as lease_types.NewAttentionMap, in the prompt's order; None: not asked for.
+    # Each item is a lease_types.NewAttentionMap, in the prompt's order; None: not requested.
     attention_maps: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
-    # As PresenceView; None: not measured.
+    # Each item is a PresenceView; None: not measured.
     presence: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime]
 
 
 class DeploymentRow(Base):
-    """One row: the id that this database and its store of blobs share."""
+    """One row: the id that this database shares with its blob store."""
 
     __tablename__ = "deployment"
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
@@ -281,11 +282,11 @@ class DeploymentRow(Base):
 
 
 class BlobRow(Base):
-    """One blob, where `sql:` keeps them in the database."""
+    """One blob, if `sql:` stores blobs in the database."""
 
     __tablename__ = "blobs"
-    # Compared byte by byte, because a folder is a range of keys. SQLite does so anyway; another
-    # database's own order may ignore case or slashes.
+    # Compared byte by byte, because a folder is a range of keys. SQLite does so by default; another
+    # database's default order may ignore case or slashes.
     key: Mapped[str] = mapped_column(
         String(200).with_variant(String(200, collation="C"), "postgresql"), primary_key=True
     )

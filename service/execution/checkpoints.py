@@ -1,8 +1,9 @@
-"""What a training saves while it runs: its state, to go on from, and a preview picture.
+"""A running training's checkpoints: its state, to resume from, and a preview picture.
 
-Both lie under the attempt's prefix, where no other attempt writes. The blob comes first, then a
-fenced update of the row, which says which attempt's are the newest: a worker that wakes after its
-lease has expired overwrites nothing of its successor's.
+Both are stored under the attempt's prefix, where no other attempt writes. The blob is written
+first. Then an update of the row, conditional on the lease token, records which attempt saved the
+newest state and preview. So a worker that continues after its lease has expired cannot overwrite its successor's
+files.
 """
 
 from service.blobs import keys
@@ -14,9 +15,9 @@ from service.wiring import Service
 
 
 def read_state(service: Service, claimed: ClaimedJob) -> bytes | None:
-    """Return the newest state of a training; None: there is none, it begins at the first step.
+    """Return the newest state of a training; None: start at the first step.
 
-    Where the row names none, the previous release may have saved one under its own key.
+    If the row names no state, the previous release may have saved one under its own key.
     """
     if claimed.state_attempt is None:
         key = keys.previous_state_key(claimed.id)
@@ -29,12 +30,12 @@ def read_state(service: Service, claimed: ClaimedJob) -> bytes | None:
 
 
 def save_state(service: Service, claimed: ClaimedJob, *, state: bytes, step: int) -> bool:
-    """Save the state of a training at `step`; False where this claim does not hold the job.
+    """Save the state of a training at `step`; return False if this claim does not hold the job.
 
-    A state at a later step than any before is progress: the attempt does not count any more, and a
-    series of faults is over. A training that had to begin anew saves states at earlier steps. The
-    next attempt resumes from them, but they are no progress: a job that begins anew every time
-    must end.
+    A state at a later step than any earlier state is progress: the attempt no longer counts against
+    the limit, and a series of faults is over. A training that had to start again saves states at
+    earlier steps. The next attempt resumes from them, but they do not count as progress, because a
+    job that starts again every time must end at some point.
     """
     service.blobs.put(keys.state_key(claimed.id, claimed.attempt), state)
     with service.database.write() as session:
@@ -46,13 +47,13 @@ def save_state(service: Service, claimed: ClaimedJob, *, state: bytes, step: int
             job.state_step, job.faulted_at = step, None
             job.attempts_spent = claimed.attempts_spent - 1
     if before not in (None, claimed.attempt):
-        # Superseded: a worker that claims the job from now on reads the new one.
+        # No longer needed: a worker that claims the job from now on reads the new state.
         transitions.remove_blobs(service, key=keys.state_key(claimed.id, before))
     return True
 
 
 def save_preview(service: Service, claimed: ClaimedJob, *, png: bytes) -> bool:
-    """Save a preview picture; False where this claim does not hold the job."""
+    """Save a preview picture; return False if this claim does not hold the job."""
     service.blobs.put(keys.preview_key(claimed.id, claimed.attempt), png)
     with service.database.write() as session:
         job = leases.lock(session, claimed)

@@ -1,6 +1,7 @@
-"""How a worker takes a job: a conditional update that gives it a new lease token.
+"""How a worker claims a job: a conditional update that gives the job a new lease token.
 
-The token comes from the caller's side, so that a claim whose answer was lost can be found by it.
+The caller can choose the token in advance, so that it can find its claim even if the answer was
+lost.
 """
 
 import uuid
@@ -24,9 +25,9 @@ def new_token() -> str:
 def claim_next(
     service: Service, kind: JobKind, *, worker_id: str, token: str | None = None
 ) -> ClaimedJob | None:
-    """Take the queued job that is next (job_order.py). None: there is nothing to do now.
+    """Claim the next queued job (see job_order.py). Return None if no job can be claimed now.
 
-    A caller that gives its own `token` can ask `claimed_with` for a job whose answer was lost.
+    If the answer may get lost, pass a `token` and then look up the job with `claimed_with`.
     """
     return _claim(
         service,
@@ -42,7 +43,7 @@ def claim_next(
 
 
 def claimed_with(service: Service, token: str) -> ClaimedJob | None:
-    """Return the running job that was claimed with `token`. None: there is none (any more)."""
+    """Return the running job that was claimed with `token`; None if there is none, or no longer."""
     with service.database.read() as session:
         job = session.scalar(
             select(JobRow).where(JobRow.status == JobStatus.RUNNING, JobRow.lease_token == token)
@@ -79,7 +80,7 @@ def _claim(
             return None
         [job] = jobs
         if job.faulted_at is not None and job.not_before is not None:
-            # The time that it waited in the queue is no fault of the infrastructure.
+            # Do not count the time in the queue as part of the series of faults.
             job.faulted_at += max(now - job.not_before, timedelta())
         return _claimed(job, token)
 

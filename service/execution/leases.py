@@ -1,17 +1,17 @@
-"""A worker's side of a job: heartbeat and the ends; claims are in claiming.py. The fence is here.
+"""A worker's writes to its job: heartbeat, warnings and the end. Claims are in claiming.py.
 
-A claim gives a new lease token, and every later write checks it: a worker whose lease was given
-away (it slept, its network was cut) changes nothing any more. All writes are conditional
-`UPDATE .. RETURNING`, so any number of workers and reconcilers may run, on SQLite and PostgreSQL
-alike. If a function returns False or LOST, the caller stops and deletes nothing: the collector
-removes what no row names.
+A claim gives the job a new lease token, and every later write checks the token. So a worker that
+lost its lease (because it slept or its network failed) can no longer change anything. All writes
+are conditional `UPDATE .. RETURNING`, so any number of workers and reconcilers may run at once, on
+SQLite and PostgreSQL alike. If a function returns False or LOST, the caller stops and deletes
+nothing, because the collector removes the blobs that no row names.
 
 `queued -> running -> succeeded | failed | cancelled`, and `running -> queued` (lease expired,
-infrastructure fault, drain). The last three are final. Every function here may raise Unavailable
-(the database is away) and may then be called again, even where the lost answer was that of a
-commit: an end that already happened under the same token is True again, and `fail` and `release`
-return True even if this claim has finished the job. `claimed_with` finds the job of a claim whose
-answer was lost.
+infrastructure fault, drain). The last three statuses are final. Every function here may raise
+Unavailable (the database does not answer) and may then be called again, even if the commit
+succeeded and only its answer was lost: the repeated call returns True again. `fail` and `release`
+return True even if this claim already succeeded, so that callers never delete blobs that the row
+names. `claimed_with` finds the job of a claim whose answer was lost.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,14 +49,14 @@ __all__ = [
     "warn",
 ]
 
-# A fault of the infrastructure spends no attempt; this ends a job that meets faults without end.
+# A fault of the infrastructure spends no attempt; this limit ends a job after endless faults.
 _PATIENCE = timedelta(hours=24)
 
 
 def heartbeat(
     service: Service, claimed: ClaimedJob, *, progress: ProgressView | None = None
 ) -> Lease:
-    """Renew the lease and report progress; learn whether to go on."""
+    """Renew the lease and report progress; return whether to go on."""
     with service.database.write() as session:
         now = service.database.now(session)
         values: dict[str, Any] = {
@@ -82,7 +82,7 @@ def heartbeat(
 
 
 def warn(service: Service, claimed: ClaimedJob, *, warnings: Sequence[dict[str, Any]]) -> bool:
-    """Tell the owner of a running job what may go wrong; what was told before is replaced."""
+    """Replace a running job's warnings, which tell its owner what may go wrong."""
     with service.database.write() as session:
         told = session.execute(
             update(JobRow)
@@ -95,9 +95,10 @@ def warn(service: Service, claimed: ClaimedJob, *, warnings: Sequence[dict[str, 
 
 
 def finish_training(service: Service, claimed: ClaimedJob, *, trained: TrainedConcept) -> bool:
-    """End a training: in one transaction the job has succeeded and its concept is ready.
+    """End a training: in one transaction the job succeeds and its concept becomes ready.
 
-    A concept that was ready before has either the new file or its own, see concepts/versions.py.
+    A concept that was ready before gets the new file or keeps its old one, see
+    concepts/versions.py.
     """
     before = versions.standing(service, claimed.concept_id)
     dropped: list[str] = []
@@ -113,7 +114,7 @@ def finish_training(service: Service, claimed: ClaimedJob, *, trained: TrainedCo
 
 
 def finish_generation(service: Service, claimed: ClaimedJob, *, images: Sequence[NewImage]) -> bool:
-    """End a generation: in one transaction the job has succeeded and its images are there."""
+    """End a generation: one transaction marks the job succeeded and adds its images."""
 
     def store(session: Session, job: JobRow) -> None:
         session.add_all(image_rows.new_row(job, image) for image in images)
@@ -125,9 +126,9 @@ def finish_generation(service: Service, claimed: ClaimedJob, *, images: Sequence
 
 
 def fail(service: Service, claimed: ClaimedJob, *, problem: dict[str, Any]) -> bool:
-    """End a job that cannot succeed; `problem` comes from `errors.problem`, for the owner's eyes.
+    """End a job that cannot succeed; `problem`, from `errors.problem`, is shown to the owner.
 
-    A job whose cancellation was asked for ends cancelled instead.
+    If the owner has asked for cancellation, the job ends as cancelled instead.
     """
     with service.database.write() as session:
         job = lock(session, claimed)
@@ -142,9 +143,9 @@ def fail(service: Service, claimed: ClaimedJob, *, problem: dict[str, Any]) -> b
 
 
 def cancelled(service: Service, claimed: ClaimedJob) -> bool:
-    """End a job whose cancellation was asked for, once its work has stopped.
+    """End a job as cancelled at its owner's request, once its work has stopped.
 
-    Without such a request the job goes back to the queue: only its owner cancels it.
+    Without such a request the job goes back to the queue, because only its owner may cancel it.
     """
     return release(service, claimed, delay_seconds=0, spend_attempt=False)
 
@@ -155,9 +156,10 @@ def release(
     """Give a job back to the queue: a drain (no delay), or a fault of the infrastructure.
 
     With `spend_attempt` the attempt counts against the job's limit, unless it made progress (see
-    checkpoints.py), and the last one fails the job. Faults that spend no attempt fail it after a
-    day. The day begins with the first fault, starts anew with progress, and leaves out the time
-    that the job waited in the queue. A job whose cancellation was asked for ends cancelled.
+    checkpoints.py); the job fails after its last attempt. Without `spend_attempt` the job fails
+    after a day of faults. The day begins with the first fault, starts again after progress, and
+    does not include the time that the job waited in the queue. If the owner has asked for
+    cancellation, the job ends as cancelled.
     """
     delay = timedelta(seconds=delay_seconds)
     is_fault = delay_seconds > 0 and not spend_attempt
@@ -243,15 +245,15 @@ def _leave(
 
 
 def lock(session: Session, claimed: ClaimedJob) -> JobRow | None:
-    """Return the running job that this claim holds, for an update; None where it holds none."""
+    """Lock and return the running job that this claim holds; None if the claim is invalid."""
     return session.scalar(
         select(JobRow).where(JobRow.status == JobStatus.RUNNING, *_held(claimed)).with_for_update()
     )
 
 
 def _ended(session: Session, claimed: ClaimedJob) -> list[JobRow]:
-    """Return the job that this claim ended earlier, if it did.
+    """Return the job that this claim has already ended, if there is one.
 
-    An end keeps the token of its claim; an expired lease leaves none.
+    A job that its claim ended keeps the token; a job whose lease expired has no token.
     """
     return list(session.scalars(select(JobRow).where(JobRow.status.in_(TERMINAL), *_held(claimed))))

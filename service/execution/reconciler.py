@@ -1,9 +1,9 @@
-"""Repairs what crashes and lost messages leave behind. Any number of processes may run it.
+"""Repair what crashes and lost messages leave behind. Any number of processes may run this.
 
-A pass asks one question and mostly learns that there is nothing to do. Otherwise it makes
-conditional updates, and each skips the rows that another transaction holds: two reconcilers at once
-do each thing once, and neither waits for the other, nor for a process that is frozen in the middle
-of a transaction.
+A pass first runs one query, and usually finds that there is nothing to do. Otherwise it makes
+conditional updates that skip rows locked by other transactions. So two reconcilers at the same time
+repair each job only once, and a reconciler never waits for another process, even if that process is
+frozen inside a transaction.
 """
 
 from collections.abc import Callable
@@ -19,18 +19,18 @@ from service.jobs import transitions
 from service.statuses import JobKind, JobStatus
 from service.wiring import Service
 
-# Back-off of notices for a job that no worker has claimed yet, by how many there were.
+# Seconds until the next notice for a job that no worker has claimed, by the number of notices.
 _NOTIFY_AGAIN_SECONDS = (5, 10, 20, 40, 60)
-# Of one pass; the next one is a moment away, and shorter transactions are better neighbours.
+# The most jobs of one pass. The next pass follows soon, and short transactions hold locks briefly.
 _MOST_AT_ONCE = 200
-# A message wakes a worker, which then takes whatever waits, until nothing does. More messages than
-# idle workers are of no use, and while none listens they would pile up without end.
+# A message wakes a worker, which then claims jobs until none is left. More messages than idle
+# workers are useless, and if no worker listens, messages would pile up without limit.
 _MOST_PENDING = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reconciled:
-    """How many jobs one pass has moved, and for how many it has notified workers."""
+    """The number of jobs that one pass moved, and of jobs that it notified workers of."""
 
     cancelled: int
     requeued: int
@@ -41,8 +41,8 @@ class Reconciled:
 def reconcile(service: Service, *, may_take: Callable[[], bool] = lambda: True) -> Reconciled:
     """End cancelled jobs without a worker, requeue or fail expired ones, notify of waiting ones.
 
-    Expired leases are left alone if `may_take` returns False. It is asked after the clock was read
-    that measures the leases.
+    Expired leases are not touched if `may_take` returns False. `may_take` is called after reading
+    the clock that the leases are compared with.
     """
     with service.database.read() as session:
         broken, due = _check(session, now=service.database.now(session))
@@ -57,15 +57,15 @@ def reconcile(service: Service, *, may_take: Callable[[], bool] = lambda: True) 
 
 
 def orphans_at_start(service: Service) -> int:
-    """Take every running job away from its worker, which a crash of this process has ended.
+    """Take every running job away from its worker, which ended with the previous process.
 
-    Only for a deployment whose single process holds server and worker, and only before that
-    worker starts. Returns how many jobs were running.
+    Call this only if a single process is server and worker, and before its worker starts. Return
+    how many jobs were running.
     """
     with service.database.write() as session:
         now = service.database.now(session)
         ended, requeued = _repair(session, now=now, expired=true())
-        # The messages for the queued ones went with the process: notify again at once.
+        # The messages for queued jobs were lost with the process, so notify again at once.
         session.execute(
             update(JobRow).where(JobRow.status == JobStatus.QUEUED).values(dispatch_at=now, rings=0)
         )
@@ -74,7 +74,7 @@ def orphans_at_start(service: Service) -> int:
 
 
 def _check(session: Session, *, now: datetime) -> tuple[bool, set[JobKind]]:
-    """Whether any job needs a repair, and the kinds of those that workers are to be notified of."""
+    """Return whether any job needs a repair, and the kinds of jobs that are due for a notice."""
     expired = (JobRow.status == JobStatus.RUNNING, JobRow.lease_until < now)
     flagged = (JobRow.status == JobStatus.QUEUED, JobRow.cancel_requested_at.is_not(None))
     questions = [expired, flagged, *((JobRow.kind == kind, *_due(now)) for kind in JobKind)]
@@ -85,7 +85,7 @@ def _check(session: Session, *, now: datetime) -> tuple[bool, set[JobKind]]:
 def _repair_expired(
     service: Service, may_take: Callable[[], bool]
 ) -> tuple[list[JobRow], list[JobRow]]:
-    """Repair what `_check` has seen: the jobs that ended, and those that wait again."""
+    """Repair what `_check` has seen; return the jobs that ended and the jobs that wait again."""
     with service.database.write() as session:
         now = service.database.now(session)
         if not may_take():
@@ -100,7 +100,7 @@ def _repair(
 ) -> tuple[list[JobRow], list[JobRow]]:
     flagged = JobRow.cancel_requested_at.is_not(None)
     free = _free(JobRow.status == JobStatus.RUNNING, expired)
-    # A token that is taken away can never be mistaken for the one that ended the job.
+    # Remove the token, so that it cannot be mistaken for the token of the claim that ended the job.
     fenced = {"lease_token": None}
     ended = transitions.change(
         session,
@@ -141,9 +141,9 @@ def _repair(
 
 
 def _free(*which: ColumnElement[bool], most: int = _MOST_AT_ONCE) -> ColumnElement[bool]:
-    """The condition that a job is one of those, and that no transaction is changing it now."""
+    """Return the condition that a job meets `which` and no other transaction has locked its row."""
     some = select(JobRow.id).where(*which).order_by(JobRow.dispatch_at).limit(most)
-    # PostgreSQL may run a plain subquery again for each row, and so pass the limit.
+    # PostgreSQL may run a plain subquery again for each row, and so exceed the limit.
     once = some.with_for_update(skip_locked=True).cte("free")
     return JobRow.id.in_(select(once.c.id))
 
@@ -153,21 +153,21 @@ def _due(now: datetime) -> tuple[ColumnElement[bool], ...]:
 
 
 def _notify(service: Service, kind: JobKind) -> int:
-    """Notify of jobs that are due; return how many. While messages are pending, write nothing."""
+    """Notify of due jobs and return how many; while messages are pending, write nothing."""
     room = _MOST_PENDING - service.notifier.pending(kind)
     if room <= 0:
         return 0
     job_ids = _take_due(service, kind, most=room)
     for notified, job_id in enumerate(job_ids):
         if not service.notifier.notify(job_id, kind):
-            # Each failure may take seconds, and the next would fail as well.
+            # Each failure may take seconds, and the next notification would fail as well.
             _notify_soon(service, job_ids)
             return notified
     return len(job_ids)
 
 
 def _take_due(service: Service, kind: JobKind, *, most: int) -> list[str]:
-    """Take the jobs to notify of now; taking them sets the time of their next notice."""
+    """Select the jobs to notify of now, and set the time of their next notice."""
     with service.database.write() as session:
         now = service.database.now(session)
         steps = [

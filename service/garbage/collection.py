@@ -1,9 +1,9 @@
-"""Remove blobs that no row names: what crashes, outages and cancelled trainings leave behind.
+"""Remove blobs that no row names, which crashes, outages and cancelled trainings leave behind.
 
-A blob is written before its row, so a pass leaves young blobs alone for a grace period. A deletion
-removes its blobs with the row, so a pass usually finds few. If it finds many, rows are probably
-missing (a wrong database, an old backup): above a bound it removes nothing and reports that. Any
-number of processes may run this.
+A blob is written before its row, so a pass skips blobs younger than a grace period. A deletion
+removes its blobs together with the row, so a pass usually finds few orphans. If it finds many, rows
+are probably missing (a wrong database, an old backup): above a limit the pass removes nothing and
+reports the orphans. Any number of processes may run this.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from service.wiring import Service
 GRACE = timedelta(hours=1)
 _ALWAYS_ALLOWED = 20
 _SHARE = 10  # percent
-# Keys that one query asks for, and keys of one pass that stay in memory.
+# The number of keys in one query, and the number of keys that one pass keeps in memory.
 _KEYS_AT_ONCE = 500
 _KEYS_OF_A_PASS = 10_000
 _NOTICE = "collection"
@@ -30,17 +30,17 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What a pass over the store found; `orphans` may hold fewer keys than `orphan_count`."""
+    """The result of a pass over the store; `orphans` may contain fewer keys than `orphan_count`."""
 
     stored: int
     orphan_count: int
     orphans: list[str]
-    oldest: datetime  # younger blobs were left alone
+    oldest: datetime  # younger blobs were skipped
     complete: bool = True
 
     @property
     def held_back(self) -> bool:
-        """Return whether the orphans are too many to be mere leftovers."""
+        """Return whether there are too many orphans to be mere leftovers."""
         return self.orphan_count > most_removed(self.stored)
 
 

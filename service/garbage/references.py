@@ -1,7 +1,7 @@
-"""Which blobs are garbage: those that no row names and no unfinished job may still name.
+"""Find the blobs that are garbage: no row names them, and no unfinished job may still name them.
 
-One query answers for a whole batch of keys. Each key holds the id of its job or concept, and that
-id has an index, which finds nearly every key. Only for the rest are whole tables read.
+One query checks a whole batch of keys. Each key contains the id of its job or concept, and an index
+on that id finds nearly every key. Whole tables are read only for the remaining keys.
 """
 
 from collections.abc import Collection, Iterator
@@ -23,7 +23,7 @@ _NAMING = (ImageRow.blob_key, *_OF_CONCEPT, PictureRow.blob_key, PictureRow.mask
 
 
 def unnamed(session: Session, blob_keys: Collection[str]) -> set[str]:
-    """Return those of `blob_keys` that may be removed, never keys of unknown folders."""
+    """Return the keys among `blob_keys` that may be removed, never keys of unknown folders."""
     rest = {key for key in blob_keys if keys.owner_of(key) is not None}
     rest -= set(_found_by_owner(session, rest))
     if rest:

@@ -1,11 +1,11 @@
-"""Delete images and finished jobs above the age that the settings name; by default none.
+"""Delete images and finished jobs above the age in the settings; by default delete none.
 
-It deletes a few rows at a time, and right after them the blobs that they named. A store that cannot
-serve ends the pass. It deletes a job only when the job has no image and no concept left, because
-the previous release's garbage collection removes every file of a job without a row. Every statement
-reads a bounded number of rows, in the order of their ids, so that a large table takes many short
-statements instead of one long one. Any number of processes may run this at once: each skips the
-rows that another is deleting.
+A pass deletes a few rows at a time, and right afterwards the blobs that they named. A pass ends if
+the blob store is unavailable. A job is deleted only when it has no image and no concept left,
+because the previous release's garbage collection removes every file of a job without a row. Every
+statement reads a limited number of rows, in the order of their ids, so that a large table takes
+many short statements instead of one long one. Any number of processes may run this at once, because
+each skips the rows that another is deleting.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,8 +23,9 @@ from service.statuses import TERMINAL
 from service.wiring import Service
 
 _ROWS_AT_ONCE = 500  # read by one statement
-# Rows of one transaction. If the process dies, the commit's answer is lost or the store goes away,
-# their blobs become orphans; these must stay few enough for the garbage collection to remove.
+# Rows per transaction. If the process ends, the commit's answer is lost or the store fails, the
+# blobs of these rows become orphans; they must be few enough for the garbage collection to remove
+# them.
 _DELETED_AT_ONCE = 10
 _NOTHING_LEFT = (
     JobRow.concept_id.is_(None),
@@ -35,9 +36,9 @@ _NOTHING_LEFT = (
 
 
 def release(service: Service, *, stopping: Callable[[], bool] = lambda: False) -> tuple[int, int]:
-    """Delete the images and jobs that are too old; return how many of each.
+    """Delete the images and jobs that are too old; return the number of images and of jobs.
 
-    It ends early when `stopping` returns True.
+    The pass ends early when `stopping` returns True.
     """
     keep_images, keep_jobs = service.settings.keep_images_days, service.settings.keep_jobs_days
     if keep_images is None and keep_jobs is None:

@@ -1,4 +1,4 @@
-"""What a request for images says."""
+"""The body of a request for images."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ _Id = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
 class ConceptChoice(Inbound):
-    """How one concept enters an image; its values win over the prompt's."""
+    """How one concept enters an image; its values override the prompt's."""
 
     name: _Name | None = None
     id: Annotated[_Id | None, Field(description="Instead of `name`.")] = None
@@ -66,4 +66,4 @@ class _Prompted(Inbound):
 
 
 class GenerateRequest(GenerationOptions, _Prompted):
-    """What to generate. What is left out takes the base model's own default."""
+    """What to generate. An option that is left out takes the base model's own default."""

@@ -1,4 +1,4 @@
-"""How strongly a concept speaks: strengths and raw values become the gate's beta and tau."""
+"""Convert strengths and explicit values to the bias (beta) and temperature (tau) of a gate."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Gate:
 
 
 def gate_of_strength(strength: float) -> Gate:
-    """Return the gate of a strength; it means the same with either locking."""
+    """Return the gate of a strength; a strength means the same with either locking."""
     return Gate(beta=beta_from_strength(strength), tau=DEFAULT_TAU)
 
 
@@ -29,12 +29,12 @@ def default_gate(locking: Locking, *, recommended_strength: float | None) -> Gat
 
 
 def explicit_gates(choices: Sequence[ConceptChoice]) -> list[Gate | None]:
-    """Return the gate that each entry asks for; None where it leaves that to the prompt."""
+    """Return the explicit gate of each entry; None if the entry leaves the gate to the prompt."""
     return [_gate(choice, pointer=f"/concepts/{k}") for k, choice in enumerate(choices)]
 
 
 def _gate(choice: ConceptChoice, *, pointer: str) -> Gate | None:
-    """Return the explicit gate of one entry; None where it says nothing about it."""
+    """Return the explicit gate of one entry; None if the entry sets neither strength nor beta."""
     if (choice.name is None) == (choice.id is None):
         raise invalid(pointer, "Say which concept this is, by name or by id (not both).")
     if choice.strength is not None:

@@ -1,7 +1,7 @@
 """Placeholders that name no concept, and the names that the caller probably meant.
 
-The search takes longer than a write transaction should, so it runs after one. It takes at most a
-few milliseconds, however many concepts and unknown names there are.
+The search takes longer than a write transaction should, so it runs after the transaction. It takes
+a few milliseconds at most, however many concepts and unknown names there are.
 """
 
 import difflib
@@ -17,10 +17,10 @@ from service.statuses import ConceptStatus
 from service.wiring import Service
 
 _CANDIDATES = 500  # the newest
-_ADVISED = 4  # of the unknown names; the others are only called unknown
+_ADVISED = 4  # unknown names with a suggestion; the others are only listed
 _NEAREST = 3
 _ALIKE = 0.5
-# difflib takes a tenth of a millisecond for two names: only the most promising are compared so.
+# difflib takes 0.1 ms to compare two names, so it compares only the most promising names.
 _COMPARED = 8
 
 
@@ -33,7 +33,7 @@ class UnknownNames(Exception):
 
 
 def unknown_placeholders(service: Service, owner_id: str, *, unknown: Sequence[str]) -> Invalid:
-    """Return the error that tells a caller which placeholders are unknown, and what is near."""
+    """Return the error that lists a caller's unknown placeholders, with similar known names."""
     with service.database.read() as session:
         names = session.scalars(
             select(ConceptRow.name)
@@ -52,7 +52,7 @@ def unknown_placeholders(service: Service, owner_id: str, *, unknown: Sequence[s
 
 
 def nearest(wanted: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
-    """Return up to three of `names` for each that is `wanted`, the most alike first."""
+    """Return up to three of `names` for each name in `wanted`, the most similar first."""
     grams = {name: _grams(name) for name in names}
 
     def alike(name: str) -> list[str]:
@@ -64,7 +64,7 @@ def nearest(wanted: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]
 
 
 def _grams(name: str) -> set[str]:
-    """The letters of a name, and its pairs of neighbouring letters."""
+    """Return the letters of a name and its pairs of neighbouring letters."""
     return set(name).union(map("".join, itertools.pairwise(name)))
 
 

@@ -1,7 +1,7 @@
-"""Requests for images: everything that can be known is checked here, before anything is queued.
+"""Requests for images: check everything that can be checked before a job is queued.
 
-Concepts are resolved to the file they have now, strengths to beta and tau, and seeds are drawn,
-all at the moment of the request: a retry after a crash repeats exactly the same work.
+When a request is accepted, its concepts are resolved to their current files and its strengths to
+beta and tau, and seeds are drawn. So a retry after a crash repeats exactly the same work.
 """
 
 import secrets
@@ -45,8 +45,9 @@ _NAMED = and_(
     ConceptRow.owner_id == bindparam("owner"),
     ConceptRow.name.in_(bindparam("names", expanding=True)),
 )
-# All that the database knows of a request, in one statement, because every request waits for it:
-# a row for each concept that it names, or one without. Made once, for the same reason.
+# One statement with all that the database knows about a request, because every request waits for
+# this query: a row for each concept in the prompt, or one row without a concept. Built once at
+# import, for the same reason.
 _KNOWN = select(
     _QUEUE_POSITION,
     _SERVED.c.fingerprint,
@@ -134,10 +135,10 @@ def request(
 
 
 def _identity(body: GenerateRequest) -> dict[str, Any]:
-    """Return what makes two requests the same one, for idempotency keys.
+    """Return what makes two requests equal, for idempotency keys.
 
-    Without the fields that are new it is what it was before there were any, so that a key which
-    the release before has kept still knows its request.
+    Fields that a later release added are left out if they are not set. So a key that the previous
+    release stored still matches its request.
     """
     given = body.model_dump(exclude_unset=True)
     identity = {name: given.get(name) for name in GenerateRequest.model_fields}
@@ -160,7 +161,7 @@ def _parse(text: str, *, pointer: str = "/prompt") -> prompts.Prompt:
 
 
 def _asked(body: GenerateRequest, *, prompt: prompts.Prompt) -> dict[str, Any]:
-    """Return the options that a request names; null stands for the base model's default."""
+    """Return the options that a request sets; null means the base model's default."""
     given = body.model_dump(exclude_unset=True, exclude=_NOT_OPTIONS)
     asked = {name: value for name, value in given.items() if value is not None}
     if "negative_prompt" in asked:
@@ -169,7 +170,7 @@ def _asked(body: GenerateRequest, *, prompt: prompts.Prompt) -> dict[str, Any]:
 
 
 def _negative_prompt(text: str, *, prompt: prompts.Prompt) -> str:
-    """Return the negative prompt; what it names takes part in the image only by the prompt."""
+    """Return the negative prompt; a concept in it must be in the prompt too."""
     pointer = "/negative_prompt"
     text = check_text(text, pointer=pointer)
     parsed = _parse(text, pointer=pointer)
@@ -255,7 +256,7 @@ def _check_one_base_model(concepts: Sequence[_Known]) -> None:
     first = concepts[0]
     expected = (first.fingerprint, first.covariance_fingerprint)
     other = "the one that is served here"
-    if first.fingerprint is None:  # no worker has told of any yet
+    if first.fingerprint is None:  # no worker has registered a base model yet
         expected = (first.own_fingerprint, first.own_covariance_fingerprint)
         other = f"that of <{first.name}>"
     for concept in concepts:

@@ -1,10 +1,10 @@
-"""Which job is next. Owners alternate, so that a thousand jobs of one do not starve another's one.
+"""Decide which job is next. Owners alternate, so that one owner's many jobs do not block another's.
 
-Each job gets a number, its `turn`, when it is accepted: one more than its owner's last waiting or
-running job of the kind, but not less than the turn that is being served now. The lowest turn goes
-first. So the jobs of one owner stay in order, those of several alternate, and an owner who comes
-back after a while has neither saved up turns nor fallen behind. (Queueing networks call this
-start-time fair queueing.)
+Each job gets a number, its `turn`, when it is accepted: one more than the turn of its owner's last
+queued or running job of the same kind, but at least the turn that is being served now. The job with
+the lowest turn goes first. So the jobs of one owner stay in order and the jobs of several owners
+alternate. An owner who sends no jobs for a while neither gains nor loses priority. (Queueing
+networks call this start-time fair queueing.)
 """
 
 from dataclasses import dataclass
@@ -34,12 +34,12 @@ _RUNS, _WAITS = JobRow.status == JobStatus.RUNNING, JobRow.status == JobStatus.Q
 
 
 def _turn(*which: ColumnElement[bool], last: bool) -> ScalarSelect[int]:
-    """The last or the first turn: one step into an index, however many jobs there are."""
+    """Return the last or the first turn: one index lookup, however many jobs there are."""
     order = JobRow.turn.desc() if last else JobRow.turn
     return select(JobRow.turn).where(*which).order_by(order).limit(1).scalar_subquery()
 
 
-# What is being served now: the latest turn that runs, or else the first that waits.
+# The turn that is being served now: the last turn that is running, or else the first that waits.
 _SERVED = func.coalesce(_turn(_KIND, _RUNS, last=True), _turn(_KIND, _WAITS, last=False), 0)
 _BOUNDS = union_all(
     select((_turn(_OWN, _KIND, _WAITS, last=True) + 1).label("turn")),
@@ -48,17 +48,17 @@ _BOUNDS = union_all(
 ).subquery("bounds")
 _TURN = select(func.max(_BOUNDS.c.turn).label("turn")).subquery("given")
 
-# Positions in a queue are counted so far; the last one stands for all behind it too.
+# The highest position that is counted in a queue; it also stands for all later positions.
 LAST_POSITION = 1000
 
 
 def counted(rows: Select[Any], *, most: int | BindParameter[int]) -> ScalarSelect[int]:
-    """How many rows there are, counted no further than `most`: a queue may be very long."""
+    """Return the number of rows, counted up to `most`, because a queue may be very long."""
     return select(func.count()).select_from(rows.limit(most).subquery()).scalar_subquery()
 
 
-# A row of columns like `QueuePosition`, for `owner`, `kind` and `most_waiting`; made once, for
-# every request accepted.
+# A row with the columns of `QueuePosition`, for `owner`, `kind` and `most_waiting`. Built once at
+# import, because every accepted request runs it.
 _MOST_WAITING = bindparam("most_waiting", type_=Integer)
 _AHEAD = select(JobRow.turn).where(_KIND, _WAITS, JobRow.turn <= _TURN.c.turn).correlate(_TURN)
 QUEUE_POSITION = select(
@@ -70,10 +70,10 @@ QUEUE_POSITION = select(
 
 @dataclass(frozen=True)
 class QueuePosition:
-    """A new job's turn; how many jobs of its owner wait already, of both kinds; how many go first.
+    """A new job's turn, the number of its owner's waiting jobs, and the number of jobs ahead.
 
-    `waiting` is counted no further than its limit. `ahead` counts the jobs of its kind, of all
-    owners, and no further than LAST_POSITION.
+    `waiting` counts both kinds, up to the owner's limit. `ahead` counts the jobs of the same kind
+    of all owners, up to LAST_POSITION.
     """
 
     turn: int
@@ -84,16 +84,16 @@ class QueuePosition:
 def queue_position(
     connection: Connection, owner_id: str, *, kind: JobKind, most_waiting: int
 ) -> QueuePosition:
-    """Return where the next job of this owner goes; `most_waiting` is the limit of an owner."""
+    """Return the position of the next job of this owner; `most_waiting` is an owner's limit."""
     parameters = {"owner": owner_id, "kind": kind, "most_waiting": most_waiting}
     return QueuePosition(*connection.execute(QUEUE_POSITION, parameters).one())
 
 
 def next_job(kind: JobKind, *, now: datetime, most_running: int) -> ScalarSelect[str]:
-    """Return a query of the id of the job with the lowest turn, without those claimed right now.
+    """Return a query for the id of the job with the lowest turn, without jobs being claimed now.
 
-    An owner who has `most_running` jobs running waits until one of them ends. Claims of the same
-    moment do not see each other, so that number may be passed by one or two.
+    If an owner has `most_running` running jobs, the owner's other jobs wait until one ends. Claims
+    at the same moment do not see each other, so an owner may exceed the limit by one or two jobs.
     """
     other = aliased(JobRow)
     running = (

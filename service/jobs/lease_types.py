@@ -1,4 +1,4 @@
-"""What a worker and the service tell each other about a job: claim, lease, results."""
+"""The data that a worker and the service exchange about a job: claim, lease, results."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -10,36 +10,36 @@ from service.statuses import JobKind
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimedJob:
-    """A job that this worker holds the lease of. `attempt` differs between any two claims."""
+    """A job whose lease this worker holds. Any two claims have different values of `attempt`."""
 
     id: str
     kind: JobKind
     owner_id: str
-    payload: dict[str, Any]  # of payloads.TrainPayload or GeneratePayload
+    payload: dict[str, Any]  # a payloads.TrainPayload or GeneratePayload as JSON
     attempt: int
-    attempts_spent: int  # with this one, until it makes progress or is given back
-    faults: int  # in a series of faults: earlier attempts that did not count; otherwise 0
+    attempts_spent: int  # includes this attempt, until it makes progress or is given back
+    faults: int  # the earlier attempts of a series of faults, which did not count; otherwise 0
     lease_token: str
     concept_id: str | None
-    state_attempt: int | None = None  # the attempt that saved the state to go on from
+    state_attempt: int | None = None  # the attempt that saved the state to resume from
 
     @property
     def lost_before(self) -> bool:
-        """Whether a worker was lost with an earlier attempt, perhaps because of this very job."""
+        """Return whether an earlier attempt lost its worker, perhaps because of this very job."""
         return self.attempts_spent > 1
 
 
 class Lease(Enum):
-    """What a heartbeat learned."""
+    """The result of a heartbeat."""
 
     KEPT = "kept"
     CANCEL_REQUESTED = "cancel_requested"  # stop within a step, then call cancelled()
-    LOST = "lost"  # another may have the job, or it has ended: stop, and delete nothing
+    LOST = "lost"  # the job has ended or another worker may have it: stop, and delete nothing
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewAttentionMap:
-    """A word's map over an image, whose PNG lies under `blob_key` already."""
+    """An attention map of a word over an image; its PNG is already stored under `blob_key`."""
 
     word: str
     concept_id: str | None
@@ -50,7 +50,7 @@ class NewAttentionMap:
 
 @dataclass(frozen=True, kw_only=True)
 class NewImage:
-    """An image whose PNG lies under `blob_key` already."""
+    """An image whose PNG is already stored under `blob_key`."""
 
     index: int
     seed: int
@@ -58,17 +58,18 @@ class NewImage:
     height: int
     blob_key: str
     sha256: str
-    size_bytes: int  # of the PNG and of all its maps
+    size_bytes: int  # of the image's PNG and all its maps
     attention_maps: tuple[NewAttentionMap, ...] | None = None  # in the prompt's order
     presence: tuple[PresenceView, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """How a concept file compares with another one: its verdict, and what it is worth in numbers.
+    """The values by which two concept files are compared: verdict and balance.
 
-    `balance` is that of the recommended strength, 0 to 1, see perfusion_core.evaluation.curve.
-    Balances of two evaluators do not compare, nor do those of two versions of the judging.
+    `balance` is the balance at the recommended strength, 0 to 1, see
+    perfusion_core.evaluation.curve. Balances are comparable only for the same evaluator and the
+    same version of the evaluation.
     """
 
     quality: str
@@ -77,13 +78,13 @@ class Standing:
 
     @property
     def is_good(self) -> bool:
-        """`good` stands above all other verdicts, and those stand equal."""
+        """Return whether the verdict is `good`, the highest rank; all other verdicts rank equal."""
         return self.quality == "good"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedConcept:
-    """A trained concept whose file lies under `blob_key` already."""
+    """A trained concept whose file is already stored under `blob_key`."""
 
     blob_key: str
     sha256: str
@@ -92,6 +93,6 @@ class TrainedConcept:
     base_model_fingerprint: str
     covariance_fingerprint: str
     mask_source: str
-    training: dict[str, Any]  # the options that were in force, and what the training found
+    training: dict[str, Any]  # the options that were used, and the training's results
     judgement: dict[str, Any] | None = None  # of concepts.files.judgement_of
     standing: Standing | None = None  # of concepts.files.standing_of

@@ -1,9 +1,9 @@
-"""What a job's row keeps for the worker; the same classes write it and read it.
+"""The payloads in jobs' rows, by which the API tells a worker its work; both sides use this module.
 
-A key that a reader does not know is ignored, so a release may add keys. A release whose payloads
-mean something else raises VERSION, and a worker of an earlier one leaves its jobs to it. While two
-releases run side by side the earlier one reads what the later one writes: keys stay until no
-release reads them any more.
+A reader ignores unknown keys, so a release may add keys. A release that changes the meaning of
+payloads must raise VERSION; workers of earlier releases then leave its jobs alone. While two
+releases run next to each other, the earlier one reads what the later one writes. So a key may be
+removed only when no running release reads it.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ DEFAULT_REPLACE: Final[Replace] = "if-better"
 
 
 class NewerPayload(Exception):
-    """Only a newer release knows what this payload says."""
+    """The payload was written by a newer release, so its meaning is unknown."""
 
 
 class _Frozen(BaseModel):
@@ -29,7 +29,7 @@ class _Payload(_Frozen):
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Self:
-        """Return what a row keeps; raise NewerPayload where only a newer release knows it."""
+        """Return the payload in a row; raise NewerPayload if a newer release wrote it."""
         upgraded = _upgraded(stored)
         if upgraded["version"] > VERSION:
             raise NewerPayload
@@ -39,13 +39,13 @@ class _Payload(_Frozen):
             raise NewerPayload from error
 
     def to_row(self) -> dict[str, Any]:
-        """Return what the row keeps, JSON-ready."""
+        """Return the payload as the row stores it, JSON-ready."""
         return self.model_dump(mode="json")
 
 
 def _upgraded(stored: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a payload of an earlier release in the form of this one."""
-    # Before there were versions a payload said the same, and some things that were never read.
+    """Return a payload of an earlier release in the form of this release."""
+    # Payloads without a version mean the same; they only contain a few more keys, never read.
     return stored if "version" in stored else {**stored, "version": 1}
 
 
@@ -57,9 +57,9 @@ class TrainingPicture(_Frozen):
 
 
 class TrainPayload(_Payload):
-    """A training: what was asked for over the registered base model's defaults.
+    """A training: the requested options, over the registered base model's defaults.
 
-    The worker puts its own model's defaults under `training`.
+    Options missing under `training` take the defaults of the worker's own model.
     """
 
     name: str
@@ -70,7 +70,7 @@ class TrainPayload(_Payload):
 
 
 class PromptedConcept(_Frozen):
-    """A concept of a prompt: the file that it had when the request was accepted, and its gate."""
+    """A concept in a prompt: its file when the request was accepted, and its gate."""
 
     id: str
     name: str
@@ -81,9 +81,10 @@ class PromptedConcept(_Frozen):
 
 
 class GeneratePayload(_Payload):
-    """A generation: what was asked for over the registered base model's defaults.
+    """A generation: the requested options, over the registered base model's defaults.
 
-    `config` always has a seed; the worker puts its own model's defaults under it.
+    `config` always has a seed; options missing under `config` take the defaults of the worker's own
+    model.
     """
 
     prompt: str

@@ -1,8 +1,9 @@
-"""The changes of a job's status, in one place: row, audit and concept move together.
+"""All changes of a job's status, in one place: row, audit event and concept change together.
 
-`change` is the only code that writes `jobs.status`. It is a conditional UPDATE .. RETURNING, so
-the second of two callers changes nothing. For every row changed it writes the audit event and, when
-a training ends without a result, the concept's status, all in the caller's transaction.
+`change` is the only code that writes `jobs.status`. It is a conditional UPDATE .. RETURNING, so of
+two callers only the first changes the row. For every changed row it writes the audit event. When a
+training ends without a result, it also sets the concept's status. All of this happens in the
+caller's transaction.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,14 +24,15 @@ from service.jobs.job_order import QueuePosition
 from service.statuses import TERMINAL, ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
 
-# The API notifies right after its commit; the reconciler does so again only if no worker claims.
+# The API notifies right after its commit; the reconciler does so later if no worker has claimed the
+# job.
 _NOTIFY_AGAIN_SECONDS = 5
 _CONCEPT_STATUS = {
     JobStatus.FAILED: ConceptStatus.FAILED,
     JobStatus.CANCELLED: ConceptStatus.CANCELLED,
 }
 _INSERT_JOB, _INSERT_EVENT = insert(JobRow), insert(JobEventRow).inline()
-# Both in one round trip, where the database can: every request that is accepted waits for it.
+# Insert job and event in one round trip, if the database can: every accepted request waits.
 _JOB_PARAMETERS = {column.name: f"of_{column.name}" for column in JobRow.__table__.c}
 _INSERT_BOTH = _INSERT_EVENT.add_cte(
     _INSERT_JOB.values({column: bindparam(name) for column, name in _JOB_PARAMETERS.items()}).cte(
@@ -45,8 +47,8 @@ def enqueue(
 ) -> int:
     """Add a queued job, unless its owner has too many waiting; return its position, from 1.
 
-    The caller notifies the workers once the transaction has been committed. Requests of the same
-    moment do not see each other's jobs, so the limit may be passed by a few.
+    The caller notifies the workers after the commit. Requests at the same moment do not see each
+    other's jobs, so an owner may exceed the limit by a few jobs.
     """
     limit = service.settings.max_queued_jobs_per_owner
     if position.waiting >= limit:
@@ -112,7 +114,7 @@ def change(
     reason: str,
     values: dict[str, Any] | None = None,
 ) -> list[JobRow]:
-    """Move the jobs that are `old` and meet `where` to `new`; return those that moved."""
+    """Move the jobs that are `old` and meet `where` to `new`; return the jobs that moved."""
     assert old not in TERMINAL
     assigned: dict[str, Any] = {"status": new, "version": JobRow.version + 1}
     if new is not JobStatus.RUNNING:
@@ -144,10 +146,11 @@ def change(
 
 
 def _notify_next(session: Session, owner_id: str, *, now: datetime) -> None:
-    """Make the next job of every kind of an owner due for notice, after one stopped running.
+    """Make the owner's next job of each kind due for notice, after one of the jobs stopped running.
 
-    At the limit of running jobs the next one may be of the other kind, whose workers would
-    otherwise wait until they are notified again. Rows that another transaction holds are skipped.
+    The limit of running jobs covers both kinds, so a training that ends may allow a generation to
+    start. Without this notice, idle workers for generations would not learn of it soon. Rows that
+    another transaction has locked are skipped.
     """
     next_jobs = [
         select(JobRow.id)
@@ -193,11 +196,12 @@ def _event(job: JobRow, *, now: datetime, old: JobStatus | None, reason: str) ->
 def request_cancel(
     session: Session, *, now: datetime, where: Sequence[ColumnElement[bool]]
 ) -> list[JobRow]:
-    """Cancel the jobs that meet `where`: waiting ones at once, running ones by a flag.
+    """Cancel the jobs that meet `where`: queued jobs at once, running jobs by setting a flag.
 
-    Return those that ended at once.
+    Return the jobs that ended at once.
     """
-    # Held for the two statements together: between them a running job might go back to the queue.
+    # Lock the rows for both statements, because a running job might go back to the queue in
+    # between.
     session.execute(select(JobRow.id).where(*where).order_by(JobRow.id).with_for_update())
     ended = change(
         session,
@@ -218,7 +222,7 @@ def request_cancel(
 
 
 def waiting(*, notify_at: datetime) -> dict[str, Any]:
-    """Return the values of a job that goes back to the queue, and is not claimed before then."""
+    """Return the values of a job that goes back to the queue, to be claimed from `notify_at` on."""
     return {
         "lease_token": None,
         "worker_id": None,
@@ -229,7 +233,7 @@ def waiting(*, notify_at: datetime) -> dict[str, Any]:
 
 
 def worker_lost() -> dict[str, str]:
-    """Return the problem of a job that took its worker down too often."""
+    """Return the problem of a job that ended its workers too often."""
     return make_problem(
         "worker-lost",
         "The worker stopped in the middle of this job, as often as is allowed. "
@@ -248,17 +252,18 @@ def infrastructure_failed() -> dict[str, str]:
 
 
 def clear_after(service: Service, jobs: Iterable[JobRow]) -> None:
-    """Remove what jobs that ended without a result have written; call it after the commit."""
+    """Remove the blobs of jobs that ended without a result; call this after the commit."""
     for job in jobs:
         if job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
             remove_blobs(service, prefix=keys.job_prefix(job.id))
 
 
 def settle_training(service: Service, job: JobRow) -> None:
-    """Tidy up after a training that has succeeded; call it after the commit.
+    """Clean up after a training that has succeeded; call this after the commit.
 
-    This removes its states and moves its preview to the key that the previous release also knows.
-    If a step fails, the collector removes the rest, and the row still names the preview.
+    This removes the training's states and moves its preview to the key that the previous release
+    also knows. If a step fails, the collector removes the rest, and the row still names the
+    preview.
     """
     remove_blobs(service, key=keys.previous_state_key(job.id))
     if job.state_attempt is not None:
@@ -272,9 +277,10 @@ def settle_training(service: Service, job: JobRow) -> None:
 
 
 def clear_earlier_attempts(service: Service, job: JobRow) -> None:
-    """Remove what the other attempts of a succeeded job wrote; call it after the commit.
+    """Remove the blobs that other attempts of a succeeded job wrote; call this after the commit.
 
-    Their leases are gone, so no row will name those blobs. The previews of a training stay.
+    The leases of those attempts are over, so no row will name their blobs. A training's previews
+    stay.
     """
     if job.attempt == 1:
         return
@@ -289,9 +295,9 @@ def clear_earlier_attempts(service: Service, job: JobRow) -> None:
 
 
 def remove_blobs(service: Service, *, prefix: str | None = None, key: str | None = None) -> None:
-    """Remove a folder of blobs or one blob that no row names any more.
+    """Remove a folder of blobs, or one blob, that no row names any more.
 
-    A store that is away is no reason to fail: the collector removes them later.
+    If the blob store is unavailable, do not fail, because the collector removes the blobs later.
     """
     try:
         if prefix is not None:

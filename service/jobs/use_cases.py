@@ -1,4 +1,4 @@
-"""Jobs as their owner sees them: get, list, cancel, and fetch what they made."""
+"""Jobs as their owner sees them: get, list, cancel, and fetch their results."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -52,9 +52,9 @@ def list_page(
 
 
 def cancel(service: Service, owner_id: str, *, job_id: str) -> JobView:
-    """Ask for a job's end: a queued one ends at once, a running one within a step.
+    """Cancel a job: a queued job ends at once, a running job within a step.
 
-    Asking again is fine; a job that has ended is a conflict.
+    A second call changes nothing; raise Conflict if the job has ended.
     """
     with service.database.write() as session:
         job = _find(session, owner_id, job_id=job_id)
@@ -71,7 +71,7 @@ def cancel(service: Service, owner_id: str, *, job_id: str) -> JobView:
 
 
 def read_image(service: Service, owner_id: str | None, *, image_id: str) -> StoredFile:
-    """Return the PNG of a generated image of this owner; None: a signed link asks."""
+    """Return the PNG of a generated image of this owner; None: of any owner, by a signed link."""
     image = _find_image(service, owner_id, image_id=image_id)
     try:
         return StoredFile(data=service.blobs.get(image.blob_key), sha256=image.sha256)
@@ -82,7 +82,7 @@ def read_image(service: Service, owner_id: str | None, *, image_id: str) -> Stor
 def read_attention_map(
     service: Service, owner_id: str | None, *, image_id: str, number: int
 ) -> StoredFile:
-    """Return the PNG of one of an image's attention maps, as `read_image` does."""
+    """Return the PNG of one of an image's attention maps; `owner_id` is as for `read_image`."""
     maps = _find_image(service, owner_id, image_id=image_id).attention_maps or []
     if not 0 <= number < len(maps):
         raise NotFound(
@@ -117,7 +117,7 @@ def view(session: Session, job: JobRow) -> JobView:
 
 
 def views(session: Session, jobs: Sequence[JobRow]) -> list[JobView]:
-    """Return the views of `jobs`, with at most two more queries for all of them together."""
+    """Return the views of `jobs`, with at most two more queries for all jobs together."""
     images = image_rows.views_of(
         session, [job.id for job in jobs if job.status is JobStatus.SUCCEEDED]
     )

@@ -1,4 +1,4 @@
-"""Jobs, and the images that they make, as their owner sees them."""
+"""Views of jobs, and of the images that jobs generate."""
 
 from datetime import datetime
 from typing import Annotated
@@ -21,7 +21,7 @@ SignedUrl = Annotated[
 class ProgressView(View):
     """How far a job is."""
 
-    # A worker tells no `eta_seconds`; an answer has all four.
+    # A worker reports no `eta_seconds`, but an answer always contains all four fields.
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     step: int
@@ -49,7 +49,7 @@ class AttentionMapView(View):
 
 
 class PresenceView(View):
-    """Whether a concept of the prompt is to be seen in an image."""
+    """Whether a concept of the prompt is visible in an image."""
 
     concept_id: str
     name: str
@@ -80,7 +80,7 @@ class ImageView(View):
 
 
 class NamedConcept(View):
-    """A concept, as a warning names it."""
+    """A concept as named in a warning."""
 
     id: str
     name: str
@@ -118,16 +118,16 @@ class JobView(View):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    # Grows with every write to the row: the id of a server-sent event, and no part of the JSON.
+    # Increases with every write to the row: the id of a server-sent event, not part of the JSON.
     version: Annotated[int, Field(exclude=True)] = 0
 
     @property
     def finished(self) -> bool:
-        """Whether the status is final."""
+        """Return whether the status is final."""
         return self.status in TERMINAL
 
 
 class JobAnswer(View):
-    """A job in an envelope."""
+    """A job as the only field of an answer."""
 
     job: JobView

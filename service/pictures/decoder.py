@@ -1,8 +1,8 @@
-"""Run the process that decodes uploaded pictures: start it, talk to it, bound it, end it.
+"""Run the process that decodes uploaded pictures: start it, exchange data, limit it, end it.
 
-One process decodes the pictures of one upload, one after the other, so that neither side ever
-holds more than one of them. The process has an empty environment, a low priority, and no way to
-open a file or a connection (see decoder_process.py). No answer is read beyond the size of the
+One process decodes the pictures of one upload, one after the other, so that neither side ever holds
+more than one picture in memory. The process has an empty environment, a low priority, and no way to
+open a file or a connection (see decoder_process.py). An answer is read only up to the size of the
 largest picture.
 """
 
@@ -25,23 +25,24 @@ from service.errors import ServiceError, Unavailable, UnsupportedMedia, invalid
 from service.settings.environment import Settings
 
 STORED_SIDE_PIXELS = 2048
-"""The longest side that is kept; larger pictures and their masks are shrunk to it."""
+"""The longest side that is stored; larger pictures and their masks are shrunk to it."""
 
 _DECODER = Path(__file__).with_name("decoder_process.py")
 _MEBIBYTE = 1024**2
 _PIECE_BYTES = 64 * 1024
 _MAX_HEADER_BYTES = 64 * 1024
-# Below the API, whose requests take milliseconds, but not so low that a training starves it.
+# A lower priority than the API, whose requests take milliseconds, but high enough to run next to a
+# training.
 _NICENESS = 5
-# Wall-clock time per processor second: at low priority the process may have to wait.
+# Seconds of wall-clock time per processor second: at low priority the process may have to wait.
 _CLOCK_FACTOR = 4
-# Four incompressible bytes a pixel, and what PNG puts around them.
+# Four incompressible bytes per pixel, plus the overhead of PNG.
 _MAX_PNG_BYTES = 4 * STORED_SIDE_PIXELS**2 + _MEBIBYTE
 
 
 @dataclass(frozen=True)
 class Part:
-    """One file of an upload. Errors name `pointer`; `role` is `picture` or `mask`."""
+    """One file of an upload. Errors contain `pointer`; `role` is `picture` or `mask`."""
 
     pointer: str
     role: str
@@ -61,7 +62,7 @@ class Decoded:
 
 
 def longest_seconds(settings: Settings) -> float:
-    """Return how long the pictures of one upload may occupy a decoder."""
+    """Return how many seconds the pictures of one upload may occupy a decoder."""
     return _CLOCK_FACTOR * settings.decode_seconds
 
 
@@ -78,15 +79,15 @@ def running(settings: Settings) -> Iterator["Decoder"]:
             stderr=subprocess.DEVNULL,
             env={},
             cwd="/",
-            # A process group, so that no child outlives it. Not a session: Linux gives sessions
-            # equal shares (autogroups) and ignores the niceness between them.
+            # A process group, so that no child process survives the decoder. Not a session: Linux
+            # gives sessions equal shares (autogroups) and ignores the niceness between sessions.
             process_group=0,
         )
     except OSError as error:
         raise Unavailable(
             "decoder-unavailable", "Pictures cannot be decoded at this moment. Try again soon."
         ) from error
-    # Set from outside, because starting the process takes as long as a picture.
+    # Set from here while the process starts, because starting takes as long as decoding a picture.
     os.setpriority(os.PRIO_PROCESS, process.pid, _niceness())
     try:
         yield Decoder(process, settings)
@@ -115,7 +116,7 @@ class Decoder:
         }
 
     def decode(self, part: Part) -> Decoded:
-        """Return the part as PNG, or raise Invalid or UnsupportedMedia with its pointer."""
+        """Return the part as PNG; raise Invalid or UnsupportedMedia with the part's pointer."""
         begun_s = time.monotonic()
         watchdog = Timer(max(0.0, self._left_s), _end, [self._process])
         watchdog.start()
@@ -134,7 +135,7 @@ class Decoder:
             )
         except (OSError, EOFError, ValueError, KeyError, TypeError):
             # The process has ended (out of memory, out of time, a crash in a decoder), or its
-            # answer is malformed because a picture has taken it over.
+            # answer is malformed because a malicious picture controls the process.
             raise invalid(
                 part.pointer,
                 "This picture needs too much memory or time to decode. "

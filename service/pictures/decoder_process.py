@@ -1,12 +1,12 @@
 """The process that decodes uploaded pictures; only decoder.py starts it.
 
-It imports nothing of this product and talks in frames over stdin and stdout: four bytes of length,
-then the bytes. It reads the limits as JSON, then for each file its role and its bytes. For each
-file it writes a JSON header, then the PNG.
+The process imports nothing of this product and exchanges frames over stdin and stdout: four bytes
+of length, then the bytes. It reads the limits as JSON, then for each file its role and its bytes.
+For each file it writes a JSON header, then the PNG.
 
-It starts with an empty environment and a low priority. Before it reads the first byte of a file, it
-bounds its memory and time, and gives up opening files, sockets and pipes. If the kernel allows it,
-it also moves to an empty network of its own, as a user without privileges.
+The process starts with an empty environment and a low priority. Before it reads the first byte of a
+file, it limits its memory and time and makes opening files, sockets and pipes impossible. If the
+kernel allows it, the process also moves to its own empty network, as a user without privileges.
 """
 
 import ctypes
@@ -32,7 +32,7 @@ from PIL import (
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _OPAQUE = 255
 _MAX_ASPECT = 32
-# Pillow imports these for the first picture, which is too late here: no file can be opened then.
+# Pillow imports these for the first picture, which is too late: files cannot be opened by then.
 _IMPORTED = (
     JpegImagePlugin,
     MpoImagePlugin,
@@ -98,7 +98,7 @@ def _bound(limits: dict[str, Any]) -> None:
     seconds = limits["cpu_seconds"]
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     Image.MAX_IMAGE_PIXELS = limits["max_pixels"]
-    # Pillow only warns between once and twice the limit.
+    # By default, Pillow only warns about sizes between the limit and twice the limit.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
@@ -180,7 +180,7 @@ def _flat(image: Image.Image) -> Image.Image:
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """Return a mask in grey: white is the object, and transparent counts as black."""
+    """Return a mask in grey: white is the object, and transparent pixels count as black."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)
     elif image.has_transparency_data:

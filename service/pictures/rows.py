@@ -11,7 +11,7 @@ from service.wiring import Service
 
 @dataclass(frozen=True, kw_only=True)
 class StoredPicture:
-    """A picture that is stored as a blob, as is its mask if it has one."""
+    """A picture that is stored as a blob, with the blob of its mask if it has one."""
 
     width: int
     height: int

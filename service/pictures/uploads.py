@@ -1,8 +1,8 @@
-"""Uploaded pictures and masks: check, decode, orient and re-encode them before anything else.
+"""Check, decode, orient and re-encode uploaded pictures and masks before any other use.
 
-Only a newly encoded PNG is stored, without metadata, position or foreign bytes at its end. Only
-JPEG, PNG and WebP are decoded. Decoding runs in a separate process with bounds on memory and time
-(see decoder.py), because a decoder is the one place where a caller's bytes meet C code.
+Only the newly encoded PNG is stored, without metadata such as GPS positions and without extra bytes
+at its end. Only JPEG, PNG and WebP are decoded. Decoding runs in a separate process with limits on
+memory and time (see decoder.py), because only in a decoder does C code handle a caller's bytes.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ def read_pictures(
 ) -> Generator[UploadedPicture, None, None]:
     """Go through the pictures of `POST /concepts`, each with its mask if masks were sent.
 
-    A picture is decoded only when the caller takes it, because 20 decoded pictures may be far
+    A picture is decoded only when the caller asks for it, because 20 decoded pictures may be far
     larger than the upload. Raise Invalid, TooLarge or UnsupportedMedia with the pointer of the
     wrong part, such as `/images/0` or `/masks/2`. Sizes and numbers are checked first.
     """
@@ -60,7 +60,7 @@ def read_pictures(
 
 
 def wrong_counts(images: int, *, masks: int = 0) -> list[FieldProblem]:
-    """Return what is wrong with so many pictures and masks."""
+    """Return the problems with this number of pictures and masks."""
     wrong = []
     if not 1 <= images <= MAX_PICTURES:
         wrong.append(FieldProblem("/images", f"Send 1 to {MAX_PICTURES} pictures."))
@@ -76,7 +76,7 @@ def read_thumbnails(service: Service, thumbnails: Sequence[bytes], *, pointer: s
         update={"min_picture_side": 1, "max_picture_pixels": _THUMBNAIL_PIXELS}
     )
     parts = [_part(pointer, "picture", data, settings.max_picture_bytes) for data in thumbnails]
-    # A separate semaphore: these are small and must not wait for an upload's large pictures.
+    # A separate semaphore, because thumbnails are small and must not wait for an upload's pictures.
     with _running(service.thumbnail_decoders, settings) as process:
         return [process.decode(part).png for part in parts]
 
@@ -107,7 +107,8 @@ def _decode_pictures(
 
 @contextmanager
 def _running(decoders: BoundedSemaphore, settings: Settings) -> Iterator[Decoder]:
-    # Wait as long as the upload before may take: after a refusal all must be sent again.
+    # Wait as long as the previous upload may take, because after a refusal the caller must send all
+    # pictures again.
     if not decoders.acquire(timeout=decoder.longest_seconds(settings)):
         raise Unavailable(
             "decoders-busy", "Too many pictures are being decoded at this moment. Try again soon."

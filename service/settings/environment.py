@@ -1,7 +1,7 @@
-"""Settings, read from the environment (prefix PERFUSION_) in this one file and passed on.
+"""Settings, read from the environment (prefix PERFUSION_) only in this file and passed on.
 
-A wrong value ends the start with sentences that name the variable, the problem and what to write
-instead, without a trace. Values that may hold a secret are never repeated.
+A wrong value ends the start with sentences that name the variable, the problem and a correct value,
+without a trace. Values that may contain a secret are never repeated.
 """
 
 import os
@@ -34,11 +34,11 @@ _MAY_HOLD_A_SECRET = frozenset(
 
 
 class SettingsError(Exception):
-    """The environment holds a wrong value; the message says what to change."""
+    """The environment contains a wrong value; the message says what to change."""
 
 
 class Settings(Limits):
-    """How this deployment runs. Three URLs choose it: database, blobs, queue."""
+    """The settings of this deployment. Three URLs choose its kind: database, blobs, queue."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -261,7 +261,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     values = {
         name: chosen[variable]
         for name in Settings.model_fields
-        # An empty variable counts as unset, because compose files pass unset ones on as empty.
+        # An empty variable counts as unset, because compose files pass unset variables on as empty.
         if chosen.get(variable := variable_of(name))
     }
     sentences = misspelt(chosen, Settings.model_fields)
@@ -271,7 +271,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         for item in error.errors(include_url=False):
             name = str(item["loc"][0])
             if name not in values:
-                continue  # a default derived from a wrong value, which has its own sentence
+                continue  # derived from another wrong value, which gets its own sentence
             given = None if name in _MAY_HOLD_A_SECRET else values[name]
             sentences.append(sentence(item, given=given, field=Settings.model_fields[name]))
     if sentences:

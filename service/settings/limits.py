@@ -1,4 +1,4 @@
-"""The settings that limit what callers may send and store, and how long it is kept."""
+"""The settings that limit what callers may send and store, and how long data is kept."""
 
 from pydantic import BaseModel, Field
 

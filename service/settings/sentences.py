@@ -1,4 +1,4 @@
-"""The words for a wrong environment: variable, problem, and what to write instead."""
+"""The sentences about a wrong environment: variable, problem, and what to write instead."""
 
 import difflib
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from service.field_problems import rule
 
 PREFIX = "PERFUSION_"
-# The pattern of a value, and what is wrong with a value that does not match it.
+# The pattern of a value, and the sentence for a value that does not match the pattern.
 FORMS = {
     "database_url": (
         r"(sqlite:///|postgresql\+psycopg://).",
@@ -36,13 +36,13 @@ def variable_of(name: str) -> str:
 
 
 def misspelt(environment: Mapping[str, str], fields: Mapping[str, FieldInfo]) -> list[str]:
-    """Return a sentence for each variable that nearly has a setting's name."""
+    """Return a sentence for each variable whose name is nearly a setting's."""
     known = [variable_of(name) for name in fields]
     sentences = []
     for variable in sorted(environment):
         if not variable.startswith(PREFIX) or variable in known:
             continue
-        # Only near misses, because other programs may use the same prefix.
+        # Report only near misses, because other programs may use the same prefix.
         nearest = difflib.get_close_matches(variable, known, n=1, cutoff=0.88)
         if nearest:
             sentences.append(f"{variable} is not a setting. Write {nearest[0]} instead.")

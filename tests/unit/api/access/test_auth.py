@@ -67,7 +67,7 @@ def test_a_key_opens_its_owners_objects_and_no_others(locked: TestClient, servic
 
 def test_a_revoked_key_opens_nothing_a_second_later(locked: TestClient, service: Service) -> None:
     now = 5.0
-    locked.app_state["callers"]._clock = lambda: now
+    locked.app_state["auth_cache"]._clock = lambda: now
     key, view = auth.create_key(service, label="short")
     assert locked.get("/jobs", headers=bearer(key)).status_code == 200
     auth.revoke_key(service, view.id)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.access.auth_cache import Callers
+from api.access.auth_cache import AuthCache
 from service import auth
 from service.auth import Caller
 from service.database.engine import Database
@@ -30,64 +30,64 @@ class Time:
         return self.now
 
 
-def made(service: Service) -> tuple[Callers, Counted, Time]:
+def made(service: Service) -> tuple[AuthCache, Counted, Time]:
     database, clock = Counted(service.database.engine), Time()
-    return Callers(replace(service, database=database), clock=clock), database, clock
+    return AuthCache(replace(service, database=database), clock=clock), database, clock
 
 
-def ask(callers: Callers, key: str) -> Caller:
-    return callers.authenticate(f"Bearer {key}", key_required=True)
+def ask(auth_cache: AuthCache, key: str) -> Caller:
+    return auth_cache.authenticate(f"Bearer {key}", key_required=True)
 
 
 def test_the_same_key_is_looked_up_once_a_second(service: Service) -> None:
-    callers, database, clock = made(service)
+    auth_cache, database, clock = made(service)
     key, view = auth.create_key(service, label="a")
-    assert {ask(callers, key).owner_id for _ in range(20)} == {view.owner_id}
+    assert {ask(auth_cache, key).owner_id for _ in range(20)} == {view.owner_id}
     assert database.reads == 1
     clock.now += 1
-    ask(callers, key)
+    ask(auth_cache, key)
     assert database.reads == 2
 
 
 def test_a_revoked_key_works_for_a_second_at_most_however_often_it_is_used(
     service: Service,
 ) -> None:
-    callers, _, clock = made(service)
+    auth_cache, _, clock = made(service)
     key, view = auth.create_key(service, label="a")
-    ask(callers, key)
+    ask(auth_cache, key)
     auth.revoke_key(service, view.id)
     for _ in range(9):
         clock.now += 0.1
-        ask(callers, key)
+        ask(auth_cache, key)
     clock.now += 0.1 + 1e-9
     with pytest.raises(Unauthorized):
-        ask(callers, key)
+        ask(auth_cache, key)
 
 
 def test_a_key_never_stands_for_another(service: Service) -> None:
-    callers, _, _ = made(service)
+    auth_cache, _, _ = made(service)
     owners = {}
     for label in "ab":
         key, view = auth.create_key(service, label=label)
         owners[key] = view.owner_id
     for _ in range(2):
-        assert {key: ask(callers, key).owner_id for key in owners} == owners
+        assert {key: ask(auth_cache, key).owner_id for key in owners} == owners
         with pytest.raises(Unauthorized):
-            ask(callers, next(iter(owners))[:-1])
+            ask(auth_cache, next(iter(owners))[:-1])
 
 
 def test_a_key_works_as_soon_as_it_is_made(service: Service) -> None:
-    callers, _, _ = made(service)
+    auth_cache, _, _ = made(service)
     key = "sk_" + "k" * 43
     with pytest.raises(Unauthorized):
-        ask(callers, key)
+        ask(auth_cache, key)
     auth._store(service, key, label="a", owner_id="owner_a", scopes=auth.DEFAULT_SCOPES)
-    assert ask(callers, key).owner_id == "owner_a"
+    assert ask(auth_cache, key).owner_id == "owner_a"
 
 
 def test_what_is_known_of_callers_does_not_grow_without_end(service: Service) -> None:
-    callers, _, _ = made(service)
+    auth_cache, _, _ = made(service)
     key, view = auth.create_key(service, label="a")
     for spaces in range(1200):
-        assert ask(callers, " " * spaces + key).owner_id == view.owner_id
-    assert len(callers._known) <= 1000
+        assert ask(auth_cache, " " * spaces + key).owner_id == view.owner_id
+    assert len(auth_cache._known) <= 1000

@@ -129,16 +129,16 @@ def test_a_stream_ends_within_seconds_of_the_end_of_its_key(
 def test_a_stream_outlives_a_database_that_is_away_when_its_key_is_looked_at(
     service: Service, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from api.access.auth_cache import Callers
+    from api.access.auth_cache import AuthCache
     from api.dependencies import may_read
 
-    callers = Callers(service)
+    auth_cache = AuthCache(service)
 
     def away(*_: Any, **__: Any) -> None:
         raise Unavailable("database-unavailable", "Away.")
 
     monkeypatch.setattr(auth, "authenticate", away)
-    assert may_read({"callers": callers, "key_required": True}, "Bearer sk_x")  # type: ignore[typeddict-item]
+    assert may_read({"auth_cache": auth_cache, "key_required": True}, "Bearer sk_x")  # type: ignore[typeddict-item]
 
 
 def test_only_so_many_of_a_callers_requests_wait_for_their_jobs_end(client: TestClient) -> None:
