@@ -2,8 +2,8 @@
 
 Both are stored under the attempt's prefix, where no other attempt writes. The blob is written
 first. Then an update of the row, conditional on the lease token, records which attempt saved the
-newest state and preview. So a worker that continues after its lease has expired cannot overwrite its successor's
-files.
+newest state and preview. So a worker that continues after its lease has expired cannot overwrite
+its successor's files.
 """
 
 from service.blobs import keys
