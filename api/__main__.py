@@ -1,6 +1,6 @@
-"""The command `perfusion`. It exits with 0 only if it did what was asked.
+"""The command `perfusion`. Its exit code is 0 only if it did what was asked.
 
-An expected error is one sentence on stderr and exit code 1; wrong usage is 2, as usual.
+An expected error prints one sentence to stderr and has exit code 1; wrong usage has exit code 2.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The composition of the HTTP application: one function, nothing global."""
+"""The composition of the HTTP application in a single function, without globals."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,7 +31,7 @@ from worker.reconciler import Reconciler
 
 _WEB = Path(__file__).parent / "web"
 _MAX_JSON_BYTES = 1024**2
-# Separate limits on threads, so that calls that hang delay only calls of their kind.
+# Separate limits on threads, so that calls that hang delay only calls of the same kind.
 _DECODING_THREADS = 4
 _IMPORT_THREADS = 2
 _FILE_THREADS = 16
@@ -44,8 +44,8 @@ def create_app(
     """Return the application over `service`; `embedded` also runs a worker inside this process.
 
     `repair` runs a reconciler without a worker, so that a lost job is found even if no worker is
-    left. `key_required` comes from the caller that binds the socket and so knows its address.
-    Without it the settings decide, and their `auto` assumes a loopback address.
+    left. The caller that binds the socket knows its address and passes `key_required`. Without
+    `key_required` the settings decide, and their `auto` assumes a loopback address.
     """
     settings = service.settings
     metrics = Metrics(service)
@@ -94,7 +94,8 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # Only spans of requests, if service.tracing has made a provider; the log is our own.
+        # Only spans of requests, if service.tracing has set up a provider; logs have their own
+        # module.
         telemetry={"metrics": False, "logs": False, "operation_spans": False},
     )
     _describe(app, key_required=state["key_required"])
@@ -159,7 +160,7 @@ def _add_pages(app: FastAPI) -> None:
 
 
 class _Static(StaticFiles):
-    """The page's files, which the browser keeps but revalidates at each visit."""
+    """The page's files, which the browser caches but revalidates at each visit."""
 
     def file_response(self, *args: object, **kwargs: object) -> Response:
         """Return the file with `no-cache`, because an upgrade must not mix old and new modules."""

@@ -1,4 +1,4 @@
-"""What routes are given: the service, the caller, the page of a list, the idempotency key."""
+"""The dependencies of routes: the service, the caller, the page of a list, the idempotency key."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, TypedDict, TypeVar, cast
@@ -30,12 +30,12 @@ _CALLER = "perfusion.caller"  # in the scope of a request whose caller is known
 
 
 class State(TypedDict):
-    """What the application's lifespan gives to every request."""
+    """The values that the application's lifespan passes to every request."""
 
     service: Service
-    uploads: CapacityLimiter  # threads that decode; the others stay free for everyone else
+    uploads: CapacityLimiter  # threads that decode; the other threads stay free for other requests
     imports: CapacityLimiter  # threads that read concept files
-    files: CapacityLimiter  # threads that wait for the store of blobs, which may be slow
+    files: CapacityLimiter  # threads that wait for the blob store, which may be slow
     checks: CapacityLimiter  # threads of /readyz, which may wait for something that hangs
     auth_cache: AuthCache
     limiter: Limiter
@@ -46,7 +46,7 @@ class State(TypedDict):
 
 
 def state_of(request: Request) -> State:
-    """The lifespan state, typed. As a dependency it would cost as much as a statement."""
+    """Return the typed lifespan state. As a dependency, this would take as long as a statement."""
     return cast(State, request.state)
 
 
@@ -65,9 +65,10 @@ ServiceDep = Annotated[Service, Depends(_service)]
 
 
 async def with_blobs(state: State, act: Callable[[], T]) -> T:
-    """Run `act`, which needs the store of blobs, in a thread kept for that.
+    """Run `act`, which needs the blob store, in a thread reserved for the blob store.
 
-    A store that hangs thus holds up nothing but itself, and only so many requests.
+    So if the store hangs, it blocks a limited number of requests, and only requests that need
+    blobs.
     """
     if crowded(state["files"]):
         raise Unavailable(
@@ -77,27 +78,28 @@ async def with_blobs(state: State, act: Callable[[], T]) -> T:
 
 
 def body_bytes(request: Request, *, most: int) -> int:
-    """The body's Content-Length; `most` if it has none."""
+    """Return the body's Content-Length in bytes; `most` if the header is missing."""
     declared = request.headers.get("content-length", "")
     return min(int(declared[:20]), most) if declared.isdecimal() else most
 
 
 def crowded(threads: CapacityLimiter) -> bool:
-    """Whether as many requests wait for `threads` as there are of them."""
+    """Return whether the requests that wait for `threads` are at least as many as these threads."""
     return threads.statistics().tasks_waiting >= threads.total_tokens
 
 
 class _Key(SecurityBase):
-    """What OpenAPI says about keys; the header itself is read by service.auth."""
+    """The OpenAPI description of keys; service.auth reads the header itself."""
 
     scheme_name = "key"
     model = HTTPBearer(description="An API key, `sk_...`. Needed on every address but loopback.")
 
 
 class OwnerWith(_Key):
-    """The dependency on a caller whose key has one of `scopes`; its value is the owner's id.
+    """A dependency that requires a key with one of `scopes` and returns the owner's id.
 
-    A request's caller is identified and counted once, even if several dependencies ask for it.
+    A request's caller is identified and counted once, even if several dependencies ask for the
+    caller.
     """
 
     def __init__(self, *scopes: Scope) -> None:
@@ -121,7 +123,8 @@ class OwnerWith(_Key):
         header = request.headers.get("authorization")
         if header is None and not state["key_required"]:
             refuse_foreign_pages(request, state["service"].settings.cors_origins)
-        # Mostly there is nothing to wait for; a thread costs as much as a statement.
+        # Usually the cache knows the caller, so no thread is needed; a thread costs as much as a
+        # statement.
         caller = state["auth_cache"].known(header)
         if caller is None or not state["limiter"].counted(f"owner:{caller.owner_id}"):
             caller = await run_in_threadpool(_identify, state, header, address_of(request))
@@ -129,12 +132,12 @@ class OwnerWith(_Key):
 
 
 def _identify(state: State, header: str | None, address: str) -> auth.Caller:
-    """The caller, counted. In one thread: both the database and Redis may be asked."""
+    """Return the caller and count the request. Run this in a thread: it may query Redis and SQL."""
     required = state["key_required"]
     try:
         caller = state["auth_cache"].authenticate(header, key_required=required)
     except Unauthorized:
-        # Guessing is limited by address, since there is no owner yet to count on.
+        # A wrong key has no owner to count, so guessing is limited by address.
         state["limiter"].check(f"address:{address}")
         raise
     state["limiter"].check_often(f"owner:{caller.owner_id}")
@@ -142,7 +145,7 @@ def _identify(state: State, header: str | None, address: str) -> auth.Caller:
 
 
 def address_of(request: Request) -> str:
-    """The address that the request comes from."""
+    """Return the address that the request comes from."""
     return request.client.host if request.client else ""
 
 
@@ -155,13 +158,13 @@ Observer = Annotated[str, Security(OwnerWith(Scope.METRICS))]
 
 
 def may_read(state: State, header: str | None) -> bool:
-    """Whether the Authorization `header` still opens what its owner may read."""
+    """Return whether the Authorization `header` still allows reading its owner's objects."""
     try:
         caller = state["auth_cache"].authenticate(header, key_required=state["key_required"])
     except Unauthorized:
         return False
     except Unavailable:
-        return True  # the database is away: streams that are open stay open meanwhile
+        return True  # the database does not answer: keep open streams open meanwhile
     return Scope.READ in caller.scopes
 
 
@@ -173,7 +176,7 @@ Authorization = Annotated[str | None, Depends(_authorization)]
 
 
 async def _stream_place(state: StateDep, caller: Reader) -> AsyncIterator[None]:
-    """One of the caller's places for event streams, until the stream has ended."""
+    """Hold one of the caller's places for event streams until the stream ends."""
     with state["concurrency"].streams.hold(caller), state["metrics"].streams.track_inprogress():
         yield
 
@@ -182,7 +185,7 @@ StreamPlace = Annotated[None, Depends(_stream_place)]
 
 
 class _ImageReader(_Key):
-    """The dependency on a key that may read, or on a link; its value is None for a link."""
+    """A dependency that requires a key with read scope, or a signed URL; returns None for a URL."""
 
     _by_key = OwnerWith(Scope.READ)
 

@@ -1,7 +1,7 @@
-"""The page at `/docs`: the server renders OpenAPI to plain HTML once.
+"""The page at `/docs`, which the server renders once from OpenAPI to plain HTML.
 
-Swagger UI would come from a CDN or as a bundle of foreign scripts. This reference works without a
-network, under the strictest content policy, and without JavaScript. An interactive tool can load
+Swagger UI would come from a CDN or as a bundle of foreign scripts. This page works without a
+network, with the strictest content policy, and without JavaScript. An interactive tool can load
 `/openapi.json`.
 """
 
@@ -24,7 +24,7 @@ pre { padding: .75rem; overflow-x: auto; border: 1px solid #8886; border-radius:
 th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; border-top: 1px solid #8886 }
 """
 
-# The policy of every other page, plus this one style sheet by its hash.
+# The policy of all other pages, plus this page's style sheet by its hash.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; style-src "
     f"'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
@@ -126,7 +126,7 @@ def _examples(content: Schema) -> str:
 
 
 def _type(schema: Schema) -> str:
-    """Return a schema in a few words of HTML."""
+    """Return a short HTML description of a schema."""
     if "$ref" in schema:
         name = escape(schema["$ref"].rsplit("/", 1)[-1])
         return f"<a href='#{name}'>{name}</a>"
@@ -149,7 +149,7 @@ def _default(schema: Schema) -> str:
 
 
 def _table(heading: str, rows: list[tuple[str, str, str]]) -> str:
-    """Return a table of rows (name, HTML, prose), or nothing if there are no rows."""
+    """Return a table of rows (name, HTML, prose), or an empty text if there are no rows."""
     if not rows:
         return ""
     body = "".join(

@@ -1,7 +1,7 @@
 """The embedded default: a worker inside the server's process, for as long as it serves.
 
-Besides the command line, only this module of the package leads to torch. It imports the worker
-late, so that an API process without a worker never imports torch.
+Apart from the command line, only this module of the package imports torch, through the worker. It
+imports the worker late, so that an API process without a worker never imports torch.
 """
 
 import asyncio
@@ -27,13 +27,14 @@ class WorkerFailed(Exception):
 
 @asynccontextmanager
 async def running(service: Service) -> AsyncIterator[None]:
-    """Start the worker; on leaving, stop it at the end of the next step and wait for it.
+    """Start the worker; on leaving, stop the worker at the end of its next step and wait for that.
 
     Raise WorkerFailed on leaving if a job hangs or the device broke.
     """
     from worker import embedded
 
-    # No other process can hold a job here, so a crash interrupted every running job.
+    # No other process can run a job here, so every job that the database calls running was
+    # interrupted.
     orphans = await run_in_threadpool(reconciler.orphans_at_start, service)
     if orphans:
         log.info("embedded.orphans_requeued", count=orphans)

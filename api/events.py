@@ -1,4 +1,4 @@
-"""Following a job: the event stream, and the short wait of `Prefer: wait=N`.
+"""Follow a job: the event stream, and the short wait of `Prefer: wait=N`.
 
 Both read the job's row in a thread a few times a second. The row is the truth, so a reader sees the
 same on every API process, and can resume a broken stream on any of them.
@@ -23,7 +23,7 @@ from service.wiring import Service
 
 POLL_SECONDS = 0.25
 RECHECK_SECONDS = 5
-"""How often a stream checks whether its reader's key is still valid."""
+"""Seconds between checks of whether a stream's key is still valid."""
 MAX_WAIT_SECONDS = 60
 _VERSION = re.compile(r"[0-9]{1,18}")
 _SECONDS = re.compile(r"[0-9]{1,9}")
@@ -58,7 +58,7 @@ async def follow(
         try:
             job = await run_in_threadpool(jobs.get, service, owner_id, job_id=job.id)
         except Unavailable:
-            continue  # the database is briefly away; keep-alives continue
+            continue  # the database does not answer for a moment; keep-alives continue
         except NotFound:
             return
 

@@ -1,4 +1,4 @@
-"""Answers that are files, with a name and a hash, and not sent again if unchanged."""
+"""Answers that contain a file with a name and a hash; an unchanged file is not sent again."""
 
 from typing import Annotated, Any, Final
 

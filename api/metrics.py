@@ -1,4 +1,4 @@
-"""What `/metrics` shows, in Prometheus' text format. One registry per application, no global."""
+"""The metrics of `/metrics`, in Prometheus' text format. One registry per application."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ from service.wiring import Service
 
 _Count = tuple[JobKind, JobStatus, int]
 _UNDER_WAY = tuple(status for status in JobStatus if status not in TERMINAL)
-# Counting 200,000 ended jobs took 0.2 s on PostgreSQL and 0.06 s on SQLite.
+# Measured: counting 200,000 ended jobs takes 0.2 s on PostgreSQL and 0.06 s on SQLite.
 _ENDED_SECONDS = 60.0
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -67,10 +67,10 @@ class Metrics:
 
 
 class _Deployment(Collector):
-    """What the database knows about all processes: jobs, the longest wait, live workers.
+    """The database's metrics of all processes: jobs, the longest wait, live workers.
 
-    If the database is away, only `perfusion_database_up` is shown, as 0: an alarm can see it, and
-    the process's own counters stay.
+    If the database does not answer, only `perfusion_database_up` is shown, as 0. So an alarm can
+    see the outage, and the process's own counters remain visible.
     """
 
     def __init__(self, service: Service, *, clock: Callable[[], float]) -> None:
@@ -81,7 +81,7 @@ class _Deployment(Collector):
         self._ended_until = 0.0  # in the clock's time
 
     def describe(self) -> Iterable[Metric]:
-        """Name the metrics without reading the database, which may not be there yet."""
+        """Name the metrics without reading the database, which may not be ready yet."""
         return _gauges()
 
     def collect(self) -> Iterable[Metric]:

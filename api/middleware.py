@@ -1,6 +1,7 @@
 """Middleware of every request: id, log line, headers, size limit, and unhandled errors.
 
-Both classes are plain ASGI, so they see streams as streams, and also answers that no route makes.
+Both classes are plain ASGI, so that they handle streams without buffering, and also answers that no
+route makes.
 """
 
 import re
@@ -25,7 +26,7 @@ log = structlog.get_logger("perfusion.api")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _KEY = re.compile(r"sk_[A-Za-z0-9_-]+")
 _MAX_LOGGED_PATH = 200
-# The longest silence of a body, and its longest time in all; then it is refused.
+# Seconds without a byte of a body, and seconds for the whole body, before the request is refused.
 SILENCE_SECONDS = 30
 BODY_SECONDS = 900
 _QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -73,7 +74,7 @@ class RequestContext:
         except Exception as error:
             log.exception("request.crashed", method=scope["method"], path=_printable_path(scope))
             if status:
-                raise  # half an answer is sent: break the connection, or a client trusts it
+                raise  # half an answer is sent: break the connection, so that the client notices
             response = problems.unexpected(Request(scope), error)
             await response(scope, receive, send_with_headers)
         finally:
@@ -98,8 +99,8 @@ class RequestContext:
 class BodyLimit:
     """Refuses bodies that are too slow, or too large with or without a Content-Length.
 
-    Starlette's own limit answers in plain text and outside every other middleware. This one raises
-    at the point where the body is read, so the answer is a problem like any other.
+    Starlette's own limit answers in plain text and outside every other middleware. This middleware
+    raises while the body is read, so the answer is a problem like any other.
     """
 
     def __init__(self, app: ASGIApp, *, json_bytes: int, upload_bytes: Mapping[str, int]) -> None:

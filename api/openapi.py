@@ -1,4 +1,4 @@
-"""What OpenAPI says beyond the code's own types: problems, examples, forms, headers."""
+"""The parts of OpenAPI that types do not express: problems, examples, forms, headers."""
 
 import re
 from http import HTTPStatus
@@ -67,7 +67,7 @@ _RETRY_AFTER: Final = {"Retry-After": {"schema": {"type": "integer"}, "descripti
 
 
 def refusals(*statuses: int, always: tuple[int, ...] = _ALWAYS) -> Responses:
-    """The problems that a route may answer with, beside those of every route."""
+    """Return the problems that a route may answer with, in addition to those of every route."""
     return {status: _refusal(status) for status in sorted({*always, *statuses})}
 
 
@@ -99,7 +99,7 @@ def _refusal(status: int) -> dict[str, Any]:
 
 
 def headers(**descriptions: str) -> dict[str, Any]:
-    """The `headers` of an answer; `_` in a name stands for `-`."""
+    """Return the `headers` of an answer for OpenAPI; `_` in a name stands for `-`."""
     return {
         name.replace("_", "-"): {"schema": {"type": "string"}, "description": description}
         for name, description in descriptions.items()
@@ -107,9 +107,9 @@ def headers(**descriptions: str) -> dict[str, Any]:
 
 
 def name_components(document: dict[str, Any]) -> dict[str, Any]:
-    """Return OpenAPI with the names that clients know: `JobView` is `Job`, a page of it `JobPage`.
+    """Return OpenAPI with names for clients: `JobView` becomes `Job`, and its page `JobPage`.
 
-    The core has classes of these names, so those of the service have others.
+    The service's classes have longer names, because the core has classes of the short names.
     """
     document = _with_named_references(document)
     schemas = document["components"]["schemas"]
@@ -130,13 +130,13 @@ def _with_named_references(node: Any) -> Any:
 
 
 def _name(component: str) -> str:
-    """Return a component's name for clients; `component` may also be a reference to it."""
+    """Return a component's name for clients; `component` may also be a reference."""
     component = component.replace("ConceptChoice", "ConceptUse")
     return re.sub(r"Page_(\w+)_$", r"\1Page", re.sub(r"View(?=_?$)", "", component))
 
 
 def multipart(properties: dict[str, Any], required: list[str], **encoding: str) -> dict[str, Any]:
-    """A multipart request body, since the framework cannot see what a hand-read form holds."""
+    """Return a multipart request body, because the framework cannot see forms read by hand."""
     return {
         "requestBody": {
             "required": True,

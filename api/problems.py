@@ -1,7 +1,7 @@
-"""Every error leaves as RFC 9457 `application/problem+json`, and this file is where it gets there.
+"""Make every error an RFC 9457 `application/problem+json` answer; only this module does so.
 
-`_STATUS` is the one table from a category of error to its HTTP number. A problem never carries a
-trace, a secret, or what the caller sent: only the place of a wrong field and the rule it breaks.
+`_STATUS` is the only table from a category of error to its HTTP number. A problem never contains a
+trace, a secret, or the caller's input: only the place of a wrong field and the rule that it breaks.
 """
 
 import json
@@ -35,7 +35,7 @@ _STATUS: Final[dict[type[ServiceError], HTTPStatus]] = {
     errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
 }
 
-# What the framework refuses before any use case runs: its number, our slug and our sentence.
+# The framework's own refusals, which happen before any use case runs: number, slug, sentence.
 _FRAMEWORK: Final[dict[int, tuple[str, str]]] = {
     400: ("unreadable", "The request's body cannot be read; check its encoding and its form."),
     404: ("no-such-route", "There is nothing at this address; /docs lists what there is."),
@@ -58,7 +58,7 @@ def install(app: FastAPI) -> None:
 
 
 def from_service_error(request: Request, error: ServiceError) -> Response:
-    """The problem of a use case that ended without doing what was asked."""
+    """Return the problem for an error of a use case."""
     status = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
     headers = {}
     if isinstance(error, (errors.TooManyRequests, errors.Unavailable)):
@@ -72,7 +72,7 @@ def from_service_error(request: Request, error: ServiceError) -> Response:
 
 
 def from_http_exception(request: Request, error: HTTPException) -> Response:
-    """The problem of a request that the framework refused."""
+    """Return the problem for a request that the framework refused."""
     status = error.status_code
     slug, sentence = _FRAMEWORK.get(status, ("refused", "The request was refused."))
     headers = dict(error.headers or {})
@@ -89,14 +89,14 @@ def from_http_exception(request: Request, error: HTTPException) -> Response:
 
 
 def _allowed_methods(request: Request) -> dict[str, str]:
-    """Every method of the address; the router names only those of the first route that fits."""
+    """Return all methods of the address; the router names only those of the first match."""
     template = getattr(request.scope.get("route"), "path", "")
     methods = request.app.openapi()["paths"].get(template, {})
     return {"Allow": ", ".join(method.upper() for method in methods)} if methods else {}
 
 
 def from_validation_error(request: Request, error: RequestValidationError) -> Response:
-    """The problem of a request whose fields break the schema's rules; 400 if it is no JSON."""
+    """Return the problem for fields that break the schema's rules; 400 if the body is not JSON."""
     found = error.errors()
     if any(item["type"] == "json_invalid" for item in found):
         slug, detail = "unreadable", "The request's body is not valid JSON."
@@ -105,20 +105,20 @@ def from_validation_error(request: Request, error: RequestValidationError) -> Re
     if not_an_object and "json" not in request.headers.get("content-type", ""):
         detail = "Send the body as JSON, with Content-Type: application/json."
         return _response(request, 415, slug="unsupported-media", detail=detail)
-    # The first part of a place says body, query, header or path.
+    # The first part of a location is body, query, header or path.
     fields = field_problems({**item, "loc": item["loc"][1:]} for item in found)
     detail = " ".join(f"{each.pointer.lstrip('/') or 'body'}: {each.detail}" for each in fields)
     return _response(request, 422, slug="invalid", detail=detail, fields=fields)
 
 
 def unexpected(request: Request, error: Exception) -> Response:
-    """The problem of a crash. It says nothing about `error`: only the log does."""
+    """Return the problem for a crash. Only the log contains details of `error`."""
     slug, detail = _CRASH
     return _response(request, 500, slug=slug, detail=detail)
 
 
 def body_too_large(max_body_bytes: int) -> str:
-    """The sentence for a body over the limit."""
+    """Return the sentence for a body above the limit."""
     return f"The request's body is over the limit of {max_body_bytes} bytes."
 
 
@@ -150,7 +150,7 @@ def _response(
     )
 
 
-# Starlette's registry hands every handler a bare Exception; these three narrow it.
+# Starlette's type for handlers takes any Exception; these three functions narrow it.
 async def _on_service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
     return from_service_error(request, error)

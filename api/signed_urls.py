@@ -1,7 +1,7 @@
-"""Links that open an image without a key for some minutes, because a page's `<img>` sends no key.
+"""Signed URLs, which give access to an image without a key for some minutes.
 
-The server signs a link with its secret. A link names its end, and opens only one image and its
-attention maps.
+A page needs them because its `<img>` cannot send a key. The server signs a URL with its secret. A
+URL contains its end of validity, and is valid only for one image and its attention maps.
 """
 
 import hmac
@@ -19,7 +19,7 @@ MAX_AGE_SECONDS = _WINDOW_SECONDS * _WINDOWS
 
 
 class SignedUrls:
-    """Signs links, and verifies their signatures."""
+    """Signs URLs of images, and verifies their signatures."""
 
     def __init__(self, settings: Settings) -> None:
         given = settings.link_secret
@@ -35,9 +35,9 @@ class SignedUrls:
         return body
 
     def _query(self, image_id: str) -> str:
-        """Return the query that opens an image for 10 to 15 minutes.
+        """Return a query that gives access to an image for 10 to 15 minutes.
 
-        It stays the same for 5 minutes, so that browsers can cache the image.
+        The query stays the same for 5 minutes, so that browsers can cache the image.
         """
         expires = (int(time.time()) // _WINDOW_SECONDS + _WINDOWS) * _WINDOW_SECONDS
         return urlencode({"expires": expires, "sig": self._signature(image_id, expires)})

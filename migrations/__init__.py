@@ -1,13 +1,13 @@
 """The migrations of the database (Alembic), for SQLite and PostgreSQL.
 
-There are two series. The previous release cannot run on a step of `versions`. It can run on a step
-of `compatible`, which only adds tables, and columns that are nullable or have a server default.
-Each series keeps its revision in its own table. A release refuses a database with an unknown
-`alembic_version`, and runs on one with an unknown `compatible_version`. So an upgrade can be rolled
-out process by process, and taken back without a restore.
+There are two series. The previous release cannot run after a new step of `versions`. It can run
+after a new step of `compatible`, which only adds tables, and columns that are nullable or have a
+server default. Each series stores its revision in its own table. A release refuses a database with
+an unknown `alembic_version`, and runs on one with an unknown `compatible_version`. So after a
+compatible step, an upgrade can be rolled out process by process, and taken back without a restore.
 
-The compatible steps come after all steps of `versions`. If a new step of `versions` changes what a
-compatible step has made, it must include the earlier compatible steps.
+The compatible steps come after all steps of `versions`. If a new step of `versions` changes the
+result of a compatible step, it must include the earlier compatible steps.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _log = structlog.get_logger("perfusion.database")
 
 @dataclass(frozen=True)
 class Series:
-    """Migrations in their order, and the table that holds the current revision."""
+    """Migrations in their order, and the table that stores the current revision."""
 
     folder: Path
     version_table: str
@@ -40,7 +40,7 @@ COMPATIBLE = Series(_HERE / "compatible", "compatible_version")
 
 
 class State(Enum):
-    """How the schema of a database compares with that of this release."""
+    """The state of a database's schema, compared with the schema of this release."""
 
     CURRENT = auto()
     BEHIND = auto()  # `upgrade` brings it to this release
@@ -49,7 +49,7 @@ class State(Enum):
 
 
 class NewerDatabase(Exception):
-    """The database belongs to a newer release, and this one cannot run on it."""
+    """The database was migrated by a newer release, and this release cannot run on it."""
 
     def __init__(self) -> None:
         super().__init__(

@@ -7,7 +7,7 @@ from migrations import BREAKING, COMPATIBLE
 from service.database import engine as db
 from service.database.tables import Base
 
-# Any number that no other lock of this database uses.
+# Any number that no other advisory lock of this database uses.
 _ADVISORY_LOCK = 7_351_186
 _LOCK_SECONDS = 20
 
@@ -24,7 +24,7 @@ def run() -> None:
 
 
 def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
-    """Return whether to compare this table: no series knows the version table of the other."""
+    """Return whether to compare this table; the other series' version table is left out."""
     return not (kind == "table" and name in {BREAKING.version_table, COMPATIBLE.version_table})
 
 
@@ -43,7 +43,8 @@ def _migrate(connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
             # A second process waits here until the first one has finished.
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
-            # The wait for a table is short, as all statements of the service would wait behind it.
+            # The wait for a table's lock is short, because the service's statements queue behind
+            # it.
             connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
         with context.begin_transaction():
             context.run_migrations()

@@ -1,8 +1,9 @@
-"""Protect a server without keys. Keys are required outside loopback.
+"""Protect a server without keys. Keys are required if it listens on more than loopback.
 
-Without keys, every program of this machine is trusted, but not every page that its browser shows. A
-page of another site could post to 127.0.0.1, or point its own host name there (DNS rebinding). So
-the Host must be a loopback name, and an Origin must be this server's or an allowed one.
+Without keys, the server trusts every program on this machine, but not every web page in the
+machine's browsers. A page of another site could post to 127.0.0.1, or point its own host name at
+this address (DNS rebinding). So the Host must be a loopback name, and an Origin must be this
+server's or an allowed one.
 """
 
 import ipaddress

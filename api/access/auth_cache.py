@@ -1,4 +1,4 @@
-"""Cache for a second which caller a key belongs to.
+"""Cache the caller of each API key for a second.
 
 Looking up a key costs nearly as much as accepting a job. Because of the cache, a revoked key works
 for up to a second more. Unknown keys are not cached, so a new key works at once.
@@ -13,12 +13,12 @@ from service.auth import Caller
 from service.wiring import Service
 
 KNOWN_SECONDS = 1.0
-# Bounded, because one caller may write the header in many ways.
+# Limited, because a caller may write the same header in many ways, each of which takes an entry.
 _MOST_KNOWN = 1000
 
 
 class AuthCache:
-    """Authenticates callers, at most once a second for the same header."""
+    """Authenticates callers, and looks up the same header at most once a second."""
 
     def __init__(self, service: Service, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._service = service
@@ -43,5 +43,5 @@ class AuthCache:
 
 
 def _digest(header: str | None) -> bytes:
-    # A hash, because nothing that stays in memory may open anything.
+    # A hash, because the cache must not keep keys in memory.
     return b"" if header is None else hashlib.sha256(header.encode()).digest()

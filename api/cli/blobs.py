@@ -1,4 +1,4 @@
-"""`perfusion blobs`: an operator's commands for the blob store; they need no server."""
+"""`perfusion blobs`: an operator's commands for the blob store, which need no server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +24,9 @@ app = typer.Typer(
 def adopt() -> None:
     """Make this database and this blob store belong together from now on.
 
-    Use it for a new database above old files, or for an empty store after the old one was lost.
-    It removes no file. Later collections remove the files that no row of this database names.
+    Use it for a new database with old files, or for an empty store after the old store was lost.
+    The command removes no file. Later collections remove the files that no row of this database
+    names.
     """
     with _service() as service:
         identity = deployment.adopt(service)
@@ -60,8 +61,9 @@ def collect(
 ) -> None:
     """List the files that no row names, one key a line, and then remove them.
 
-    If they are more than 20 and more than a tenth of the store, rows are probably missing: then it
-    removes nothing and ends with exit code 1, unless you give --all.
+    If there are more than 20 such files and they are more than a tenth of the store, rows are
+    probably missing. Then the command removes nothing and ends with exit code 1, unless you give
+    --all.
     """
     with _service() as service:
         deployment.check(service)

@@ -1,4 +1,4 @@
-"""Put the commands together. Each has its own module and imports torch late or never."""
+"""Build the command line. Each command has its own module and imports torch late or never."""
 
 import typer
 

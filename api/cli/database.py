@@ -1,4 +1,4 @@
-"""Bring the database that a command uses to this release's form, or refuse it."""
+"""Migrate the database of a command to this release's schema, or refuse the database."""
 
 import time
 
@@ -27,7 +27,8 @@ def await_server(
 ) -> None:
     """Wait for a database that is not ready yet, for example while the machine starts.
 
-    Raise Unavailable if that takes too long. Do not wait for SQLite: waiting makes no file appear.
+    Raise Unavailable if that takes too long. Do not wait for SQLite, because waiting does not
+    create its file.
     """
     if settings.database_url.startswith("sqlite"):
         return
@@ -49,7 +50,7 @@ def await_server(
 
 
 def migrate(settings: Settings) -> None:
-    """Bring the database to this release's form; raise CommandError if a newer release owns it."""
+    """Migrate the database to this release's schema; raise CommandError for a newer database."""
     import migrations
 
     try:

@@ -51,7 +51,7 @@ def server(out: Path) -> Iterator[str]:
     shutil.rmtree(data, ignore_errors=True)
     port = _free_port()
     url = f"http://127.0.0.1:{port}"
-    # The caller chooses the model and the device; the demo chooses where data is kept.
+    # The caller chooses the model and the device; the demo chooses its own data folder.
     kept = ("PERFUSION_BASE_MODEL", "PERFUSION_DEVICE")
     environment = {
         name: value

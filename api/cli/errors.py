@@ -1,5 +1,5 @@
-"""What makes a command fail."""
+"""The error that ends a command."""
 
 
 class CommandError(Exception):
-    """A command cannot do what was asked; the caller sees the message."""
+    """A command cannot do what was asked; its message is printed for the caller."""

@@ -1,4 +1,4 @@
-"""The files of a command line: pictures and concepts in, images out."""
+"""A command's files: pictures and concepts to read, images to write."""
 
 import hashlib
 import io

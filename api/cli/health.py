@@ -1,4 +1,4 @@
-"""`perfusion health`: whether this machine's worker is alive, for a container's health check."""
+"""`perfusion health`: report whether this machine's worker is alive, for containers."""
 
 import socket
 from typing import Annotated
@@ -17,7 +17,7 @@ def health(
 ) -> None:
     """Exit with 0 if a worker of this machine, on exactly these queues, has a recent heartbeat.
 
-    A worker that loads its base model, hangs, or has lost the database sends no heartbeat.
+    A worker sends no heartbeat while it loads its base model, hangs, or cannot reach the database.
     """
     wanted = {name.strip() for name in queues.split(",")}
     service = wiring.build(environment.load())
@@ -25,7 +25,7 @@ def health(
         live = workers.live(service)
     finally:
         service.close()
-    # In a container, this is the container's own name.
+    # In a container, the host name is the container's own name.
     here = socket.gethostname()
     own = [
         worker.id

@@ -1,4 +1,4 @@
-"""`perfusion keys`: make, list and revoke API keys, straight in the database."""
+"""`perfusion keys`: make, list and revoke API keys, directly in the database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,7 @@
 """`perfusion train`, `generate` and `prepare`: the method without a server.
 
 Torch is imported inside the functions, so that `--help` and wrong options are answered at once.
-Pictures pass through the same allow-list and bounds as the server's uploads.
+Pictures have to meet the same rules as uploads to the server.
 """
 
 import time
@@ -215,7 +215,7 @@ def prepare(
     ] = None,
     device: DeviceOption = None,
 ) -> None:
-    """Prepare a base model: load and check it, estimate its covariance and keep that."""
+    """Prepare a base model: load and check it, estimate its covariance and save the covariance."""
     if captions is not None and not captions.is_file():
         raise CommandError(f"There is no caption file {captions}.")
     base = _load(model, device)
@@ -228,7 +228,7 @@ def prepare(
 
 
 def _load(name: str | None, device: str | None) -> "BaseModel":
-    """Load the base model with its covariance, from the folder that the worker uses too."""
+    """Load the base model with its covariance, from the folder that the worker also uses."""
     chosen = environment.load()
     from perfusion_core.base_model import BaseModel
 

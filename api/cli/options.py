@@ -1,7 +1,8 @@
 """Derive command-line options from the configuration dataclasses, so that each is written once.
 
-`@with_options(TrainConfig)` gives a command one option per field, with the field's bounds in its
-help. An option that was not given is not in `options`, because its default is the base model's.
+`@with_options(TrainConfig)` adds one option per field to a command, with the field's bounds in the
+help. An option that was not given is missing from `options`, because the base model decides its
+default.
 """
 
 import inspect
@@ -28,11 +29,11 @@ _ALIASES = {
 
 
 class WrongOption(Exception):
-    """An option's value breaks its rule; the caller sees the message."""
+    """An option's value breaks its rule; the message is printed for the caller."""
 
 
 def with_options(config: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command that takes `options: dict` one typed option per field of `config`."""
+    """Replace a command's parameter `options: dict` by one typed option per field of `config`."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         names = [each.name for each in fields(config)]
@@ -91,7 +92,7 @@ def _parameters(config: type[Any]) -> list[inspect.Parameter]:
 
 
 def _optional(annotation: Any) -> Any:
-    """Return `int | None` for `int` and `int | None`; None means that it was not given."""
+    """Return `int | None` for `int` and `int | None`; None means that the option was not given."""
     kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
     if typing.get_origin(annotation) is typing.Literal or not kinds:
         return annotation | None
@@ -109,7 +110,7 @@ def _help(info: FieldInfo) -> str:
 
 
 def _spellings(name: str) -> list[str]:
-    """Return the spellings of a switch with an alias; typer derives the others by itself."""
+    """Return the spellings of a switch with an alias; typer derives all other spellings itself."""
     return [_flag(name), _ALIASES[name]] if name in _ALIASES else []
 
 

@@ -1,4 +1,4 @@
-"""Progress bars on stderr, so that stdout holds results alone."""
+"""Progress bars on stderr, so that stdout contains only results."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,9 +16,9 @@ from rich.progress import (
 
 @contextmanager
 def progress_bar(text: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a bar while the block runs; yield a function that takes how much is done.
+    """Show a bar while the block runs; yield a function that takes the number of steps done.
 
-    If stderr is no terminal (a log, a pipe), print one line of text instead.
+    If stderr is not a terminal (but a log or a pipe), print one line of text instead.
     """
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -1,7 +1,7 @@
 """`perfusion serve`, `worker` and `migrate`: the processes of a deployment.
 
-Each imports its own needs inside its function, because a health check every minute must load
-neither a web framework nor a worker.
+Each command imports its modules inside its function, because a health check every minute should
+load neither a web framework nor a worker.
 """
 
 import gc
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
-# Open requests get this long after a signal; event streams end at once.
+# Seconds that open requests get after a signal; event streams end at once.
 _GRACE_SECONDS = 10
 
 
@@ -52,8 +52,8 @@ def serve(
         shown = f"[{host}]" if ":" in host else host
         typer.echo(f"Perfusion at http://{shown}:{bound} (Ctrl+C stops it)", err=True)
         server = build_server(app, chosen)
-        # The objects of now stay as long as the process. Without this, Python's garbage collector
-        # goes through all of them now and then, and no request is answered for 0.15 s.
+        # The current objects live as long as the process. Without freezing them, Python's garbage
+        # collector goes through all of them from time to time and blocks requests for 0.15 s.
         gc.freeze()
         for number in (signal.SIGINT, signal.SIGTERM):
             # uvicorn handles signals while it runs and raises them again after it has stopped.
@@ -71,7 +71,7 @@ def serve(
 
 
 def build_server(app: "FastAPI", chosen: Settings) -> "uvicorn.Server":
-    """Return the server of `app`; its `run` gets the socket to listen on."""
+    """Return the server of `app`; its `run` takes the socket to listen on."""
     import uvicorn
 
     from api.limits import connections
@@ -84,7 +84,8 @@ def build_server(app: "FastAPI", chosen: Settings) -> "uvicorn.Server":
             log_config=None,
             access_log=False,  # the application logs requests itself, with their ids
             server_header=False,
-            # Only from these proxies: otherwise a caller could choose the address that is counted.
+            # Trust only these proxies: otherwise a caller could choose the address that the limits
+            # count.
             forwarded_allow_ips=list(chosen.trusted_proxies),
             timeout_graceful_shutdown=_GRACE_SECONDS,
             lifespan="on",
@@ -126,7 +127,7 @@ def worker(
 
 
 def migrate() -> None:
-    """Bring the database to this release's form; safe to repeat."""
+    """Migrate the database to this release's schema; safe to repeat."""
     chosen = environment.load()
     log.configure(chosen)
     database.migrate(chosen)
@@ -134,7 +135,7 @@ def migrate() -> None:
 
 
 def _require_key(service: Service, host: str) -> bool:
-    """Return whether callers need a key; refuse to serve a network without one."""
+    """Return whether callers need a key; refuse to serve other machines if there is no key yet."""
     from api.access.auth import is_loopback
 
     chosen = service.settings
@@ -154,7 +155,7 @@ def _require_key(service: Service, host: str) -> bool:
 
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:
-    """Ignore the signal: the server has already stopped in good order, so the exit code is 0."""
+    """Ignore the signal, so that the exit code is 0: the server has already shut down normally."""
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,4 +1,4 @@
-"""Read a command line's gates, `--beta rex=0.6 --tau rex=0.1`, by the server's own rules."""
+"""Read gates from a command line (`--beta rex=0.6 --tau rex=0.1`) by the server's rules."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ from service.generations.strengths import Gate, explicit_gates
 def read_gates(
     betas: Sequence[str], taus: Sequence[str], *, names: Sequence[str]
 ) -> dict[str, Gate]:
-    """Return the gates that `--beta` and `--tau` ask for, by the names of the prompt's concepts.
+    """Return the gates that `--beta` and `--tau` set, by the names of the prompt's concepts.
 
     Raise CommandError with a sentence if a value is not NAME=NUMBER, names no concept of the
     prompt, is given twice, is out of bounds, or is a tau without a beta.
@@ -30,7 +30,7 @@ def read_gates(
             first = error.errors(include_url=False, include_input=False)[0]
             raise CommandError(f"--{first['loc'][0]} {name} {rule(first)}.") from None
         (gate,) = explicit_gates([choice])
-        assert gate is not None  # a choice with a beta has one
+        assert gate is not None  # a choice with a beta has a gate
         gates[name] = gate
     return gates
 

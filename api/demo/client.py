@@ -10,7 +10,7 @@ _TIMEOUT_SECONDS = 90
 _POLL_SECONDS = 0.5
 
 File = tuple[str, tuple[str, bytes]]
-"""A file of a form: the form's field, and the file's name and bytes."""
+"""A file of a form: the name of the form's field, the file's name, and its bytes."""
 
 
 class RequestRefused(Exception):
@@ -18,18 +18,18 @@ class RequestRefused(Exception):
 
 
 class Client:
-    """Talks to one server."""
+    """A client of one server."""
 
     def __init__(self, url: str) -> None:
         # The server is on this machine, so the environment's proxies do not apply.
         self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS, trust_env=False)
 
     def get(self, path: str) -> Any:
-        """GET, as JSON."""
+        """Send GET; return the answer's JSON."""
         return _accepted(self._http.get(path)).json()
 
     def fetch(self, path: str) -> bytes:
-        """GET, as bytes."""
+        """Send GET; return the answer's bytes."""
         return _accepted(self._http.get(path)).content
 
     def generate(self, **body: Any) -> Any:
@@ -42,7 +42,7 @@ class Client:
         return _accepted(answer).json()["job"]
 
     def wait(self, job: Any, on_progress: Callable[[int], None]) -> Any:
-        """Return the job when it has succeeded; raise RequestRefused if it has not."""
+        """Wait for a job's end and return the job; raise RequestRefused unless it has succeeded."""
         while job["status"] in ("queued", "running"):
             time.sleep(_POLL_SECONDS)
             job = self.get(f"/jobs/{job['id']}")
@@ -55,7 +55,7 @@ class Client:
 
 
 def _accepted(answer: httpx.Response) -> httpx.Response:
-    """Return a successful answer; raise RequestRefused with the detail of any other."""
+    """Return a successful answer; for any other, raise RequestRefused with its detail."""
     if answer.is_success:
         return answer
     try:

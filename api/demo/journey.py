@@ -1,6 +1,6 @@
-"""The demo's steps, as a new user would take them: draw, teach, generate, compare.
+"""The demo's steps, in a new user's order: draw, teach, generate, compare.
 
-All calls go over REST, to a server of this release that the caller has started.
+All calls use REST, on a server of this release that the caller has started.
 """
 
 import io
@@ -19,18 +19,18 @@ from api.demo.sheet import Row
 from api.demo.subjects import SUBJECTS, Photo, Subject, photograph
 
 BETAS = {0.9: "faint", 0.7: "usual", 0.4: "strong"}
-"""The biases that the sheet shows, with a word for each."""
+"""The biases that the sheet compares, with a word for each."""
 SCENES = ("on the beach", "at night")
 SEED = 200
 _PAIRS = 4
 
 Bar = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""Shows the progress of a task: takes a text and a total, gives a function of what is done."""
+"""Shows a task's progress: takes a text and a total, returns a function for the steps done."""
 
 
 @dataclass
 class Journey:
-    """One run of the demo: its folder, its server, and how long each part took."""
+    """One run of the demo: its folder, its server, and the duration of each part."""
 
     client: Client
     folder: Path

@@ -13,7 +13,7 @@ _PAPER, _INK = "#ffffff", "#22252a"
 
 @dataclass(frozen=True)
 class Row:
-    """Images side by side, each under its caption, all under a title."""
+    """A row of the sheet: a title above images next to each other, each below its caption."""
 
     title: str
     images: Sequence[Image.Image]

@@ -26,7 +26,7 @@ _SCENES: tuple[tuple[Colour, Colour], ...] = (
 
 @dataclass(frozen=True)
 class Subject:
-    """A toy to teach: the concept's name, and its superclass, which also names its cut-out."""
+    """A toy to teach: the concept's name, and its superclass, which also names its picture file."""
 
     name: str
     superclass: str
@@ -41,7 +41,7 @@ class Photo:
 
 
 def photograph(subject: Subject) -> list[Photo]:
-    """Return five photos of a subject, always the same."""
+    """Return five photos of a subject, the same at each call."""
     chance = random.Random(subject.name)  # scenery, no secret
     return [_photo(_sprite(subject), scene, chance) for scene in _SCENES[:_PHOTOS]]
 
@@ -55,7 +55,7 @@ def _photo(sprite: Image.Image, scene: tuple[Colour, Colour], chance: random.Ran
     size = round(_CANVAS * chance.uniform(0.68, 0.78))
     angle = chance.uniform(-7, 7)
     turned = sprite.resize((size, size), Image.Resampling.LANCZOS)
-    # Expanded, so that nothing is cut off at the corners, such as an antenna.
+    # Expand the picture, so that the corners, such as an antenna, are not cut off.
     turned = turned.rotate(angle, Image.Resampling.BICUBIC, expand=True)
     overhang = (turned.width - size) // 2
     left = (_CANVAS - size) // 2 + round(chance.uniform(-0.04, 0.04) * _CANVAS)

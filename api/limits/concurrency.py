@@ -1,8 +1,8 @@
 """Limit how many requests of one kind are open at once, for each caller and for the process.
 
-The event loop counts between two awaits, so a limit is exact even if requests come at the same
+The event loop counts between two awaits, so a limit is exact even if requests arrive at the same
 moment. An upload or import takes its place before its body is read. A request frees its place when
-it is answered or its client has gone. Each API process counts its own requests.
+it is answered or its client has disconnected. Each API process counts its own requests.
 """
 
 from collections import Counter
@@ -18,14 +18,14 @@ MAX_STREAMS_PER_CALLER = 16
 MAX_WAITS_PER_CALLER = 16
 MAX_UPLOADS_PER_CALLER = 4
 MAX_IMPORTS_PER_CALLER = 4
-# For all callers together, because each upload takes a little memory.
+# For all callers together: each upload needs a little memory.
 MAX_UPLOADS = 16
 MAX_IMPORTS = 8
 _RETRY_SECONDS = 5
 
 
 class CallerLimit:
-    """Allows each caller `most` at once; refuses one more with `slug` and `detail`."""
+    """A limit per caller: allows `most` requests at once, refuses more with `slug` and `detail`."""
 
     def __init__(self, *, most: int, slug: str, detail: str, refused: Metric) -> None:
         self._most = most
@@ -50,7 +50,7 @@ class CallerLimit:
 
 
 class ProcessLimit:
-    """Allows all callers together `most` at once and `most_bytes` in sum."""
+    """A limit for all callers together: `most` requests at once and `most_bytes` in total."""
 
     def __init__(self, *, most: int, most_bytes: int) -> None:
         self._free = most
@@ -88,7 +88,7 @@ class Concurrency:
 
 
 def limits(*, spool_bytes: int, max_body_bytes: int, refused: Metric) -> Concurrency:
-    """Return the limits of a process, whose spool always fits one body of the largest size."""
+    """Return the limits of a process; its spool has room for one body of the largest size."""
     return Concurrency(
         streams=CallerLimit(
             most=MAX_STREAMS_PER_CALLER,

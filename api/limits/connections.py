@@ -1,14 +1,14 @@
 """Close silent connections, so that one client cannot use up all of them.
 
 uvicorn waits for a request's head without a time limit, on as many connections as there are
-descriptors. Here a connection must send a whole head within HEAD_SECONDS. The number of connections
-without a request is bounded: a new one closes the one that has waited longest. After an early
-answer, the rest of the request is read and dropped for up to HEAD_SECONDS, so that the answer
-reaches a client that sends everything before it reads.
+descriptors. With this protocol a connection must send a whole head within HEAD_SECONDS. The number
+of connections without a request is limited: a new connection closes the one that has waited
+longest. After an early answer, the rest of the request is read and dropped for up to HEAD_SECONDS,
+so that the answer reaches a client that sends everything before it reads.
 
-uvicorn also keeps a head of any length, any number of pipelined requests, and an answer that its
-client never reads. Here the first is bounded in bytes, the second in number, and the third in the
-time in which the client reads nothing.
+uvicorn also accepts a head of any length, any number of pipelined requests, and a client that never
+reads its answer. This protocol limits the bytes of a head, the number of pipelined requests, and
+the seconds in which a client reads nothing.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 HEAD_SECONDS = 10
 READER_SECONDS = 120
 MAX_HEAD_BYTES = 64 * 1024
-# Requests sent before the previous answer, which few clients do.
+# Requests sent before the previous answer has arrived; few clients send such requests.
 MAX_PIPELINED = 8
-# Kept for files, the database, Redis and S3; callers' connections may use the rest.
+# Descriptors reserved for files, the database, Redis and S3; callers' connections use the rest.
 _OWN_DESCRIPTORS = 256
 # The most that macOS accepts, whatever limit it reports.
 _MACOS_DESCRIPTORS = 10_240
@@ -94,7 +94,7 @@ class _Protocol(HttpToolsProtocol):
             self._served.message_event.set()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; limit the time also if they begin no request or follow an answer."""
+        """Take bytes; start the time limit even if they begin no request or follow an answer."""
         self._head_bytes += len(data)
         super().data_received(data)
         if self._head_bytes > MAX_HEAD_BYTES:

@@ -1,10 +1,11 @@
 """Limit each caller's requests per minute; concurrency.py limits how many are open at once.
 
-If the queue is Redis, all API processes share the count. If Redis does not answer, this process
-counts alone, because a limiter must not take the service down. The real protection of a device is
-the limit on queued jobs per owner, which the database keeps.
+If the queue is Redis, all API processes share the count. If Redis does not answer, each process
+counts alone, because the limiter must not stop the service. The actual protection of a device is
+the limit on queued jobs per owner, which the database enforces.
 
-If the limit is high, several requests are counted ahead, so that most requests wait for no count.
+Counting may wait for Redis. So if the limit is high, the caller's next few requests are counted in
+the same call, and most requests need no call of their own.
 """
 
 import time
@@ -23,17 +24,17 @@ from service.errors import TooManyRequests
 
 log = structlog.get_logger("perfusion.api")
 
-# The longest wait of a request for Redis, and the pause without Redis after a failure.
+# The longest wait of a request for Redis, and the pause without Redis after a failure, in seconds.
 _REDIS_SECONDS = 0.25
 _PAUSE_SECONDS = 5
-# Counted at once: a second's share of the limit, but no more than this. Requests counted ahead and
-# not made within a minute are lost to the caller.
+# The most requests that are counted ahead in one call; usually it is a second's share of the limit.
+# The caller loses requests that were counted ahead but not made within a minute.
 _MOST_AHEAD = 10
 _AHEAD_SECONDS = 60
 
 
 class Limiter:
-    """Counts each caller's requests; raises TooManyRequests beyond the limit."""
+    """Counts each caller's requests; raises TooManyRequests above the limit."""
 
     def __init__(self, *, requests_per_minute: int, queue_url: str, metrics: Metrics) -> None:
         self._limit = RateLimitItemPerMinute(requests_per_minute)
@@ -55,7 +56,7 @@ class Limiter:
             return True
 
     def check_often(self, caller: str) -> None:
-        """Count one request of `caller` and some ahead; if that is too many, do as `check`."""
+        """Count one request of `caller` and some ahead; if these are too many, count one."""
         if self._block == 1 or not self._hit(caller, requests=self._block):
             self.check(caller)
             return
@@ -63,7 +64,7 @@ class Limiter:
             self._ahead[caller] = (time.monotonic() + _AHEAD_SECONDS, self._block - 1)
 
     def check(self, caller: str) -> None:
-        """Count one request of `caller`; wait for Redis at most a quarter of a second."""
+        """Count one request of `caller`; wait for Redis for 0.25 s at most."""
         if not self._hit(caller):
             self._metrics.limited.inc()
             raise TooManyRequests(
@@ -78,7 +79,7 @@ class Limiter:
             try:
                 return shared.hit(self._limit, caller, cost=requests)
             except Exception as error:
-                # Any error of the Redis client, because each means that Redis cannot count now.
+                # Any error of the Redis client, because all mean that Redis cannot count now.
                 self._paused_until = time.monotonic() + _PAUSE_SECONDS
                 log.warning("limits.shared_counts_failed", error=type(error).__name__)
         if shared is not None:

@@ -1,4 +1,4 @@
-"""Serve what a client must know about the base model to offer its options."""
+"""Serve the data about the base model that a client needs to offer its options."""
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse

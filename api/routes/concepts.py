@@ -37,7 +37,7 @@ router = APIRouter(tags=["concepts"])
 async def _concept_form(
     request: Request, state: StateDep, caller: Trainer
 ) -> AsyncIterator[forms.ConceptForm]:
-    # Check room and limits first, so that a refused upload is not read.
+    # Check storage and limits first, so that a refused upload is not read.
     if "idempotency-key" not in request.headers:  # a repeated request gets its first answer
         await _check_room(state, caller)
     settings, limits = state["service"].settings, state["concurrency"]

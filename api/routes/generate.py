@@ -44,7 +44,7 @@ async def generate(
 ) -> JSONResponse:
     """Generate images from a prompt that names concepts by placeholder.
 
-    `concepts` sets the strength of each.
+    `concepts` sets the strength of each concept.
     The same request with the same seed gives the same pixels on the same machine and settings.
     """
     state = state_of(request)

@@ -1,8 +1,8 @@
 """Routes that authenticate their caller before they read a body.
 
-FastAPI reads a body before it resolves dependencies, so an unknown caller's body would be in memory
-before the key is checked. `GuardedRoute` resolves the route's caller dependency first; a refused
-request is answered from its headers alone.
+FastAPI reads a body before it resolves dependencies, so the body of an unknown caller would be in
+memory before the key is checked. `GuardedRoute` resolves the route's caller dependency first, so
+that it can refuse a request after reading only the headers.
 """
 
 from collections.abc import Callable, Coroutine

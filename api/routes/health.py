@@ -1,4 +1,4 @@
-"""Whether the process lives, whether it can work, and what it counts."""
+"""Serve the process's health, its readiness, and its metrics."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
@@ -22,7 +22,7 @@ log = structlog.get_logger("perfusion.api")
 router = APIRouter(tags=["service"])
 
 _RETRY_SECONDS = 5
-# The longest time of one check; a caller waits no more than a few seconds either.
+# The most seconds for one check, because a caller waits only a few seconds.
 _CHECK_SECONDS = 3
 
 
@@ -33,7 +33,7 @@ class Health(View):
 
 
 class Readiness(View):
-    """Everything that a request needs is there."""
+    """Everything that a request needs is available."""
 
     status: Literal["ready"]
     checks: dict[str, bool]
@@ -86,7 +86,7 @@ async def readyz(state: StateDep) -> JSONResponse:
 def metrics(state: StateDep, _: Observer) -> Response:
     """Return counts of requests, jobs, waiting times and live workers in Prometheus' text format.
 
-    It counts all owners' requests and jobs, so it needs a key with the scope `metrics`.
+    The counts include all owners' requests and jobs, so this needs a key with the scope `metrics`.
     """
     return Response(state["metrics"].render(), media_type=CONTENT_TYPE_LATEST)
 
@@ -116,7 +116,7 @@ async def _missing(state: State) -> list[str]:
 
 
 async def _failing(state: State, checks: Mapping[str, Callable[[Service], None]]) -> list[str]:
-    """Return those of `checks` that fail or take too long; run all at once, as some may hang."""
+    """Return the names of `checks` that fail or take too long; run all at once."""
     passed: set[str] = set()
 
     async def make(name: str) -> None:
@@ -141,7 +141,7 @@ def _passes(name: str, check: Callable[[Service], None], service: Service) -> bo
     try:
         check(service)
     except Exception as error:
-        # Any error of a client library means that the check fails; the log has its name.
+        # Any error of a client library means that the check fails; the log names the error.
         log.debug("readyz.failed", check=name, error=type(error).__name__)
         return False
     return True

@@ -34,9 +34,9 @@ async def get_image(
     id: str,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Return an image. It never changes, so a client may keep it for ever.
+    """Return an image. It never changes, so a client may cache it for ever.
 
-    The `signed_url` of a job's image opens it without a key, for at least 10 minutes.
+    The `signed_url` of a job's image gives access without a key, for at least 10 minutes.
     """
     image = await with_blobs(state, lambda: jobs.read_image(state["service"], reader, image_id=id))
     return _answer(image, reader, name=f"{id}.png", if_none_match=if_none_match)
@@ -66,7 +66,7 @@ async def get_attention_map(
 ) -> Response:
     """Return an attention map, made with the image if `attention_maps` was set. It never changes.
 
-    A key or link that opens the image also opens its maps.
+    A key or link for the image also gives access to its maps.
     """
     png = await with_blobs(
         state,

@@ -60,7 +60,7 @@ def get_job(state: StateDep, caller: Reader, id: str) -> JSONResponse:
     responses=refusals(404, 409),
 )
 async def cancel_job(state: StateDep, caller: Canceller, id: str) -> JSONResponse:
-    """Cancel a job: a queued one at once, a running one within a step. 409 if it has ended."""
+    """Cancel a job: a queued job at once, a running job within a step. 409 if the job has ended."""
     job = await with_blobs(state, lambda: jobs.cancel(state["service"], caller, job_id=id))
     return JSONResponse(state["signed_urls"].to_json(job), status_code=202)
 
@@ -124,7 +124,7 @@ async def follow_job(
 async def get_preview(
     state: StateDep, caller: Reader, id: str, if_none_match: IfNoneMatch = None
 ) -> Response:
-    """Return the newest preview. 404 until there is one; it stays as long as its concept."""
+    """Return the newest preview. 404 until there is one; it is deleted with its concept."""
     png = await with_blobs(state, lambda: jobs.preview(state["service"], caller, job_id=id))
     return file_answer(
         png,

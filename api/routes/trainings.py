@@ -1,4 +1,4 @@
-"""Train a concept again, and go back to the previous file."""
+"""Train a concept again, and revert to the previous file."""
 
 from typing import Annotated
 
@@ -28,7 +28,7 @@ _REPLAYED = headers(Idempotency_Replayed="`true` where this is the first answer 
 
 
 class TrainAgainRequest(TrainingOptions):
-    """Options of another training, and whether its file replaces the previous one.
+    """Options of another training, and whether its file replaces the previous file.
 
     An option that is left out takes the base model's own default.
     """
@@ -63,9 +63,9 @@ async def train_again(
 ) -> JSONResponse:
     """Train the concept again on its pictures.
 
-    A ready concept serves its file until the new one replaces it. An option that is left out takes
-    the base model's own default, not the previous training's. 409 while the concept is in training,
-    and for an imported concept, which has no pictures here.
+    A ready concept uses its present file until the new file replaces it. An option that is left out
+    takes the base model's own default, not the previous training's value. 409 while the concept is
+    in training, and for an imported concept, which has no pictures here.
     """
     given = body.model_dump(exclude_unset=True)
     given.pop("replace", None)

@@ -1,7 +1,7 @@
-"""The two multipart forms, read part by part: what is not expected is refused by name.
+"""The two multipart forms, read part by part; the error names every unexpected part.
 
-The parser of the framework limits the number and the size of text fields, but not files; those
-are bounded by the whole body's limit and then one by one here.
+The framework's parser limits the number and the size of text fields, but not the size of files.
+This module limits files: all together by the limit on the whole body, then each by its own limit.
 """
 
 import json
@@ -24,7 +24,7 @@ from service.options import check as check_options
 from service.pictures.uploads import MAX_PICTURES, wrong_counts
 from service.settings.environment import Settings
 
-_MAX_FILES = 4 * MAX_PICTURES  # enough to count what is too many, and no more
+_MAX_FILES = 4 * MAX_PICTURES  # enough to report how many there are too many, but limited
 _MAX_FIELDS = 32
 _MAX_TEXT_BYTES = 64 * 1024
 MAX_IMPORT_BYTES = MAX_CONCEPT_BYTES + 2 * _MAX_TEXT_BYTES
@@ -33,7 +33,7 @@ MAX_IMPORT_BYTES = MAX_CONCEPT_BYTES + 2 * _MAX_TEXT_BYTES
 
 @dataclass(frozen=True)
 class ConceptForm:
-    """What POST /concepts brings: files as they came, still open; words and numbers checked."""
+    """The content of POST /concepts: files, unread and still open; texts and numbers, checked."""
 
     name: str
     superclass: str
@@ -44,7 +44,7 @@ class ConceptForm:
 
 @dataclass(frozen=True)
 class ImportForm:
-    """What POST /concepts/import brings."""
+    """The content of POST /concepts/import."""
 
     data: bytes
     name: str | None
@@ -54,7 +54,7 @@ class ImportForm:
 async def concept_form(request: Request, *, settings: Settings) -> AsyncIterator[ConceptForm]:
     """Read and check the form of POST /concepts; raise one error that names every wrong part.
 
-    Its files are open as long as the block lasts.
+    The form's files are open as long as the block runs.
     """
     async with _form(request, folder=settings.spool_dir) as form:
         wrong = _unexpected(form, {"images", "masks", "name", "superclass", "training"})
@@ -103,7 +103,7 @@ async def read_import_form(request: Request, *, settings: Settings) -> ImportFor
 
 @asynccontextmanager
 async def _form(request: Request, *, folder: str) -> AsyncIterator[FormData]:
-    """The request's form, bounded, and with sentences in place of the parser's own."""
+    """Return the request's form, limited in size; replace the parser's error texts by our own."""
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type != "multipart/form-data":
         raise UnsupportedMedia("unsupported-media", "Send the body as multipart/form-data.")
@@ -133,7 +133,7 @@ def _unexpected(form: FormData, known: set[str]) -> list[FieldProblem]:
 def _files(
     form: FormData, part: str, wrong: list[FieldProblem], *, max_bytes: int, slug: str
 ) -> list[UploadFile]:
-    """The files of one part's name, in order; a text in their place is wrong."""
+    """Return the files of the parts named `part`, in order; report a text in place of a file."""
     files = []
     for k, value in enumerate(form.getlist(part)):
         if not isinstance(value, UploadFile):
@@ -147,7 +147,7 @@ def _files(
 
 
 async def _texts(form: FormData, parts: Sequence[str], wrong: list[FieldProblem]) -> dict[str, str]:
-    """The text of each part that is there, from a plain field or a small file."""
+    """Return the text of each part that is present, from a plain field or a small file."""
     texts = {}
     for part in parts:
         values = form.getlist(part)
@@ -165,7 +165,7 @@ async def _texts(form: FormData, parts: Sequence[str], wrong: list[FieldProblem]
 
 
 def _checked(check: Callable[[object], str], value: str, wrong: list[FieldProblem]) -> str:
-    """The value as `check` returns it; its complaint joins the others in `wrong`."""
+    """Return `check(value)`; if it refuses the value, add its problems to `wrong`."""
     try:
         return check(value)
     except Invalid as error:

@@ -1,8 +1,8 @@
 """Keep uploads while they are read: small parts in memory, the rest in files without a name.
 
-The system frees a file without a name when the process ends, so even a crash leaves nothing behind.
-The folder is PERFUSION_SPOOL_DIR; PERFUSION_SPOOL_BYTES bounds what one
-process reads at the same time (see concurrency.py).
+The system frees a file without a name when the process ends, so even a crash leaves no files
+behind. PERFUSION_SPOOL_DIR is the folder; PERFUSION_SPOOL_BYTES limits the bytes that one process
+reads at the same time (see concurrency.py).
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ _log = structlog.get_logger("perfusion.api")
 async def read_form(
     request: Request, *, folder: str, max_files: int, max_fields: int, max_text_bytes: int
 ) -> FormData:
-    """Read a multipart form; the caller closes it. Raises HTTPException or Unavailable."""
+    """Read a multipart form, which the caller closes. Raise HTTPException or Unavailable."""
     parser = _Parser(
         request.headers,
         request.stream(),
@@ -40,9 +40,9 @@ async def read_form(
     except MultiPartException as error:
         raise HTTPException(400, error.message) from error
     except ClientDisconnect as error:
-        raise HTTPException(400) from error  # the client has gone, which is no fault of the server
+        raise HTTPException(400) from error  # the client has disconnected, no server error
     except OSError as error:
-        # The folder is full, missing or not writable; the log says which.
+        # The folder is full, missing or not writable; the log names the cause.
         _log.warning("spool.failed", folder=folder, cause=error.strerror or str(error))
         raise Unavailable(
             "no-room-for-uploads",
@@ -53,7 +53,7 @@ async def read_form(
 
 
 class _Parser(MultiPartParser):
-    """Starlette's parser with its files in `folder`, of which it keeps little in memory."""
+    """Starlette's parser, which puts large files into `folder` and keeps little in memory."""
 
     folder: str
 
@@ -69,7 +69,7 @@ class _Parser(MultiPartParser):
 
 
 class _SpooledFile(UploadFile):
-    """A file written in large pieces, because each write occupies a thread."""
+    """A file that is written in large pieces, because each write occupies a thread."""
 
     def __init__(self, folder: str, *, filename: str | None, headers: Headers) -> None:
         file: Any = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES, dir=folder)  # noqa: SIM115
@@ -83,7 +83,7 @@ class _SpooledFile(UploadFile):
             await self._flush()
 
     async def seek(self, offset: int) -> None:
-        """Write what is left, then move."""
+        """Write the bytes that are left, then move."""
         await self._flush()
         await super().seek(offset)
 

@@ -1,7 +1,8 @@
 """Columns for progress, sizes and the deployment's id, and a table for blobs.
 
-The previous release can run on it, because it does not read the columns and leaves them empty. It
-never deletes a job, so the foreign key that now protects a job's images does not affect it.
+The previous release can run on this schema, because it does not read the columns and leaves them
+empty. It never deletes a job, so the foreign key that now protects a job's images does not affect
+it.
 
 Revision ID: c0001
 Revises: none; it follows 0005 of the other series
@@ -17,8 +18,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # Never recreate this table: SQLite would drop it, and with it all events of its jobs by their
-    # foreign keys.
+    # Never recreate this table: SQLite would drop it, and the foreign keys would delete all events
+    # of its jobs.
     with op.batch_alter_table("jobs", recreate="never") as table:
         table.add_column(sa.Column("faulted_at", sa.DateTime(timezone=True), nullable=True))
         table.add_column(sa.Column("state_attempt", sa.Integer(), nullable=True))
@@ -26,7 +27,7 @@ def upgrade() -> None:
         table.add_column(sa.Column("preview_attempt", sa.Integer(), nullable=True))
     with op.batch_alter_table("pictures", recreate="never") as table:
         table.add_column(_size_bytes())
-    # SQLite recreates this table to change its foreign key; no other table refers to it.
+    # SQLite recreates this table to change its foreign key; no other table refers to this table.
     with op.batch_alter_table("images") as table:
         table.add_column(_size_bytes())
         table.drop_constraint(op.f("fk_images_job_id"), type_="foreignkey")

@@ -1,7 +1,7 @@
-"""Columns for the previous file of a concept and its data, which a second training replaces.
+"""Columns for a concept's previous file and its data, which a second training replaces.
 
-The previous release can run on it, because it neither reads nor writes the columns. Its collector
-may remove the previous file; then a revert is not possible.
+The previous release can run on this schema, because it neither reads nor writes the columns. Its
+collector may remove the previous file; then a revert is not possible.
 
 Revision ID: c0002
 Revises: c0001
@@ -15,8 +15,8 @@ down_revision = "c0001"
 branch_labels = None
 depends_on = None
 
-# Never recreate this table: SQLite would drop it, and with it all pictures of its concepts by their
-# foreign key.
+# Never recreate this table: SQLite would drop it, and the foreign key would delete all pictures of
+# its concepts.
 
 
 def upgrade() -> None:

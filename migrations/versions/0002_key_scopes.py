@@ -1,4 +1,4 @@
-"""Scopes of API keys. A key without scopes, as from the first release, may do everything.
+"""Scopes of API keys. A key without scopes, such as a key of the first release, allows everything.
 
 Revision ID: 0002
 Revises: 0001

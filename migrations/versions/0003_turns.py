@@ -1,7 +1,7 @@
-"""Turns, so that no owner's jobs starve another's, and the earliest time to claim a job.
+"""Turns, so that one owner's jobs do not block another's, and the earliest time to claim a job.
 
 The previous release can run at the same time: it reads neither column, and its jobs have turn 0,
-which comes first.
+the first turn.
 
 Revision ID: 0003
 Revises: 0002
@@ -15,8 +15,8 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-# Never recreate this table: SQLite would drop it, and with it all images and events of its jobs by
-# their foreign keys.
+# Never recreate this table: SQLite would drop it, and the foreign keys would delete all images and
+# events of its jobs.
 
 
 def upgrade() -> None:

@@ -1,4 +1,4 @@
-"""The verdict of a concept's operating curve, so that lists need not open its file.
+"""The verdict on a concept's operating curve, so that lists do not need to open its file.
 
 The previous release can run at the same time: it neither writes nor reads the column.
 
@@ -14,8 +14,8 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-# Never recreate this table: SQLite would drop it, and with it all pictures of its concepts by their
-# foreign key.
+# Never recreate this table: SQLite would drop it, and the foreign key would delete all pictures of
+# its concepts.
 
 
 def upgrade() -> None:

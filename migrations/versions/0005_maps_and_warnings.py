@@ -1,4 +1,4 @@
-"""What a generation reports with its images: warnings, attention maps, concepts present.
+"""The results of a generation besides its images: warnings, attention maps, concepts present.
 
 The previous release can run at the same time: it does not read the columns and leaves them empty.
 
@@ -14,8 +14,8 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-# Never recreate this table: SQLite would drop it, and with it all images and events of its jobs by
-# their foreign keys.
+# Never recreate this table: SQLite would drop it, and the foreign keys would delete all images and
+# events of its jobs.
 
 
 def upgrade() -> None:
