@@ -244,7 +244,7 @@ class _ListQuery(BaseModel):
     )
     cursor: Annotated[
         str | None,
-        Field(max_length=MAX_CURSOR_LENGTH, description="`next_cursor` of the page before."),
+        Field(max_length=MAX_CURSOR_LENGTH, description="`next_cursor` of the previous page."),
     ] = None
 
 

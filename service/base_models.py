@@ -88,15 +88,15 @@ class BaseModelInfo(View):
         ),
     ]
     evaluator: Annotated[
-        str | None, Field(description="The CLIP model that judges concepts; null: none does.")
+        str | None, Field(description="The CLIP model that measures concepts; null: none.")
     ]
     segmenter: Annotated[
         str | None,
-        Field(description="What finds the object where there is no mask; null: nothing does."),
+        Field(description="The model that finds the object if a picture has no mask; null: none."),
     ]
     defaults: Annotated[
         dict[str, dict[str, Any]],
-        Field(description="Of every option, for `train` and `generate`: what is in force here."),
+        Field(description="The current default of every option of `train` and `generate`."),
     ]
     bounds: Annotated[
         dict[str, dict[str, Any]], Field(description="The same options, each as JSON schema.")

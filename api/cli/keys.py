@@ -25,13 +25,13 @@ def create(
     owner: Annotated[
         str | None,
         typer.Option(
-            help="Owner whose objects it opens, as listed; `local` owns the objects made without "
-            "keys. Default: a new owner.",
+            help="Owner whose objects the key may use, as listed; `local` owns objects made "
+            "without keys. Default: a new owner.",
         ),
     ] = None,
     scope: Annotated[
         list[Scope],
-        typer.Option(help="What it may do; repeat it for several."),
+        typer.Option(help="What the key may do; repeat the option for several scopes."),
     ] = _DEFAULT_SCOPES,
 ) -> None:
     """Make a key and print it once, because only its hash is kept."""

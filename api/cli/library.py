@@ -211,7 +211,7 @@ def prepare(
     model: Annotated[str, typer.Argument(help="Folder or hub name of the base model.")],
     captions: Annotated[
         Path | None,
-        typer.Option(help="Text file, one caption a line. Default: captions that Perfusion makes."),
+        typer.Option(help="Text file, one caption a line. Default: captions made by Perfusion."),
     ] = None,
     device: DeviceOption = None,
 ) -> None:

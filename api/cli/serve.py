@@ -95,7 +95,7 @@ def build_server(app: "FastAPI", chosen: Settings) -> "uvicorn.Server":
 
 def worker(
     queues: Annotated[
-        str, typer.Option(help="The jobs that it takes: generate, train or both, with a comma.")
+        str, typer.Option(help="The jobs to take: generate, train or both, with a comma.")
     ] = "generate,train",
     concurrency: Annotated[
         int | None, typer.Option(min=1, max=64, help="Generations at once on the device.")

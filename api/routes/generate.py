@@ -39,7 +39,8 @@ async def generate(
     idempotency: OptionalIdempotency,
     body: Annotated[GenerateRequest, Body(openapi_examples=GENERATE_EXAMPLES)],
     prefer: Annotated[
-        str | None, Header(description="`wait=N`: answer when the job ends, N seconds at most 60.")
+        str | None,
+        Header(description="`wait=N`: answer when the job ends, or after N seconds (at most 60)."),
     ] = None,
 ) -> JSONResponse:
     """Generate images from a prompt that names concepts by placeholder.

@@ -36,10 +36,10 @@ class TrainAgainRequest(TrainingOptions):
     replace: Annotated[
         Replace,
         Field(
-            description="`if-better`: the new file replaces the old one where that is of another "
-            "base model, where its verdict is better (`good` above the others), or where verdicts "
-            "are equal and the balance at its recommended strength is higher or was measured in "
-            "another way; without an evaluator it always does."
+            description="`if-better`: the new file replaces the old one if the old one is for "
+            "another base model, if the new verdict is better (`good` above the others), or if "
+            "verdicts are equal and the new balance at the recommended strength is higher or was "
+            "measured in another way; without an evaluator it is always replaced."
         ),
     ] = DEFAULT_REPLACE
 

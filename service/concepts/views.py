@@ -29,7 +29,9 @@ class VerdictView(View):
     """
 
     quality: Quality
-    reasons: Annotated[tuple[str, ...], Field(description="Sentences: what was seen, what to do.")]
+    reasons: Annotated[
+        tuple[str, ...], Field(description="Sentences: the findings, and what to do.")
+    ]
 
     @classmethod
     def of(cls, judged: Verdict) -> "VerdictView":
@@ -45,9 +47,9 @@ class ConceptView(View):
     placeholder: Annotated[str, Field(examples=["<rex>"])]
     superclass: str
     status: ConceptStatus
-    usable: Annotated[bool, Field(description="Whether a prompt can use it now.")]
+    usable: Annotated[bool, Field(description="Whether a prompt can use the concept now.")]
     reason: Annotated[
-        str | None, Field(description="Why not, and what to do; null where it is usable.")
+        str | None, Field(description="Why it is not usable, and what to do; null if it is.")
     ]
     base_model: BaseModelRef | None
     covariance_fingerprint: str | None
@@ -65,7 +67,8 @@ class ConceptView(View):
         bool, Field(description="Whether `POST /concepts/{ref}/revert` has a file to go back to.")
     ] = False
     verdict: Annotated[
-        VerdictView | None, Field(description="By its operating curve; null where it has none.")
+        VerdictView | None,
+        Field(description="The verdict on its operating curve; null if it has none."),
     ] = None
     recommended_strength: Annotated[
         float | None, Field(description="The best balance of pictures and prompt.")
@@ -116,7 +119,7 @@ class CurveView(View):
     ]
     ceiling: Annotated[
         float | None,
-        Field(description="The training pictures among each other; null where there is only one."),
+        Field(description="The training pictures among each other; null if there is only one."),
     ]
     points: Annotated[
         tuple[CurvePointView, ...],

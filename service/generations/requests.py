@@ -55,13 +55,14 @@ class _Prompted(Inbound):
         Field(
             max_length=MAX_CONCEPTS,
             strict=False,
-            description="Explicit values; they win over `prompt`. Without any, local locking takes "
+            description="Explicit values; they override the strengths in `prompt`. Without any, "
+            "local locking takes "
             "a concept's recommended strength (else beta 0.7), global locking beta 0.5.",
         ),
     ] = ()
     attention_maps: Annotated[
         bool,
-        Field(description="Also tell where each word acts; the images stay the same, bit by bit."),
+        Field(description="Also map where each word acts; the images stay the same, bit by bit."),
     ] = False
 
 

@@ -34,7 +34,7 @@ class AttentionMapView(View):
     """Where a word of the prompt acted in an image; `url` gives the map over the image, a PNG."""
 
     word: Annotated[str, Field(examples=["<rex>", "beach"])]
-    concept_id: Annotated[str | None, Field(description="Of a placeholder.")]
+    concept_id: Annotated[str | None, Field(description="The concept of a placeholder; else null.")]
     coverage: Annotated[
         float,
         Field(
@@ -57,7 +57,9 @@ class PresenceView(View):
         float,
         Field(description="The mean cosine to the concept's pictures of the most similar window."),
     ]
-    present: Annotated[bool, Field(description="Whether that is enough, by the concept's curve.")]
+    present: Annotated[
+        bool, Field(description="Whether `score` is high enough, by the concept's curve.")
+    ]
 
 
 class ImageView(View):
@@ -70,7 +72,7 @@ class ImageView(View):
     height: Annotated[int, Field(description="Pixels.")]
     attention_maps: Annotated[
         tuple[AttentionMapView, ...] | None,
-        Field(description="In the prompt's order; null: they were not asked for."),
+        Field(description="In the prompt's order; null: the request did not ask for maps."),
     ]
     presence: Annotated[
         tuple[PresenceView, ...] | None,
@@ -93,7 +95,7 @@ class JobWarning(View):
     title: str
     detail: str
     concepts: Annotated[
-        tuple[NamedConcept, ...], Field(description="The concepts that it is about.")
+        tuple[NamedConcept, ...], Field(description="The concepts that the warning concerns.")
     ]
 
 
@@ -106,7 +108,7 @@ class JobView(View):
     progress: ProgressView
     queue_position: Annotated[
         int | None,
-        Field(description="1 starts next; 1000: there or behind; null: not waiting."),
+        Field(description="1: starts next; 1000: 1000th or later; null: not queued."),
     ]
     attempt: int
     concept_id: str | None
