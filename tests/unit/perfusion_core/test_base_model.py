@@ -29,7 +29,8 @@ from perfusion_core.training.trainer import train
 from tests.unit.perfusion_core.conftest import EOS, SHIPPED, tiny_pipeline, unet
 from tests.unit.perfusion_core.test_conditioning import concept_like
 
-FAMILIES = ["sd1", "sd2", "sdxl"]
+# Estimating a covariance of 1024 x 1024 takes seconds.
+FAMILIES = ["sd1", pytest.param("sd2", marks=pytest.mark.slow), "sdxl"]
 QUICK = GenerateConfig(num_inference_steps=2, guidance_scale=3.0, seed=1)
 PICTURE = Image.linear_gradient("L").resize((32, 32)).convert("RGB")
 

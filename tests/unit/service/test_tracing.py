@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # starts processes
+
 ROOT = Path(__file__).parents[3]
 # Each runs in a process of its own, because OpenTelemetry's provider is global and set once.
 PROGRAM = """

@@ -127,7 +127,7 @@ def test_a_concept_takes_more_attention_than_its_article(shipped: BaseModel) -> 
     assert words["<x>"] > words["a"]
 
 
-@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+@pytest.mark.parametrize("family", ["sd1", pytest.param("sd2", marks=pytest.mark.slow), "sdxl"])
 def test_every_family_and_size_has_maps_on_its_latents_grid(
     tiny: Callable[[str], BaseModel], family: str
 ) -> None:
