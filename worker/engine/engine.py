@@ -41,7 +41,7 @@ _log = structlog.get_logger("perfusion.worker")
 
 
 class Engine:
-    """The engine, which batches the images of many requests; any thread may call its methods."""
+    """The engine, which batches the images of many requests; any thread may call `submit`."""
 
     def __init__(
         self,
