@@ -3,7 +3,6 @@
 import ast
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -80,11 +79,21 @@ def trees() -> dict[Path, ast.Module]:
     return {file: ast.parse(file.read_text(encoding="utf-8")) for file in python}
 
 
-def named() -> Iterator[tuple[str, ast.AST]]:
-    """Every node of every Python file, and where it stands."""
-    for file, tree in trees().items():
-        for node in ast.walk(tree):
-            yield f"{file.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}", node
+_NAMING = (
+    *(ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.arg, ast.Lambda),
+    *(ast.For, ast.AsyncFor, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+)
+
+
+@cache
+def named() -> tuple[tuple[str, ast.AST], ...]:
+    """Return every node that names something, and where it stands."""
+    return tuple(
+        (f"{file.relative_to(ROOT)}:{node.lineno}", node)
+        for file, tree in trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, _NAMING)
+    )
 
 
 def test_no_class_function_or_parameter_has_a_name_of_our_own_making() -> None:
@@ -125,10 +134,8 @@ def test_no_loop_variable_is_called_one() -> None:
 def test_no_two_classes_of_the_packages_have_one_name() -> None:
     counted = Counter(
         node.name
-        for file, tree in trees().items()
-        if file.relative_to(ROOT).parts[0] in PACKAGES
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ClassDef)
+        for where, node in named()
+        if where.split("/")[0] in PACKAGES and isinstance(node, ast.ClassDef)
     )
     assert {name: count for name, count in counted.items() if count > 1} == {}
 
