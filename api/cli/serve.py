@@ -165,6 +165,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        # The address is printed before the server starts: until then connections wait.
+        listener.listen()
     except OSError as error:
         listener.close()
         raise CommandError(
