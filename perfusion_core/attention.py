@@ -1,17 +1,20 @@
 """Cross-attention that reads Keys and Values computed beforehand.
 
-Keys and Values depend on the prompt and its concepts, not on latents or timestep. They are
-therefore computed once per prompt and passed to the U-Net in place of its `encoder_hidden_states`,
-packed side by side for all layers: `[K_1 | V_1 | K_2 | V_2 | …]`, shape (B, N, 2 Σ d_l). Each
-layer's processor takes its own two slices. The processors hold no state, so rows of one batch may
-have different prompts, concepts and strengths, and several threads may share one U-Net.
+Keys and Values depend on the prompt and its concepts, not on latents or timestep. So Keys and
+Values are computed once per prompt, and passed to the U-Net in place of its
+`encoder_hidden_states`. The Keys and Values of all layers are packed side by side: `[K_1 | V_1 |
+K_2 | V_2 | …]`, shape (B, N, 2 Σ d_l). Each layer's attention processor takes the two slices of its
+layer. The attention processors hold no state, so rows of one batch may have different prompts,
+concepts and strengths, and several threads may share one U-Net.
 
-An input of another width is an ordinary encoding. The layer's original processor handles it, so a
-U-Net with packed attention still gives a plain pipeline the same results, bit for bit.
+An input whose width is not 2 Σ d_l is an ordinary encoding. The layer's original processor handles
+ordinary encodings, so a U-Net with packed attention still gives a plain pipeline the same results,
+bit for bit.
 
-An observer around the U-Net's call receives the Queries and Keys of each layer; the result is the
-same with and without an observer. The observer is stored in a context variable: each thread has its
-own, and unlike `cross_attention_kwargs` a context variable does not affect self-attention.
+An observer around the U-Net's call receives the Queries and Keys of each layer. The U-Net's result
+is the same with and without an observer. The observer is stored in a context variable, so each
+thread has its own observer. Unlike `cross_attention_kwargs`, a context variable does not affect
+self-attention.
 """
 
 from collections.abc import Callable, Iterator
@@ -63,9 +66,10 @@ class Layer:
 def cross_attention_layers(unet: Any) -> tuple[Layer, ...]:
     """Return the cross-attention layers of a diffusers U-Net, in the order in which they run.
 
-    A concept's o* follows this order, so it must not depend on how the modules are registered:
-    diffusers registers the middle last. Raises BaseModelError if the U-Net has no such layer, or if
-    a projection is not a plain linear map.
+    The vectors of a concept's o* are in the order in which the layers run. This order must not
+    depend on how modules are registered, because diffusers registers the U-Net's middle block last.
+    Raises BaseModelError if the U-Net has no such layer, or if a projection is not a plain linear
+    map.
     """
     found = [(name, m) for name, m in unet.named_modules() if name.endswith(".attn2")]
     if not found:

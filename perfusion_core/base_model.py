@@ -27,7 +27,8 @@ Progress = Callable[[int], None]
 class BaseModel:
     """A frozen pipeline's parts, its cross-attention layers and its covariance.
 
-    With ordinary encodings the U-Net gives the same results as before, bit for bit.
+    With ordinary encodings the U-Net gives the same results as in the original pipeline, bit for
+    bit.
     """
 
     def __init__(
@@ -76,10 +77,10 @@ class BaseModel:
     ) -> "BaseModel":
         """Load a diffusers folder, or a hub's NAME or NAME@REVISION, with its covariance.
 
-        The covariance is read from `covariance_dir`, else from the model's folder, else it is
-        estimated from built-in captions (minutes on a CPU for SD 1.5; `progress` gets the number
-        of captions done) and saved to `covariance_dir` if one is given.
-        Raises BaseModelError if the model cannot be loaded.
+        The covariance is read from `covariance_dir`, or else from the model's folder. If neither
+        contains a covariance, the covariance is estimated from built-in captions (minutes on a CPU
+        for SD 1.5) and saved to `covariance_dir` if one is given. `progress` is called with the
+        number of captions done. Raises BaseModelError if the model cannot be loaded.
         """
         from diffusers import DiffusionPipeline
 
@@ -125,13 +126,13 @@ class BaseModel:
     def from_pipeline(
         cls, pipeline: Any, *, name: str, device: str = "auto", dtype: torch.dtype | None = None
     ) -> "BaseModel":
-        """Wrap a loaded float32 pipeline. The caller sets or estimates its covariance later."""
+        """Wrap a loaded float32 pipeline. The caller sets or estimates the covariance later."""
         where = _device(device)
         return cls(pipeline, name=name, device=where, dtype=dtype or _dtype(where))
 
     @property
     def covariance(self) -> Covariance:
-        """C and its metric; raises BaseModelError until C is read or estimated."""
+        """The covariance C and its metric; raises BaseModelError until C is read or estimated."""
         if self._covariance is None:
             raise BaseModelError("This base model has no covariance yet: call estimate_covariance.")
         return self._covariance

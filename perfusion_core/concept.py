@@ -11,10 +11,10 @@ The file may also contain an evaluator's measurements, such as the operating cur
 evaluation/record.py.
 
 Keys are locked, so the file does not store a layer's o*_K, which is `W_K e_super`. A file of format
-1 does not contain e_super either: e_super is then computed from the prompts that every concept of
-format 1 was trained with (see text/templates.py). A concept keeps its format when it is written
-again. Fingerprints tie the file to its base model and covariance. This module does not import
-torch.
+1 does not contain e_super either. For format 1, e_super is computed from the prompts that every
+concept of format 1 was trained with (see text/templates.py). A concept file keeps its format when
+the concept is written again. Fingerprints in the concept file identify the base model and the
+covariance that the concept fits. This module does not import torch.
 """
 
 import json
@@ -93,7 +93,7 @@ class Concept:
 
     @property
     def reference(self) -> Vector | None:
-        """The mean of the pictures' unit embeddings, by `evaluation.evaluator`."""
+        """The mean of the pictures' unit embeddings, which `evaluation.evaluator` made."""
         return self.evaluation.reference if self.evaluation else None
 
     def renamed(self, name: str) -> "Concept":
@@ -234,7 +234,7 @@ def has_direction(i_star: Vector) -> bool:
 
 
 def _in_order(data: bytes) -> bytes:
-    """Return the same safetensors file with a sorted header; the library writes it in any order.
+    """Return the same safetensors file with a sorted header; safetensors writes unsorted headers.
 
     A concept's hash is its identity, so equal concepts must be equal files.
     """
@@ -277,7 +277,7 @@ def _vector(name: str, array: npt.NDArray[Any]) -> Vector:
 
 
 def _reason(error: Exception) -> str:
-    """Return the reason given by evaluation/record.py; the words of a parser do not help users."""
+    """Return the reason that evaluation/record.py gave; a parser's message does not help users."""
     mine = type(error) is ValueError
     return str(error) if mine else "its evaluation cannot be read"
 

@@ -1,7 +1,8 @@
 """Computes the Keys and Values of every cross-attention layer from a prompt and its concepts.
 
-Keys and Values depend on neither latents nor timestep, so they are computed once per prompt and
-used by every denoising step. Training calls the same functions with gradients.
+Keys and Values depend on neither latents nor timestep. So Keys and Values are computed once per
+prompt, and every denoising step uses them. Training calls the functions of this module with
+gradients.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +42,7 @@ class ConceptUse:
     tau: float = DEFAULT_TAU
 
     def bias(self, locking: Locking) -> float:
-        """Return the bias β that applies with this locking."""
+        """Return the gate's bias β that applies with the given locking."""
         if self.beta is not None:
             return self.beta
         curve = self.concept.curve
@@ -170,9 +171,10 @@ def keys_and_values(
 ) -> Tensor:
     """Edit every layer's Key and Value projection, packed: (B, N, d) -> (B, N, 2 Σ d_l).
 
-    Keys: the strategy's o*_K, locked to `W_K e_super` by default (METHOD 4); with `keys_from` (B,
-    N, d) (global locking) the Keys are instead the plain projections of `keys_from`. Values: o*_V.
-    The result has the precision of the projections, but at least float32.
+    The Keys use the strategy's o*_K, which is locked to `W_K e_super` by default (METHOD 4). With
+    `keys_from` (B, N, d) (global locking) the Keys are instead the plain projections of
+    `keys_from`. The Values use o*_V. The result has the precision of the projections, but at least
+    float32.
     """
     if not targets:
         return torch.cat([e.to(W) @ W.T for layer in base.layers for W in (layer.W_K, layer.W_V)],
@@ -235,8 +237,8 @@ def _written_out(base: "BaseModel", tokens: Sequence[Sequence[Tokens]]) -> Tenso
 def _beyond_the_written(tokens: Tokens) -> list[tuple[int, str]]:
     """Return the places and names of the concepts that writing out superclasses cuts off.
 
-    The written-out prompt is longer if a superclass is several tokens, and its last position is an
-    end token.
+    The written-out prompt is longer if a superclass is several tokens, and the last position of the
+    written-out prompt is an end token.
     """
     last = len(tokens.written) - 1
     return [(place, name) for place, name in tokens.places if tokens.sources[place] == last]

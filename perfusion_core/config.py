@@ -149,7 +149,7 @@ class GenerateConfig:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class BaseModelDefaults:
-    """The overrides of a base model for the defaults above, by field name."""
+    """A base model's overrides of TrainConfig's and GenerateConfig's defaults, by field name."""
 
     train: dict[str, Any] = field(default_factory=dict)
     generate: dict[str, Any] = field(default_factory=dict)
@@ -159,12 +159,12 @@ class BaseModelDefaults:
         return TrainConfig(**{**self.train, **(overrides or {})})
 
     def generate_config(self, overrides: Mapping[str, Any] | None = None) -> GenerateConfig:
-        """Return a GenerateConfig with the precedence of `train_config`."""
+        """Return a GenerateConfig: the defaults, then the base model's values, then `overrides`."""
         return GenerateConfig(**{**self.generate, **(overrides or {})})
 
 
 def read_defaults(folder: str | Path) -> BaseModelDefaults:
-    """Return the overrides in a base model's folder; none if it contains no perfusion.json.
+    """Return the overrides in a base model's folder; none if the folder has no perfusion.json.
 
     Raises BaseModelError if the file is not valid JSON, names an unknown field or breaks a bound.
     """
@@ -184,7 +184,7 @@ def read_defaults(folder: str | Path) -> BaseModelDefaults:
 
 
 def max_pixels(resolution: int) -> dict[str, int]:
-    """Return the most pixels of an image and of a training step, for a base model of this side."""
+    """Return the most pixels of an image and a training step, by the base model's side length."""
     return {
         "generate": (MAX_SIDES * resolution) ** 2,
         "train": MAX_STEP_IMAGES * resolution**2,
@@ -200,7 +200,7 @@ def max_sides(resolution: int) -> dict[str, dict[str, int]]:
 
 
 def too_large(config: TrainConfig | GenerateConfig, *, resolution: int) -> dict[str, str]:
-    """Return the options that are too large for a base model of this side, each with a sentence."""
+    """Return the options too large for a base model's side length, each with a sentence."""
     most = max_pixels(resolution)
     if isinstance(config, GenerateConfig):
         width, height = config.width or resolution, config.height or resolution

@@ -1,4 +1,4 @@
-"""Edit strategies: how concepts edit the Keys and Values, as an argument of training and sampling.
+"""Edit strategies, which define how concepts edit Keys and Values in training and sampling.
 
 `APART`, the default, keeps the gates of several concepts apart (docs/decisions/0007). `PUBLISHED`
 is exactly equation (3). Ablations pass other strategies.

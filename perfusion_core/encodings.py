@@ -1,6 +1,6 @@
 """The encodings that a concept starts from: e_super of its superclass, and i* of its placeholder.
 
-Both are averaged over the training prompts (METHOD 4 and 5).
+Both encodings, e_super and i*, are averaged over the training prompts (METHOD 4 and 5).
 """
 
 from collections.abc import Sequence
@@ -39,8 +39,9 @@ def placeholder_encoding(
 ) -> Tensor:
     """Return the encoding (d,) of a placeholder with these word embeddings, one per text encoder.
 
-    If the superclass is one token and its embedding is given, the result equals e_super. If the
-    superclass is several tokens, the placeholder holds only the last token's embedding.
+    If the superclass is one token and its word embedding is given, the returned encoding equals
+    e_super. If the superclass is several tokens, the placeholder holds only the last token's
+    embedding.
     """
     e = base.text.encode(prompts.ids, prompts.replacements(embeddings)).e  # (P, N, d)
     return prompts.at_concept(e).mean(0)

@@ -1,4 +1,4 @@
-"""Errors of the method. Each message is a sentence that says what to do.
+"""Errors of the method. Each error's message is a sentence that says what to do.
 
 PerfusionError
 ├── PromptError               a placeholder in the prompt cannot be used as written

@@ -1,16 +1,17 @@
 """Fingerprints of weights, independent of the names that a library gives them.
 
-A fingerprint must survive a library's upgrade: the same weights are the same model even if
-parameter names or the order of registration change. So no name is hashed.
+A fingerprint must not change when a library is upgraded. The same weights are the same model, even
+if parameter names or the order of registration change. So no parameter name is hashed.
 
 Within one text encoder (or evaluator) the tensors are sorted by shape and content. Any changed
-weight changes the fingerprint; an exchange of two whole tensors of one shape does not. Two models
-that differ only by such an exchange get the same fingerprint, but no real checkpoints differ only
-in this way. Orders that do not depend on names are part of the fingerprint: the encoders are in the
-pipeline's order, the cross-attention layers in the order in which the U-Net runs them (as in a
-concept's o*), and within a layer W_K comes before W_V.
+weight changes the fingerprint. An exchange of two whole tensors of one shape does not change the
+fingerprint, but no real checkpoints differ only by such an exchange of tensors. Orders that do not
+depend on names are part of the fingerprint. The encoders are hashed in the pipeline's order. The
+cross-attention layers are hashed in the order in which the U-Net runs the layers (as in a concept's
+o*). Within a layer W_K comes before W_V.
 
-Weights are hashed in float16, so that a model's float16 and float32 releases agree.
+Weights are hashed in float16, so that a model's float16 and float32 releases have the same
+fingerprint.
 """
 
 import hashlib

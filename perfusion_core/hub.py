@@ -1,8 +1,8 @@
 """Finds the files of a pretrained model, in a folder or on a hub.
 
-A hub's model may change while its name stays the same. `name@revision` pins the model: a commit
-pins it for good, a branch or a tag until the model's owner moves it. Weights are read from
-safetensors only, because other weight files are pickles.
+A hub's model may change while its name stays the same. `name@revision` pins the model. A commit
+pins the model for good; a branch or a tag pins the model only until the model's owner moves the
+branch or tag. Weights are read from safetensors only, because other weight files are pickles.
 """
 
 from pathlib import Path
@@ -26,8 +26,9 @@ def split_revision(name_or_path: str | Path) -> tuple[str, str | None]:
 def find_folder(name_or_path: str | Path, *, role: str) -> Path:
     """Return the folder of a transformers model; download a hub's model first.
 
-    Only configuration and safetensors files are downloaded. Raises BaseModelError if such files are
-    missing; the message names the model's purpose, which is `role`, such as "evaluator".
+    Only configuration and safetensors files are downloaded. Raises BaseModelError if configuration
+    or safetensors files are missing. The message names the model's purpose, `role`, such as
+    "evaluator".
     """
     from huggingface_hub import snapshot_download
 

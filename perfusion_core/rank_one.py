@@ -71,12 +71,13 @@ def decompose(
 ) -> Edit:
     """Split encodings into the concepts' gates and the part that is orthogonal to all concepts.
 
-    With `apart` each gate is computed only from its concept's share of the removed part of e. In
-    equation (3) the encoding of one concept also raises the gate of a similar concept; with `apart`
-    it never does (docs/decisions/0007). For a single concept, or for orthogonal concepts, both give
-    the same gates. Computations with C⁻¹ and the J vectors use the metric's precision and device.
-    Computations with e use the precision of e, but at least float32. Raises
-    ConceptsIndistinguishable if two i* have (nearly) the same direction.
+    With `apart` each concept's gate is computed only from the concept's share of the removed part
+    of e. In equation (3) the encoding of one concept also raises the gate of a similar concept;
+    with `apart` an encoding never raises another concept's gate (docs/decisions/0007). For a single
+    concept, or for orthogonal concepts, `apart` and equation (3) give the same gates. Computations
+    with C⁻¹ and the J vectors use the metric's precision and device. Computations with e use the
+    precision of e, but at least float32. Raises ConceptsIndistinguishable if two i* have (nearly)
+    the same direction.
     """
     e = e.to(torch.promote_types(e.dtype, torch.float32))
     exact = i.detach().to(metric.factor)  # (J, d)

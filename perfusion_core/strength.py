@@ -2,8 +2,8 @@
 
 A gate is `σ((sim − β) / τ)`, and `sim` is 1 at the concept's own encoding. The strength s is the
 gate's value at this encoding, `s = σ((1 − β) / τ)`, so `β = 1 − τ · logit(s)`. The trade-off
-between similarity to the pictures and to the prompt changes evenly with β and not with s: β = 0.9
-to 0.3 is s = 0.66 to 0.99.
+between similarity to the pictures and similarity to the prompt changes evenly with β and not with
+s: β = 0.9 to 0.3 corresponds to s = 0.66 to 0.99.
 """
 
 import math
@@ -42,8 +42,9 @@ def strength_from_beta(beta: float, tau: float = DEFAULT_TAU) -> float:
 def default_beta(locking: Locking, *, recommended_strength: float | None) -> float:
     """Return the bias β, at DEFAULT_TAU, of a concept for which a request names no strength.
 
-    With local locking the result is the bias of the strength that the concept's curve recommends.
-    With global locking the curve is ignored, because curves are measured with local locking.
+    With local locking the returned bias belongs to the strength that the concept's curve
+    recommends. With global locking the curve is ignored, because curves are measured with local
+    locking.
     """
     if locking == "local" and recommended_strength is not None:
         return beta_from_strength(recommended_strength)

@@ -1,7 +1,7 @@
-"""Built-in captions for estimating the covariance: any number of them, always the same.
+"""Built-in captions for estimating the covariance; every call yields the same captions.
 
-A small grammar combines everyday words, so no download is needed. It uses only words that the
-tokenizer encodes as one token, so that the text encoder was trained on every word in the estimate.
+A small grammar combines everyday words, so no download is needed. The grammar uses only words that
+the tokenizer encodes as one token. So the text encoder was trained on every word in the estimate.
 """
 
 import hashlib
@@ -90,7 +90,7 @@ def _stream(known: KnownWord) -> Iterator[str]:
 
 
 class _Draw:
-    """A few independent choices, made from a hash of the caption's index: equal on all machines."""
+    """Random choices made from a hash of the caption's index: equal on all machines."""
 
     def __init__(self, index: int) -> None:
         digest = hashlib.blake2b(f"caption {index}".encode(), digest_size=32).digest()

@@ -2,12 +2,13 @@
 
 The estimate covers every position that cross-attention reads, including begin, end and padding, so
 that C describes exactly the vectors that the edit processes. The begin and padding encodings are
-large and occur in every prompt. Without them in the estimate, their directions would count as rare,
-so C⁻¹ would magnify them and the gates would be high at those positions.
+large and occur in every prompt. If the estimate left out the begin and padding encodings, their
+directions would count as rare, and C⁻¹ would magnify these directions. The gates would then be high
+at the begin and padding positions.
 
-The fingerprint depends on how C was estimated, not on its bits. Another machine that estimates C
-from the same captions on the same base model rounds differently, but concepts trained there still
-fit.
+The fingerprint of C depends on how C was estimated, not on the bits of C. Another machine that
+estimates C from the same captions on the same base model rounds differently, but concepts trained
+on that machine still fit.
 """
 
 import hashlib
@@ -58,7 +59,7 @@ class Covariance:
 
     @classmethod
     def load(cls, path: Path) -> "Covariance":
-        """Read a saved covariance; raises CovarianceError if the file is not one."""
+        """Read a saved covariance; raises CovarianceError if the file is no covariance."""
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata()

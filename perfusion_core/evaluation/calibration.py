@@ -1,9 +1,9 @@
 """Calibration of verdicts: thresholds that agree with people's opinions of some concepts.
 
 The folder of a base model may contain `calibration.json`. The thresholds in this file hold only for
-one base model, one evaluator and one version of the judging (eval_prompts.judging_of). The file
-also contains the labels and figures from which `python -m benchmarks.verdict` chose the thresholds.
-This module does not import torch.
+one base model, one evaluator and one version of the judging (eval_prompts.judging_of).
+`calibration.json` also contains the labels and measurements from which `python -m
+benchmarks.verdict` chose the thresholds. This module does not import torch.
 """
 
 import json
@@ -22,7 +22,7 @@ NOTHING_KNOWN = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """The least figures of a good concept, each from 0 to 1; 0 accepts every concept."""
+    """The least measurements of a good concept, each from 0 to 1; 0 accepts every concept."""
 
     gain: float
     presence: float

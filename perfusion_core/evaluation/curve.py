@@ -1,10 +1,10 @@
 """The operating curve of a concept, and the strength that it recommends. Does not import torch.
 
 A curve contains both similarities of METHOD 7 over a sweep of strengths, in scenes that no training
-prompt names. It also contains their bounds: the similarities of the plain superclass in the same
-scenes and seeds (the floor), and the similarity of the training pictures to each other (the
-ceiling). One similarity alone proves little: copies of a picture have the highest image similarity,
-the plain superclass has the highest text similarity.
+prompt names. The curve also contains bounds of the similarities. The floor is the plain
+superclass's similarities in the same scenes and seeds. The ceiling is the similarity of the
+training pictures to each other. One similarity alone proves little: copies of a picture have the
+highest image similarity, the plain superclass has the highest text similarity.
 """
 
 from dataclasses import dataclass
@@ -55,8 +55,8 @@ class Point:
 class Proof:
     """The measurements on further images at the recommended strength, for fixed eval prompts.
 
-    The verdict is computed from the proof. Half of the images show the concept in a scene, the
-    other half have plain prompts (eval_prompts.PROOF).
+    The verdict is computed from the proof. Half of the proof's images show the concept in a scene,
+    the other half have plain prompts (eval_prompts.PROOF).
     """
 
     judging: str  # version of the judging: eval_prompts.judging_of
@@ -83,7 +83,7 @@ class Curve:
 
 
 def image_gain(image: float, *, superclass: float, ceiling: float | None) -> float:
-    """Return an image similarity, scaled from the plain superclass's (0) to the pictures' (1).
+    """Return a rescaled image similarity: 0 is the plain superclass's, 1 is the pictures'.
 
     A similarity above the ceiling counts as 1, because images that are more similar to the pictures
     than the pictures are to each other are copies, not better images. A single picture is compared
@@ -94,10 +94,10 @@ def image_gain(image: float, *, superclass: float, ceiling: float | None) -> flo
 
 
 def text_kept(text: float, *, superclass: float) -> float:
-    """Return the share of the plain superclass's text similarity that is left, at most 1.
+    """Return the concept's text similarity as a share of the plain superclass's, at most 1.
 
-    The share is 1 if even the superclass has no text similarity: then the evaluator does not
-    understand the prompts.
+    The share is 1 if even the superclass has no text similarity, because the evaluator then does
+    not understand the prompts.
     """
     return _share(text / superclass) if superclass > NARROW else 1.0
 
@@ -115,9 +115,10 @@ def balance(measured: Similarity, *, superclass: Similarity, ceiling: float | No
 def recommended(curve: Curve) -> Point:
     """Return the knee of a curve: the point with the best `balance`.
 
-    Among points of equal balance, the higher image similarity wins; this decides if no point gains
-    anything over the superclass. Among points that are still equal, the lower strength wins,
-    because it follows the prompt more closely.
+    Among points of equal balance, the point with the higher image similarity wins. This rule
+    decides if no point gains image similarity over the superclass. Among points that are still
+    equal, the lower strength wins, because images at a lower strength follow the prompt more
+    closely.
     """
     return max(
         curve.points,
@@ -137,8 +138,8 @@ def recommended_strength(curve: Curve) -> float:
 def floor_and_own(curve: Curve) -> tuple[float, float]:
     """Return the image similarities of the superclass and the concept at the recommended strength.
 
-    The figures of the proof are preferred if there is one: it has more images than a point of the
-    curve, so its figures are less noisy.
+    The proof's similarities are preferred if there is a proof. A proof has more images than a point
+    of the curve, so the proof's similarities are less noisy.
     """
     if curve.proof is not None:
         return curve.proof.superclass.image, curve.proof.similarity.image
@@ -146,7 +147,7 @@ def floor_and_own(curve: Curve) -> tuple[float, float]:
 
 
 def present_from(curve: Curve) -> float:
-    """Return the least similarity of a present concept, at PRESENT_GAIN from floor to concept."""
+    """Return the threshold of presence: at PRESENT_GAIN between floor (0) and concept (1)."""
     floor, own = floor_and_own(curve)
     return floor + PRESENT_GAIN * (own - floor)
 

@@ -2,11 +2,13 @@
 
 Eval prompts and schedule depend only on the training's options, never on time, so the same training
 always has the same evaluations, on every machine and after any number of interruptions. The unit of
-their cost is one row that passes forward through the U-Net. A training step passes each row of its
-batch forward and back, which costs as much as three forward passes; an image costs two rows for
-each of its steps. The forward pass that `background_weight` adds is not counted: a training with
-uniform masks does not make this pass, and the options do not say whether masks are uniform. Without
-this pass the share of the evaluation is never underestimated. This module does not import torch.
+an evaluation's cost is one row that passes forward through the U-Net. A training step passes each
+row of its batch forward and back, which costs as much as three forward passes. An image costs two
+rows for each of its steps. A training's cost leaves out the forward pass that `background_weight`
+adds, because a training with uniform masks does not make this pass, and the options do not say
+whether masks are uniform. Leaving out this pass can only make a training look cheaper, so the
+evaluation's share of the training's cost is never underestimated. This module does not import
+torch.
 """
 
 import hashlib
@@ -96,7 +98,8 @@ def eval_schedule(config: TrainConfig) -> EvalSchedule:
     """Return the eval schedule of a training, which costs at most two fifths of the training.
 
     A training is evaluated at most 8 times, at equal distances, the last time after the last step.
-    The cost includes one evaluation of the plain superclass before the first score.
+    The cost of the eval schedule includes one evaluation of the plain superclass before the first
+    score.
     """
     images = _affordable_images(config, steps=config.max_train_steps, share=_SHARE_OF_EVALS)
     every = _eval_prompts(_EVAL_SCENES, _FIRST_EVAL_SEED)
@@ -121,8 +124,8 @@ def curve_prompts(config: TrainConfig, *, steps: int) -> tuple[EvalPrompt, ...]:
 def judging_of(defaults: BaseModelDefaults) -> str:
     """Return the version of the judging: a hash of scenes, seeds, strengths and image options.
 
-    Figures of different versions cannot be compared. The training's options do not affect the
-    version.
+    Measurements with different versions of the judging cannot be compared. The training's options
+    do not affect the version of the judging.
     """
     drawn = defaults.generate_config(OPTIONS)
     told = {

@@ -7,9 +7,9 @@
 | `perfusion.curve` | JSON in the metadata | the operating curve, its proof, thumbnails' lengths |
 | `curve_thumbnails` | uint8 | one WebP picture for each point, one behind the other |
 
-The image similarity of an image is its cosine to a picture, averaged over the pictures. This equals
-the dot product of the image's unit embedding and `reference`, so it can be computed without the
-pictures.
+The image similarity of an image is its cosine to a picture, averaged over the pictures. The image
+similarity equals the dot product of the image's unit embedding and `reference`, so it can be
+computed without the pictures.
 """
 
 import json
@@ -37,7 +37,7 @@ _MAX_COSINE = 1.01
 
 @dataclass(frozen=True)
 class EvaluatorRef:
-    """The identity of an evaluator: only figures with the same fingerprint can be compared."""
+    """An evaluator's identity: only similarities with equal fingerprints can be compared."""
 
     name: str
     fingerprint: str
@@ -54,9 +54,10 @@ class Evaluation:
 
 
 def as_written(curve: Curve) -> Curve:
-    """Return the curve with figures rounded as in a file; rounding may change its recommendation.
+    """Return the curve rounded as in a file; rounding may change the recommended strength.
 
-    A proof is left unchanged: it is made later, at the strength that the rounded curve recommends.
+    A proof's numbers are not rounded, because the proof is made later, at the strength that the
+    rounded curve recommends.
     """
 
     def rounded(similarity: Similarity) -> Similarity:

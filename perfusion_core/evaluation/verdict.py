@@ -1,8 +1,9 @@
 """The verdict on a concept: one word and a few sentences for its owner. Does not import torch.
 
-People have labelled some concepts: do their images show the same object as the pictures? The base
-model's calibration contains thresholds that agree with these labels (calibration.py). Figures
-without a matching calibration get no verdict on their quality, and the sentences say why.
+People have labelled for some concepts whether a concept's images show the same object as its
+training pictures. The base model's calibration contains thresholds that agree with these labels
+(calibration.py). Without a matching calibration a concept gets no verdict on its quality, and the
+verdict's sentences say why.
 """
 
 from collections.abc import Mapping
@@ -38,7 +39,8 @@ class Figures:
     def alike(self) -> bool:
         """Return whether pictures are more similar to each other than to superclass images.
 
-        If not, the pictures show different things, and the gain has no meaning.
+        If pictures are no more similar to each other than to superclass images, the pictures show
+        different things, and the gain has no meaning.
         """
         return self.ceiling is None or self.ceiling - self.plain_image > NARROW
 
@@ -56,7 +58,7 @@ class Figures:
 
     @property
     def kept(self) -> float:
-        """The share of the plain superclass's text similarity that is left, 0 to 1."""
+        """The concept's text similarity as a share of the plain superclass's, 0 to 1."""
         return text_kept(self.text, superclass=self.plain_text)
 
     def to_json(self) -> dict[str, Any]:
@@ -66,14 +68,14 @@ class Figures:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The quality of a concept. `weak`: images hardly show it; `overfit`: they ignore prompts."""
+    """A concept's quality. `weak`: images hardly show it; `overfit`: images ignore prompts."""
 
     quality: Quality
     reasons: tuple[str, ...]  # sentences
 
 
 def figures_of(found: Evaluation) -> Figures | None:
-    """Return the figures of an evaluated concept; None if it has no curve."""
+    """Return the figures of an evaluated concept; None if the concept has no curve."""
     curve = found.curve
     if curve is None:
         return None

@@ -1,8 +1,8 @@
 """Evaluates a concept during and after its training: draws images of eval prompts, scores them.
 
-These images share no batch with the images of other requests, because rounding would then make a
-training's result depend on other requests. The batches of an evaluation are always the same, and
-each of their steps is passed to `run_on_device`, like a step of the training.
+The images of eval prompts share no batch with the images of other requests. In a shared batch,
+rounding would make a training's result depend on other requests. The batches of an evaluation are
+always the same. Each step of a batch is passed to `run_on_device`, like a step of the training.
 """
 
 from collections.abc import Sequence
@@ -159,7 +159,7 @@ class ConceptEvaluator:
     def _images(
         self, eval_prompts: Sequence[EvalPrompt], use: ConceptUse | None, kept: _Drawn
     ) -> list[Image.Image]:
-        """Return an image of each prompt; batches that are in `kept` are not drawn again."""
+        """Return an image of each eval prompt; batches that are in `kept` are not drawn again."""
         images: list[Image.Image] = []
         for first in range(0, len(eval_prompts), IMAGES_AT_ONCE):
             batch = tuple(eval_prompts[first : first + IMAGES_AT_ONCE])
@@ -177,7 +177,7 @@ class ConceptEvaluator:
     def _compare(
         self, images: Sequence[Image.Image], eval_prompts: Sequence[EvalPrompt]
     ) -> tuple[list[float], float]:
-        """Return each image's mean cosine to the pictures, and the images' mean to prompts."""
+        """Return each image's mean cosine to the pictures, and the mean cosine to prompts."""
         texts = [eval_prompt.prompt.format(self._superclass) for eval_prompt in eval_prompts]
 
         def compare() -> tuple[list[float], float]:

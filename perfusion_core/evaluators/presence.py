@@ -1,8 +1,8 @@
 """Detects concepts in images: compares an image's most similar window with the concept's curve.
 
 A concept may fill only a corner of a composed image. So windows of several sizes are compared with
-the reference of the concept's pictures, and the most similar window counts. Each concept has its
-own threshold, between two image similarities of its curve: the plain superclass's and the
+the reference of the concept's pictures, and the most similar window counts. Each concept's
+threshold lies between two image similarities of the concept's curve: the plain superclass's and the
 concept's.
 """
 
@@ -46,7 +46,7 @@ def measure(
     concepts: Mapping[str, Concept],
     run_on_device: RunOnDevice,
 ) -> list[Measured] | None:
-    """Measure concepts in each image; return None if the evaluator can measure none of them."""
+    """Measure concepts in each image; return None if the evaluator can measure no concept."""
     measured = [run_on_device(partial(presences, evaluator, image, concepts)) for image in images]
     return measured if any(measured) else None
 
@@ -54,10 +54,11 @@ def measure(
 def presences(
     evaluator: Evaluator, image: Image.Image, concepts: Mapping[str, Concept]
 ) -> Measured:
-    """Return the presence of each measurable concept, by its key.
+    """Return the presence of each measurable concept, by the concept's key.
 
-    A concept is measurable if this evaluator made its curve (figures of different evaluators cannot
-    be compared) and the curve distinguishes the concept from its superclass.
+    A concept is measurable if this evaluator made the concept's curve, and if the curve
+    distinguishes the concept from its superclass. Similarities from different evaluators cannot be
+    compared.
     """
     told = {key: concept for key, concept in concepts.items() if is_measurable(evaluator, concept)}
     if not told:
@@ -79,7 +80,7 @@ def best_window(
 
 
 def is_measurable(evaluator: Evaluator, concept: Concept) -> bool:
-    """Return whether this evaluator can measure if the concept is in an image."""
+    """Return whether this evaluator can measure the presence of the concept in an image."""
     evaluation = concept.evaluation
     if evaluation is None or evaluation.curve is None:
         return False

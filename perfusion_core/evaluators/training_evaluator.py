@@ -1,7 +1,7 @@
 """Evaluates a training: scores its state at fixed steps, and measures its concept at the end.
 
-A failure in this module loses the evaluation but never the concept: the training goes on and ends
-as it would without an evaluator.
+A failure in this module loses the evaluation but never the concept, because the training goes on as
+it would without an evaluator.
 """
 
 import logging

@@ -17,7 +17,7 @@ def to_pixels(picture: Image.Image, *, side: int) -> Tensor:
 
 
 def opaque(picture: Image.Image) -> Image.Image:
-    """Return a picture as RGB with white transparent parts: their hidden colours are arbitrary."""
+    """Return a picture as RGB; white replaces the arbitrary colours of transparent parts."""
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")

@@ -24,5 +24,5 @@ def thumbnail(image: Image.Image) -> bytes:
 
 
 def is_thumbnail(data: bytes) -> bool:
-    """Return whether these bytes begin like a WebP file and are few enough; nothing is decoded."""
+    """Return whether `data` begins like a WebP file and is short enough; nothing is decoded."""
     return len(data) <= MAX_THUMBNAIL_BYTES and data[:4] == b"RIFF" and data[8:12] == b"WEBP"

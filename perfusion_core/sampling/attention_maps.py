@@ -1,9 +1,10 @@
 """Attention maps: the share of cross-attention that each word of a prompt has at each place.
 
 `A[p, n]`, the attention from place p to token n, is a softmax over tokens, so each row sums to 1. A
-word's share is the sum over its tokens. A word's map is the mean of its share over heads, layers
-(each resized to the latents' grid) and steps. Only the batch row of the prompt counts, not the row
-of the negative prompt. Means are accumulated, so memory does not grow with the number of steps.
+word's share of the attention is the sum of `A[p, n]` over the word's tokens. A word's map is the
+mean of the word's share over heads, layers (each resized to the latents' grid) and steps. Only the
+prompt's row of the batch counts, not the negative prompt's row. The means are accumulated, so
+memory does not grow with the number of steps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,11 +42,11 @@ class WordMap:
 def coverage(share: Tensor, *, threshold: float = COVERAGE_THRESHOLD) -> float:
     """Return the share of an image that a word covers (METHOD 7, the paper's Fig. 1).
 
-    `share` (h, w) is a word's mean share of the attention at each place. A place is covered if its
-    share is above `threshold`; the result is the number of covered places over all places. A high
-    coverage indicates attention overfit. The threshold is absolute, so that figures of different
-    prompts and methods on one base model can be compared: the result is 1 for a word with all
-    attention everywhere, and 0 for a word without attention.
+    `share` (h, w) is a word's mean share of the attention at each place. A place is covered if the
+    word's share there is above `threshold`. The coverage is the number of covered places divided by
+    the number of all places. A high coverage indicates attention overfit. The threshold is
+    absolute, so that coverages of different prompts and methods on one base model can be compared.
+    The coverage is 1 for a word with all attention everywhere, and 0 for a word without attention.
     """
     return float((share > threshold).float().mean())
 
@@ -63,7 +64,7 @@ def the_most_telling(words: Sequence[Word]) -> tuple[Word, ...]:
 
 
 class AttentionMaps:
-    """The running means of one image. A step counts only after `keep_step`."""
+    """The running means of one image's maps. A step counts only after `keep_step`."""
 
     def __init__(
         self,
@@ -111,7 +112,7 @@ class AttentionMaps:
         return tuple(map(WordMap, self.words, shares))
 
     def _grid_of(self, places: int) -> tuple[int, int]:
-        """Return a layer's height and width: the latents', halved (rounded up) some times."""
+        """Return a layer's height and width: the latents' size halved (rounded up) some times."""
         height, width = self._grid
         while height * width > places:
             height, width = -(-height // 2), -(-width // 2)

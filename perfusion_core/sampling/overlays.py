@@ -1,7 +1,7 @@
 """Overlays: an image with a word's map on top, brighter where the word has more attention.
 
-The colours are those of viridis. Their lightness grows evenly, so that the map is readable with any
-kind of colour vision, and in print without colour.
+The colours come from the viridis palette. Viridis grows lighter evenly, so that the map is readable
+with any kind of colour vision, and in print without colour.
 """
 
 import io
@@ -32,8 +32,8 @@ def draw(image: Image.Image, share: Tensor) -> bytes:
     """Return the PNG of `image` under the map `share` (h, w), a word's share of the attention.
 
     The colour scale ends at the map's own maximum, so that the overlay shows where the word has
-    most attention. The overlay of a word that covers nothing stays dark, because otherwise every
-    article would be bright.
+    most attention. The overlay of a word that covers nothing stays dark, because otherwise the
+    overlay of every article ("a", "the") would be bright.
     """
     # The image is shown in grey, so that its colours are not confused with the map's colours.
     grey = image.convert("L").convert("RGB")

@@ -1,7 +1,7 @@
 """Images as PNG files that record their options. Equal images always have equal bytes.
 
-A file has two text chunks: `parameters` in the format that web UIs can read, and `perfusion`, which
-contains all options as JSON. The chunks do not depend on the time, the job or the owner.
+A PNG file has two text chunks: `parameters` in the format that web UIs can read, and `perfusion`,
+which contains all options as JSON. The text chunks do not depend on the time, the job or the owner.
 """
 
 import io

@@ -19,7 +19,7 @@ class Sample:
 
     @classmethod
     def of(cls, trajectory: Trajectory, image: Image.Image) -> "Sample":
-        """Return the sample of a finished trajectory; raises ImageDiverged if it is not finite."""
+        """Return a finished trajectory's sample; raises ImageDiverged if latents are not finite."""
         if not bool(trajectory.latents.isfinite().all()):
             raise ImageDiverged(
                 f"The image of seed {trajectory.seed} diverged: a concept or the guidance is too "

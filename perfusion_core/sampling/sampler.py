@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 class ImageRequest:
     """A prompt, the concepts that it names (with their gates), and the options of sampling.
 
-    `attention_maps` records each word's share of the attention; this does not change the images.
+    `attention_maps` records each word's share of the attention; recording does not change the
+    images.
     """
 
     prompt: str
@@ -82,13 +83,13 @@ class Trajectory:
 class Batch:
     """Trajectories of one latent shape that step together, with their Keys and Values joined.
 
-    Keys and Values are copied once, when the batch is made, and not in every step. Another set of
-    trajectories needs a new batch.
+    Keys and Values are copied once, when the batch is made, and not in every step. So another set
+    of trajectories needs a new batch.
 
-    A row's result depends on the number of rows in its batch, since kernels are chosen by shape,
-    but not on the content of the other rows. With `rows`, a smaller batch is padded to this many
-    rows by copies of its last row, whose results are discarded, so that all batches give the same
-    bits.
+    A row's result depends on the number of rows in the row's batch, because kernels are chosen by
+    shape, but not on the content of the other rows. With `rows`, a smaller batch is padded to
+    `rows` rows, so that all batches give the same bits. The padding is copies of the batch's last
+    row, and the results of these copies are discarded.
     """
 
     def __init__(self, trajectories: Sequence[Trajectory], *, rows: int = 0) -> None:
@@ -111,8 +112,8 @@ def start(
     """Start one trajectory per image; image k starts from the noise of seed + k.
 
     The noise is drawn on the CPU, so that a seed means the same noise on every device. The prompt's
-    Keys and Values are computed here, once, with `strategy` or else the strategy that the config's
-    `gates` selects.
+    Keys and Values are computed once, in this call. They are computed with `strategy`, or else with
+    the strategy that the config's `gates` selects.
     """
     config = request.config
     seed = secrets.randbelow(MAX_SEED) if config.seed is None else config.seed
@@ -172,8 +173,8 @@ def start(
 def step(base: "BaseModel", batch: Batch | Sequence[Trajectory]) -> None:
     """Advance each trajectory by one step, all in one U-Net batch.
 
-    The trajectories must be unfinished and have one latent shape. A Batch saves time if the same
-    trajectories step several times.
+    The trajectories must be unfinished and have one latent shape. Passing a Batch saves time if the
+    same trajectories step several times.
     """
     if not isinstance(batch, Batch):
         batch = Batch(batch)

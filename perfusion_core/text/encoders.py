@@ -1,7 +1,7 @@
 """Text encoding with a concept's word embedding in a placeholder's position.
 
-Only the word embedding is replaced; positions, causal mask and layer norms are the text
-encoder's own. `e` is exactly what the U-Net's cross-attention receives (METHOD, notation).
+Only the word embedding is replaced; positions, causal mask and layer norms are the text encoder's
+own. The encoding `e` is exactly what the U-Net's cross-attention receives (METHOD, notation).
 """
 
 import threading

@@ -1,9 +1,9 @@
 """Tokenises prompts with placeholders, and records the positions of the placeholders.
 
-A placeholder takes exactly one position. The token id at this position is only a stand-in (the last
-token of the superclass), because the text encoder gets the concept's own word embedding instead
-(see encoders.py). The text between placeholders is tokenised separately, as the tokenizer does
-around added tokens.
+A placeholder takes exactly one position. The token id at a placeholder's position is only a
+stand-in, the last token of the superclass. The text encoder gets the concept's own word embedding
+instead of this token's (see encoders.py). The text between placeholders is tokenised separately, as
+the tokenizer does around added tokens.
 """
 
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ from perfusion_core.text.prompt import Placeholder, Prompt
 class Tokens:
     """One tokenised prompt. `places` lists (position, concept name), in order.
 
-    `written` is the same prompt with superclasses written out; it is longer than the prompt if a
-    superclass is several tokens. `sources[n]` is the position of token n in `written` (for global
-    locking).
+    `written` is the same prompt with superclasses written out; `written` is longer than the prompt
+    if a superclass is several tokens. `sources[n]` is the position of token n in `written` (for
+    global locking).
     """
 
     ids: list[int]
@@ -30,7 +30,7 @@ class Tokens:
 
 
 def superclass_ids(tokenizer: Any, superclass: str) -> list[int]:
-    """Return the token ids of a superclass; raises SuperclassError if it has no usable token."""
+    """Return the token ids of a superclass; raises SuperclassError if no token is usable."""
     ids = list(tokenizer(superclass, add_special_tokens=False).input_ids)
     if not ids or tokenizer.eos_token_id in ids or tokenizer.bos_token_id in ids:
         raise SuperclassError(
@@ -44,7 +44,7 @@ def tokenise(tokenizer: Any, prompt: Prompt, *, superclasses: Mapping[str, str])
     """Tokenise a prompt to the tokenizer's full length, with every placeholder kept.
 
     Text beyond the last position that the text encoder reads is cut off, as in a plain pipeline.
-    Raises PromptTooLong, which names the placeholder, if a placeholder would be cut off.
+    Raises PromptTooLong if a placeholder would be cut off; the error names the placeholder.
     """
     ids, places = [tokenizer.bos_token_id], []
     written, sources = [tokenizer.bos_token_id], [0]
@@ -79,6 +79,6 @@ def tokenise(tokenizer: Any, prompt: Prompt, *, superclasses: Mapping[str, str])
 
 
 def _filled(tokenizer: Any, ids: list[int]) -> list[int]:
-    """Return `ids` with their end, cut or padded to the tokenizer's full length."""
+    """Return `ids` with the end token, cut or padded to the tokenizer's full length."""
     ids = [*ids[: tokenizer.model_max_length - 1], tokenizer.eos_token_id]
     return ids + [tokenizer.pad_token_id] * (tokenizer.model_max_length - len(ids))

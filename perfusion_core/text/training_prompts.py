@@ -61,8 +61,8 @@ class TrainingPrompts:
     def at_superclass(self, e: Tensor) -> Tensor:
         """Return the superclass's encodings (P, d) from the encodings of `written` (P, N, d).
 
-        If a superclass is several tokens, the encoding of its last token is taken, because only
-        this token attends to the whole phrase.
+        If a superclass is several tokens, the encoding of its last token is taken, because only the
+        last token attends to the whole superclass.
         """
         return torch.stack([e[row, place] for row, place in enumerate(self.written_places)])
 

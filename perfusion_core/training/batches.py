@@ -1,7 +1,7 @@
 """The random draws of a training step: pictures, noise, times and prompts.
 
-All draws depend only on the seed and the step's number, and are made on the CPU. So a resumed
-training makes the same draws as an uninterrupted training, on every device.
+All random draws of a step depend only on the seed and the step's number, and are made on the CPU.
+So a resumed training makes the same draws as an uninterrupted training, on every device.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ class TrainingBatches:
         self._times = int(base.scheduler_config["num_train_timesteps"])
 
     def of(self, step: int) -> TrainingBatch:
-        """Return the batch of the step that follows after `step` finished steps."""
+        """Return the batch of the next step, when `step` steps are finished."""
         B, draw = self._config.train_batch_size, self._generator(step)
         latents, masks = self._examples.latents, self._examples.masks
         chosen = torch.randint(len(latents), (B,), generator=draw)

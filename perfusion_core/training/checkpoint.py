@@ -33,7 +33,7 @@ def pack(tensors: Mapping[str, Tensor], *, step: int, early_stopping: str, ident
 def unpack(state: bytes, *, identity: str) -> SavedState:
     """Return the saved state; raises TrainingStateError if it belongs to another training.
 
-    A damaged state raises errors of many kinds: call it inside `damage_is_named`.
+    A damaged state raises errors of many kinds, so call `unpack` inside `damage_is_named`.
     """
     size = int.from_bytes(state[:8], "little")
     metadata = json.loads(state[8 : 8 + size])["__metadata__"]
@@ -79,7 +79,8 @@ def set_moments(
 def damage_is_named() -> Iterator[None]:
     """Turn any error caused by a damaged state into a TrainingStateError.
 
-    Errors caused by too little memory pass unchanged, because the state can be read again later.
+    Errors caused by too little memory are raised unchanged, because the state can be read again
+    later.
     """
     try:
         yield

@@ -1,8 +1,8 @@
 """Track the best state of a training, and decide when it stops early.
 
 An evaluator scores the training at the steps of its eval schedule (evaluation/eval_prompts.py).
-Scores and best state are part of the training's saved state, so an interruption does not change
-them.
+Scores and best state are part of the training's saved state, so an interruption does not change the
+scores or the best state.
 """
 
 import json

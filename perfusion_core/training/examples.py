@@ -43,9 +43,9 @@ def encode_pictures(
 ) -> Examples:
     """Encode pictures and their masks (None: uniform), with mirror images if the config has `flip`.
 
-    `found` says which masks come from a segmenter. The bits of such masks depend on the segmenter's
-    device, so the digest excludes them. Each picture, with its mirror image, is a separate call of
-    `run_on_device`.
+    `found` says which masks come from a segmenter. The bits of a segmenter's mask depend on the
+    segmenter's device, so the digest excludes the masks of a segmenter. Each picture, with its
+    mirror image, is a separate call of `run_on_device`.
     """
     side = config.resolution or base.default_resolution
     pixels, M, digest = run_on_device(

@@ -1,7 +1,7 @@
 """The loss of a batch and its gradient, computed in parts if memory does not suffice.
 
-The U-Net's pass takes nearly all of a step's memory, so only this pass is split. The text is
-encoded once. The parts' gradients with respect to the Keys and Values are summed, which gives the
+The U-Net's pass takes nearly all of a step's memory, so only the U-Net's pass is split. The text of
+a batch is encoded once. The sum of the parts' gradients with respect to the Keys and Values is the
 gradient of the whole batch.
 """
 
@@ -81,7 +81,7 @@ class MaskedLoss:
     ) -> Tensor:
         """Return the sum of the squares; add the gradient of this sum to `leaves`.
 
-        The gradients of the mean would be too small for float16's range.
+        The sum is used because the gradients of the mean would be too small for float16's range.
         """
         total = torch.zeros((), device=self._base.device)
         with self._recomputing():
@@ -173,8 +173,8 @@ def _of_prompts(encodings: Tensor, prompts: Tensor) -> Tensor:
     """Return the rows of `encodings` (P, ...) whose indices are `prompts` (B,).
 
     If examples share a prompt, their gradients are summed in a fixed order, so that the same
-    training gives the same concept. On a CPU only `index_select` guarantees this order, on CUDA
-    only indexing: torch.use_deterministic_algorithms documents the other operation as
-    nondeterministic.
+    training gives the same concept. On a CPU only `index_select` guarantees a fixed order of the
+    sum, on CUDA only indexing. torch.use_deterministic_algorithms documents the other operation of
+    each device as nondeterministic.
     """
     return encodings[prompts] if encodings.is_cuda else encodings.index_select(0, prompts)

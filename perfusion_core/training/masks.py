@@ -1,4 +1,4 @@
-"""Chooses the soft mask M of the object and its source (METHOD 5)."""
+"""Chooses each picture's soft mask M of the object, and records the mask's source (METHOD 5)."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ class Segmenter:
     def __init__(self, name_or_path: str | Path, *, device: str = "cpu") -> None:
         """Load CLIPSeg from a folder, or a hub's NAME or NAME@REVISION.
 
-        Raises BaseModelError if there are no safetensors files, and OSError if they are damaged.
+        Raises BaseModelError if there are no safetensors files, and OSError if a file is damaged.
         """
         from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 
@@ -55,10 +55,10 @@ def choose_masks(
 ) -> tuple[list[Image.Image | None], MaskSource]:
     """Return one grey mask per picture (None: uniform), and the source to record in the concept.
 
-    For each picture the first available source is used: the uploaded mask, the alpha channel, then
-    the segmenter if it finds anything in the trained part of the picture. If the sources of
-    pictures differ, the source to record is the weakest of them. Raises PictureError if a mask is
-    all black, or its size differs from the picture's size.
+    For each picture the first available source of a mask is used: the uploaded mask, the alpha
+    channel, then the segmenter if the segmenter finds anything in the trained part of the picture.
+    If the pictures have different sources, the weakest source is recorded. Raises PictureError if a
+    mask is all black, or if a mask's size differs from the picture's size.
     """
     uploaded = uploaded or [None] * len(pictures)
     masks: list[Image.Image | None] = []

@@ -123,7 +123,7 @@ class Training(Iterator[Step]):
         templates: Sequence[str],
         strategy: EditStrategy,
     ) -> None:
-        """Start from the superclass's Values and word embedding, and this embedding's encoding."""
+        """Start from the superclass's Values, word embedding and encoding."""
         self.base, self.name, self.superclass = base, name, superclass
         self.config, self.mask_source = config, mask_source
         self.step = 0
@@ -162,7 +162,7 @@ class Training(Iterator[Step]):
         )
 
     def __next__(self) -> Step:
-        """Do one step. Raises TrainingDiverged; only an earlier saved state is then usable."""
+        """Do one step. After TrainingDiverged only an earlier saved state is usable."""
         if self.step >= self.config.max_train_steps or self._best.stopped:
             raise StopIteration
         batch = self._ahead or self._batches.of(self.step)
@@ -194,7 +194,7 @@ class Training(Iterator[Step]):
         return self._best.is_due(self.step)
 
     def record_score(self, score: float) -> None:
-        """Record a score of the present concept; higher is better. The best state is kept."""
+        """Record the present concept's score; a high score is good. The best state is kept."""
         self._best.record(self.step, score, self._learned())
 
     @property
@@ -203,11 +203,11 @@ class Training(Iterator[Step]):
         return self._best.stopped and self.step < self.config.max_train_steps
 
     def concept(self) -> Concept:
-        """Return the concept as it is now; usable at every step."""
+        """Return the present concept; this method works at every step."""
         return self._concept(self._learned(), step=self.step)
 
     def best(self) -> Concept:
-        """Return the concept of the best score (the first of equals), or else as it is now."""
+        """Return the concept of the best score (the first of equals), or the present concept."""
         step = self._best.step
         return self.concept() if step is None else self._concept(self._best.tensors, step=step)
 
