@@ -1,9 +1,9 @@
-"""The Celery app of a worker. Its only task signals that a job is waiting.
+"""The Celery app of a worker. The app's only task signals that a job is waiting.
 
 The job's row in the database is authoritative, so few features of Celery are used: messages are
 acknowledged early, nothing is retried, and there is no result backend, no ETA and no visibility
-timeout. If Celery loses a message, the reconciler notifies again. If Celery delivers a message
-twice, the second claim does nothing.
+timeout. If Celery loses the message of a job, the reconciler sends a new message. If Celery
+delivers a message twice, the second claim of the job does nothing.
 """
 
 # mypy: disallow-untyped-calls=False, disallow-untyped-decorators=False

@@ -1,7 +1,7 @@
 """The thread that deletes expired rows and orphaned blobs once an hour, which may take minutes.
 
-The thread survives every exception: it logs a failed pass, and the next pass starts from the
-beginning.
+The collection thread survives every exception. The thread logs a failed pass, and the next pass
+starts from the beginning.
 """
 
 from threading import Event, Thread
@@ -32,7 +32,7 @@ class Collection:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread, even in the middle of a pass."""
+        """Stop the collection thread, even in the middle of a pass."""
         self._stopped.set()
         if self._thread.is_alive():
             # The wait is limited, because a hanging blob store must not keep the process from

@@ -1,8 +1,8 @@
-"""Celery consumers in threads of this process: one per queue, each with its own slots.
+"""Celery consumers in threads of this process: one consumer with its own slots per queue.
 
 Each queue has its own consumer, so that long trainings can never occupy the slots of generations.
-The pool consists of threads, because all jobs share one model in memory and CUDA does not survive a
-fork. Only the main thread handles signals.
+Each consumer's pool consists of threads, because all jobs share one model in memory, and because
+CUDA does not survive a fork. Only the main thread handles signals.
 """
 
 # mypy: disallow-untyped-calls=False, disallow-subclassing-any=False
@@ -114,8 +114,8 @@ class Consumers:
 class _Threads(TaskPool):
     """Celery's pool of threads, in which the current app of each thread is set.
 
-    Celery looks up tasks in the thread's current app. In a new thread this would be the default
-    app, which does not have our tasks.
+    Celery looks up tasks in the thread's current app. The current app of a new thread would be
+    Celery's default app, which does not have the worker's tasks.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

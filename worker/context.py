@@ -1,6 +1,6 @@
 """The composition root of a worker: one base model, and one engine that uses the device.
 
-Nothing here is global, so that tests can run several workers in one process.
+A worker context uses no global variables, so that tests can run several workers in one process.
 """
 
 import os
@@ -45,7 +45,7 @@ class WorkerContext:
 
     @property
     def evaluator(self) -> "Evaluator | None":
-        """The evaluator for the base model; None if there is none, or it is not loaded yet."""
+        """The evaluator for the base model; None if no evaluator exists or is loaded yet."""
         if self.evaluators is None:
             return None
         return self.evaluators.for_base_model(self.model_loader.base())

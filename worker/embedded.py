@@ -1,7 +1,8 @@
 """A worker in threads of this process: inside `perfusion serve`, and the body of worker/main.py.
 
-The Celery app, task, claims and leases are the same as in a deployment of many processes; with
-`memory://` messages do not leave the process. The caller handles signals, and calls `stop`.
+An embedded worker has the same Celery app, task, claims and leases as a deployment of many
+processes. With `memory://` Celery's messages do not leave the process. The caller handles signals,
+and calls `stop`.
 """
 
 import time
@@ -36,7 +37,7 @@ _log = structlog.get_logger("perfusion.worker")
 
 
 class Embedded:
-    """A worker in threads. Start it once and stop it once; it cannot be restarted."""
+    """A worker in threads. Start the worker once and stop it once; a restart is impossible."""
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class Embedded:
         """Let trainings save their state and generations finish; wait for all threads.
 
         Jobs that do not finish in time go back to the queue. Return False if a job does not react
-        or a step does not end; these jobs go back to the queue when their leases expire.
+        or a step does not end; such a job goes back to the queue when the job's lease expires.
         """
         began = time.monotonic()
         _log.info("worker.stopping")

@@ -1,4 +1,4 @@
-"""The exceptions that end a job without a result. Their sentences are for the job's owner.
+"""The exceptions that end a job without a result. The messages are for the job's owner.
 
 Interrupted (perfusion_core.errors) the work stops, for a reason outside of it
 ├── CancelRequested its owner does not want it any more
@@ -20,7 +20,7 @@ class CancelRequested(Interrupted):
 
 
 class LeaseLost(Interrupted):
-    """The lease is lost, so another worker may have the job by now."""
+    """The job's lease is lost, so another worker may have the job by now."""
 
 
 class LeaseNotRenewed(Interrupted):
@@ -40,7 +40,7 @@ class WorkerError(Exception):
 
 
 class OutOfMemory(WorkerError):
-    """The device's memory does not suffice for this job, even alone."""
+    """The device's memory does not suffice for this job, even if no other job runs."""
 
 
 class JobTooLarge(WorkerError):

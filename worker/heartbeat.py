@@ -1,7 +1,7 @@
 """The heartbeat of a job: renews its lease, writes its progress, and notices a cancellation.
 
 The heartbeat runs in its own thread, because a step may take longer than a lease. The job's work
-calls `report` and `check` between steps; these methods do not access the database.
+calls `report` and `check` between steps; `report` and `check` do not access the database.
 """
 
 import time
@@ -87,8 +87,8 @@ class Heartbeat:
     def keep_alive(self, moved_at: float, *, on_device: bool) -> None:
         """Record that the work waits for a device that was last active at `moved_at` (monotonic).
 
-        A job that waits for other jobs does not hang. If the device makes no progress, jobs that
-        are `on_device` count as hung, and the jobs that wait for them leave.
+        A job that waits for other jobs does not count as hung. If the device makes no progress,
+        jobs that are `on_device` count as hung, and jobs that wait for the device leave the worker.
         """
         with self._lock:
             self._reported_at = max(self._reported_at, moved_at)
@@ -106,7 +106,7 @@ class Heartbeat:
             raise Draining
 
     def while_waiting(self, moved_at: Callable[[], float]) -> Callable[[bool], None]:
-        """Return a callback for work that waits: it calls `keep_alive`, then `check`."""
+        """Return a callback for work that waits; the callback calls `keep_alive`, then `check`."""
 
         def wait(on_device: bool) -> None:
             self.keep_alive(moved_at(), on_device=on_device)

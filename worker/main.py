@@ -1,7 +1,8 @@
 """A worker as a separate process: `perfusion worker`.
 
-SIGTERM and SIGINT drain it: running trainings save their state and go back to the queue. A second
-signal ends the process at once; its jobs go back to the queue when their leases expire.
+SIGTERM and SIGINT drain the worker: running trainings save their state and go back to the queue. A
+second signal ends the process at once. The jobs of the ended process go back to the queue when the
+jobs' leases expire.
 """
 
 import logging
@@ -33,7 +34,7 @@ def run(settings: Settings, *, queues: Sequence[str], concurrency: int | None = 
 
 
 def listen_for_signals() -> Event:
-    """Return an event that the first SIGTERM or SIGINT sets; a second one ends the process."""
+    """Return an event that the first SIGTERM or SIGINT sets; a second signal ends the process."""
     signalled = Event()
 
     def drain(number: int, frame: FrameType | None) -> None:

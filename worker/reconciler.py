@@ -1,8 +1,8 @@
 """The thread that repairs jobs, and reports that a worker is alive.
 
 Every worker and every API process runs this thread, which also starts the collection thread
-(collection.py). The reconciler survives every exception: it logs a failed repair and tries again a
-moment later.
+(collection.py). The reconciler survives every exception. The reconciler logs a failed repair and
+tries the repair again a moment later.
 """
 
 import time
@@ -32,7 +32,7 @@ class _Sleeps:
     """A detector of pauses between two checks: a stopped process or a suspended machine.
 
     The monotonic clock may stand still while a machine is suspended. The wall clock measures the
-    leases on SQLite, so a jump of it counts as well.
+    leases on SQLite, so a jump of the wall clock counts as a pause as well.
     """
 
     def __init__(self, clocks: Clocks, *, longest_seconds: float) -> None:
@@ -49,7 +49,7 @@ class _Sleeps:
 
 @dataclass
 class _Duty:
-    """A periodic task; if `do` returns False, it is called again at the next tick."""
+    """A periodic task; if `do` returns False, `do` is called again at the next tick."""
 
     every_seconds: float
     do: Callable[[], bool]
@@ -59,8 +59,8 @@ class _Duty:
 class Reconciler:
     """The thread that calls the service's repairs periodically, each at its own interval.
 
-    `report` records that the worker of this process is alive; it returns False if the worker is not
-    ready yet.
+    `report` records that the worker of this process is alive; `report` returns False if the worker
+    is not ready yet.
     """
 
     def __init__(

@@ -1,10 +1,10 @@
 """Runs jobs one after the other, from claim to end, and handles all errors of a job.
 
-A job is claimed and works under a heartbeat. It then has exactly one end: succeeded, failed with a
-problem that its owner can read, cancelled, or back to the queue. After a fault only the row shows
-which end was written, so the runner never deletes a job's blobs. Instead service.execution.leases
-deletes them after reading the end from the row, and the collection removes blobs that no row
-references.
+A job is claimed and works under a heartbeat. A claimed job has exactly one end: succeeded, failed
+with a problem that the job's owner can read, cancelled, or back to the queue. After a fault only
+the job's row shows which end was written, so the runner never deletes a job's blobs. Instead
+service.execution.leases deletes the blobs after reading the end from the row, and the collection
+removes blobs that no row references.
 """
 
 import time
@@ -59,7 +59,7 @@ class Runner:
         self._work = work or _work_on_the_device()
 
     def run(self, kind: JobKind) -> None:
-        """Run waiting jobs of this kind until none is left; never raise."""
+        """Run waiting jobs of this kind until no such job is left; never raise an error."""
         # The runner waits for the base model before it claims. Without a base model a job stays in
         # the queue, and the reconciler notifies again.
         while self._context.model_loader.wait() and self._context.willing:
@@ -161,9 +161,10 @@ class Runner:
         return "failed" if held else _LOST
 
     def _retry_while_unavailable(self, write: Callable[[], bool]) -> bool:
-        """Repeat a write while the database is unavailable; a lost write would cost an attempt.
+        """Repeat a write while the database is unavailable: a lost write costs the job an attempt.
 
-        No other job can be claimed meanwhile, so waiting costs nothing until the process stops.
+        While the database is unavailable no other job can be claimed, so waiting costs nothing
+        until the process stops.
         """
         while True:
             try:
@@ -176,7 +177,7 @@ class Runner:
 def explain(error: Exception) -> dict[str, str]:
     """Return the problem that the job's owner reads; of an unexpected error, only an id.
 
-    The traceback of an unexpected error goes to the log, with the same id.
+    The traceback of an unexpected error goes to the log, with the id that the owner reads.
     """
     if isinstance(error, (PerfusionError, WorkerError)):
         _log.info("job.failed", error=type(error).__name__)

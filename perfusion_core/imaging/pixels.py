@@ -9,7 +9,7 @@ from torch import Tensor
 def to_pixels(picture: Image.Image, *, side: int) -> Tensor:
     """Return a picture, cropped to its central square, as (3, side, side) in [-1, 1].
 
-    Transparent parts become white; a training mask excludes them from the loss.
+    Transparent parts become white; a training mask excludes transparent parts from the loss.
     """
     square = ImageOps.fit(opaque(picture), (side, side), Image.Resampling.LANCZOS)
     array = np.asarray(square, dtype=np.float32) / 127.5 - 1.0

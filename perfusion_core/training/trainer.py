@@ -123,7 +123,7 @@ class Training(Iterator[Step]):
         templates: Sequence[str],
         strategy: EditStrategy,
     ) -> None:
-        """Start from the superclass's Values, word embedding and encoding."""
+        """Start from the superclass's Values and word embedding, and the embedding's encoding."""
         self.base, self.name, self.superclass = base, name, superclass
         self.config, self.mask_source = config, mask_source
         self.step = 0

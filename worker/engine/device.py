@@ -12,8 +12,8 @@ T = TypeVar("T")
 def load_apart(load: Callable[[], T]) -> T:
     """Return the result of `load`, called in a new thread.
 
-    In the engine's thread, loading would delay all jobs. In a job's thread, loading would create a
-    second pool of OpenMP threads that exists until the job's thread ends.
+    Loading a model in the engine's thread would delay all jobs. Loading a model in a job's thread
+    would create a second pool of OpenMP threads, which would exist until the job's thread ends.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="load") as loader:
         return loader.submit(load).result()

@@ -1,11 +1,12 @@
 """Device calls: work on the device other than the steps of images.
 
-Two threads that compute at the same time have two pools of OpenMP threads; on a CPU each step of a
-training then took 1.7 times as long. So the engine's thread also runs the calls of trainings.
-Sampling has priority, because people wait for a generation but check a training only now and then.
-While images are sampled, a training's call runs only after sampling has taken at least
-`patience_seconds` and a few times the duration of the training's last call. Other work of a
-generation, such as measuring its image, is urgent: an urgent call runs before the next step.
+Two threads that compute at the same time have two pools of OpenMP threads. With two pools on a CPU,
+each step of a training took 1.7 times as long. So the engine's thread also runs the device calls of
+trainings. Sampling has priority, because people wait for a generation but check a training only now
+and then. While images are sampled, a training's call runs only after sampling has taken at least
+`patience_seconds` and a few times the duration of the training's last call. Device calls of a
+generation, such as measuring an image, are urgent: an urgent call runs before the next step of
+images.
 """
 
 from collections.abc import Callable
@@ -55,14 +56,14 @@ class DeviceCalls:
         return bool(self._waiting)
 
     def add(self, call: DeviceCall) -> None:
-        """Queue a call. The caller must hold the lock of `changed`, and must notify the engine."""
+        """Queue a device call. The caller must hold the lock of `changed` and notify the engine."""
         self._waiting.append(call)
 
     def result_of(self, call: DeviceCall, while_waiting: WhileWaiting | None) -> Any:
         """Wait for a call; return its result, or raise its error or the error of `while_waiting`.
 
-        If the call has begun, this method always waits for its end, because the data that the call
-        uses must not change meanwhile.
+        If the call has begun, this method always waits for the call's end, because the data that
+        the call uses must not change meanwhile.
         """
         if while_waiting is not None:
             try:
@@ -74,7 +75,7 @@ class DeviceCalls:
         return call.future.result()
 
     def next(self, *, sampling: bool) -> DeviceCall | None:
-        """Remove and return the call that is due: an urgent call first; None if no call is due."""
+        """Remove and return the due device call, urgent calls first; None if no call is due."""
         with self._changed:
             enough = max(self._patience_seconds, _SAMPLING_PER_CALL * self._call_seconds)
             due = [call for call in self._waiting if call.urgent]

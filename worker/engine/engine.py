@@ -1,17 +1,18 @@
 """The engine: the one thread of this process that works on the device.
 
-It samples for all generation jobs. Requests may join and leave between any two steps. Each step
-takes the first image of the queue (worker.engine.fair_queue) and as many others of its latent shape
-as fit, and advances them in one U-Net batch (perfusion_core.sampling.sampler). A request that fails
-does so alone.
+The engine samples for all generation jobs. Requests may join and leave the engine between any two
+steps. Each step takes the first image of the queue (worker.engine.fair_queue), and as many other
+images of the same latent shape as fit. The step advances these images in one U-Net batch
+(perfusion_core.sampling.sampler). The failure of one request does not affect other requests.
 
 The same image sampled alone and in a batch differs by at most one grey level, because kernels are
-chosen by the size of the batch; the content of other rows has no effect. An exact engine pads all
-batches of a shape to one size and decodes images one by one, so both images are equal.
+chosen by the size of the batch. The content of a batch's other rows has no effect on an image. An
+exact engine pads all batches of a shape to one size and decodes images one by one. So an exact
+engine makes equal images, whether an image is sampled alone or in a batch.
 
 Device calls, such as a step of a training, run between two steps (worker.engine.device_calls).
-Nothing can interrupt a step. If the device hangs or breaks, only jobs whose work is `on_device`
-spend an attempt.
+Nothing can interrupt a step. If the device hangs or breaks, only the jobs whose work is `on_device`
+use up an attempt.
 """
 
 import time
@@ -82,7 +83,7 @@ class Engine:
     def stop(self, *, timeout_seconds: float | None = None) -> bool:
         """Stop after the present step; the remaining requests raise Draining.
 
-        Return False if this step does not end in time, since nothing can interrupt a step.
+        Return False if the present step does not end in time, because nothing can interrupt a step.
         """
         with self._changed:
             self._stopped = True
@@ -122,10 +123,10 @@ class Engine:
     ) -> T:
         """Run `act`, such as a training's step, on the device; return its result or raise errors.
 
-        An `urgent` call runs before the next step; use it for short work that a generation needs.
-        `while_waiting` is called now and then; its argument says whether the device is running this
-        call. If `while_waiting` raises, a call that has not begun is withdrawn. Raises Draining if
-        the engine stops first.
+        An `urgent` call runs before the next step; use `urgent` for short work that a generation
+        needs. `while_waiting` is called now and then; the argument of `while_waiting` says whether
+        the device is running `act`. If `while_waiting` raises, a call that has not begun is
+        withdrawn. Raises Draining if the engine stops first.
         """
         call = DeviceCall(act, urgent)
         with self._changed:
@@ -170,7 +171,7 @@ class Engine:
             return not self._stopped
 
     def _stop_if_broken(self, error: BaseException | None) -> None:
-        """Stop if the device is broken; waiting work ends with Draining and spends no attempt."""
+        """Stop if the device is broken; waiting jobs end with Draining and lose no attempt."""
         if error is not None and is_broken(error):
             self._broken.set()
             with self._changed:
@@ -263,10 +264,10 @@ class Engine:
                     self._decode([slot])
 
     def _attempt(self, work: Sequence[Request], act: Callable[[], object]) -> Exception | None:
-        """Run `act` for these requests on the device; return its error, or None.
+        """Run `act` for these requests on the device; return the error of `act`, or None.
 
-        Lack of memory is returned as a new OutOfMemory, created after the handler: the original
-        error refers to the frames that hold the memory, which the next attempt needs.
+        Lack of memory is returned as a new OutOfMemory, created after the handler. The original
+        error refers to frames that hold memory, and the next attempt needs this memory.
         """
         if self._stopped:
             return Draining()  # a broken device would fail here, too

@@ -4,16 +4,17 @@ Images that may share a batch wait in one queue, ordered by the start tags of fa
 Vin and Cheng 1996). A queue has a clock, which is the smallest tag in the queue. A new image's tag
 is the clock, or, if its owner already has images in the queue, the end (tag plus cost) of the
 owner's last image. Images with smaller tags go first; among equal tags, older images go first. So
-owners with few images are served by age, and images of other owners go between the images of an
-owner with many. Tags only rise, so no image waits for ever.
+the images of owners with few images go in order of age. Images of other owners go between the
+images of an owner with many images. Tags only rise, so no image waits for ever.
 
 Images of each size, and each request that samples alone, have a separate queue. The next step goes
-to the queue with the smallest start tag: a step raises the tag of its queue by the step's cost,
-divided by the number of owners in its batch. A new queue starts with the tag that the last step's
-queue had before that step. So all owners in the batches get the device at the same rate, whatever
-the sizes, and however many other owners wait. An owner with images in several queues counts once.
-If an owner's queue ends, the owner's next queue starts with the tag of the ended queue. So an owner
-gains nothing by requesting several sizes, either at once or one after the other.
+to the queue with the smallest start tag. A step raises the tag of its queue by the step's cost,
+divided by the number of owners in the step's batch. A new queue starts with the tag that the last
+step's queue had before that step. So all owners in the batches get the device at the same rate,
+whatever the sizes of the images, and however many other owners wait. An owner with images in
+several queues counts as one owner. If an owner's queue ends, the owner's next queue starts with the
+tag of the ended queue. So an owner gains nothing by requesting several sizes, either at once or one
+after the other.
 """
 
 from collections import Counter
@@ -85,7 +86,7 @@ class FairQueue:
         self._tags[key] += sum(_cost(slot.trajectory, 1) for slot in batch) / owners
 
     def _end(self, keys: Collection[QueueKey]) -> None:
-        """Keep the tags of ended queues for the owners in their last batches."""
+        """Keep each ended queue's tag for the owners in the queue's last batch."""
         for key in keys:
             for owner in self._served.pop(key, ()):
                 self._had[owner] = max(self._had.get(owner, 0.0), self._tags[key])

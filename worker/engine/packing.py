@@ -16,7 +16,7 @@ class Packing:
     """The packing of images of one latent shape into a batch, for the engine's thread only."""
 
     def __init__(self, base: Callable[[], BaseModel], *, max_rows: int | None, exact: bool) -> None:
-        """`base` returns the base model; with `exact`, all batches of a shape are equally large."""
+        """`base` returns the base model; with `exact`, all batches of a shape have equal size."""
         self._base = base
         self._max_rows = max_rows
         self._exact = exact

@@ -30,7 +30,7 @@ class Request:
     future: "Future[list[Sample]]" = field(default_factory=Future)
 
     def cancel(self) -> None:
-        """Leave the engine at the next step; a request that has ended does not change."""
+        """Leave the engine at the next step; cancelling an ended request has no effect."""
         self.cancelled = True
 
     def result(self, *, timeout_seconds: float | None = None) -> list[Sample]:

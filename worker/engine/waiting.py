@@ -1,4 +1,4 @@
-"""Waiting for the device in short intervals, between which a job can be stopped."""
+"""Waits for the device in short intervals; a job can be stopped between two intervals."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, wait

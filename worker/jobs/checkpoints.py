@@ -1,4 +1,4 @@
-"""Saves the state of a training at intervals, and resumes from the newest one."""
+"""Saves a training's state at intervals, and resumes from the newest saved state."""
 
 import time
 from collections.abc import Callable
@@ -27,8 +27,8 @@ class Checkpoints:
     def begin(self, train: Callable[[bytes | None], Training]) -> Training:
         """Return `train` of the newest saved state, or of None if that state cannot be used.
 
-        If the state belongs to another release or base model, the training starts again from step
-        0, but the job does not fail.
+        If the saved state belongs to another release or base model, the training starts again from
+        step 0, but the job does not fail.
         """
         state = checkpoints.read_state(self._service, self._claimed)
         if state is not None:
@@ -43,7 +43,7 @@ class Checkpoints:
         return train(None)
 
     def save_when_due(self, training: Training) -> None:
-        """Save the training's state if the last one is old enough."""
+        """Save the training's state if the last saved state is old enough."""
         every_seconds = self._service.settings.checkpoint_seconds
         if time.monotonic() - self._saved_at >= every_seconds:
             self._saved_at = time.monotonic()

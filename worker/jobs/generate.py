@@ -1,7 +1,7 @@
 """A generation job: concepts from the cache, images from the engine, PNG files at the end.
 
-The job's warnings are recorded before the first step, so that its owner can cancel it early and
-change the request.
+The job's warnings are recorded before the first step, so that the job's owner can cancel the job
+early and change the request.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from worker.jobs.sizes import check_size
 
 
 def generate_images(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> bool:
-    """Generate and record the images of a claimed job; return False if the row refused them."""
+    """Generate and record a claimed job's images; return False if the row refused the images."""
     base = context.model_loader.base()
     payload = options.generate_payload(claimed)
     heartbeat.retry_while_unavailable(lambda: _check_concepts(context, payload.concepts))
@@ -92,8 +92,8 @@ def _warn(
 def _check_concepts(context: WorkerContext, listed: Sequence[PromptedConcept]) -> None:
     """Raise FileGone if a concept's file was deleted; the cache may still contain the concept.
 
-    If a concept was trained again after the request was accepted, the file of the request is kept
-    as the previous file. Only a second replacement deletes the file.
+    If a concept was trained again after the request was accepted, the concept file of the request
+    is kept as the previous file. Only a second replacement deletes the previous file.
     """
     if not listed:
         return
@@ -193,7 +193,7 @@ def _store_maps(
     index: int,
     payload: GeneratePayload,
 ) -> tuple[tuple[NewAttentionMap, ...] | None, int]:
-    """Store an image's maps; return the maps and their size in bytes."""
+    """Store an image's maps; return the maps and the size of the maps in bytes."""
     if sample.maps is None:
         return None, 0
     concept_ids = {concept.name: concept.id for concept in payload.concepts}

@@ -1,7 +1,8 @@
 """Parses a job's payload and options with the fields that this release knows.
 
-The service has already checked payload and options. If this worker refuses them, a newer release
-accepted the job during an upgrade, so the job rests until a newer worker claims it.
+The service has already checked payload and options. If this worker refuses a job's payload or
+options, a newer release accepted the job during an upgrade. The job then rests until a newer worker
+claims the job.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,6 +1,7 @@
 """Measures which concepts of a prompt appear in its images, and warns of absent concepts.
 
-An image is useful without these figures, so a failure here loses only the figures.
+An image is useful without its presence figures, so a failure in this module loses only these
+figures.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Preview images of a training, which show its concept at the present step.
 
 The engine samples previews like other images. All previews of a training have the same seed, so
-that they can be compared, and take at most a tenth of the training's time.
+that the previews can be compared. Previews take at most a tenth of the training's time.
 """
 
 import io

@@ -1,7 +1,7 @@
 """Checks a job's size against the base model of this worker.
 
-The service refuses jobs that are too large. But the service may have accepted a job before any
-worker registered its base model, or for another base model.
+The service refuses jobs that are too large for the base model. But the service may have accepted a
+job before any worker registered a base model, or for another base model.
 """
 
 from perfusion_core.base_model import BaseModel

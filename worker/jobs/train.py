@@ -1,8 +1,8 @@
 """A training job: reads pictures from blobs, trains on the device, stores an evaluated concept.
 
-The state is saved at intervals, and when the process drains, so that another attempt can resume
-from the saved state. perfusion_core guarantees that the resumed training gives the same concept as
-an uninterrupted training.
+The training's state is saved at intervals and when the process drains, so that another attempt can
+resume from the saved state. perfusion_core guarantees that the resumed training gives the same
+concept as an uninterrupted training.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from worker.models import segmenter
 
 
 def train_concept(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> bool:
-    """Train and record the concept of a claimed job; return False if the row refused it."""
+    """Train and record a claimed job's concept; return False if the row refused the concept."""
     base = context.model_loader.base()
     payload = options.train_payload(claimed)
     pictures, masks = _read_pictures(context, payload.pictures)

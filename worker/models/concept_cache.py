@@ -1,4 +1,4 @@
-"""A cache of concepts by the hash of their file; each file is read and checked only once."""
+"""A cache of concepts by file hash, so that each concept file is read and checked only once."""
 
 import hashlib
 from collections import OrderedDict
@@ -11,7 +11,7 @@ from worker.errors import FileGone
 
 
 class ConceptCache:
-    """The most recently used concepts. Entries never become stale: a hash fixes its file."""
+    """The most recently used concepts. No entry becomes stale: the hash identifies the file."""
 
     def __init__(self, blobs: Blobs, *, most_bytes: int) -> None:
         """Keep concepts that use at most `most_bytes` of memory together."""
@@ -29,7 +29,7 @@ class ConceptCache:
     def get(self, sha256: str, *, blob_key: str) -> Concept:
         """Return the concept whose file, under `blob_key`, has this hash.
 
-        Raises FileGone if the file was deleted, and ConceptFileError if it is damaged.
+        Raises FileGone if the file was deleted, and ConceptFileError if the file is damaged.
         """
         with self._lock:
             if sha256 in self._concepts:

@@ -1,8 +1,9 @@
 """The evaluator of this process: the CLIP model that evaluates concepts.
 
-A concept is useful without an evaluation, and an image without its `presence`. So if the evaluator
-cannot be loaded, only these are missing, and the process tries to load it again after a while. No
-job waits for the evaluator, because a slow download may take longer than HANG_SECONDS.
+A concept is useful without an evaluation, and an image is useful without its `presence`. So if the
+evaluator cannot be loaded, only evaluations and `presence` are missing. The process tries to load
+the evaluator again after a while. No job waits for the evaluator, because a slow download may take
+longer than HANG_SECONDS.
 """
 
 import time
@@ -43,7 +44,7 @@ class Evaluators:
             _log.info("evaluator.loaded", name=loaded.ref.name)
 
     def for_base_model(self, base: BaseModel) -> Evaluator | None:
-        """Return the evaluator; None if there is none, or it is not loaded yet.
+        """Return the evaluator; None if no evaluator exists or is loaded yet.
 
         After a failure, the evaluator is loaded again in a separate thread.
         """
@@ -57,8 +58,8 @@ class Evaluators:
 def name_of(settings: Settings) -> str | None:
     """Return the folder or hub name of the evaluator; None if nothing is evaluated.
 
-    The shipped evaluator is used only with the shipped base model, because it was trained only on
-    that model's kind of pictures.
+    The shipped evaluator is used only with the shipped base model, because the shipped evaluator
+    was trained only on the kind of pictures that the shipped base model makes.
     """
     match settings.evaluator:
         case "none":

@@ -1,8 +1,9 @@
 """The base model of this process: loaded once, in a thread, and registered for the API to see.
 
 If the model cannot be loaded (a wrong name, an unreachable hub), loading is tried again now and
-then. Until the model is loaded, the worker claims no jobs, so they stay queued. The worker does not
-report itself as alive either, so /readyz reports a missing worker; the log says why.
+then. Until the model is loaded, the worker claims no jobs, so all jobs stay queued. Until then, the
+worker does not report that it is alive either. So /readyz reports a missing worker; the log says
+why.
 """
 
 import time
@@ -53,13 +54,13 @@ class ModelLoader:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop trying. A load in progress goes on, because it cannot be interrupted."""
+        """Stop trying to load. A load in progress goes on, because nothing can interrupt a load."""
         self._stopped.set()
         self._decided.set()
 
     @property
     def problem(self) -> str | None:
-        """A sentence that says why loading failed; None if it has not failed."""
+        """A sentence that says why loading failed; None if loading has not failed."""
         return self._problem
 
     @property
@@ -68,13 +69,13 @@ class ModelLoader:
         return self._base is not None
 
     def base(self) -> BaseModel:
-        """Return the base model. Only jobs may call this: no job is claimed before the load."""
+        """Return the base model. Only jobs may call `base`: no job is claimed before the load."""
         if self._base is None:
             raise RuntimeError("a job was claimed before the base model was there")
         return self._base
 
     def wait(self, *, timeout_seconds: float | None = None) -> bool:
-        """Wait until the base model is loaded or loading fails; return whether it is loaded."""
+        """Wait until loading the base model succeeds or fails; return whether it succeeded."""
         self._decided.wait(timeout_seconds)
         return self.loaded
 
@@ -115,7 +116,7 @@ class ModelLoader:
         return folder
 
     def _register_when_possible(self, base: BaseModel) -> None:
-        """Register the model; wait while the database is unavailable, as loading takes minutes."""
+        """Register the model; wait for the database, because loading again would take minutes."""
         while not self._stopped.is_set():
             try:
                 self._register(base)

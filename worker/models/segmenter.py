@@ -1,8 +1,8 @@
 """The segmenter, CLIPSeg, which finds the object in pictures without a mask or alpha.
 
 A hub's model is used only if its files are in the local cache, because a first training must not
-wait for a download of 600 MB. Without a segmenter the mask is uniform, and the concept records
-this.
+wait for a download of 600 MB. Without a segmenter the mask is uniform, and the concept records that
+the mask is uniform.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def find(
 ) -> Segmenter | None:
     """Return the segmenter `name` if a picture needs it and its files are on this machine.
 
-    A concept is useful without masks, so weights that cannot be loaded do not fail the job.
+    A concept is useful without masks, so a segmenter that cannot be loaded does not fail the job.
     """
     needed = any(
         mask is None and not picture.has_transparency_data
