@@ -1,4 +1,6 @@
-"""The command `perfusion`. Its exit code is 0 only if it did what was asked.
+"""The command `perfusion`.
+
+The command's exit code is 0 only if the command did what the caller asked.
 
 An expected error prints one sentence to stderr and has exit code 1; wrong usage has exit code 2.
 """

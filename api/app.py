@@ -45,7 +45,7 @@ def create_app(
 
     `repair` runs a reconciler without a worker, so that a lost job is found even if no worker is
     left. The caller that binds the socket knows its address and passes `key_required`. Without
-    `key_required` the settings decide, and their `auto` assumes a loopback address.
+    `key_required` the settings decide. The setting `auto` then assumes a loopback address.
     """
     settings = service.settings
     metrics = Metrics(service)
@@ -126,7 +126,7 @@ def create_app(
 
 
 def _describe(app: FastAPI, *, key_required: bool) -> None:
-    """Complete the generated OpenAPI; on loopback `{}` says that the key is optional."""
+    """Complete the generated OpenAPI; on loopback `{}` marks the key as optional."""
     generate = app.openapi
 
     def describe() -> dict[str, Any]:

@@ -46,7 +46,10 @@ class State(TypedDict):
 
 
 def state_of(request: Request) -> State:
-    """Return the typed lifespan state. As a dependency, this would take as long as a statement."""
+    """Return the typed lifespan state.
+
+    As a dependency, this function would take as long as an SQL statement.
+    """
     return cast(State, request.state)
 
 
@@ -67,8 +70,7 @@ ServiceDep = Annotated[Service, Depends(_service)]
 async def with_blobs(state: State, act: Callable[[], T]) -> T:
     """Run `act`, which needs the blob store, in a thread reserved for the blob store.
 
-    So if the store hangs, it blocks a limited number of requests, and only requests that need
-    blobs.
+    So a blob store that hangs blocks only a limited number of requests, all of which need blobs.
     """
     if crowded(state["files"]):
         raise Unavailable(
@@ -84,7 +86,7 @@ def body_bytes(request: Request, *, most: int) -> int:
 
 
 def crowded(threads: CapacityLimiter) -> bool:
-    """Return whether the requests that wait for `threads` are at least as many as these threads."""
+    """Return whether at least as many requests wait for `threads` as there are threads."""
     return threads.statistics().tasks_waiting >= threads.total_tokens
 
 
@@ -132,7 +134,10 @@ class OwnerWith(_Key):
 
 
 def _identify(state: State, header: str | None, address: str) -> auth.Caller:
-    """Return the caller and count the request. Run this in a thread: it may query Redis and SQL."""
+    """Return the caller and count the request.
+
+    Call this function in a thread, because the function may query Redis and SQL.
+    """
     required = state["key_required"]
     try:
         caller = state["auth_cache"].authenticate(header, key_required=required)
@@ -158,7 +163,7 @@ Observer = Annotated[str, Security(OwnerWith(Scope.METRICS))]
 
 
 def may_read(state: State, header: str | None) -> bool:
-    """Return whether the Authorization `header` still allows reading its owner's objects."""
+    """Return whether the Authorization `header` still allows reading the owner's objects."""
     try:
         caller = state["auth_cache"].authenticate(header, key_required=state["key_required"])
     except Unauthorized:

@@ -1,7 +1,7 @@
-"""The embedded default: a worker inside the server's process, for as long as it serves.
+"""The embedded default: a worker inside the server's process, for as long as the server runs.
 
-Apart from the command line, only this module of the package imports torch, through the worker. It
-imports the worker late, so that an API process without a worker never imports torch.
+Apart from the command line, only this module of the package imports torch, through the worker. This
+module imports the worker late, so that an API process without a worker never imports torch.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class WorkerFailed(Exception):
 
 @asynccontextmanager
 async def running(service: Service) -> AsyncIterator[None]:
-    """Start the worker; on leaving, stop the worker at the end of its next step and wait for that.
+    """Start the worker; on leaving, stop the worker after its next step and wait for its end.
 
     Raise WorkerFailed on leaving if a job hangs or the device broke.
     """

@@ -1,7 +1,8 @@
 """Follow a job: the event stream, and the short wait of `Prefer: wait=N`.
 
-Both read the job's row in a thread a few times a second. The row is the truth, so a reader sees the
-same on every API process, and can resume a broken stream on any of them.
+The stream and the wait both read the job's row in a thread a few times a second. The row is the
+truth, so a reader sees the same states on every API process. For the same reason a reader can
+resume a broken stream on any API process.
 """
 
 import json
@@ -37,7 +38,7 @@ async def follow(
     last_event_id: int | None,
     allowed: Callable[[], Awaitable[bool]],
 ) -> AsyncIterator[JobView]:
-    """Go through the states of `job` until its end: the present one, then one for each change.
+    """Go through the states of `job` until its end: the present state, then each changed state.
 
     A state that the reader has already seen (`last_event_id`) is not sent again. The stream ends
     within seconds after the reader is no longer `allowed`.
@@ -66,9 +67,9 @@ async def follow(
 async def wait_for_end(
     request: Request, service: Service, owner_id: str, *, job_id: str, seconds: float
 ) -> JobView | None:
-    """Return the job if it ends within `seconds`, else None; also None if the client has gone.
+    """Return the job if the job ends within `seconds`; else, or if the client has gone, None.
 
-    The job is already accepted, so a database error meanwhile must not fail the request.
+    The job is already accepted, so a database error during the wait must not fail the request.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -82,7 +83,7 @@ async def wait_for_end(
 
 
 def event_of(job: JobView, *, body: dict[str, Any]) -> ServerSentEvent:
-    """Return an event named by what happened, with the row's version as id and the job as data."""
+    """Return an event named after the change, with the row's version as id and the job as data."""
     return ServerSentEvent(
         data=json.dumps(body),
         event=job.status.value if job.finished else "progress",
@@ -96,7 +97,7 @@ def last_event_id(header: str | None) -> int | None:
 
 
 def wait_seconds(prefer: str | None) -> int | None:
-    """Return the `wait` of a Prefer header (RFC 7240), at most a minute, or None without one."""
+    """Return the `wait` of a Prefer header (RFC 7240), at most a minute; None without `wait`."""
     for preference in (prefer or "").split(","):
         name, _, value = preference.partition(";")[0].partition("=")
         value = value.strip().strip('"')

@@ -24,7 +24,7 @@ def file_answer(
     if_none_match: str | None,
     immutable: bool,
 ) -> Response:
-    """Return the file, or 304 if the client already has it."""
+    """Return the file, or 304 if the client already has the file."""
     etag = f'"{sha256}"'
     freshness = "max-age=31536000, immutable" if immutable else "no-cache"
     caching = {"ETag": etag, "Cache-Control": f"private, {freshness}"}

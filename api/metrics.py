@@ -69,8 +69,8 @@ class Metrics:
 class _Deployment(Collector):
     """The database's metrics of all processes: jobs, the longest wait, live workers.
 
-    If the database does not answer, only `perfusion_database_up` is shown, as 0. So an alarm can
-    see the outage, and the process's own counters remain visible.
+    If the database does not answer, the only database metric is `perfusion_database_up`, with the
+    value 0. So an alarm can see the outage, and the counters of the API process remain visible.
     """
 
     def __init__(self, service: Service, *, clock: Callable[[], float]) -> None:
@@ -120,7 +120,7 @@ class _Deployment(Collector):
         return [(kind, status, count) for kind, status, count in rows]
 
     def _count_ended(self, session: Session) -> list[_Count]:
-        """Count the ended jobs, at most once a minute because that reads all of them."""
+        """Count the ended jobs, at most once a minute, because counting reads all ended jobs."""
         with self._lock:
             if self._clock() >= self._ended_until:
                 self._ended = self._count(session, TERMINAL)

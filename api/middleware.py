@@ -1,7 +1,7 @@
 """Middleware of every request: id, log line, headers, size limit, and unhandled errors.
 
-Both classes are plain ASGI, so that they handle streams without buffering, and also answers that no
-route makes.
+Both classes are plain ASGI, so that the classes handle streams without buffering, and also handle
+answers that no route makes.
 """
 
 import re
@@ -42,8 +42,8 @@ PAGE_CSP = (
 class RequestContext:
     """Gives a request its id, logs and counts it, and adds the security headers.
 
-    It also turns an unhandled exception into a problem, with the same headers and log line. The
-    trace goes to the log only.
+    RequestContext also turns an unhandled exception into a problem, with the same headers and log
+    line. The trace goes to the log only.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -100,7 +100,8 @@ class BodyLimit:
     """Refuses bodies that are too slow, or too large with or without a Content-Length.
 
     Starlette's own limit answers in plain text and outside every other middleware. This middleware
-    raises while the body is read, so the answer is a problem like any other.
+    raises its error while the route reads the body, so the error becomes a problem (RFC 9457) like
+    every other error.
     """
 
     def __init__(self, app: ASGIApp, *, json_bytes: int, upload_bytes: Mapping[str, int]) -> None:
@@ -148,10 +149,10 @@ def _request_id(headers: Headers) -> str:
 
 
 def _printable_path(scope: Scope) -> str:
-    """Return the path percent-encoded, as it was sent, so that no caller can add lines to the log.
+    """Return the path percent-encoded, as sent, so that no caller can add lines to the log.
 
-    The query and the body are never logged, because they may hold prompts and keys. A key that a
-    caller puts into the path by mistake is not logged either.
+    The query and the body are never logged, because queries and bodies may hold prompts and keys. A
+    key that a caller puts into the path by mistake is not logged either.
     """
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     path = raw.partition(b"?")[0].decode("latin-1")

@@ -67,7 +67,7 @@ _RETRY_AFTER: Final = {"Retry-After": {"schema": {"type": "integer"}, "descripti
 
 
 def refusals(*statuses: int, always: tuple[int, ...] = _ALWAYS) -> Responses:
-    """Return the problems that a route may answer with, in addition to those of every route."""
+    """Return the problems that a route may answer with, besides the problems of every route."""
     return {status: _refusal(status) for status in sorted({*always, *statuses})}
 
 
@@ -107,7 +107,7 @@ def headers(**descriptions: str) -> dict[str, Any]:
 
 
 def name_components(document: dict[str, Any]) -> dict[str, Any]:
-    """Return OpenAPI with names for clients: `JobView` becomes `Job`, and its page `JobPage`.
+    """Return OpenAPI with names for clients: `JobView` becomes `Job`, a page of jobs `JobPage`.
 
     The service's classes have longer names, because the core has classes of the short names.
     """

@@ -1,7 +1,8 @@
 """Make every error an RFC 9457 `application/problem+json` answer; only this module does so.
 
-`_STATUS` is the only table from a category of error to its HTTP number. A problem never contains a
-trace, a secret, or the caller's input: only the place of a wrong field and the rule that it breaks.
+`_STATUS` is the only table from a category of error to the category's HTTP status. A problem never
+contains a trace, a secret, or the caller's input: only the place of a wrong field and the rule that
+it breaks.
 """
 
 import json
@@ -51,7 +52,7 @@ _CRASH: Final = (
 
 
 def install(app: FastAPI) -> None:
-    """Make every handled error of `app` a problem; unhandled ones reach the middleware."""
+    """Make every handled error of `app` a problem; unhandled errors reach the middleware."""
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
@@ -89,7 +90,7 @@ def from_http_exception(request: Request, error: HTTPException) -> Response:
 
 
 def _allowed_methods(request: Request) -> dict[str, str]:
-    """Return all methods of the address; the router names only those of the first match."""
+    """Return all methods of the address; the router names only the methods of the first match."""
     template = getattr(request.scope.get("route"), "path", "")
     methods = request.app.openapi()["paths"].get(template, {})
     return {"Allow": ", ".join(method.upper() for method in methods)} if methods else {}

@@ -1,7 +1,8 @@
 """Signed URLs, which give access to an image without a key for some minutes.
 
 A page needs them because its `<img>` cannot send a key. The server signs a URL with its secret. A
-URL contains its end of validity, and is valid only for one image and its attention maps.
+signed URL contains its end of validity, and is valid only for one image and that image's attention
+maps.
 """
 
 import hmac
@@ -43,7 +44,7 @@ class SignedUrls:
         return urlencode({"expires": expires, "sig": self._signature(image_id, expires)})
 
     def opens(self, image_id: str, *, expires: int, signature: str) -> bool:
-        """Return whether this server signed the link and it is still valid."""
+        """Return whether this server signed the link and the link is still valid."""
         expected = self._signature(image_id, expires).encode()
         ours = hmac.compare_digest(expected, signature.encode(errors="replace"))
         return ours and time.time() < expires

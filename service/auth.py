@@ -1,6 +1,8 @@
-"""API keys: identify the caller and what the caller may do. Only a key's SHA-256 is kept.
+"""API keys: identify the caller and what the caller may do.
 
-A key is shown once. It contains 256 random bits, so it cannot be guessed and a plain hash is
+The database keeps only a key's SHA-256.
+
+A key is shown once. A key contains 256 random bits, so nobody can guess a key and a plain hash is
 enough. Objects belong to an `owner_id`. Several keys may give access to the objects of one owner,
 each key within its scopes.
 """
@@ -34,7 +36,7 @@ _OF_PREFIX = select(ApiKeyRow.sha256, ApiKeyRow.owner_id, ApiKeyRow.scopes).wher
 
 
 class Scope(StrEnum):
-    """The actions that a key allows on its owner's objects. No scope includes another."""
+    """The actions that a key allows on its owner's objects. No scope includes another scope."""
 
     READ = "read"  # look at concepts, jobs and images, and fetch their files
     GENERATE = "generate"  # ask for images, and cancel jobs
@@ -121,9 +123,10 @@ def create_key(
 
 
 def ensure_bootstrap_key(service: Service) -> None:
-    """Store the first key from the settings, if any; it gives access to the local owner's objects.
+    """Store the key from the settings, if any; the key gives access to the local owner's objects.
 
-    If several processes start at once, the first one stores the key and the others find it.
+    If several processes start at once, the first process stores the key and the other processes
+    find the stored key.
     """
     if service.settings.bootstrap_key is None:
         return

@@ -1,4 +1,7 @@
-"""The base model that workers serve. Workers write its row; the API only reads the row."""
+"""The base model that workers serve.
+
+Workers write the base model's row; the API only reads the row.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields

@@ -1,9 +1,10 @@
-"""Check that the database and the blob store belong together: both hold the id of their deployment.
+"""Check that the database and the blob store belong together: both hold the same deployment's id.
 
 With a wrong URL, a lost SQLite file or a swapped bucket, every blob would look like an orphan. So
-the ids are compared before any blob is removed. If both are new, they get an id automatically. A
-database and store of the previous release also get an id automatically, if the store contains blobs
-that the database names. An operator decides every other case (`perfusion blobs adopt`).
+the ids are compared before any blob is removed. If the database and the store are both new, both
+get an id automatically. A database and store of the previous release also get an id automatically,
+if the store contains blobs that the database names. An operator decides every other case
+(`perfusion blobs adopt`).
 """
 
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ def check(service: Service) -> None:
 
 
 def check_at_start(service: Service) -> None:
-    """Raise Mismatch as `check` does; if a server is unavailable, let the next collection check."""
+    """Run `check`; if a server is unavailable, leave the check to the next collection."""
     try:
         check(service)
     except Unavailable as error:
@@ -92,9 +93,10 @@ def _of_store(service: Service) -> str | None:
 
 
 def _are_kin(service: Service) -> bool:
-    """Return True if the store holds a blob that the database names, False if both are new.
+    """Return True if the store holds a blob that the database names, False if both sides are new.
 
-    Raise Mismatch if only one of them is new, or if neither is new and they share no blob.
+    Raise Mismatch if only the store or only the database is new. Also raise Mismatch if neither is
+    new and the store holds no blob that the database names.
     """
     names_any = False
     for key in _some_named(service):
@@ -119,7 +121,7 @@ def _are_kin(service: Service) -> bool:
 
 
 def _some_named(service: Service) -> Iterator[str]:
-    """Go through a few keys of each kind that rows name; random ids make them a random sample."""
+    """Go through a few keys of each kind that rows name: a random sample, as ids are random."""
     for column, order in (
         (ImageRow.blob_key, ImageRow.id),
         (ConceptRow.blob_key, ConceptRow.id),

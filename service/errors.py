@@ -30,14 +30,14 @@ _Optional = Field(exclude_if=is_none)
 
 @dataclass(frozen=True)
 class FieldProblem:
-    """One wrong field: where it is, and the rule it breaks."""
+    """One wrong field: the field's place, and the rule that the field breaks."""
 
     pointer: Annotated[str, Field(description="A JSON pointer, e.g. `/concepts/0/strength`.")]
     detail: str
 
 
 class Problem(View):
-    """A problem by RFC 9457. `type` links to its remedy; docs/errors.md lists all."""
+    """A problem by RFC 9457. `type` links to the remedy; docs/errors.md lists all types."""
 
     type: str
     title: str
@@ -66,7 +66,7 @@ class Unauthorized(ServiceError):
 
 
 class Forbidden(ServiceError):
-    """The caller is known but does not have permission for this."""
+    """The caller is known but does not have permission for the request."""
 
 
 class NotFound(ServiceError):

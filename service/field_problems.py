@@ -1,8 +1,8 @@
 """Turn pydantic's findings into our sentences, for bodies, options, settings and commands.
 
 A sentence states the rule and never repeats the input. `rule` returns a phrase without a subject,
-because the subject differs: a body's field is "this", a setting is a variable, an option has a
-name.
+because the subject differs. The subject is "this" for a body's field, the variable for a setting,
+and the name for an option.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,7 @@
 """Idempotency keys: store the first answer to a request for a day and repeat it.
 
-The transaction that does the work also stores the answer. So the work and its stored answer exist
-together or not at all, and two requests at the same moment do the work once.
+The transaction that does the work also stores the answer. So the work and the stored answer exist
+together or not at all. Two requests at the same moment do the work only once.
 """
 
 import hashlib
@@ -61,9 +61,9 @@ def answer_once(
     request_sha256: str,
     act: Callable[[Connection, datetime], tuple[dict[str, Any], str]],
 ) -> Answer:
-    """Run `act` in a transaction and keep its body and location, or repeat the first answer.
+    """Run `act` in a transaction and store its body and location, or repeat the first answer.
 
-    `act` may run twice (see `Database.run`), so it must write rows only.
+    `act` may run twice (see `Database.run`), so `act` must only write rows.
     """
 
     def answer(connection: Connection, now: datetime) -> Answer:

@@ -1,7 +1,7 @@
 """Structured logs: an event and its fields, for people or as JSON lines.
 
 `bound` puts the ids of the request, the job and the worker into the context once, so that every
-later line contains them. Prompts, keys and file contents are never logged.
+later line contains these ids. Prompts, keys and file contents are never logged.
 """
 
 import logging

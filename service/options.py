@@ -86,8 +86,8 @@ else:
 def known_defaults(kind: type[C], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return the defaults of a base model that this release knows.
 
-    A worker of a newer release may have registered others; that worker applies them to every
-    request itself.
+    A worker of a newer release may have registered other defaults. The newer worker itself applies
+    these other defaults to every request.
     """
     try:
         kind(**defaults)
@@ -107,8 +107,9 @@ def check(
 ) -> C:
     """Return the configuration of `given` over the base model's `defaults`, or raise Invalid.
 
-    `resolution` is the base model's side in pixels, if it is known; it limits the options of size.
-    `pointer` is the place of the options in the request: `/training`, or empty for the body itself.
+    `resolution` is the base model's side in pixels, if the side is known; this side limits the
+    options of size. `pointer` is the place of the options in the request: `/training`, or empty for
+    the body itself.
     """
     try:
         config = kind(**{**defaults, **whole_numbers(given)})

@@ -1,8 +1,8 @@
 """Notify workers by Celery messages. A message contains only the id of a job that waits.
 
 The job row is the truth, so a message may be lost or repeated without harm: the reconciler notifies
-again, and a second claim finds nothing to do. So a notification must never fail or delay a request:
-it has a time limit, and a failure is only logged.
+again, and a second claim finds nothing to do. A notification must never fail or delay a request. So
+a notification has a time limit, and its failure is only logged.
 """
 
 # mypy: disallow-untyped-calls=False, disallow-subclassing-any=False
@@ -47,13 +47,13 @@ class JobNotifier(Protocol):
     """Notifies workers that a job waits."""
 
     def notify(self, job_id: str, kind: JobKind) -> bool:
-        """Publish the job's id; return False (and log the error) if that failed."""
+        """Publish the job's id; return False (and log the error) if publishing failed."""
 
     def notify_soon(self, job_id: str, kind: JobKind) -> None:
         """Publish the job's id from another thread, without waiting."""
 
     def pending(self, kind: JobKind) -> int:
-        """Return the number of messages that no worker has taken yet; 0 if it is unknown."""
+        """Return the number of messages that no worker has taken yet; 0 if not known."""
 
     def check(self) -> None:
         """Raise an exception unless the queue answers."""
@@ -101,7 +101,7 @@ class CeleryNotifier:
         self._message = self._app.amqp.as_task_v2("", TASK_NAME, args=(), ignore_result=True)
 
     def notify(self, job_id: str, kind: JobKind) -> bool:
-        """Publish the job's id; return False (and log it) if that did not work."""
+        """Publish the job's id; return False (and log the error) if publishing failed."""
         with self._lock:
             if time.monotonic() < self._retry_at:
                 return False
@@ -144,7 +144,7 @@ class CeleryNotifier:
                 producer.connection.close()
 
     def pending(self, kind: JobKind) -> int:
-        """Return how many messages no worker has taken yet; 0 if that is not known."""
+        """Return the number of messages that no worker has taken yet; 0 if not known."""
         # The broker does not know a queue without messages, and may itself be away: both count 0.
         with suppress(Exception), self._app.connection_or_acquire() as connection:
             queue = connection.default_channel.queue_declare(queue=kind.value, passive=True)

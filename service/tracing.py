@@ -2,8 +2,8 @@
 
 FastAPI makes the spans of requests as soon as there is a provider. OpenTelemetry's instrumentation
 makes the spans of SQL statements, and this module makes the spans of jobs. A worker may claim a
-different job than its message names. So a job has a separate trace, with the same `job_id` as the
-trace of its request.
+different job than the message names. So each job has a separate trace, with the same `job_id` as
+the trace of the job's request.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Check text from outside: refuse with a sentence what cannot be stored and sent on."""
+"""Check text from outside: refuse with a sentence any text that cannot be stored and sent on."""
 
 import json
 import re

@@ -1,7 +1,7 @@
-"""The base of views, which use cases return and the API serves and describes in OpenAPI.
+"""The base of views: use cases return views; the API serves and describes views in OpenAPI.
 
-A view is built inside the session and contains plain values, so that it never reads the database
-later. Each subject has its own module of views: `jobs/views.py`, `concepts/views.py`. Only
+A view is built inside the session and contains plain values, so that the view never reads the
+database later. Each subject has its own module of views: `jobs/views.py`, `concepts/views.py`. Only
 `to_json` writes views as JSON, so a repeated answer of an idempotency key cannot differ from the
 first one.
 """
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class View(BaseModel):
-    """The base of what use cases return; a later release may add optional fields."""
+    """The base of the views that use cases return; a later release may add optional fields."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -24,7 +24,7 @@ class WorkerView:
 
 
 def seen(service: Service, worker_id: str, *, queues: Sequence[str], device: str) -> None:
-    """Record a worker's heartbeat; call it every `heartbeat_seconds`."""
+    """Record a worker's heartbeat; call this function every `heartbeat_seconds`."""
     with service.database.write() as session:
         now = service.database.now(session)
         worker = session.get(WorkerRow, worker_id)

@@ -1,9 +1,9 @@
-"""Protect a server without keys. Keys are required if it listens on more than loopback.
+"""Protect a server without keys. A server that listens on more than loopback requires keys.
 
 Without keys, the server trusts every program on this machine, but not every web page in the
 machine's browsers. A page of another site could post to 127.0.0.1, or point its own host name at
-this address (DNS rebinding). So the Host must be a loopback name, and an Origin must be this
-server's or an allowed one.
+this address (DNS rebinding). So the Host header must be a loopback name. An Origin header must name
+this server or an allowed origin.
 """
 
 import ipaddress
@@ -17,7 +17,7 @@ _AUTHORITY = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::\d*)?")
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether `host`, a name or address without a port, can only mean this machine."""
+    """Return whether `host`, a name or address without a port, can only name this machine."""
     name = host.strip("[]").rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True

@@ -1,7 +1,8 @@
 """Cache the caller of each API key for a second.
 
-Looking up a key costs nearly as much as accepting a job. Because of the cache, a revoked key works
-for up to a second more. Unknown keys are not cached, so a new key works at once.
+Looking up a key costs nearly as much as accepting a job. Because of the cache, a revoked API key
+works for up to a second after its revocation. Unknown keys are not cached, so a new key works at
+once.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ class AuthCache:
         self._known: dict[bytes, tuple[float, Caller]] = {}
 
     def known(self, header: str | None) -> Caller | None:
-        """Return the cached caller of the Authorization `header`, if there is one."""
+        """Return the cached caller of the Authorization `header`; None without a cached caller."""
         until, caller = self._known.get(_digest(header), (0.0, None))
         return caller if self._clock() < until else None
 

@@ -22,7 +22,7 @@ app = typer.Typer(
 
 @app.command()
 def adopt() -> None:
-    """Make this database and this blob store belong together from now on.
+    """Make this server's database and blob store belong together from now on.
 
     Use it for a new database with old files, or for an empty store after the old store was lost.
     The command removes no file. Later collections remove the files that no row of this database
@@ -61,9 +61,9 @@ def collect(
 ) -> None:
     """List the files that no row names, one key a line, and then remove them.
 
-    If there are more than 20 such files and they are more than a tenth of the store, rows are
-    probably missing. Then the command removes nothing and ends with exit code 1, unless you give
-    --all.
+    If more than 20 files and more than a tenth of the store have no row, rows are probably missing.
+    With so many files without rows, the command removes nothing and ends with exit code 1, unless
+    you give --all.
     """
     with _service() as service:
         deployment.check(service)

@@ -27,8 +27,8 @@ def await_server(
 ) -> None:
     """Wait for a database that is not ready yet, for example while the machine starts.
 
-    Raise Unavailable if that takes too long. Do not wait for SQLite, because waiting does not
-    create its file.
+    Raise Unavailable if the database is not ready in time. Do not wait for SQLite, because waiting
+    does not create SQLite's file.
     """
     if settings.database_url.startswith("sqlite"):
         return

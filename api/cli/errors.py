@@ -2,4 +2,4 @@
 
 
 class CommandError(Exception):
-    """A command cannot do what was asked; its message is printed for the caller."""
+    """A command cannot do what the caller asked; the error's message is printed for the caller."""

@@ -21,7 +21,7 @@ _MAX_WORD_LENGTH = 40  # in a file's name
 def open_pictures(
     files: list[Path], masks: list[Path]
 ) -> tuple[list[Image.Image], list[Image.Image | None] | None]:
-    """Read pictures, and their masks if there are any, normalised like uploads."""
+    """Read pictures and any masks of the pictures, normalised like uploads."""
     for file in (*files, *masks):
         if not file.is_file():
             raise CommandError(f"There is no file {file}.")
@@ -48,7 +48,7 @@ def _open(png: bytes) -> Image.Image:
 
 
 def _name_the_file(pointer: str, files: list[Path], masks: list[Path]) -> str:
-    """Return the file's name instead of `/images/0`, which says little on a command line."""
+    """Return the file's name, because the pointer `/images/0` says little on a command line."""
     part, _, position = pointer.lstrip("/").partition("/")
     named = {"images": files, "masks": masks}.get(part, [])
     return f"{named[int(position)]}: " if position.isdecimal() else ""
@@ -56,7 +56,7 @@ def _name_the_file(pointer: str, files: list[Path], masks: list[Path]) -> str:
 
 @dataclass(frozen=True)
 class ConceptFile:
-    """A concept and the hash of the file that it came from."""
+    """A concept, and the hash of the concept's file."""
 
     concept: Concept
     sha256: str

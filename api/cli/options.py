@@ -1,8 +1,8 @@
-"""Derive command-line options from the configuration dataclasses, so that each is written once.
+"""Derive command-line options from the configuration dataclasses, to write each option only once.
 
 `@with_options(TrainConfig)` adds one option per field to a command, with the field's bounds in the
-help. An option that was not given is missing from `options`, because the base model decides its
-default.
+help. An option that the caller left out is missing from `options`, because the base model decides
+the option's default.
 """
 
 import inspect
@@ -29,7 +29,7 @@ _ALIASES = {
 
 
 class WrongOption(Exception):
-    """An option's value breaks its rule; the message is printed for the caller."""
+    """An option's value breaks the option's rule; the message is printed for the caller."""
 
 
 def with_options(config: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -110,7 +110,7 @@ def _help(info: FieldInfo) -> str:
 
 
 def _spellings(name: str) -> list[str]:
-    """Return the spellings of a switch with an alias; typer derives all other spellings itself."""
+    """Return the spellings of a switch with an alias; typer derives those of other switches."""
     return [_flag(name), _ALIASES[name]] if name in _ALIASES else []
 
 

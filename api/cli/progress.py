@@ -18,7 +18,7 @@ from rich.progress import (
 def progress_bar(text: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Show a bar while the block runs; yield a function that takes the number of steps done.
 
-    If stderr is not a terminal (but a log or a pipe), print one line of text instead.
+    If stderr is a log or a pipe instead of a terminal, print one line of text instead of the bar.
     """
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -33,7 +33,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
 ) -> None:
-    """Serve the API and the page; with memory:// as the queue, the worker too."""
+    """Serve the API and the page; with memory:// as the queue, also run the worker."""
     from api.app import create_app
 
     chosen = environment.load()
@@ -71,7 +71,7 @@ def serve(
 
 
 def build_server(app: "FastAPI", chosen: Settings) -> "uvicorn.Server":
-    """Return the server of `app`; its `run` takes the socket to listen on."""
+    """Return the server of `app`; the server's `run` takes the socket to listen on."""
     import uvicorn
 
     from api.limits import connections
@@ -135,7 +135,7 @@ def migrate() -> None:
 
 
 def _require_key(service: Service, host: str) -> bool:
-    """Return whether callers need a key; refuse to serve other machines if there is no key yet."""
+    """Return whether callers need a key; refuse other machines if no key exists yet."""
     from api.access.auth import is_loopback
 
     chosen = service.settings

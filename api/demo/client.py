@@ -14,7 +14,7 @@ File = tuple[str, tuple[str, bytes]]
 
 
 class RequestRefused(Exception):
-    """The server answered with a problem; the message is its detail."""
+    """The server answered with a problem; the error's message is the problem's detail."""
 
 
 class Client:
@@ -55,7 +55,7 @@ class Client:
 
 
 def _accepted(answer: httpx.Response) -> httpx.Response:
-    """Return a successful answer; for any other, raise RequestRefused with its detail."""
+    """Return a successful answer; raise RequestRefused with the detail of any other answer."""
     if answer.is_success:
         return answer
     try:

@@ -1,6 +1,7 @@
 """The demo's sample photos: two toys, each in five scenes, with their masks.
 
-The shipped base model was not trained on these two toys (its card lists them as held out).
+The shipped base model was not trained on these two toys: the model's card lists both toys as held
+out.
 """
 
 import random

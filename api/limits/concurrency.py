@@ -1,8 +1,9 @@
 """Limit how many requests of one kind are open at once, for each caller and for the process.
 
-The event loop counts between two awaits, so a limit is exact even if requests arrive at the same
-moment. An upload or import takes its place before its body is read. A request frees its place when
-it is answered or its client has disconnected. Each API process counts its own requests.
+The event loop counts requests between two awaits, so a limit is exact even if requests arrive at
+the same moment. An upload or import takes a place before the server reads the body. A request frees
+the place when the request is answered or the client has disconnected. Each API process counts its
+own requests.
 """
 
 from collections import Counter
@@ -25,7 +26,7 @@ _RETRY_SECONDS = 5
 
 
 class CallerLimit:
-    """A limit per caller: allows `most` requests at once, refuses more with `slug` and `detail`."""
+    """A limit per caller: allows `most` requests at once; refuses others with `slug`, `detail`."""
 
     def __init__(self, *, most: int, slug: str, detail: str, refused: Metric) -> None:
         self._most = most
@@ -58,7 +59,7 @@ class ProcessLimit:
 
     @contextmanager
     def hold(self, size_bytes: int) -> Iterator[None]:
-        """Hold a place and its bytes while the block runs, or raise Unavailable."""
+        """Hold a place and the body's bytes while the block runs, or raise Unavailable."""
         if not self._free or size_bytes > self._free_bytes:
             raise Unavailable(
                 "uploads-busy",

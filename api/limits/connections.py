@@ -1,10 +1,10 @@
-"""Close silent connections, so that one client cannot use up all of them.
+"""Close silent connections, so that one client cannot use up all connections.
 
-uvicorn waits for a request's head without a time limit, on as many connections as there are
+uvicorn waits for a request's head without a time limit, on as many connections as the process has
 descriptors. With this protocol a connection must send a whole head within HEAD_SECONDS. The number
-of connections without a request is limited: a new connection closes the one that has waited
+of connections without a request is limited: a new connection closes the connection that has waited
 longest. After an early answer, the rest of the request is read and dropped for up to HEAD_SECONDS,
-so that the answer reaches a client that sends everything before it reads.
+so that the answer reaches a client that sends its whole request before reading.
 
 uvicorn also accepts a head of any length, any number of pipelined requests, and a client that never
 reads its answer. This protocol limits the bytes of a head, the number of pipelined requests, and
@@ -31,7 +31,7 @@ _MACOS_DESCRIPTORS = 10_240
 
 
 def raise_descriptor_limit() -> int:
-    """Raise the limit of open files and connections to the system's own; return it."""
+    """Raise the limit of open files and connections to the system's limit; return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = hard if hard != resource.RLIM_INFINITY else 2**16
     for wanted in (most, _MACOS_DESCRIPTORS):
@@ -94,7 +94,7 @@ class _Protocol(HttpToolsProtocol):
             self._served.message_event.set()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; start the time limit even if they begin no request or follow an answer."""
+        """Take bytes; start the time limit even if no request begins or an answer was just sent."""
         self._head_bytes += len(data)
         super().data_received(data)
         if self._head_bytes > MAX_HEAD_BYTES:
@@ -121,7 +121,7 @@ class _Protocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:
-        """Wait for the next request if the finished one is already answered."""
+        """Wait for the next request if the received request is already answered."""
         super().on_message_complete()
         if self._is_idle() and self.timeout_keep_alive_task is None:
             self._has_head()
@@ -131,7 +131,7 @@ class _Protocol(HttpToolsProtocol):
             )
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, or for more of this one."""
+        """Start the wait for the next request, or for the rest of the answered request."""
         super().on_response_complete()
         self._await_reader()
         if self._is_idle():

@@ -4,8 +4,8 @@ If the queue is Redis, all API processes share the count. If Redis does not answ
 counts alone, because the limiter must not stop the service. The actual protection of a device is
 the limit on queued jobs per owner, which the database enforces.
 
-Counting may wait for Redis. So if the limit is high, the caller's next few requests are counted in
-the same call, and most requests need no call of their own.
+Counting may wait for Redis. So if the limit is high, one call also counts the caller's next few
+requests. Most requests then need no call to Redis.
 """
 
 import time
@@ -47,7 +47,7 @@ class Limiter:
         self._lock = Lock()
 
     def counted(self, caller: str) -> bool:
-        """Use up one request that was counted ahead for `caller`; return whether there was one."""
+        """Use up one request that was counted ahead for `caller`; return whether one existed."""
         with self._lock:
             until, left = self._ahead.pop(caller, (0.0, 0))
             if not left or time.monotonic() >= until:
@@ -56,7 +56,7 @@ class Limiter:
             return True
 
     def check_often(self, caller: str) -> None:
-        """Count one request of `caller` and some ahead; if these are too many, count one."""
+        """Count several requests of `caller` ahead; count only one if several exceed the limit."""
         if self._block == 1 or not self._hit(caller, requests=self._block):
             self.check(caller)
             return

@@ -24,10 +24,11 @@ router = APIRouter(tags=["service"])
     responses=refusals(),
 )
 def get_base_model(service: ServiceDep, _: Caller) -> JSONResponse:
-    """Return its identity, its default for every option, and each option's bounds as JSON schema.
+    """Return the base model's identity, default options, and option bounds (as JSON schema).
 
-    `max_pixels` depends on the base model's size. It limits an image's width times height, and a
-    training's train_batch_size times the square of its resolution. 503 until a worker has loaded
-    the base model for the first time.
+    `max_pixels` depends on the base model's size. `max_pixels` limits an image's width times
+    height. `max_pixels` also limits a training's train_batch_size times the square of the
+    training's resolution. The status is 503 until a worker has loaded the base model for the first
+    time.
     """
     return JSONResponse(base_models.describe(service).to_json())

@@ -81,7 +81,7 @@ async def create_concept(
 ) -> JSONResponse:
     """Teach a concept from 1 to 20 pictures of one subject; 4 or 5 are usually enough.
 
-    The answer names the job that trains it. 409 if the name is taken.
+    The answer names the job that trains the concept. The status is 409 if the name is taken.
     """
     service = state["service"]
 
@@ -119,7 +119,7 @@ async def create_concept(
 async def import_concept(
     state: StateDep, caller: Trainer, form: Annotated[forms.ImportForm, Depends(_import_form)]
 ) -> JSONResponse:
-    """Import a concept file. 409, naming both fingerprints, if base model or covariance differ."""
+    """Import a concept file; 409, naming both fingerprints, if base model or covariance differ."""
     concept = await to_thread.run_sync(
         lambda: concepts.import_file(state["service"], caller, data=form.data, name=form.name),
         limiter=state["imports"],
@@ -161,7 +161,7 @@ def get_concept(service: ServiceDep, caller: Reader, ref: ConceptRef) -> JSONRes
     responses={204: {"description": "Gone."}, **refusals(404)},
 )
 async def delete_concept(state: StateDep, caller: Trainer, ref: ConceptRef) -> Response:
-    """Delete the concept with its pictures, file and row. Images already generated stay."""
+    """Delete the concept with its pictures, file and row. Images already generated remain."""
     await with_blobs(state, lambda: concepts.delete(state["service"], caller, ref=ref))
     return Response(status_code=204)
 
@@ -188,7 +188,7 @@ async def get_concept_file(
     ref: ConceptRef,
     if_none_match: Annotated[str | None, Header(alias="If-None-Match")] = None,
 ) -> Response:
-    """Return the concept's file. 409 while the concept is not ready."""
+    """Return the concept's file; 409 while the concept is not ready."""
     file = await with_blobs(state, lambda: concepts.read_file(state["service"], caller, ref=ref))
     return file_answer(
         file.data,

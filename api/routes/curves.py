@@ -1,4 +1,4 @@
-"""Serve operating curves of concepts: the results of each strength, and the recommended one."""
+"""Serve operating curves of concepts: each strength's results, and the recommended strength."""
 
 from typing import Annotated
 
@@ -23,8 +23,8 @@ router = APIRouter(tags=["concepts"])
 async def get_curve(state: StateDep, caller: Reader, ref: ConceptRef) -> JSONResponse:
     """Return the curve that a worker with an evaluator made at the end of the training.
 
-    The curve is part of the concept's file. 404 if there is no curve. 409 while the concept is not
-    ready.
+    The curve is part of the concept's file. The status is 404 if the concept has no curve, and 409
+    while the concept is not ready.
     """
     curve = await with_blobs(state, lambda: curves.get(state["service"], caller, ref=ref))
     return JSONResponse(curve.to_json())

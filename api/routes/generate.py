@@ -1,4 +1,4 @@
-"""POST /generate: accept a prompt, return a job, or its result with `Prefer: wait=N`."""
+"""POST /generate: accept a prompt, return a job, or the result with `Prefer: wait=N`."""
 
 from contextlib import nullcontext
 from typing import Annotated

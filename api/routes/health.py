@@ -50,7 +50,7 @@ class Readiness(View):
     responses=refusals(always=()),
 )
 async def healthz() -> JSONResponse:
-    """Answer without any check. Needs no key."""
+    """Answer without any check. `readyz` needs no key."""
     return JSONResponse(Health(status="ok").to_json())
 
 
@@ -61,9 +61,10 @@ async def healthz() -> JSONResponse:
     responses=refusals(503, always=()),
 )
 async def readyz(state: StateDep) -> JSONResponse:
-    """Check database, blobs, queue, a live worker, and that database and blobs belong together.
+    """Check that database, blobs, queue and a worker answer, and that database and blobs match.
 
-    503 names what is missing. `warnings` tells the operator what needs attention. Needs no key.
+    An answer of 503 names the failed checks. `warnings` tells the operator what needs attention.
+    `readyz` needs no key.
     """
     missing = await _missing(state)
     if missing:
@@ -86,7 +87,8 @@ async def readyz(state: StateDep) -> JSONResponse:
 def metrics(state: StateDep, _: Observer) -> Response:
     """Return counts of requests, jobs, waiting times and live workers in Prometheus' text format.
 
-    The counts include all owners' requests and jobs, so this needs a key with the scope `metrics`.
+    The counts include all owners' requests and jobs, so the caller needs a key with the scope
+    `metrics`.
     """
     return Response(state["metrics"].render(), media_type=CONTENT_TYPE_LATEST)
 
@@ -116,7 +118,7 @@ async def _missing(state: State) -> list[str]:
 
 
 async def _failing(state: State, checks: Mapping[str, Callable[[Service], None]]) -> list[str]:
-    """Return the names of `checks` that fail or take too long; run all at once."""
+    """Return the names of `checks` that fail or take too long; run all checks at once."""
     passed: set[str] = set()
 
     async def make(name: str) -> None:

@@ -34,7 +34,7 @@ async def get_image(
     id: str,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Return an image. It never changes, so a client may cache it for ever.
+    """Return an image. An image never changes, so a client may cache the image for ever.
 
     The `signed_url` of a job's image gives access without a key, for at least 10 minutes.
     """
@@ -64,9 +64,11 @@ async def get_attention_map(
     k: Annotated[int, Path(ge=0, le=1000, description="Its place in `attention_maps`.")],
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Return an attention map, made with the image if `attention_maps` was set. It never changes.
+    """Return an attention map, made with the image if `attention_maps` was set.
 
-    A key or link for the image also gives access to its maps.
+    A map never changes.
+
+    A key or link for an image also gives access to the image's maps.
     """
     png = await with_blobs(
         state,

@@ -124,7 +124,10 @@ async def follow_job(
 async def get_preview(
     state: StateDep, caller: Reader, id: str, if_none_match: IfNoneMatch = None
 ) -> Response:
-    """Return the newest preview. 404 until there is one; it is deleted with its concept."""
+    """Return a training's newest preview, or 404 before the first.
+
+    A preview is deleted with its concept.
+    """
     png = await with_blobs(state, lambda: jobs.preview(state["service"], caller, job_id=id))
     return file_answer(
         png,

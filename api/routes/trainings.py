@@ -64,8 +64,9 @@ async def train_again(
     """Train the concept again on its pictures.
 
     A ready concept uses its present file until the new file replaces it. An option that is left out
-    takes the base model's own default, not the previous training's value. 409 while the concept is
-    in training, and for an imported concept, which has no pictures here.
+    takes the base model's own default instead of the previous training's value. The status is 409
+    while the concept is in training, and for an imported concept, because an imported concept has
+    no pictures here.
     """
     given = body.model_dump(exclude_unset=True)
     given.pop("replace", None)
@@ -93,9 +94,9 @@ async def train_again(
 async def revert(
     state: StateDep, caller: Trainer, idempotency: OptionalIdempotency, ref: ConceptRef
 ) -> JSONResponse:
-    """Swap the file with the previous one; a second call swaps them back.
+    """Swap the concept's file with the previous file; a second call swaps both back.
 
-    409 if there is no previous file, and while the concept is in training.
+    The status is 409 if the concept has no previous file, and while the concept is in training.
     """
     answer = await with_blobs(
         state,

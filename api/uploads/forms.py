@@ -1,7 +1,8 @@
-"""The two multipart forms, read part by part; the error names every unexpected part.
+"""The two multipart forms, read part by part; an error names every unexpected part.
 
 The framework's parser limits the number and the size of text fields, but not the size of files.
-This module limits files: all together by the limit on the whole body, then each by its own limit.
+This module limits files: the limit on the whole body bounds all files together, and each file has a
+limit of its own.
 """
 
 import json
@@ -33,7 +34,7 @@ MAX_IMPORT_BYTES = MAX_CONCEPT_BYTES + 2 * _MAX_TEXT_BYTES
 
 @dataclass(frozen=True)
 class ConceptForm:
-    """The content of POST /concepts: files, unread and still open; texts and numbers, checked."""
+    """The content of POST /concepts: open files, not yet read, and checked texts and numbers."""
 
     name: str
     superclass: str
@@ -165,7 +166,7 @@ async def _texts(form: FormData, parts: Sequence[str], wrong: list[FieldProblem]
 
 
 def _checked(check: Callable[[object], str], value: str, wrong: list[FieldProblem]) -> str:
-    """Return `check(value)`; if it refuses the value, add its problems to `wrong`."""
+    """Return `check(value)`; if `check` refuses the value, add the problems to `wrong`."""
     try:
         return check(value)
     except Invalid as error:

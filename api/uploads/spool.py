@@ -1,4 +1,4 @@
-"""Keep uploads while they are read: small parts in memory, the rest in files without a name.
+"""Keep uploads while the server reads: small parts in memory, the rest in files without names.
 
 The system frees a file without a name when the process ends, so even a crash leaves no files
 behind. PERFUSION_SPOOL_DIR is the folder; PERFUSION_SPOOL_BYTES limits the bytes that one process
@@ -69,7 +69,7 @@ class _Parser(MultiPartParser):
 
 
 class _SpooledFile(UploadFile):
-    """A file that is written in large pieces, because each write occupies a thread."""
+    """A file written in large pieces, because each write occupies a thread."""
 
     def __init__(self, folder: str, *, filename: str | None, headers: Headers) -> None:
         file: Any = SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES, dir=folder)  # noqa: SIM115
@@ -83,7 +83,7 @@ class _SpooledFile(UploadFile):
             await self._flush()
 
     async def seek(self, offset: int) -> None:
-        """Write the bytes that are left, then move."""
+        """Write the remaining bytes, then move the position."""
         await self._flush()
         await super().seek(offset)
 

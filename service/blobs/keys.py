@@ -9,7 +9,7 @@ DEPLOYMENT_KEY = "deployment"
 def owner_of(key: str) -> tuple[str, str] | None:
     """Return the folder and the id of the concept or job that `key` belongs to.
 
-    Return None if it is not the key of a concept or job.
+    Return None if `key` belongs to no concept and no job.
     """
     folder, _, rest = key.partition("/")
     if folder not in ("pictures", "concepts", "jobs") or not is_safe(key):

@@ -1,4 +1,4 @@
-"""Blobs in a local folder. A write is a temporary file, fsync, rename: complete or absent."""
+"""Blobs in a local folder. Each write is complete or absent: a temporary file, fsync, rename."""
 
 import os
 import shutil
@@ -152,7 +152,7 @@ def _status_of(file: os.DirEntry[str]) -> os.stat_result | None:
 
 
 def _open_new(file: Path) -> BinaryIO:
-    """Open a new file to write; make its folder if that is missing."""
+    """Open a new file to write; make the file's folder if the folder is missing."""
     for _ in range(_TRIES):
         with suppress(FileNotFoundError):
             _make_folder(file.parent)
@@ -161,7 +161,7 @@ def _open_new(file: Path) -> BinaryIO:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make `folder` and its missing parents, and write each one through to the disk."""
+    """Make `folder` and its missing parents, and write each new folder through to the disk."""
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
-"""Blobs in an S3 bucket, under a prefix. Works with AWS and with S3-compatible services.
+"""Blobs in an S3 bucket, under a prefix. The store works with AWS and with S3-compatible services.
 
 Every call has a time limit. After the store has failed to answer, calls fail at once for a short
-time. Otherwise every call to a frozen store would block a thread until its time limit.
+time. Otherwise every call to a frozen store would block a thread until the call's time limit.
 """
 
 import time
@@ -42,7 +42,7 @@ class S3Blobs:
     def __init__(
         self, client: "S3Client", *, bucket: str, prefix: str, probe: "S3Client | None" = None
     ) -> None:
-        """Use `client` for blobs, and for `check` use `probe`, which has shorter time limits."""
+        """Use `client` for blobs; use `probe`, whose time limits are shorter, for `check`."""
         self._client = client
         self._probe = probe or client
         self._bucket = bucket

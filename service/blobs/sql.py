@@ -1,7 +1,7 @@
 """Blobs in the database, as rows of the table `blobs`, so that one backup contains everything.
 
-Every call runs in its own transaction, never the caller's, and keeps a whole blob in memory. On
-SQLite, a write holds the only write lock until the blob has been written to disk.
+Every call runs in a transaction of its own instead of the caller's. Every call keeps a whole blob
+in memory. On SQLite, a write holds the only write lock until the blob has been written to disk.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ class SqlBlobs:
         self._is_postgres = database.engine.dialect.name == "postgresql"
 
     def put(self, key: str, data: bytes) -> None:
-        """Store `data` under `key`, replacing what is there."""
+        """Store `data` under `key`, replacing any blob under this key."""
         self._insert(key, data, replace=True)
 
     def put_new(self, key: str, data: bytes) -> None:
@@ -78,7 +78,7 @@ class SqlBlobs:
             session.scalar(select(BlobRow.key).limit(1))
 
     def _insert(self, key: str, data: bytes, *, replace: bool) -> bool:
-        """Insert or replace a row; return False if its key is taken and `replace` is False."""
+        """Insert or replace a row; return False if the key is taken and `replace` is False."""
         insert = postgresql.insert if self._is_postgres else sqlite.insert
         with self._database.write() as session:
             row = {

@@ -1,7 +1,8 @@
 """Blobs: pictures, concept files, training states and images, by key.
 
-A blob is written before the row that names it and removed after that row. An orphan is harmless,
-because the garbage collection finds it; a missing blob breaks the row that names it.
+A blob is written before, and removed after, the row that names the blob. A blob without a row is
+harmless, because the garbage collection removes the blob. A missing blob breaks the row that names
+the blob.
 """
 
 import re
@@ -46,13 +47,13 @@ class Blobs(Protocol):
     """A place for blobs. Every method raises Unavailable when the place cannot serve now."""
 
     def put(self, key: str, data: bytes) -> None:
-        """Store `data` under `key`, completely or not at all, replacing what is there."""
+        """Store `data` under `key`, completely or not at all, replacing any blob there."""
 
     def put_new(self, key: str, data: bytes) -> None:
         """Store `data` under `key` for good; raise BlobExists if other bytes are there.
 
-        Use it for blobs that rows name. It accepts the same bytes, because the answer to an
-        earlier try may have been lost.
+        Use `put_new` for blobs that rows name. `put_new` accepts the same bytes again, because the
+        answer to an earlier try may have been lost.
         """
 
     def get(self, key: str) -> bytes:
@@ -68,7 +69,7 @@ class Blobs(Protocol):
         """Go through the blobs under the folder `prefix`, a few at a time in memory."""
 
     def clear_unfinished(self, *, older_than: datetime) -> int:
-        """Remove what unfinished writes left behind; return the number of pieces."""
+        """Remove the pieces that unfinished writes left behind; return the number of pieces."""
 
     def check(self) -> None:
         """Raise Unavailable unless blobs can be stored."""

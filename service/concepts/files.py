@@ -1,4 +1,4 @@
-"""Concept files from outside: accept only what a training could have written."""
+"""Concept files from outside: accept only data that a training could have written."""
 
 import io
 from dataclasses import replace
@@ -55,7 +55,7 @@ def read_concept(data: bytes) -> Concept:
 
 
 def check_fingerprints(core: Concept, base_model: RegisteredBaseModel) -> None:
-    """Raise Conflict, naming both sides, unless the concept belongs to this base model."""
+    """Raise Conflict, naming both sides, unless concept and base model match."""
     for what, own, here in (
         ("base model", core.base_model_fingerprint, base_model.fingerprint),
         ("covariance", core.covariance_fingerprint, base_model.covariance_fingerprint),
@@ -71,7 +71,7 @@ def check_fingerprints(core: Concept, base_model: RegisteredBaseModel) -> None:
 def write_anew(service: Service, core: Concept, *, size_bytes: int) -> bytes:
     """Return the bytes to store for a concept that was uploaded as a file of `size_bytes`.
 
-    Thumbnails in the file are decoded and encoded again. Raise Invalid if one of them is not a
+    Thumbnails in the file are decoded and encoded again. Raise Invalid if a thumbnail is not a
     picture.
     """
     whole, half = core.to_bytes("float32"), core.to_bytes("float16")
@@ -83,7 +83,7 @@ def write_anew(service: Service, core: Concept, *, size_bytes: int) -> bytes:
 
 
 def judgement_of(core: Concept, calibration: Calibration | None) -> dict[str, Any] | None:
-    """Return what a concept's row stores about its operating curve; None without a curve.
+    """Return the data that a concept's row stores about an operating curve; None without a curve.
 
     The verdict is computed from `figures` whenever the row is read, see rows.py. `quality` and
     `reasons` are for API processes of the previous release, which know only three verdicts.

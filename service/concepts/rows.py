@@ -1,8 +1,8 @@
 """The rows of concepts, for several use cases: find, show, free a name, clean up.
 
 While a concept is training or ready, no other concept of its owner can have its name. A failed or
-cancelled concept stays visible (its job says what went wrong) until it is deleted, or until its
-owner creates or imports a concept of the same name, which replaces the failed one.
+cancelled concept stays visible until its owner deletes the concept, or creates or imports a concept
+of the same name, which replaces the old concept. The job of a failed concept says what went wrong.
 """
 
 from collections.abc import Iterable
@@ -52,7 +52,7 @@ def find(session: Session, owner_id: str, *, ref: str) -> ConceptRow:
 
 
 def lock(session: Session, concept: ConceptRow) -> ConceptRow:
-    """Lock a concept's row until the commit and read it again; raise NotFound if it is gone."""
+    """Lock a concept's row until the commit and read the row anew; raise NotFound without a row."""
     locked = session.scalar(
         select(ConceptRow)
         .where(ConceptRow.id == concept.id)
@@ -100,7 +100,7 @@ def listed(statement: Select[ConceptRow]) -> Select[ConceptRow]:
 
 
 def free_name(session: Session, owner_id: str, *, name: str) -> list["Removed"]:
-    """Make a concept name available; return the failed or cancelled concepts removed for that.
+    """Make a concept name available; return the failed or cancelled concepts that were removed.
 
     The caller removes their files after the commit.
     """
@@ -157,9 +157,9 @@ def remove_files(service: Service, removed: Iterable[Removed]) -> None:
 def named_hashes(service: Service, concept_ids: Iterable[str]) -> dict[str, set[str]]:
     """Return the hashes of the files that each of these concepts names, without deleted concepts.
 
-    A worker calls this when a job starts, because a concept in the worker's memory may have been
-    deleted since. The previous file of a concept is included, because a request keeps the file that
-    its concept had when the request was accepted.
+    A worker calls this when a job starts, because the owner may have deleted a concept that the
+    worker still has in memory. The previous file of a concept is included, because a request keeps
+    the file that its concept had when the request was accepted.
     """
     before = ConceptRow.previous["sha256"].as_string()
     with service.database.read() as session:
@@ -241,7 +241,7 @@ def _verdict(concept: ConceptRow) -> VerdictView | None:
 
 
 def _why_not(concept: ConceptRow) -> str | None:
-    """Return why a prompt cannot use a concept now, and what to do; None if it can."""
+    """Return why a prompt cannot use a concept now, and what to do; None for a usable concept."""
     if concept.status is not ConceptStatus.READY:
         return f"It {_ADVICE[concept.status]}."
     session = object_session(concept)

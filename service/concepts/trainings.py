@@ -1,8 +1,8 @@
 """Accept trainings: check options against the base model, add a row, queue a job.
 
 A concept's first training gets its pictures from the request (use_cases.py); later trainings use
-the concept's stored pictures. A ready concept stays ready meanwhile, and keeps its file until the
-new file replaces it (versions.py).
+the concept's stored pictures. During a training a ready concept stays ready, and keeps its file
+until the new file replaces the old file (versions.py).
 """
 
 from collections.abc import Sequence

@@ -144,7 +144,9 @@ def list_page(
 
 
 def delete(service: Service, owner_id: str, *, ref: str) -> None:
-    """Delete a concept with its row, pictures and files. Cancel its training if one still runs.
+    """Delete a concept with its row, pictures and files.
+
+    Cancel the concept's training if the training still runs.
 
     Images already generated with the concept stay. A queued generation that needs the concept will
     fail.
@@ -191,10 +193,10 @@ def read_file(service: Service, owner_id: str, *, ref: str) -> StoredFile:
 def import_file(
     service: Service, owner_id: str, *, data: bytes, name: str | None = None
 ) -> ConceptView:
-    """Import a concept file of this base model, under its own name or `name`; it is ready at once.
+    """Import a concept file of this base model, under its own name or `name`, as ready at once.
 
-    The concept is written to a new file and only that file is stored, so that it cannot contain
-    anything else.
+    The concept is written to a new file. Only the new file is stored, so that the stored file
+    contains only the concept.
     """
     quota.check_room(service, owner_id)
     core = files.read_concept(data)

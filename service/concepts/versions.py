@@ -1,9 +1,9 @@
 """A concept's current and previous file: a training may replace the file, a revert swaps both.
 
-The row names both files, so the collector keeps them. The row's other facts about a file (for
+The row names both files, so the collector keeps both files. The row's other facts about a file (for
 example its hash) are swapped together with the file. While a training is queued or running, nothing
-else changes a ready concept's file. So the value that `standing` reads before a training's last
-transaction is still true in that transaction.
+else changes a ready concept's file. So the standing that `standing` reads before a training's last
+transaction still holds in that transaction.
 """
 
 from datetime import datetime
@@ -41,7 +41,7 @@ _OF_THE_FILE = (
 
 
 def standing(service: Service, concept_id: str | None) -> Standing | None:
-    """Return the standing of a ready concept's file; None if there is nothing to compare with."""
+    """Return the standing of a ready concept's file; None if the file or its curve is missing."""
     with service.database.read() as session:
         concept = session.get(ConceptRow, concept_id) if concept_id is not None else None
         served = base_models.served(session)
@@ -59,7 +59,7 @@ def take(
 ) -> list[str]:
     """Give a concept its newly trained file, in the transaction that ends the training's job.
 
-    A ready concept keeps its file if the new one is no better; the job then has a warning. The
+    A ready concept keeps its file if the new file is no better; the job then has a warning. The
     caller removes the returned blobs after the commit.
     """
     concept = session.scalar(
@@ -91,7 +91,7 @@ def take(
 def revert(
     service: Service, owner_id: str, *, ref: str, idempotency: Idempotency | None = None
 ) -> Answer:
-    """Swap a concept's file with the previous one; a second call swaps them back.
+    """Swap a concept's file with the previous file; a second call swaps the files back.
 
     The answer is the concept.
     """
@@ -162,7 +162,7 @@ def _kept(concept: ConceptRow, *, before: Standing | None, new: Standing | None)
 
 
 def _remember(concept: ConceptRow) -> None:
-    """Note the concept's current file as the previous one."""
+    """Record the concept's current file as its previous file."""
     assert concept.ready_at is not None
     concept.previous_blob_key, concept.previous_job_id = concept.blob_key, concept.job_id
     concept.previous = {

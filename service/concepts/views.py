@@ -23,9 +23,10 @@ class BaseModelRef(View):
 
 
 class VerdictView(View):
-    """Whether a concept works: `weak` is barely visible, `overfit` repeats its pictures.
+    """Says whether a concept works: `weak` is barely visible, `overfit` repeats its pictures.
 
-    `uncalibrated`: not known here. Treat a word that you do not know as `uncalibrated`.
+    `uncalibrated`: the verdict is not known here. Treat a word that you do not know as
+    `uncalibrated`.
     """
 
     quality: Quality
@@ -89,7 +90,7 @@ _ToText = Annotated[
 
 
 class SimilaritiesView(View):
-    """Mean cosine similarities of images by the evaluator; compare them only with each other."""
+    """The evaluator's mean cosine similarities of images; compare these only with each other."""
 
     image_similarity: _ToPictures
     text_similarity: _ToText
@@ -108,7 +109,7 @@ class CurvePointView(View):
 
 
 class CurveView(View):
-    """How a concept's images change with its strength, in scenes that it was not trained on."""
+    """The change of a concept's images with its strength, in scenes not used for training."""
 
     concept_id: str
     evaluator: Annotated[str, Field(description="The CLIP model whose similarities these are.")]

@@ -1,6 +1,6 @@
 """The database: one engine, two kinds of transaction, one clock.
 
-`write()` opens a write transaction, `read()` a session that only reads. On SQLite, a write
+`write()` opens a write transaction; `read()` opens a session that only reads. On SQLite, a write
 transaction begins with IMMEDIATE, so that two writers wait for each other instead of failing in the
 middle. Writers of one process wait for a lock in Python, because SQLite itself only retries after
 sleeps of up to 0.1 s. Driver errors that mean "cannot serve now" are raised as Unavailable; all
@@ -132,10 +132,10 @@ class Database:
             raise _unavailable(TimeoutError("another writer of this process did not end in time"))
 
     def now(self, session: Session | Connection) -> datetime:
-        """Return the time: on PostgreSQL the server's, so that workers' clocks do not matter.
+        """Return the time, on PostgreSQL the server's time, so that workers' clocks do not matter.
 
-        On PostgreSQL, a write transaction has a single time, that of its begin. SQLite runs on one
-        machine, whose clock it uses. Tests pass their own clock.
+        On PostgreSQL, the time in a write transaction is always the time of the transaction's
+        begin. SQLite runs on one machine and uses this machine's clock. Tests pass their own clock.
         """
         if self._clock is not None:
             return self._clock()
@@ -259,7 +259,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 def _use_wal(cursor: sqlite3.Cursor) -> None:
     """Change to a write-ahead log; wait for other processes that open the same new file.
 
-    SQLite itself does not wait here: it reports "locked" at once, because two processes that both
+    SQLite itself does not wait here but reports "locked" at once, because two processes that both
     change the journal could deadlock.
     """
     give_up_at = time.monotonic() + BUSY_TIMEOUT_SECONDS

@@ -24,7 +24,7 @@ class BoundedConnection(psycopg.Connection[Any]):
         return super().wait(self._in_time(gen), *args, **options)
 
     def _in_time(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-        """Pass everything through; the driver resumes this generator ten times a second."""
+        """Pass all values through; the driver resumes this generator ten times a second."""
         give_up_at = time.monotonic() + SILENCE_SECONDS
         try:
             wanted = next(gen)

@@ -126,7 +126,7 @@ class WorkerRow(Base):
 
 
 class ConceptRow(Base):
-    """A concept of one owner; once it is ready, its file is the blob `blob_key`."""
+    """A concept of one owner; a ready concept's file is the blob `blob_key`."""
 
     __tablename__ = "concepts"
     __table_args__ = (
@@ -163,7 +163,7 @@ class ConceptRow(Base):
 
 
 class PictureRow(Base):
-    """One normalised picture that a concept is trained on, and its mask if it has one."""
+    """One normalised training picture of a concept, and the picture's mask, if any."""
 
     __tablename__ = "pictures"
     concept_id: Mapped[str] = mapped_column(
@@ -181,7 +181,7 @@ class PictureRow(Base):
 
 
 class JobRow(Base):
-    """The truth about a job. Every write checks status or lease token and increments `version`."""
+    """The truth about a job. Each write checks status or lease token and increments `version`."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -250,7 +250,7 @@ class JobEventRow(Base):
 
 
 class ImageRow(Base):
-    """One generated image. Its position is unique per job, which guards against double writes."""
+    """One generated image. A unique position per job prevents double writes."""
 
     __tablename__ = "images"
     __table_args__ = (UniqueConstraint("job_id", "position"),)

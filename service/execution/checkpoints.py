@@ -1,9 +1,9 @@
-"""A running training's checkpoints: its state, to resume from, and a preview picture.
+"""A running training's checkpoints: the state, to resume from, and a preview picture.
 
-Both are stored under the attempt's prefix, where no other attempt writes. The blob is written
-first. Then an update of the row, conditional on the lease token, records which attempt saved the
-newest state and preview. So a worker that continues after its lease has expired cannot overwrite
-its successor's files.
+State and preview are stored under the attempt's prefix, where no other attempt writes. The blob is
+written first. Then an update of the row, conditional on the lease token, records which attempt
+saved the newest state and preview. So a worker that continues after its lease has expired cannot
+overwrite its successor's files.
 """
 
 from service.blobs import keys
@@ -15,9 +15,10 @@ from service.wiring import Service
 
 
 def read_state(service: Service, claimed: ClaimedJob) -> bytes | None:
-    """Return the newest state of a training; None: start at the first step.
+    """Return the newest state of a training; None means a start at the first step.
 
-    If the row names no state, the previous release may have saved one under its own key.
+    If the row names no state, the previous release may have saved a state under a key of that
+    release.
     """
     if claimed.state_attempt is None:
         key = keys.previous_state_key(claimed.id)
@@ -32,10 +33,11 @@ def read_state(service: Service, claimed: ClaimedJob) -> bytes | None:
 def save_state(service: Service, claimed: ClaimedJob, *, state: bytes, step: int) -> bool:
     """Save the state of a training at `step`; return False if this claim does not hold the job.
 
-    A state at a later step than any earlier state is progress: the attempt no longer counts against
-    the limit, and a series of faults is over. A training that had to start again saves states at
-    earlier steps. The next attempt resumes from them, but they do not count as progress, because a
-    job that starts again every time must end at some point.
+    A state at a later step than any earlier state is progress: such an attempt no longer counts
+    against the limit, and the job's series of faults is over. A training that had to start again
+    saves states at earlier steps. The next attempt resumes from these earlier states. States at
+    earlier steps do not count as progress, because a job that starts again every time must end at
+    some point.
     """
     service.blobs.put(keys.state_key(claimed.id, claimed.attempt), state)
     with service.database.write() as session:

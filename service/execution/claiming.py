@@ -43,7 +43,7 @@ def claim_next(
 
 
 def claimed_with(service: Service, token: str) -> ClaimedJob | None:
-    """Return the running job that was claimed with `token`; None if there is none, or no longer."""
+    """Return the running job that was claimed with `token`; None if no such job runs now."""
     with service.database.read() as session:
         job = session.scalar(
             select(JobRow).where(JobRow.status == JobStatus.RUNNING, JobRow.lease_token == token)

@@ -1,10 +1,10 @@
 """A worker's writes to its job: heartbeat, warnings and the end. Claims are in claiming.py.
 
 A claim gives the job a new lease token, and every later write checks the token. So a worker that
-lost its lease (because it slept or its network failed) can no longer change anything. All writes
-are conditional `UPDATE .. RETURNING`, so any number of workers and reconcilers may run at once, on
-SQLite and PostgreSQL alike. If a function returns False or LOST, the caller stops and deletes
-nothing, because the collector removes the blobs that no row names.
+lost its lease (because the worker slept or the network failed) can no longer change the job. All
+writes are conditional `UPDATE .. RETURNING`, so any number of workers and reconcilers may run at
+once, on SQLite and PostgreSQL alike. If a function returns False or LOST, the caller stops and
+deletes nothing, because the collector removes the blobs that no row names.
 
 `queued -> running -> succeeded | failed | cancelled`, and `running -> queued` (lease expired,
 infrastructure fault, drain). The last three statuses are final. Every function here may raise
@@ -56,7 +56,7 @@ _PATIENCE = timedelta(hours=24)
 def heartbeat(
     service: Service, claimed: ClaimedJob, *, progress: ProgressView | None = None
 ) -> Lease:
-    """Renew the lease and report progress; return whether to go on."""
+    """Renew the lease and report progress; return whether the worker may go on."""
     with service.database.write() as session:
         now = service.database.now(session)
         values: dict[str, Any] = {
@@ -126,7 +126,7 @@ def finish_generation(service: Service, claimed: ClaimedJob, *, images: Sequence
 
 
 def fail(service: Service, claimed: ClaimedJob, *, problem: dict[str, Any]) -> bool:
-    """End a job that cannot succeed; `problem`, from `errors.problem`, is shown to the owner.
+    """End a job that cannot succeed; the owner sees `problem`, which `errors.problem` makes.
 
     If the owner has asked for cancellation, the job ends as cancelled instead.
     """
@@ -145,7 +145,8 @@ def fail(service: Service, claimed: ClaimedJob, *, problem: dict[str, Any]) -> b
 def cancelled(service: Service, claimed: ClaimedJob) -> bool:
     """End a job as cancelled at its owner's request, once its work has stopped.
 
-    Without such a request the job goes back to the queue, because only its owner may cancel it.
+    Without the owner's request the job goes back to the queue, because only the owner may cancel a
+    job.
     """
     return release(service, claimed, delay_seconds=0, spend_attempt=False)
 
@@ -153,13 +154,13 @@ def cancelled(service: Service, claimed: ClaimedJob) -> bool:
 def release(
     service: Service, claimed: ClaimedJob, *, delay_seconds: float, spend_attempt: bool
 ) -> bool:
-    """Give a job back to the queue: a drain (no delay), or a fault of the infrastructure.
+    """Give a job back to the queue after a drain (no delay) or an infrastructure fault.
 
-    With `spend_attempt` the attempt counts against the job's limit, unless it made progress (see
-    checkpoints.py); the job fails after its last attempt. Without `spend_attempt` the job fails
-    after a day of faults. The day begins with the first fault, starts again after progress, and
-    does not include the time that the job waited in the queue. If the owner has asked for
-    cancellation, the job ends as cancelled.
+    With `spend_attempt` the attempt counts against the job's limit, unless the attempt made
+    progress (see checkpoints.py); the job fails after its last attempt. Without `spend_attempt` the
+    job fails after a day of faults. The day begins with the first fault, starts again after
+    progress, and does not include the time that the job waited in the queue. If the owner has asked
+    for cancellation, the job ends as cancelled.
     """
     delay = timedelta(seconds=delay_seconds)
     is_fault = delay_seconds > 0 and not spend_attempt
@@ -252,8 +253,8 @@ def lock(session: Session, claimed: ClaimedJob) -> JobRow | None:
 
 
 def _ended(session: Session, claimed: ClaimedJob) -> list[JobRow]:
-    """Return the job that this claim has already ended, if there is one.
+    """Return the job that this claim has already ended, or None.
 
-    A job that its claim ended keeps the token; a job whose lease expired has no token.
+    A job that its claim ended keeps the lease token; a job whose lease expired has no lease token.
     """
     return list(session.scalars(select(JobRow).where(JobRow.status.in_(TERMINAL), *_held(claimed))))

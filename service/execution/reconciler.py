@@ -1,9 +1,9 @@
 """Repair what crashes and lost messages leave behind. Any number of processes may run this.
 
-A pass first runs one query, and usually finds that there is nothing to do. Otherwise it makes
+A pass first runs one query, and usually finds that there is nothing to do. Otherwise the pass makes
 conditional updates that skip rows locked by other transactions. So two reconcilers at the same time
-repair each job only once, and a reconciler never waits for another process, even if that process is
-frozen inside a transaction.
+repair each job only once. A reconciler never waits for another process, even if the other process
+is frozen inside a transaction.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ _MOST_PENDING = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Reconciled:
-    """The number of jobs that one pass moved, and of jobs that it notified workers of."""
+    """The number of jobs that one pass moved, and of jobs that the pass notified workers of."""
 
     cancelled: int
     requeued: int
@@ -39,7 +39,7 @@ class Reconciled:
 
 
 def reconcile(service: Service, *, may_take: Callable[[], bool] = lambda: True) -> Reconciled:
-    """End cancelled jobs without a worker, requeue or fail expired ones, notify of waiting ones.
+    """End cancelled jobs without a worker, requeue or fail expired jobs, notify of waiting jobs.
 
     Expired leases are not touched if `may_take` returns False. `may_take` is called after reading
     the clock that the leases are compared with.
@@ -85,7 +85,7 @@ def _check(session: Session, *, now: datetime) -> tuple[bool, set[JobKind]]:
 def _repair_expired(
     service: Service, may_take: Callable[[], bool]
 ) -> tuple[list[JobRow], list[JobRow]]:
-    """Repair what `_check` has seen; return the jobs that ended and the jobs that wait again."""
+    """Repair the jobs that `_check` found; return the ended jobs and the jobs that wait again."""
     with service.database.write() as session:
         now = service.database.now(session)
         if not may_take():

@@ -1,9 +1,9 @@
 """Remove blobs that no row names, which crashes, outages and cancelled trainings leave behind.
 
 A blob is written before its row, so a pass skips blobs younger than a grace period. A deletion
-removes its blobs together with the row, so a pass usually finds few orphans. If it finds many, rows
-are probably missing (a wrong database, an old backup): above a limit the pass removes nothing and
-reports the orphans. Any number of processes may run this.
+removes its blobs together with the row, so a pass usually finds few orphans. If a pass finds many
+orphans, rows are probably missing (a wrong database, an old backup). So above a limit the pass
+removes nothing and reports the orphans. Any number of processes may run this.
 """
 
 from collections.abc import Callable, Iterator
@@ -52,9 +52,9 @@ def most_removed(stored: int) -> int:
 def collect(
     service: Service, *, grace: timedelta = GRACE, stopping: Callable[[], bool] = lambda: False
 ) -> int:
-    """Remove the orphans older than `grace` unless they are too many; return the number removed.
+    """Remove orphans older than `grace` unless there are too many; return the number removed.
 
-    It ends early when `stopping` returns True.
+    The collection ends early when `stopping` returns True.
     """
     deployment.check(service)
     found = survey(service, grace=grace, most=_KEYS_OF_A_PASS, stopping=stopping)
@@ -95,7 +95,7 @@ def survey(
 
 
 def remove(service: Service, found: Survey, *, stopping: Callable[[], bool] = lambda: False) -> int:
-    """Remove a survey's orphans and unfinished writes; return how many in all."""
+    """Remove a survey's orphans and unfinished writes; return the number of both together."""
     removed = 0
     for key in found.orphans:
         if stopping():

@@ -1,4 +1,4 @@
-"""Find the blobs that are garbage: no row names them, and no unfinished job may still name them.
+"""Find the blobs that no row names and that no unfinished job may still name.
 
 One query checks a whole batch of keys. Each key contains the id of its job or concept, and an index
 on that id finds nearly every key. Whole tables are read only for the remaining keys.

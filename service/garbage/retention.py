@@ -1,11 +1,11 @@
 """Delete images and finished jobs above the age in the settings; by default delete none.
 
-A pass deletes a few rows at a time, and right afterwards the blobs that they named. A pass ends if
-the blob store is unavailable. A job is deleted only when it has no image and no concept left,
-because the previous release's garbage collection removes every file of a job without a row. Every
-statement reads a limited number of rows, in the order of their ids, so that a large table takes
-many short statements instead of one long one. Any number of processes may run this at once, because
-each skips the rows that another is deleting.
+A pass deletes a few rows at a time, and right afterwards the blobs that these rows named. A pass
+ends if the blob store is unavailable. A job's row is deleted only when the job has no image and no
+concept left. Otherwise the garbage collection of the previous release would remove every file of
+the deleted job. Every statement reads a limited number of rows, in the order of their ids, so that
+a large table takes many short statements instead of one long one. Any number of processes may run
+this at once, because each process skips the rows that another process is deleting.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -18,7 +18,7 @@ _Id = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
 class ConceptChoice(Inbound):
-    """How one concept enters an image; its values override the prompt's."""
+    """A concept's values for the images of one request; they override the values in the prompt."""
 
     name: _Name | None = None
     id: Annotated[_Id | None, Field(description="Instead of `name`.")] = None
@@ -67,4 +67,4 @@ class _Prompted(Inbound):
 
 
 class GenerateRequest(GenerationOptions, _Prompted):
-    """What to generate. An option that is left out takes the base model's own default."""
+    """A request for images. An option that is left out takes the base model's own default."""

@@ -18,7 +18,7 @@ class Gate:
 
 
 def gate_of_strength(strength: float) -> Gate:
-    """Return the gate of a strength; a strength means the same with either locking."""
+    """Return the gate of a strength; a strength has the same meaning with either locking."""
     return Gate(beta=beta_from_strength(strength), tau=DEFAULT_TAU)
 
 

@@ -1,7 +1,7 @@
 """Requests for images: check everything that can be checked before a job is queued.
 
-When a request is accepted, its concepts are resolved to their current files and its strengths to
-beta and tau, and seeds are drawn. So a retry after a crash repeats exactly the same work.
+When a request is accepted, the service resolves the concepts to their current files, resolves the
+strengths to beta and tau, and draws seeds. So a retry after a crash repeats exactly the same work.
 """
 
 import secrets
@@ -135,10 +135,10 @@ def request(
 
 
 def _identity(body: GenerateRequest) -> dict[str, Any]:
-    """Return what makes two requests equal, for idempotency keys.
+    """Return the fields by which two requests are equal, for idempotency keys.
 
-    Fields that a later release added are left out if they are not set. So a key that the previous
-    release stored still matches its request.
+    Fields that a later release added are left out if the request does not set these fields. So a
+    key that the previous release stored still matches the key's request.
     """
     given = body.model_dump(exclude_unset=True)
     identity = {name: given.get(name) for name in GenerateRequest.model_fields}
@@ -161,7 +161,7 @@ def _parse(text: str, *, pointer: str = "/prompt") -> prompts.Prompt:
 
 
 def _asked(body: GenerateRequest, *, prompt: prompts.Prompt) -> dict[str, Any]:
-    """Return the options that a request sets; null means the base model's default."""
+    """Return the options that a request sets; a null option means the base model's default."""
     given = body.model_dump(exclude_unset=True, exclude=_NOT_OPTIONS)
     asked = {name: value for name, value in given.items() if value is not None}
     if "negative_prompt" in asked:

@@ -1,7 +1,7 @@
 """Convert generated images and attention maps between workers' results, rows and views.
 
-An attention map has no row of its own: it is read and removed with its image. The image's row lists
-its maps in the prompt's order.
+An attention map has no row of its own: a map is read and removed with its image. The image's row
+lists its maps in the prompt's order.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

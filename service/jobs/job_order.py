@@ -1,9 +1,9 @@
 """Decide which job is next. Owners alternate, so that one owner's many jobs do not block another's.
 
-Each job gets a number, its `turn`, when it is accepted: one more than the turn of its owner's last
-queued or running job of the same kind, but at least the turn that is being served now. The job with
-the lowest turn goes first. So the jobs of one owner stay in order and the jobs of several owners
-alternate. An owner who sends no jobs for a while neither gains nor loses priority. (Queueing
+Each accepted job gets a number, the job's `turn`. The turn is one more than the turn of the owner's
+last queued or running job of the same kind, but at least the turn that is being served now. The job
+with the lowest turn goes first. So the jobs of one owner stay in order and the jobs of several
+owners alternate. An owner who sends no jobs for a while neither gains nor loses priority. (Queueing
 networks call this start-time fair queueing.)
 """
 
@@ -34,7 +34,7 @@ _RUNS, _WAITS = JobRow.status == JobStatus.RUNNING, JobRow.status == JobStatus.Q
 
 
 def _turn(*which: ColumnElement[bool], last: bool) -> ScalarSelect[int]:
-    """Return the last or the first turn: one index lookup, however many jobs there are."""
+    """Return the last or the first turn by one index lookup, however many jobs exist."""
     order = JobRow.turn.desc() if last else JobRow.turn
     return select(JobRow.turn).where(*which).order_by(order).limit(1).scalar_subquery()
 

@@ -25,7 +25,7 @@ class ClaimedJob:
 
     @property
     def lost_before(self) -> bool:
-        """Return whether an earlier attempt lost its worker, perhaps because of this very job."""
+        """Return whether an earlier attempt lost its worker, perhaps because of this job."""
         return self.attempts_spent > 1
 
 

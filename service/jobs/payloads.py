@@ -1,9 +1,9 @@
 """The payloads in jobs' rows, by which the API tells a worker its work; both sides use this module.
 
 A reader ignores unknown keys, so a release may add keys. A release that changes the meaning of
-payloads must raise VERSION; workers of earlier releases then leave its jobs alone. While two
-releases run next to each other, the earlier one reads what the later one writes. So a key may be
-removed only when no running release reads it.
+payloads must raise VERSION; workers of earlier releases then do not touch the jobs of the new
+release. While two releases run next to each other, the earlier release reads the payloads that the
+later release writes. So a release may remove a key only when no running release reads the key.
 """
 
 from collections.abc import Mapping
@@ -50,14 +50,14 @@ def _upgraded(stored: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class TrainingPicture(_Frozen):
-    """A picture to train on, and its mask if it has one, by their blobs' keys."""
+    """The blob keys of a picture to train on and of the picture's mask, if any."""
 
     blob_key: str
     mask_key: str | None
 
 
 class TrainPayload(_Payload):
-    """A training: the requested options, over the registered base model's defaults.
+    """A training: the requested options, which override the registered base model's defaults.
 
     Options missing under `training` take the defaults of the worker's own model.
     """
@@ -70,7 +70,7 @@ class TrainPayload(_Payload):
 
 
 class PromptedConcept(_Frozen):
-    """A concept in a prompt: its file when the request was accepted, and its gate."""
+    """A concept in a prompt: the concept's file when the request was accepted, and the gate."""
 
     id: str
     name: str
@@ -81,7 +81,7 @@ class PromptedConcept(_Frozen):
 
 
 class GeneratePayload(_Payload):
-    """A generation: the requested options, over the registered base model's defaults.
+    """A generation: the requested options, which override the registered base model's defaults.
 
     `config` always has a seed; options missing under `config` take the defaults of the worker's own
     model.

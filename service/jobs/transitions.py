@@ -1,9 +1,9 @@
 """All changes of a job's status, in one place: row, audit event and concept change together.
 
-`change` is the only code that writes `jobs.status`. It is a conditional UPDATE .. RETURNING, so of
-two callers only the first changes the row. For every changed row it writes the audit event. When a
-training ends without a result, it also sets the concept's status. All of this happens in the
-caller's transaction.
+`change` is the only code that writes `jobs.status`. `change` is a conditional UPDATE .. RETURNING,
+so of two callers only the first changes the row. `change` writes the audit event of every changed
+row. When a training ends without a result, `change` also sets the concept's status. All of this
+happens in the caller's transaction.
 """
 
 from collections.abc import Iterable, Sequence
@@ -149,8 +149,8 @@ def _notify_next(session: Session, owner_id: str, *, now: datetime) -> None:
     """Make the owner's next job of each kind due for notice, after one of the jobs stopped running.
 
     The limit of running jobs covers both kinds, so a training that ends may allow a generation to
-    start. Without this notice, idle workers for generations would not learn of it soon. Rows that
-    another transaction has locked are skipped.
+    start. Without this notice, idle workers for generations would not soon learn of the allowed
+    job. Rows that another transaction has locked are skipped.
     """
     next_jobs = [
         select(JobRow.id)

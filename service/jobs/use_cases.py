@@ -71,7 +71,7 @@ def cancel(service: Service, owner_id: str, *, job_id: str) -> JobView:
 
 
 def read_image(service: Service, owner_id: str | None, *, image_id: str) -> StoredFile:
-    """Return the PNG of a generated image of this owner; None: of any owner, by a signed link."""
+    """Return the PNG of an image of this owner; for None (a signed link), of any owner."""
     image = _find_image(service, owner_id, image_id=image_id)
     try:
         return StoredFile(data=service.blobs.get(image.blob_key), sha256=image.sha256)
@@ -204,7 +204,7 @@ def _progress(job: JobRow) -> ProgressView:
 
 
 def _positions_of(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
-    """Return the position of each queued job among the queued jobs of its kind; 1 starts next."""
+    """Return the position of each queued job among jobs of its kind; position 1 starts next."""
     if not job_ids:
         return {}
     rows = session.execute(_POSITIONS, {"ids": list(job_ids)})

@@ -31,7 +31,7 @@ class ProgressView(View):
 
 
 class AttentionMapView(View):
-    """Where a word of the prompt acted in an image; `url` gives the map over the image, a PNG."""
+    """The place where a word of the prompt acted in an image; `url` gives the map as a PNG."""
 
     word: Annotated[str, Field(examples=["<rex>", "beach"])]
     concept_id: Annotated[str | None, Field(description="The concept of a placeholder; else null.")]
@@ -49,7 +49,7 @@ class AttentionMapView(View):
 
 
 class PresenceView(View):
-    """Whether a concept of the prompt is visible in an image."""
+    """Says whether a concept of the prompt is visible in an image."""
 
     concept_id: str
     name: str

@@ -1,4 +1,4 @@
-"""Run the process that decodes uploaded pictures: start it, exchange data, limit it, end it.
+"""Run the process that decodes uploaded pictures: start it, limit it, end it, exchange data.
 
 One process decodes the pictures of one upload, one after the other, so that neither side ever holds
 more than one picture in memory. The process has an empty environment, a low priority, and no way to
@@ -68,7 +68,7 @@ def longest_seconds(settings: Settings) -> float:
 
 @contextmanager
 def running(settings: Settings) -> Iterator["Decoder"]:
-    """Run a decoder for the pictures of one upload; it ends with the block."""
+    """Run a decoder for the pictures of one upload; the decoder ends with the block."""
     # -I: neither the environment nor the working folder decides what is imported.
     command = [sys.executable, "-I", str(_DECODER)]
     try:

@@ -1,12 +1,13 @@
 """The process that decodes uploaded pictures; only decoder.py starts it.
 
 The process imports nothing of this product and exchanges frames over stdin and stdout: four bytes
-of length, then the bytes. It reads the limits as JSON, then for each file its role and its bytes.
-For each file it writes a JSON header, then the PNG.
+of length, then the bytes. The process reads the limits as JSON, then the role and the bytes of each
+file. For each file the process writes a JSON header, then the PNG.
 
-The process starts with an empty environment and a low priority. Before it reads the first byte of a
-file, it limits its memory and time and makes opening files, sockets and pipes impossible. If the
-kernel allows it, the process also moves to its own empty network, as a user without privileges.
+The process starts with an empty environment and a low priority. Before reading the first byte of a
+file, the process limits its own memory and time. From then on, the process cannot open files,
+sockets or pipes. If the kernel allows it, the process also moves to its own empty network, as a
+user without privileges.
 """
 
 import ctypes
@@ -180,7 +181,7 @@ def _flat(image: Image.Image) -> Image.Image:
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """Return a mask in grey: white is the object, and transparent pixels count as black."""
+    """Return a mask in grey: white pixels are the object, and transparent pixels count as black."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)
     elif image.has_transparency_data:

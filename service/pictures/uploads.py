@@ -2,7 +2,7 @@
 
 Only the newly encoded PNG is stored, without metadata such as GPS positions and without extra bytes
 at its end. Only JPEG, PNG and WebP are decoded. Decoding runs in a separate process with limits on
-memory and time (see decoder.py), because only in a decoder does C code handle a caller's bytes.
+memory and time (see decoder.py), because C code handles a caller's bytes only in a decoder.
 """
 
 import hashlib
@@ -71,7 +71,7 @@ def wrong_counts(images: int, *, masks: int = 0) -> list[FieldProblem]:
 
 
 def read_thumbnails(service: Service, thumbnails: Sequence[bytes], *, pointer: str) -> list[bytes]:
-    """Return the pictures of an imported concept's curve as PNG; errors name `pointer`."""
+    """Return the pictures of an imported concept's curve as PNG; errors contain `pointer`."""
     settings = service.settings.model_copy(
         update={"min_picture_side": 1, "max_picture_pixels": _THUMBNAIL_PIXELS}
     )

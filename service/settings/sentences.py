@@ -1,4 +1,4 @@
-"""The sentences about a wrong environment: variable, problem, and what to write instead."""
+"""The sentences about a wrong environment: variable, problem, and a value to write instead."""
 
 import difflib
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def variable_of(name: str) -> str:
 
 
 def misspelt(environment: Mapping[str, str], fields: Mapping[str, FieldInfo]) -> list[str]:
-    """Return a sentence for each variable whose name is nearly a setting's."""
+    """Return a sentence for each variable whose name is nearly the name of a setting."""
     known = [variable_of(name) for name in fields]
     sentences = []
     for variable in sorted(environment):
@@ -50,7 +50,7 @@ def misspelt(environment: Mapping[str, str], fields: Mapping[str, FieldInfo]) ->
 
 
 def sentence(error: Any, *, given: str | None, field: FieldInfo) -> str:
-    """Return what is wrong with a value; `given` is None if it may hold a secret."""
+    """Return what is wrong with a value; `given` is None if the value may be a secret."""
     variable = variable_of(str(error["loc"][0]))
     repeated = "" if given is None else f" {given!r}"
     return f"{variable} has a wrong value{repeated}: {_reason(error)}. {_advice(field)}"

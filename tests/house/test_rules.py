@@ -73,17 +73,6 @@ def test_no_module_is_longer_than_a_reader_can_hold(package: str) -> None:
     assert {name: lines for name, lines in lengths.items() if lines > 310} == {}
 
 
-def test_no_two_classes_have_one_name() -> None:
-    classes = [
-        name
-        for package in PACKAGES
-        for file in (ROOT / package).rglob("*.py")
-        for name in re.findall(r"^\s*class (\w+)", file.read_text(), re.MULTILINE)
-    ]
-    assert len(classes) > 150
-    assert sorted({name for name in classes if classes.count(name) > 1}) == []
-
-
 def test_the_api_reads_prompts_and_concept_files_without_torch() -> None:
     """An API container installs no torch, so the API must not import it."""
     code = (
