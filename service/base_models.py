@@ -191,6 +191,6 @@ def defaults(model: RegisteredBaseModel | None, *, of: str) -> dict[str, Any]:
 
 
 def resolution(model: RegisteredBaseModel | None) -> int | None:
-    """Return the side, in pixels, of the base model's own training pictures, if it is known."""
+    """Return the side, in pixels, of the base model's own training pictures; None if unknown."""
     side = model.info.get("resolution") if model is not None else None
     return side if isinstance(side, int) else None

@@ -1,8 +1,8 @@
 """Models of what callers send, which refuse unknown fields; options of training and generation.
 
 Options, their bounds and their defaults are defined in perfusion_core.config alone; the request
-models are derived from there. OpenAPI shows no defaults of options, because they depend on the base
-model: `GET /models` returns the current defaults.
+models are derived from that module. OpenAPI shows no defaults of options, because the defaults
+depend on the base model: `GET /models` returns the current defaults.
 """
 
 from collections.abc import Mapping

@@ -24,9 +24,9 @@ app = typer.Typer(
 def adopt() -> None:
     """Make this server's database and blob store belong together from now on.
 
-    Use it for a new database with old files, or for an empty store after the old store was lost.
-    The command removes no file. Later collections remove the files that no row of this database
-    names.
+    Use `adopt` for a new database with old files, or for an empty store after the old store was
+    lost. The command removes no file. Later collections remove the files that no row of this
+    database names.
     """
     with _service() as service:
         identity = deployment.adopt(service)

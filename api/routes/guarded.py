@@ -2,7 +2,7 @@
 
 FastAPI reads a body before it resolves dependencies, so the body of an unknown caller would be in
 memory before the key is checked. `GuardedRoute` resolves the route's caller dependency first, so
-that it can refuse a request after reading only the headers.
+that the server can refuse a request after reading only the headers.
 """
 
 from collections.abc import Callable, Coroutine

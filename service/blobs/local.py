@@ -46,7 +46,7 @@ class LocalBlobs:
             _sync_folder(target.parent)
 
     def put_new(self, key: str, data: bytes) -> None:
-        """Store `data` under `key`; if other bytes are there, keep them and raise BlobExists."""
+        """Store `data` under `key`; keep other bytes already there and raise BlobExists."""
         try:
             if self.get(key) != data:
                 raise BlobExists(key)

@@ -55,7 +55,7 @@ class S3Blobs:
             self._client.put_object(Bucket=self._bucket, Key=self._name(key), Body=data)
 
     def put_new(self, key: str, data: bytes) -> None:
-        """Store `data` under `key`; if other bytes are there, keep them and raise BlobExists."""
+        """Store `data` under `key`; keep other bytes already there and raise BlobExists."""
         try:
             with self._guarded(key):
                 self._client.put_object(

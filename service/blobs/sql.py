@@ -29,7 +29,7 @@ class SqlBlobs:
         self._insert(key, data, replace=True)
 
     def put_new(self, key: str, data: bytes) -> None:
-        """Store `data` under `key`; if other bytes are there, keep them and raise BlobExists."""
+        """Store `data` under `key`; keep other bytes already there and raise BlobExists."""
         if not self._insert(key, data, replace=False) and self.get(key) != data:
             raise BlobExists(key)
 

@@ -97,7 +97,7 @@ def warn(service: Service, claimed: ClaimedJob, *, warnings: Sequence[dict[str, 
 def finish_training(service: Service, claimed: ClaimedJob, *, trained: TrainedConcept) -> bool:
     """End a training: in one transaction the job succeeds and its concept becomes ready.
 
-    A concept that was ready before gets the new file or keeps its old one, see
+    A concept that was ready before gets the new file or keeps the old file, see
     concepts/versions.py.
     """
     before = versions.standing(service, claimed.concept_id)

@@ -1,4 +1,4 @@
-"""Repair what crashes and lost messages leave behind. Any number of processes may run this.
+"""Repair what crashes and lost messages leave behind. Any number of processes may run a pass.
 
 A pass first runs one query, and usually finds that there is nothing to do. Otherwise the pass makes
 conditional updates that skip rows locked by other transactions. So two reconcilers at the same time

@@ -3,7 +3,7 @@
 A blob is written before its row, so a pass skips blobs younger than a grace period. A deletion
 removes its blobs together with the row, so a pass usually finds few orphans. If a pass finds many
 orphans, rows are probably missing (a wrong database, an old backup). So above a limit the pass
-removes nothing and reports the orphans. Any number of processes may run this.
+removes nothing and reports the orphans. Any number of processes may run a pass.
 """
 
 from collections.abc import Callable, Iterator

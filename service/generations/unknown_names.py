@@ -1,7 +1,7 @@
 """Placeholders that name no concept, and the names that the caller probably meant.
 
-The search takes longer than a write transaction should, so it runs after the transaction. It takes
-a few milliseconds at most, however many concepts and unknown names there are.
+The search takes longer than a write transaction should, so the search runs after the transaction.
+The search takes a few milliseconds at most, however many concepts and unknown names there are.
 """
 
 import difflib

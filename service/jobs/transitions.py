@@ -279,7 +279,7 @@ def settle_training(service: Service, job: JobRow) -> None:
 def clear_earlier_attempts(service: Service, job: JobRow) -> None:
     """Remove the blobs that other attempts of a succeeded job wrote; call this after the commit.
 
-    The leases of those attempts are over, so no row will name their blobs. A training's previews
+    The leases of earlier attempts are over, so no row will name their blobs. A training's previews
     stay.
     """
     if job.attempt == 1:
