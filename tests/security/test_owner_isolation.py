@@ -16,6 +16,7 @@ OPEN = {("GET", "/healthz"), ("GET", "/readyz")}
 # Routes that answer a stranger, without any object of the owner.
 NOT_OWNED = {
     ("GET", "/base-model"): 200,
+    ("GET", "/models"): 200,
     ("GET", "/metrics"): 403,
     ("GET", "/concepts"): 200,
     ("GET", "/jobs"): 200,
@@ -25,6 +26,7 @@ NOT_OWNED = {
 }
 NEEDED: dict[tuple[str, str], set[Scope]] = {
     ("GET", "/base-model"): set(ALL_SCOPES),
+    ("GET", "/models"): set(ALL_SCOPES),
     ("GET", "/metrics"): {Scope.METRICS},
     ("POST", "/concepts"): {Scope.TRAIN},
     ("POST", "/concepts/import"): {Scope.TRAIN},
