@@ -56,7 +56,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Edit:
-    """The parts of an encoding that the edit needs, equal for the Keys and Values of all layers."""
+    """The parts of an encoding that the edit needs; all layers use the same parts."""
 
     e_perp: Tensor  # (..., N, d): the part of e that is C⁻¹-orthogonal to every i*
     gate: Tensor  # (..., N, J): each concept's gate at each token

@@ -125,7 +125,7 @@ def free_name(session: Session, owner_id: str, *, name: str) -> list["Removed"]:
 
 @dataclass(frozen=True)
 class Removed:
-    """A concept whose row is deleted, and its trainings."""
+    """A concept whose row has just been deleted, and the ids of its trainings."""
 
     concept: ConceptRow
     job_ids: tuple[str, ...]

@@ -103,7 +103,7 @@ class ApiKeyRow(Base):
 
 
 class BaseModelRow(Base):
-    """A base model that a worker has loaded; the latest `seen_at` marks the current row."""
+    """A base model that a worker has loaded; the model with the latest `seen_at` is served now."""
 
     __tablename__ = "base_models"
     fingerprint: Mapped[str] = mapped_column(String(128), primary_key=True)
