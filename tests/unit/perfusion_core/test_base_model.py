@@ -82,6 +82,7 @@ def test_a_plain_pipeline_draws_the_same_bits_before_with_and_after(family: str)
     assert torch.equal(sample(pipeline), before)
 
 
+@pytest.mark.slow
 def test_the_shipped_model_without_concepts_draws_what_diffusers_draws(shipped: BaseModel) -> None:
     from diffusers import StableDiffusionPipeline
 

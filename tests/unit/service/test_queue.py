@@ -59,6 +59,7 @@ def test_a_refused_queue_is_a_quick_false() -> None:
         notifier.close()
 
 
+@pytest.mark.slow
 def test_a_queue_that_never_answers_is_given_up_in_seconds() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -70,6 +71,7 @@ def test_a_queue_that_never_answers_is_given_up_in_seconds() -> None:
         notifier.close()
 
 
+@pytest.mark.slow
 def test_notify_soon_does_not_wait_for_a_queue_that_never_answers() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

@@ -69,6 +69,7 @@ def test_a_picture_is_the_same_alone_and_beside_other_requests(base: BaseModel) 
     assert max(map(grey_levels_apart, alone, company)) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["shipped", "sd1", "sdxl"])
 def test_bits_depend_on_the_size_of_the_batch_and_on_nothing_else_of_it(
     family: str, shipped: BaseModel, tiny: Callable[[str], BaseModel]

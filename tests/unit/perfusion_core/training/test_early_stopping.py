@@ -101,6 +101,7 @@ def test_what_does_not_get_better_any_more_stops(tiny: Callable[[str], BaseModel
     assert next(idle, None) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interrupted_after", [2, 6, 10, 12])
 def test_a_scored_training_that_was_interrupted_ends_with_the_same_bytes(
     tiny: Callable[[str], BaseModel], interrupted_after: int

@@ -99,6 +99,7 @@ def test_examples_of_one_prompt_share_its_encoding_and_nothing_else_changes(tiny
     assert near(gradients(base, batch=batch), gradients(base, batch=apart), 1e-4)
 
 
+@pytest.mark.slow
 def test_out_of_memory_leads_to_smaller_passes_of_the_same_total_and_is_said(
     tiny: Tiny, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -114,6 +115,7 @@ def test_out_of_memory_leads_to_smaller_passes_of_the_same_total_and_is_said(
     assert torch.allclose(short.i_star, enough.i_star, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_where_not_even_one_example_fits_it_ends_after_recomputing(tiny: Tiny) -> None:
     training = begin(tiny("sd1"))
     with memory_for(tiny("sd1"), examples=0), pytest.raises(torch.OutOfMemoryError):

@@ -101,6 +101,7 @@ def read(url: str, statement: str) -> list[tuple[object, ...]]:
         return connection.execute(statement).fetchall()
 
 
+@pytest.mark.slow
 def test_servers_that_start_at_once_migrate_once(url: str) -> None:
     # Alembic's context is not thread-safe, so each migration runs in a process of its own.
     with ThreadPoolExecutor(2) as pool:

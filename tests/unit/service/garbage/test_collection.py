@@ -133,6 +133,7 @@ def test_what_a_deletion_releases_goes_at_once_and_counts_for_no_bound(service: 
     assert not blob_keys(service)
 
 
+@pytest.mark.slow
 def test_a_pass_asks_for_many_blobs_in_few_questions(service: Service, clock: Clock) -> None:
     register_base_model(service)
     for _ in range(100):

@@ -140,6 +140,7 @@ def test_a_decoder_that_crashes_takes_nothing_with_it(
     assert caught.value.errors[0].pointer == "/images/0"
 
 
+@pytest.mark.slow
 def test_a_decoder_that_takes_too_long_is_ended(
     make_service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
