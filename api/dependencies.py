@@ -70,7 +70,8 @@ ServiceDep = Annotated[Service, Depends(_service)]
 async def with_blobs(state: State, act: Callable[[], T]) -> T:
     """Run `act`, which needs the blob store, in a thread reserved for the blob store.
 
-    So a blob store that hangs blocks only a limited number of requests, all of which need blobs.
+    A blob store that hangs therefore blocks a limited number of requests. Requests that need no
+    blobs go on.
     """
     if crowded(state["files"]):
         raise Unavailable(

@@ -2,7 +2,7 @@
 
 The database keeps only a key's SHA-256.
 
-A key is shown once. A key contains 256 random bits, so nobody can guess a key and a plain hash is
+A key is shown once. A key contains 256 random bits, so guessing is hopeless and a plain hash is
 enough. Objects belong to an `owner_id`. Several keys may give access to the objects of one owner,
 each key within its scopes.
 """

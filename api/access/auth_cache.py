@@ -14,7 +14,7 @@ from service.auth import Caller
 from service.wiring import Service
 
 KNOWN_SECONDS = 1.0
-# Limited, because a caller may write the same header in many ways, each of which takes an entry.
+# Limited, because a caller may write one header in many ways, and each way takes an entry.
 _MOST_KNOWN = 1000
 
 

@@ -14,7 +14,7 @@ from perfusion_core.text.tokenization import Tokens, tokenise
 
 @dataclass(frozen=True)
 class TrainingPrompts:
-    """P prompts, each of which names the concept once."""
+    """P prompts; each prompt names the concept once."""
 
     ids: list[list[list[int]]]  # [text encoder][prompt][position]
     places: list[int]  # (P,): the concept's position in each prompt

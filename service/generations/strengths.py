@@ -48,5 +48,5 @@ def _gate(choice: ConceptChoice, *, pointer: str) -> Gate | None:
     if choice.beta is None:
         if choice.tau is None:
             return None
-        raise invalid(f"{pointer}/tau", "tau needs a beta beside it. Add one, or use strength.")
+        raise invalid(f"{pointer}/tau", "tau is valid only with beta. Add a beta, or use strength.")
     return Gate(beta=choice.beta, tau=DEFAULT_TAU if choice.tau is None else choice.tau)
