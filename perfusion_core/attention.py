@@ -17,6 +17,7 @@ thread has its own observer. Unlike `cross_attention_kwargs`, a context variable
 self-attention.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -101,14 +102,19 @@ def packed_width(layers: tuple[Layer, ...]) -> int:
     return 2 * sum(layer.width for layer in layers)
 
 
-def attach(unet: Any, layers: tuple[Layer, ...]) -> None:
-    """Make the U-Net accept packed Keys and Values as well as ordinary encodings."""
+def attach(unet: Any, layers: tuple[Layer, ...], *, fused: bool = True) -> None:
+    """Make the U-Net accept packed Keys and Values as well as ordinary encodings.
+
+    With `fused` the layers use torch's fused attention kernels, otherwise matrix products.
+    """
     processors = dict(unet.attn_processors)
     width = packed_width(layers)
     for layer in layers:
         key = f"{layer.name}.processor"
         if not isinstance(processors[key], PackedAttention):
-            processors[key] = PackedAttention(layer, width=width, plain=processors[key])
+            processors[key] = PackedAttention(
+                layer, width=width, plain=processors[key], fused=fused
+            )
     unet.set_attn_processor(processors)
 
 
@@ -125,12 +131,13 @@ def observed(observer: Observer | None) -> Iterator[None]:
 class PackedAttention:
     """The attention processor of one layer, which takes its slices of packed Keys and Values."""
 
-    def __init__(self, layer: Layer, *, width: int, plain: Any) -> None:
+    def __init__(self, layer: Layer, *, width: int, plain: Any, fused: bool = True) -> None:
         start = 2 * layer.offset
         self.key = slice(start, start + layer.width)
         self.value = slice(start + layer.width, start + 2 * layer.width)
         self.width = width
         self.plain = plain
+        self._attend = F.scaled_dot_product_attention if fused else _attend_by_products
 
     def __call__(
         self,
@@ -153,7 +160,7 @@ class PackedAttention:
         v = self._heads(packed[..., self.value], attn.heads)  # (B, h, N, d_l / h)
         if (observer := _observer.get()) is not None:
             observer(q, k)
-        attended = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype))
+        attended = self._attend(q, k.to(q.dtype), v.to(q.dtype))
         joined = attended.transpose(1, 2).flatten(2)  # (B, P, d_l)
         result: Tensor = attn.to_out[1](attn.to_out[0](joined))
         return result
@@ -162,3 +169,9 @@ class PackedAttention:
     def _heads(x: Tensor, heads: int) -> Tensor:
         split: Tensor = x.unflatten(-1, (heads, -1))
         return split.transpose(1, 2)
+
+
+def _attend_by_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return softmax(q kᵀ / √c) v, for cards on which fused kernels fail."""
+    scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (B, h, P, N)
+    return scores.softmax(-1) @ v

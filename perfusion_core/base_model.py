@@ -2,23 +2,34 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from perfusion_core import downloads
 from perfusion_core.attention import attach, cross_attention_layers, packed_width
+from perfusion_core.checkpoints.fetching import fetch
+from perfusion_core.checkpoints.reading import read_checkpoint
 from perfusion_core.concept import Concept, has_direction
-from perfusion_core.config import BaseModelDefaults, read_defaults
+from perfusion_core.config import BaseModelDefaults, Positions, read_defaults
+from perfusion_core.covariance.caption_encodings import content_positions, encode_captions
 from perfusion_core.covariance.captions import captions
 from perfusion_core.covariance.estimate import CAPTION_COUNT, Covariance, estimate
+from perfusion_core.covariance.once import once
+from perfusion_core.defaults import noise_schedule
+from perfusion_core.devices.options import AUTO, DeviceOptions, device_of, dtype_of
+from perfusion_core.devices.placement import place
 from perfusion_core.errors import BaseModelError, ConceptFileError
 from perfusion_core.evaluation.calibration import Calibration, read_calibration
-from perfusion_core.fingerprint import fingerprint_of_base_model
-from perfusion_core.hub import refuse_adapters, split_revision
+from perfusion_core.fingerprint import fingerprints_of_base_model
 from perfusion_core.rank_one import Metric
+from perfusion_core.shared_parts import SharedParts
+from perfusion_core.siblings import BaseModelIdentity, adapt
 from perfusion_core.text.encoders import TextEncoders
+from perfusion_core.text.tokenization import whole_words
 
 COVARIANCE_FILE = "covariance.safetensors"
 Progress = Callable[[int], None]
@@ -32,9 +43,10 @@ class BaseModel:
     """
 
     def __init__(
-        self, pipeline: Any, *, name: str, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        """Take over a diffusers pipeline loaded in float32; see `load` and `from_pipeline`."""
+        self, pipeline: Any, *, name: str, device: torch.device, dtype: torch.dtype,
+        device_options: DeviceOptions = AUTO,
+    ) -> None:  # fmt: skip
+        """Take over a diffusers pipeline on the CPU; see `load` and `from_pipeline`."""
         self.name, self.device, self.dtype = name, device, dtype
         self.family = _family(pipeline)
         encoders = [pipeline.text_encoder]
@@ -45,22 +57,24 @@ class BaseModel:
         for module in (pipeline.unet, pipeline.vae, *encoders):
             module.requires_grad_(False).eval()
         self.unet: Any = pipeline.unet
-        self.fingerprint = fingerprint_of_base_model(encoders, cross_attention_layers(self.unet))
-        self.unet = self.unet.to(device)
-        if dtype != torch.float32:
-            self.unet = self.unet.to(dtype)
-        # Encoders and VAE stay in float32, because the edit's similarities and the VAE's range need
-        # the precision. The cost is small: encoders run once per prompt, the VAE once per picture
-        # or image.
-        self.vae: Any = pipeline.vae.to(device)
+        layers = cross_attention_layers(self.unet)
+        self.fingerprint, of_encoders = fingerprints_of_base_model(encoders, layers)
+        self.shared_parts = SharedParts(of_encoders, tuple(layer.width for layer in layers))
+        # The text encoders stay in float32, because the edit's similarities need the precision. The
+        # cost is small, since they run once per prompt.
+        self.vae: Any = pipeline.vae
+        self.placed = place(
+            self.unet, self.vae, encoders, device=device, dtype=dtype, options=device_options,
+            pixels=self.default_resolution**2,
+        )  # fmt: skip
         self.text = TextEncoders(
-            [encoder.to(device) for encoder in encoders],
-            penultimate=self.family == "sdxl",
+            encoders, penultimate=self.family == "sdxl", offloading=self.placed.offloading
         )
-        self.scheduler_config: dict[str, Any] = dict(pipeline.scheduler.config)
+        self.scheduler_config = noise_schedule.read(pipeline, family=self.family)
+        self.zeros_for_no_prompt = bool(pipeline.config.get("force_zeros_for_empty_prompt"))
         self.layers = cross_attention_layers(self.unet)
-        attach(self.unet, self.layers)
-        self.defaults = BaseModelDefaults()
+        attach(self.unet, self.layers, fused=self.placed.attention == "sdpa")
+        self.override_defaults(BaseModelDefaults())
         self.calibration: Calibration | None = None
         self.superclass_encodings: dict[tuple[str, tuple[str, ...]], Tensor] = {}
         self._covariance: Covariance | None = None
@@ -71,64 +85,78 @@ class BaseModel:
         name_or_path: str | Path,
         *,
         device: str = "auto",
-        dtype: torch.dtype | None = None,
+        device_options: DeviceOptions = AUTO,
         covariance_dir: Path | None = None,
         progress: Progress | None = None,
+        fetch_progress: downloads.Progress | None = None,
+        estimate: Callable[["BaseModel"], None] | None = None,
     ) -> "BaseModel":
         """Load a diffusers folder, or a hub's NAME or NAME@REVISION, with its covariance.
 
         The covariance is read from `covariance_dir`, or else from the model's folder. If neither
         contains a covariance, the covariance is estimated from built-in captions (minutes on a CPU
         for SD 1.5) and saved to `covariance_dir` if one is given. `progress` is called with the
-        number of captions done. Raises BaseModelError if the model cannot be loaded.
+        number of captions done, `fetch_progress` with the bytes of a download. `estimate` gives the
+        model its covariance in place of all this. Raises BaseModelError if loading fails.
         """
-        from diffusers import DiffusionPipeline
-
-        where = Path(name_or_path)
-        if where.is_dir():
-            refuse_adapters(where)
-        name, revision = split_revision(name_or_path)
-        try:
-            pipeline = DiffusionPipeline.from_pretrained(
-                name, revision=revision, dtype=torch.float32, use_safetensors=True
-            )
-        except (OSError, ValueError, AttributeError, KeyError) as error:
-            raise BaseModelError(
-                f"The base model {str(name_or_path)!r} cannot be loaded: name a folder written by "
-                "diffusers' save_pretrained with safetensors weights, or a hub model that this "
-                "machine can download."
-            ) from error
-        base = cls.from_pipeline(
-            pipeline, name=where.name if where.is_dir() else str(name_or_path), device=device,
-            dtype=dtype,
-        )  # fmt: skip
+        where = device_of(device)
+        device_options.check(where)  # before anything is fetched
+        path = fetch(name_or_path, progress=fetch_progress)
+        shown = path.name if Path(name_or_path).exists() else str(name_or_path)
+        # Fingerprints are of float16 weights, so a U-Net in half precision is read in float16: then
+        # the machine never holds it in float32.
+        full = dtype_of(device_options.dtype, where) == torch.float32
+        pipeline = read_checkpoint(
+            path, name=str(name_or_path), unet_dtype=torch.float32 if full else torch.float16
+        )
         # Half of a step's time goes to convolutions, so on a CPU this layout makes a step 5 to 10 %
         # faster.
-        base.unet.to(memory_format=torch.channels_last)
-        if where.is_dir():
-            base.defaults = read_defaults(where)
-            base.calibration = read_calibration(where)
-        candidates = [where / COVARIANCE_FILE] if where.is_dir() else []
-        if covariance_dir is not None:
-            # This path comes first, so that the covariance of `perfusion prepare --captions` is
-            # preferred to the one in the model's folder.
-            candidates.insert(0, base.covariance_path(covariance_dir))
+        pipeline.unet.to(memory_format=torch.channels_last)
+        base = cls.from_pipeline(pipeline, name=shown, device=device, device_options=device_options)
+        base.override_defaults(read_defaults(path))
+        if path.is_dir():
+            base.calibration = read_calibration(path)
+        if estimate is not None:
+            estimate(base)
+            return base
+        # `perfusion prepare --captions` writes into `covariance_dir`, so that file comes first.
+        candidates = [] if covariance_dir is None else [base.covariance_path(covariance_dir)]
+        candidates += [path / COVARIANCE_FILE] if path.is_dir() else []
         for file in candidates:
             if file.is_file():
                 base.covariance = Covariance.load(file)
                 return base
-        base.estimate_covariance(progress=progress)
-        if covariance_dir is not None:
-            base.covariance.save(base.covariance_path(covariance_dir))
+        estimated = partial(base.estimate_covariance, progress=progress)
+        base.covariance = once(candidates[0], estimated) if covariance_dir else estimated()
         return base
 
     @classmethod
     def from_pipeline(
-        cls, pipeline: Any, *, name: str, device: str = "auto", dtype: torch.dtype | None = None
+        cls,
+        pipeline: Any,
+        *,
+        name: str,
+        device: str = "auto",
+        dtype: torch.dtype | None = None,
+        device_options: DeviceOptions = AUTO,
     ) -> "BaseModel":
-        """Wrap a loaded float32 pipeline. The caller sets or estimates the covariance later."""
-        where = _device(device)
-        return cls(pipeline, name=name, device=where, dtype=dtype or _dtype(where))
+        """Wrap a loaded pipeline. The caller sets or estimates the covariance later.
+
+        A `dtype` takes precedence over that of `device_options`. Raises BaseModelError if the
+        device cannot do what the options ask for.
+        """
+        where = device_of(device)
+        device_options.check(where)
+        return cls(
+            pipeline, name=name, device=where, device_options=device_options,
+            dtype=dtype or dtype_of(device_options.dtype, where),
+        )  # fmt: skip
+
+    def override_defaults(self, own: BaseModelDefaults) -> None:
+        """Set the defaults: those of family and scheduler, then the base model's own."""
+        self.scheduler_config, self.defaults = noise_schedule.corrected(
+            self.scheduler_config, own, unet_config=self.unet.config, family=self.family
+        )
 
     @property
     def covariance(self) -> Covariance:
@@ -155,6 +183,16 @@ class BaseModel:
     def covariance_fingerprint(self) -> str:
         """The fingerprint of C."""
         return self.covariance.fingerprint
+
+    @property
+    def identity(self) -> BaseModelIdentity:
+        """The facts that bind concepts to this base model."""
+        return BaseModelIdentity(
+            name=self.name,
+            fingerprint=self.fingerprint,
+            covariance_fingerprint=self.covariance_fingerprint,
+            shared_parts=self.shared_parts,
+        )
 
     @property
     def encoding_width(self) -> int:
@@ -186,15 +224,21 @@ class BaseModel:
         *,
         progress: Progress | None = None,
         count: int = CAPTION_COUNT,
+        positions: Positions = "all",
     ) -> Covariance:
         """Estimate C from captions (default: the built-in ones) and use the result from then on."""
-        source = captions_from or captions(count, known=self.knows_word)
-        self.covariance = estimate(
-            source,
-            self._encode_captions,
-            base_model_fingerprint=self.fingerprint,
-            progress=progress,
+        source = captions_from or captions(
+            count, known=self.knows_word, words=whole_words(self.tokenizers[0])
         )
+        with self.placed.offloading.using("text"):
+            self.covariance = estimate(
+                source,
+                partial(encode_captions, self.text, self.tokenizers),
+                base_model_fingerprint=self.fingerprint,
+                positions=positions,
+                content=partial(content_positions, self.tokenizers[0]),
+                progress=progress,
+            )
         return self.covariance
 
     def knows_word(self, word: str) -> bool:
@@ -223,6 +267,15 @@ class BaseModel:
                 "download or train it again."
             )
 
+    def adapt(self, concept: Concept) -> Concept:
+        """Return a concept of a sibling base model for this one; raises FingerprintMismatch.
+
+        The concept's images here are not measured yet, so it has no curve.
+        """
+        adapted = adapt(concept, self.identity)
+        self.check(adapted)
+        return adapted
+
     def describe(self) -> dict[str, Any]:
         """Return the facts that the service records about this base model, as plain JSON."""
         return {
@@ -233,6 +286,7 @@ class BaseModel:
             "covariance_condition_number": self.covariance.condition_number,
             "resolution": self.default_resolution,
             "cross_attention_layers": len(self.layers),
+            "shared_parts": self.shared_parts.to_json(),
             "encoding_width": self.encoding_width,
             "value_width": self.packed_width // 2,
             "embedding_widths": [table.shape[1] for table in self.text.tables],
@@ -241,16 +295,6 @@ class BaseModel:
             "defaults": {"train": self.defaults.train, "generate": self.defaults.generate},
             "calibration": None if self.calibration is None else self.calibration.to_json(),
         }
-
-    @torch.no_grad()
-    def _encode_captions(self, batch: list[str]) -> Tensor:
-        ids = [
-            tokenizer(
-                batch, padding="max_length", max_length=tokenizer.model_max_length, truncation=True
-            ).input_ids
-            for tokenizer in self.tokenizers
-        ]
-        return self.text.encode(ids).e
 
 
 def _family(pipeline: Any) -> str:
@@ -262,19 +306,3 @@ def _family(pipeline: Any) -> str:
     if getattr(pipeline, "text_encoder_2", None) is not None:
         return "sdxl"
     return "sd2" if pipeline.unet.config.cross_attention_dim == 1024 else "sd1"
-
-
-def _device(name: str) -> torch.device:
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _dtype(device: torch.device) -> torch.dtype:
-    if device.type != "cuda":
-        return torch.float32
-    # GPUs before Ampere only emulate bfloat16, which is slow; their tensor cores support float16.
-    native = torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if native else torch.float16

@@ -7,8 +7,8 @@
 | `e_super` | d | the superclass's encoding, from which the locked Keys are made; since format 2 |
 | `embedding`, `embedding_2` | width of each text encoder | the placeholder's word embedding |
 
-The file may also contain an evaluator's measurements, such as the operating curve: see
-evaluation/record.py.
+The file may also contain an evaluator's measurements, such as the operating curve (see
+evaluation/record.py), and what the base model shares with its siblings (see shared_parts.py).
 
 Keys are locked, so the file does not store a layer's o*_K, which is `W_K e_super`. A file of format
 1 does not contain e_super either. For format 1, e_super is computed from the prompts that every
@@ -31,10 +31,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from perfusion_core import shared_parts
 from perfusion_core.errors import ConceptFileError, FingerprintMismatch
 from perfusion_core.evaluation import record as evaluations
 from perfusion_core.evaluation.curve import Curve
 from perfusion_core.evaluation.record import Evaluation
+from perfusion_core.shared_parts import SharedParts
 from perfusion_core.text.prompt import NAME_PATTERN
 
 FORMAT_VERSION = "2"
@@ -51,7 +53,7 @@ MAX_TRAINING_BYTES = 16 * 1024
 _LEAST_LENGTH = 1e-6
 Vector = npt.NDArray[np.float32]
 _EMBEDDINGS = ("embedding", "embedding_2")
-_ARCHITECTURES = {
+ARCHITECTURES = {
     "sd1": "stable-diffusion-v1",
     "sd2": "stable-diffusion-v2",
     "sdxl": "stable-diffusion-xl-v1-base",
@@ -73,6 +75,7 @@ class Concept:
     embeddings: tuple[Vector, ...]  # one per text encoder
     mask_source: str
     e_super: Vector | None = None  # (d,); None in a concept of format 1
+    shared_parts: SharedParts | None = None  # None in a file of an earlier release
     training: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Evaluation | None = None  # None without an evaluator
 
@@ -120,11 +123,13 @@ class Concept:
             tensors["e_super"] = self.e_super
         stored = {name: np.ascontiguousarray(array, dtype) for name, array in tensors.items()}
         metadata = self._metadata()
+        if self.shared_parts is not None:
+            metadata |= shared_parts.write(self.shared_parts)
         if self.evaluation is not None:
             # The reference stays in float32, because figures are compared with it and it is small.
             more_metadata, more_tensors = evaluations.write(self.evaluation)
             metadata, stored = metadata | more_metadata, stored | more_tensors
-        return _in_order(save_tensors(stored, metadata=metadata))
+        return sort_header(save_tensors(stored, metadata=metadata))
 
     def save(self, path: str | Path, dtype: Literal["float32", "float16"] = "float32") -> None:
         """Write the concept file atomically: after an error, no partial file is left at `path`."""
@@ -198,6 +203,7 @@ class Concept:
                 o_v=vectors["o_v"],
                 i_star=vectors["i_star"],
                 e_super=e_super,
+                shared_parts=shared_parts.read(metadata, value_width=vectors["o_v"].size),
                 embeddings=tuple(vectors[name] for name in _EMBEDDINGS[:count]),
                 evaluation=evaluation,
             )
@@ -208,7 +214,7 @@ class Concept:
         return concept
 
     def _metadata(self) -> dict[str, str]:
-        architecture = _ARCHITECTURES.get(self.family, self.family)
+        architecture = ARCHITECTURES.get(self.family, self.family)
         return {
             "modelspec.sai_model_spec": "1.0.1",
             "modelspec.architecture": f"{architecture}/perfusion",
@@ -233,7 +239,7 @@ def has_direction(i_star: Vector) -> bool:
     return float(np.linalg.norm(i_star.astype(np.float64))) > _LEAST_LENGTH
 
 
-def _in_order(data: bytes) -> bytes:
+def sort_header(data: bytes) -> bytes:
     """Return the same safetensors file with a sorted header; safetensors writes unsorted headers.
 
     A concept's hash is its identity, so equal concepts must be equal files.

@@ -18,7 +18,7 @@ from perfusion_core.edit_strategy import APART, EditStrategy
 from perfusion_core.encodings import superclass_encoding
 from perfusion_core.errors import PromptError
 from perfusion_core.evaluation.curve import recommended_strength
-from perfusion_core.rank_one import Edit
+from perfusion_core.rank_one import Decomposition
 from perfusion_core.strength import DEFAULT_TAU, default_beta
 from perfusion_core.text.encoders import Encoding, Replacement
 from perfusion_core.text.prompt import Prompt, parse
@@ -103,16 +103,34 @@ def condition(
     targets = {name: target_of(base, use, locking) for name, use in concepts.items()}
     tokens = tokens_of(base, [parsed], targets)
     encoding = encode(base, tokens, targets)
+    pooled = encoding.pooled
     keys_from: Tensor | None = None
     if locking == "global" and targets:
-        keys_from = _written_out(base, tokens)[:, tokens[0][0].sources]
+        written = _written_out(base, tokens)
+        # Under global locking the Values alone carry the concept. SDXL's pooled vector enters the
+        # U-Net besides Keys and Values, where no gate would limit it.
+        pooled = written.pooled
+        keys_from = written.e[:, tokens[0][0].sources]
         for place, name in _beyond_the_written(tokens[0][0]):
             keys_from[0, place] = targets[name].e_super
     packed = keys_and_values(
         base, encoding.e, list(targets.values()), keys_from=keys_from, strategy=strategy
     )
-    pooled = None if encoding.pooled is None else encoding.pooled[0]
-    return Conditioning(packed=packed[0].to(base.dtype), pooled=pooled)
+    return Conditioning(
+        packed=packed[0].to(base.dtype), pooled=None if pooled is None else pooled[0]
+    )
+
+
+def without_prompt(other: Conditioning) -> Conditioning:
+    """Return the conditioning of zero encodings, of the shapes of `other`.
+
+    Projections have no bias, so zero encodings have zero Keys and Values.
+    """
+    pooled = other.pooled
+    return Conditioning(
+        packed=torch.zeros_like(other.packed),
+        pooled=None if pooled is None else torch.zeros_like(pooled),
+    )
 
 
 def target_of(base: "BaseModel", use: ConceptUse, locking: Locking = "local") -> Target:
@@ -196,7 +214,7 @@ def keys_and_values(
 
 def edit_of(
     base: "BaseModel", e: Tensor, targets: Sequence[Target], *, strategy: EditStrategy = APART
-) -> Edit:
+) -> Decomposition:
     """Return the concepts' gates at encodings (..., N, d), and the part orthogonal to all i*."""
     return strategy.decompose(
         e,
@@ -229,9 +247,9 @@ def added_conditions(
     return {"text_embeds": pooled.to(dtype), "time_ids": sizes.expand(len(pooled), -1).to(dtype)}
 
 
-def _written_out(base: "BaseModel", tokens: Sequence[Sequence[Tokens]]) -> Tensor:
-    """Return the encodings (B, N, d) of tokenised prompts with their superclasses written out."""
-    return base.text.encode([[row.written for row in rows] for rows in tokens]).e
+def _written_out(base: "BaseModel", tokens: Sequence[Sequence[Tokens]]) -> Encoding:
+    """Return the encoding of tokenised prompts with their superclasses written out."""
+    return base.text.encode([[row.written for row in rows] for rows in tokens])
 
 
 def _beyond_the_written(tokens: Tokens) -> list[tuple[int, str]]:

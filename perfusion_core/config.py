@@ -1,8 +1,8 @@
 """Every hyper-parameter of the method: its default, bounds and meaning. Does not import torch.
 
 Defaults are the paper's for Stable Diffusion 1.5 at 512 px. A base model of another size needs
-other defaults, so the folder of a base model may contain a `perfusion.json` with overrides
-(BaseModelDefaults).
+other defaults: defaults/families.py has those of each family, and the folder of a base model may
+contain a `perfusion.json` with its own (BaseModelDefaults).
 """
 
 import json
@@ -20,21 +20,21 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 Locking = Literal["local", "global"]
 Gates = Literal["apart", "published"]
-SchedulerName = Literal["ddim", "dpmpp_2m", "euler", "unipc"]
+Positions = Literal["all", "content", "one-per-caption"]
+"""The positions of captions that count in the covariance: all; those of the caption's own tokens,
+without begin, end and padding; or one of these, drawn at random for each caption."""
+SchedulerName = Literal[
+    "auto", "ddim", "dpmpp_2m", "dpmpp_2m_karras", "euler", "euler_a", "euler_karras", "lcm", "tcd",
+    "unipc",
+]  # fmt: skip
+Prediction = Literal["epsilon", "v_prediction", "sample"]
 MAX_SEED = 2**32 - 1
 MAX_PROMPT_LENGTH = 2000  # characters
-_SMALLEST_SIDE, _LARGEST_SIDE, _SIDE_STEP = 32, 2048, 8
+SMALLEST_SIDE, LARGEST_SIDE, SIDE_STEP = 32, 2048, 8
+
+_STRENGTH_WITH_MASK, _STRENGTH_WITHOUT_MASK = 1.0, 0.7
 
 DEFAULTS_FILE = "perfusion.json"
-
-MAX_SIDES = 2
-"""The limit of a size, in the base model's own sides: an image or a training has at most as many
-pixels as a square with this many times the base model's side. Larger images repeat their subject,
-and a step of a larger image would delay all other requests."""
-
-MAX_STEP_IMAGES = 64
-"""The limit of a training step's pixels, in images of the base model's own size. It equals the
-largest train_batch_size."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -78,9 +78,9 @@ class TrainConfig:
     resolution: Annotated[
         int | None,
         Field(
-            ge=_SMALLEST_SIDE,
-            le=_LARGEST_SIDE,
-            multiple_of=_SIDE_STEP,
+            ge=SMALLEST_SIDE,
+            le=LARGEST_SIDE,
+            multiple_of=SIDE_STEP,
             description="Side in pixels; null: the base model's.",
         ),
     ] = None
@@ -91,6 +91,37 @@ class TrainConfig:
             "when it does not get better any more."
         ),
     ] = True
+    fit_embedding: Annotated[
+        bool,
+        Field(
+            description="Start the placeholder's embedding from a fit to the superclass's "
+            "encoding instead of from its last token; no difference for one token."
+        ),
+    ] = False
+    hold_embedding_norm: Annotated[
+        bool,
+        Field(
+            description="After each step, scale the placeholder's embedding back to the length "
+            "that it started with."
+        ),
+    ] = False
+    scale_embedding_rate: Annotated[
+        bool,
+        Field(
+            description="Multiply embedding_learning_rate by the deviation of the base model's "
+            "word embeddings, in units of the shipped model's, so that one value moves the "
+            "embedding by the same share on every encoder."
+        ),
+    ] = False
+    min_snr_gamma: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1000,
+            description="Weight each time by its signal-to-noise ratio, cut at this value "
+            "(Min-SNR, usually 5); null: all times count alike, as in the paper.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -110,27 +141,40 @@ class GenerateConfig:
     guidance_scale: Annotated[
         float, Field(ge=0, le=30, description="Classifier-free guidance; 1 or less: none.")
     ] = 7.5
+    guidance_rescale: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="How far guidance keeps the prediction's contrast, against overexposure; "
+            "0.7 suits models with a terminal SNR of zero.",
+        ),
+    ] = 0.0
     width: Annotated[
         int | None,
         Field(
-            ge=_SMALLEST_SIDE,
-            le=_LARGEST_SIDE,
-            multiple_of=_SIDE_STEP,
+            ge=SMALLEST_SIDE,
+            le=LARGEST_SIDE,
+            multiple_of=SIDE_STEP,
             description="Pixels; null: the base model's.",
         ),
     ] = None
     height: Annotated[
         int | None,
         Field(
-            ge=_SMALLEST_SIDE,
-            le=_LARGEST_SIDE,
-            multiple_of=_SIDE_STEP,
+            ge=SMALLEST_SIDE,
+            le=LARGEST_SIDE,
+            multiple_of=SIDE_STEP,
             description="Pixels; null: the base model's.",
         ),
     ] = None
     scheduler: Annotated[
-        SchedulerName, Field(description="The sampler, by the field's short names.")
-    ] = "ddim"
+        SchedulerName,
+        Field(
+            description="The sampler, by the field's short names; auto: the base model's own, "
+            "which `GET /models` names."
+        ),
+    ] = "auto"
     locking: Annotated[
         Locking,
         Field(
@@ -148,11 +192,70 @@ class GenerateConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class EditConfig:
+    """The options of an edit of a picture; the other options are those of GenerateConfig."""
+
+    denoising_strength: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1,
+            description="How much changes: the share of the denoising that is done anew. null: 1 "
+            "inside a mask, 0.7 without a mask.",
+        ),
+    ] = None
+    mask_feather: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=512,
+            description="Width of the soft edge in pixels of the picture; it lies inside the white "
+            "of the mask, so the black keeps every pixel.",
+        ),
+    ] = 8
+    mask_margin: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=2048,
+            description="Pixels of the picture around the mask that the base model also sees.",
+        ),
+    ] = 32
+    keep_background: Annotated[
+        bool,
+        Field(
+            description="Keep the picture inside the mask, too, around what the prompt's concepts "
+            "show. It puts something into a picture without an edge; what was there before stays "
+            "visible around it. false: all of the white is painted anew."
+        ),
+    ] = False
+
+    def strength(self, *, masked: bool) -> float:
+        """Return the share of the denoising that is done anew; the default depends on the mask."""
+        if self.denoising_strength is not None:
+            return self.denoising_strength
+        return _STRENGTH_WITH_MASK if masked else _STRENGTH_WITHOUT_MASK
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class ScheduleConfig:
+    """Corrections of a base model's noise schedule, for a repository that describes it wrongly."""
+
+    prediction_type: Prediction | None = None
+    rescale_betas_zero_snr: bool | None = None
+    timestep_spacing: Literal["leading", "linspace", "trailing"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class BaseModelDefaults:
-    """A base model's overrides of TrainConfig's and GenerateConfig's defaults, by field name."""
+    """A base model's overrides of the defaults of TrainConfig, GenerateConfig and ScheduleConfig.
+
+    Each is a dict by field name.
+    """
 
     train: dict[str, Any] = field(default_factory=dict)
     generate: dict[str, Any] = field(default_factory=dict)
+    schedule: dict[str, Any] = field(default_factory=dict)
 
     def train_config(self, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
         """Return a TrainConfig: the defaults, then the base model's values, then `overrides`."""
@@ -160,64 +263,46 @@ class BaseModelDefaults:
 
     def generate_config(self, overrides: Mapping[str, Any] | None = None) -> GenerateConfig:
         """Return a GenerateConfig: the defaults, then the base model's values, then `overrides`."""
-        return GenerateConfig(**{**self.generate, **(overrides or {})})
+        return GenerateConfig(**{**self.generate, **without_auto(overrides or {})})
+
+    def overridden_by(self, other: "BaseModelDefaults") -> "BaseModelDefaults":
+        """Return these defaults with the values of `other` in place of their own."""
+        return BaseModelDefaults(
+            train={**self.train, **other.train},
+            generate={**self.generate, **without_auto(other.generate)},
+            schedule={**self.schedule, **other.schedule},
+        )
 
 
-def read_defaults(folder: str | Path) -> BaseModelDefaults:
-    """Return the overrides in a base model's folder; none if the folder has no perfusion.json.
+def without_auto(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options without a scheduler `auto`, so that the base model's own applies."""
+    return {
+        name: value
+        for name, value in options.items()
+        if not (name == "scheduler" and value == "auto")
+    }
 
-    Raises BaseModelError if the file is not valid JSON, names an unknown field or breaks a bound.
+
+def read_defaults(path: str | Path) -> BaseModelDefaults:
+    """Return the overrides of a base model; none if there is no file of overrides.
+
+    The file is `perfusion.json` in the base model's folder, or `NAME.perfusion.json` next to a
+    single file NAME.safetensors. Raises BaseModelError if the file is not valid JSON, names an
+    unknown field or breaks a bound.
     """
-    file = Path(folder) / DEFAULTS_FILE
+    path = Path(path)
+    file = path.with_suffix(f".{DEFAULTS_FILE}") if path.is_file() else path / DEFAULTS_FILE
     if not file.is_file():
         return BaseModelDefaults()
     try:
         defaults = BaseModelDefaults(**json.loads(file.read_text("utf-8")))
         defaults.train_config()
         defaults.generate_config()
+        ScheduleConfig(**defaults.schedule)
     except (ValueError, TypeError) as error:
         raise BaseModelError(
-            f"{DEFAULTS_FILE} in the base model's folder is not valid: it may hold "
-            '{"train": {...}, "generate": {...}} with the options of this release.'
+            f"{file.name} of the base model is not valid: it may hold "
+            '{"train": {...}, "generate": {...}, "schedule": {...}} with the options of this '
+            "release."
         ) from error
     return defaults
-
-
-def max_pixels(resolution: int) -> dict[str, int]:
-    """Return the most pixels of an image and a training step, by the base model's side length."""
-    return {
-        "generate": (MAX_SIDES * resolution) ** 2,
-        "train": MAX_STEP_IMAGES * resolution**2,
-    }
-
-
-def max_sides(resolution: int) -> dict[str, dict[str, int]]:
-    """Return the largest value of each size option when the other size options are smallest."""
-    most = max_pixels(resolution)["generate"]
-    side = min(_LARGEST_SIDE, most // _SMALLEST_SIDE // _SIDE_STEP * _SIDE_STEP)
-    square = min(_LARGEST_SIDE, MAX_SIDES * resolution // _SIDE_STEP * _SIDE_STEP)
-    return {"generate": {"width": side, "height": side}, "train": {"resolution": square}}
-
-
-def too_large(config: TrainConfig | GenerateConfig, *, resolution: int) -> dict[str, str]:
-    """Return the options too large for a base model's side length, each with a sentence."""
-    most = max_pixels(resolution)
-    if isinstance(config, GenerateConfig):
-        width, height = config.width or resolution, config.height or resolution
-        if width * height <= most["generate"]:
-            return {}
-        sentence = (
-            f"{width} x {height} is too large for this base model: width times height may be at "
-            f"most {most['generate']}."
-        )
-        own = {"width": config.width, "height": config.height}
-        return {name: sentence for name, side in own.items() if side is not None}
-    side = config.resolution or resolution
-    if side > (largest := max_sides(resolution)["train"]["resolution"]):
-        return {"resolution": f"This may be at most {largest} for this base model."}
-    if config.train_batch_size * side**2 > most["train"]:
-        return {
-            "train_batch_size": f"With pictures of {side} x {side} this may be at most "
-            f"{most['train'] // side**2} for this base model."
-        }
-    return {}

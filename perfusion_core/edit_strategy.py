@@ -14,13 +14,15 @@ from torch import Tensor
 
 from perfusion_core.attention import Layer
 from perfusion_core.config import Gates
-from perfusion_core.rank_one import Edit, Metric, decompose
+from perfusion_core.rank_one import Decomposition, Metric, decompose
 
 
 class Decompose(Protocol):
     """A function that splits encodings into gates and the part that is orthogonal to all i*."""
 
-    def __call__(self, e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor) -> Edit:
+    def __call__(
+        self, e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor
+    ) -> Decomposition:
         """Split e (..., N, d) by the target inputs i (J, d), like `rank_one.decompose`."""
 
 

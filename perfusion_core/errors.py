@@ -9,8 +9,11 @@ PerfusionError
 ├── ConceptsIndistinguishable two concepts share (nearly) one direction: G is singular
 ├── CovarianceError           C cannot be estimated or factored
 ├── BaseModelError            the base model cannot be loaded or is of another family
+├── SchedulerError            the scheduler cannot be used with this base model or these steps
 ├── PictureError              a training picture or mask cannot be used
+├── EditError                 an edit's picture or mask cannot be used
 ├── TrainingStateError        a saved training state does not belong to this training
+├── CredentialsError          a certificate and its key cannot sign images
 ├── TrainingDiverged          loss or parameters stopped being finite, or exploded
 └── ImageDiverged             sampling came to numbers that are no picture
 
@@ -55,12 +58,24 @@ class BaseModelError(PerfusionError):
     """The base model cannot be loaded, or belongs to a family that is not supported."""
 
 
+class SchedulerError(PerfusionError):
+    """The scheduler cannot be used with this base model, or with so many steps."""
+
+
 class PictureError(PerfusionError):
     """A training picture or its mask cannot be used."""
 
 
+class EditError(PerfusionError):
+    """An edit's picture or mask cannot be used."""
+
+
 class TrainingStateError(PerfusionError):
     """A saved training state does not belong to this training."""
+
+
+class CredentialsError(PerfusionError):
+    """The certificate and its key cannot sign images."""
 
 
 class TrainingDiverged(PerfusionError):

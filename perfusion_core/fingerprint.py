@@ -17,7 +17,7 @@ fingerprint.
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, float16
 
@@ -29,14 +29,24 @@ _Identity = tuple[list[int], str]
 """A tensor's shape and the SHA-256 of its float16 bytes."""
 
 
-def fingerprint_of_base_model(encoders: Iterable[Any], layers: Iterable[Layer]) -> str:
-    """Hash the weights that a concept depends on: the text encoders, and every W_K and W_V."""
-    return _digest(
-        {
-            "text_encoders": [_sorted_identities(encoder) for encoder in encoders],
-            "cross_attention": [[_identity(layer.W_K), _identity(layer.W_V)] for layer in layers],
-        }
-    )
+class Fingerprints(NamedTuple):
+    """The fingerprints of one base model."""
+
+    base_model: str
+    text_encoders: str
+
+
+def fingerprints_of_base_model(encoders: Iterable[Any], layers: Iterable[Layer]) -> Fingerprints:
+    """Hash the weights that a concept depends on: the text encoders, and every W_K and W_V.
+
+    The text encoders also have a fingerprint of their own, which siblings share (siblings.py).
+    """
+    text_encoders = [_sorted_identities(encoder) for encoder in encoders]
+    weights = {
+        "text_encoders": text_encoders,
+        "cross_attention": [[_identity(layer.W_K), _identity(layer.W_V)] for layer in layers],
+    }
+    return Fingerprints(base_model=_digest(weights), text_encoders=_digest(text_encoders))
 
 
 def fingerprint_of_module(module: Any) -> str:

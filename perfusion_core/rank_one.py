@@ -55,7 +55,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Edit:
+class Decomposition:
     """The parts of an encoding that the edit needs; all layers use the same parts."""
 
     e_perp: Tensor  # (..., N, d): the part of e that is C⁻¹-orthogonal to every i*
@@ -68,7 +68,7 @@ class Edit:
 
 def decompose(
     e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor, apart: bool = False
-) -> Edit:
+) -> Decomposition:
     """Split encodings into the concepts' gates and the part that is orthogonal to all concepts.
 
     With `apart` each concept's gate is computed only from the concept's share of the removed part
@@ -97,7 +97,7 @@ def decompose(
     if apart and len(i) > 1:
         sim = torch.minimum(sim, shares)
     gate = torch.sigmoid((sim - beta.to(e)) / tau.to(e))  # (..., N, J)
-    return Edit(e_perp=e - shares @ exact.to(e), gate=gate)
+    return Decomposition(e_perp=e - shares @ exact.to(e), gate=gate)
 
 
 def cosines(i: Tensor, metric: Metric) -> Tensor:

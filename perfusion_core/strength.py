@@ -23,6 +23,8 @@ STRENGTH_DIGITS = 4
 """The number of decimals of a written strength. For β from 0.9 to 0.3, four decimals reproduce β to
 within 0.005; two decimals could not express the strengths of the upper half of the range."""
 
+_LARGEST_EXPONENT = 700.0  # math.exp raises OverflowError a little above
+
 
 def beta_from_strength(strength: float, tau: float = DEFAULT_TAU) -> float:
     """Return the bias β at which the gate at the concept's own encoding has the value `strength`.
@@ -36,7 +38,7 @@ def beta_from_strength(strength: float, tau: float = DEFAULT_TAU) -> float:
 
 def strength_from_beta(beta: float, tau: float = DEFAULT_TAU) -> float:
     """Return the gate's value at the concept's own encoding, the inverse of beta_from_strength."""
-    return 1.0 / (1.0 + math.exp((beta - 1.0) / tau))
+    return 1.0 / (1.0 + math.exp(min((beta - 1.0) / tau, _LARGEST_EXPONENT)))
 
 
 def default_beta(locking: Locking, *, recommended_strength: float | None) -> float:

@@ -2,11 +2,15 @@
 
 A small grammar combines everyday words, so no download is needed. The grammar uses only words that
 the tokenizer encodes as one token. So the text encoder was trained on every word in the estimate.
+
+The grammar knows some 770 of CLIP's 49,408 tokens. So if the tokenizer has a large vocabulary,
+every second caption is longer: two captions of the grammar with some of the tokenizer's own whole
+words between them. All its whole words have their turn.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle, islice
 
 _NOUNS = """
 airplane alien angel ant apple astronaut baby backpack bag ball balloon banana barn basket bat bath
@@ -64,10 +68,31 @@ _FORMS = [
 
 KnownWord = Callable[[str], bool]
 
+LARGE_VOCABULARY = 10_000
+"""The fewest whole words of a vocabulary that are mixed in. A smaller vocabulary, such as the
+shipped model's, is made for the words of its captions, and its other words are rests of them."""
 
-def captions(count: int, *, known: KnownWord) -> Iterator[str]:
-    """Yield the first `count` captions of `known` words; yield nothing if no word is known."""
-    return islice(_stream(known), count)
+_WORDS_OF_LONGER = (4, 8, 12)
+
+
+def captions(count: int, *, known: KnownWord, words: Sequence[str] = ()) -> Iterator[str]:
+    """Yield the first `count` captions of `known` words; yield nothing if no word is known.
+
+    `words` are the whole words of the tokenizer, in any order.
+    """
+    simple = _stream(known)
+    if len(words) < LARGE_VOCABULARY:
+        return islice(simple, count)
+    return islice(_mixed(simple, words), count)
+
+
+def _mixed(simple: Iterator[str], words: Sequence[str]) -> Iterator[str]:
+    """Alternate captions of the grammar with longer captions."""
+    # Neighbours in the vocabulary are of one frequency, so the order is that of a hash.
+    own = cycle(sorted(words, key=lambda word: hashlib.blake2b(word.encode()).digest()))
+    for length, caption in zip(cycle(_WORDS_OF_LONGER), simple, strict=False):
+        yield caption
+        yield ", ".join((next(simple), " ".join(islice(own, length)), next(simple)))
 
 
 def _stream(known: KnownWord) -> Iterator[str]:

@@ -3,8 +3,9 @@
 A curve contains both similarities of METHOD 7 over a sweep of strengths, in scenes that no training
 prompt names. The curve also contains bounds of the similarities. The floor is the plain
 superclass's similarities in the same scenes and seeds. The ceiling is the similarity of the
-training pictures to each other. One similarity alone proves little: copies of a picture have the
-highest image similarity, the plain superclass has the highest text similarity.
+training pictures to each other. The text floor is the text similarity of images that ignore their
+prompts. One similarity alone proves little: copies of a picture have the highest image similarity,
+the plain superclass has the highest text similarity.
 """
 
 from dataclasses import dataclass
@@ -80,6 +81,7 @@ class Curve:
     ceiling: float | None  # None if there is only one picture
     points: tuple[Point, ...]
     proof: Proof | None = None  # None if an earlier release made the curve
+    text_floor: float = 0.0  # mean cosine of plain images to other scenes; 0 if not measured
 
 
 def image_gain(image: float, *, superclass: float, ceiling: float | None) -> float:
@@ -93,23 +95,41 @@ def image_gain(image: float, *, superclass: float, ceiling: float | None) -> flo
     return _share((image - superclass) / max(top - superclass, NARROW))
 
 
-def text_kept(text: float, *, superclass: float) -> float:
-    """Return the concept's text similarity as a share of the plain superclass's, at most 1.
+def text_kept(text: float, *, superclass: float, floor: float = 0.0) -> float:
+    """Return a rescaled text similarity: 0 is the text floor, 1 is the plain superclass's.
 
-    The share is 1 if even the superclass has no text similarity, because the evaluator then does
-    not understand the prompts.
+    A CLIP model gives even a wrong prompt much of the right prompt's cosine, so without the floor
+    images that ignore their prompts would keep much. The result is 1 if not even the superclass is
+    above the floor, because the evaluator then does not understand the prompts.
     """
-    return _share(text / superclass) if superclass > NARROW else 1.0
+    room = superclass - floor
+    return _share((text - floor) / room) if room > NARROW else 1.0
 
 
-def balance(measured: Similarity, *, superclass: Similarity, ceiling: float | None) -> float:
+def balance(
+    measured: Similarity,
+    *,
+    superclass: Similarity,
+    ceiling: float | None,
+    text_floor: float = 0.0,
+) -> float:
     """Return the harmonic mean of image_gain and text_kept, from 0 to 1.
 
     The harmonic mean is near the smaller value, so one high similarity alone gives no high balance.
     """
     gain = image_gain(measured.image, superclass=superclass.image, ceiling=ceiling)
-    kept = text_kept(measured.text, superclass=superclass.text)
+    kept = text_kept(measured.text, superclass=superclass.text, floor=text_floor)
     return 2 * gain * kept / (gain + kept) if gain + kept > 0 else 0.0
+
+
+def balance_at(point: Point, curve: Curve) -> float:
+    """Return the `balance` of a point of the curve."""
+    return balance(
+        point.similarity,
+        superclass=curve.superclass,
+        ceiling=curve.ceiling,
+        text_floor=curve.text_floor,
+    )
 
 
 def recommended(curve: Curve) -> Point:
@@ -122,11 +142,7 @@ def recommended(curve: Curve) -> Point:
     """
     return max(
         curve.points,
-        key=lambda point: (
-            balance(point.similarity, superclass=curve.superclass, ceiling=curve.ceiling),
-            point.similarity.image,
-            -point.strength,
-        ),
+        key=lambda point: (balance_at(point, curve), point.similarity.image, -point.strength),
     )
 
 

@@ -16,23 +16,15 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from perfusion_core.config import BaseModelDefaults, Locking, TrainConfig
+from perfusion_core.config import BaseModelDefaults, GenerateConfig, Locking, TrainConfig
 from perfusion_core.evaluation.curve import STRENGTHS
 
 INFERENCE_STEPS = 12
-"""Denoising steps of an eval prompt's image, with `dpmpp_2m`. Fewer steps would give blurred
+"""The most denoising steps of an eval prompt's image or a preview. Fewer steps would give blurred
 images."""
 
 LOCKING: Locking = "local"
 """The locking of every curve and its recommendation, whatever the base model's default is."""
-
-OPTIONS: dict[str, Any] = {
-    "num_images": 1,
-    "num_inference_steps": INFERENCE_STEPS,
-    "scheduler": "dpmpp_2m",
-    "locking": LOCKING,
-}
-"""The options of every eval prompt's image; other options have the base model's defaults."""
 
 # The shares of a training's time. With fewer images the figures would mostly be noise: for one
 # seed, a small model draws all its cats alike.
@@ -58,6 +50,10 @@ _FEWEST_EVALS = 4
 _FEWEST_IMAGES_OF_EVAL = 4
 
 
+SCENE_PROMPTS = tuple(f"a photo of a {{}} {scene}" for scene in (*_EVAL_SCENES, *_CURVE_SCENES))
+"""The prompts of all scenes: the text floor compares images with the scenes that they lack."""
+
+
 @dataclass(frozen=True)
 class EvalPrompt:
     """One image to make: its prompt, with {} in the concept's place, and its seed."""
@@ -78,8 +74,11 @@ IMAGES_AT_ONCE = 4
 """Eval prompts of a batch. It is half of a proof, so that a proof can use a curve's images
 again."""
 
+WHOLE_CURVE = _eval_prompts(_CURVE_SCENES, _FIRST_CURVE_SEED)
+"""The eval prompts of a curve that no training pays for, see worker/jobs/judgement.py."""
+
 PROOF = (
-    *_eval_prompts(_CURVE_SCENES, _FIRST_CURVE_SEED)[:IMAGES_AT_ONCE],
+    *WHOLE_CURVE[:IMAGES_AT_ONCE],
     *(EvalPrompt("a photo of a {}", _FIRST_PLAIN_SEED + k) for k in range(IMAGES_AT_ONCE)),
 )
 """The eval prompts of every concept's verdict, whatever the options of its training: four images in
@@ -117,26 +116,51 @@ def curve_prompts(config: TrainConfig, *, steps: int) -> tuple[EvalPrompt, ...]:
     There is at least one eval prompt, because short trainings fail most often.
     """
     images = _affordable_images(config, steps=steps, share=_SHARE_OF_CURVE)
-    every = _eval_prompts(_CURVE_SCENES, _FIRST_CURVE_SEED)
-    return every[: max(1, images // (len(STRENGTHS) + 1))]
+    return WHOLE_CURVE[: max(1, images // (len(STRENGTHS) + 1))]
 
 
-def judging_of(defaults: BaseModelDefaults) -> str:
+def quick_options(defaults: BaseModelDefaults) -> dict[str, Any]:
+    """Return the scheduler and steps of images that only show what a training has learned.
+
+    They are the base model's own, but with few steps, which DDIM cannot draw in. DDIM's place takes
+    DPM++ 2M. It takes no other scheduler's place, since a distilled model needs its own, and SDXL
+    with DPM++ 2M has artefacts (diffusers#5433).
+    """
+    own = defaults.generate_config()
+    return {
+        "scheduler": "dpmpp_2m" if own.scheduler in ("auto", "ddim") else own.scheduler,
+        "num_inference_steps": min(INFERENCE_STEPS, own.num_inference_steps),
+    }
+
+
+def image_config(defaults: BaseModelDefaults, *, seed: int) -> GenerateConfig:
+    """Return the options of an eval prompt's image; most have the base model's defaults."""
+    return defaults.generate_config(
+        {**quick_options(defaults), "num_images": 1, "locking": LOCKING, "seed": seed}
+    )
+
+
+def judging_of(defaults: BaseModelDefaults, *, text_floor: bool = False) -> str:
     """Return the version of the judging: a hash of scenes, seeds, strengths and image options.
+
+    `text_floor` says whether the judging measures the text floor.
 
     Measurements with different versions of the judging cannot be compared. The training's options
     do not affect the version of the judging.
     """
-    drawn = defaults.generate_config(OPTIONS)
+    drawn = image_config(defaults, seed=0)
     told = {
         "proof": [[eval_prompt.prompt, eval_prompt.seed] for eval_prompt in PROOF],
-        "curve": [[t.prompt, t.seed] for t in _eval_prompts(_CURVE_SCENES, _FIRST_CURVE_SEED)],
+        "curve": [[t.prompt, t.seed] for t in WHOLE_CURVE],
         "strengths": STRENGTHS,
         "drawn": [
             drawn.num_inference_steps, drawn.scheduler, drawn.locking, drawn.guidance_scale,
             drawn.negative_prompt, drawn.width, drawn.height,
+            *([drawn.guidance_rescale] if drawn.guidance_rescale else []),
         ],
     }  # fmt: skip
+    if text_floor:
+        told["text_floor"] = SCENE_PROMPTS
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 

@@ -4,12 +4,15 @@
 | --- | --- | --- |
 | `perfusion.evaluator` | JSON in the metadata | the evaluator of the embeddings and similarities |
 | `reference` | float32 (p,) | the mean of the training pictures' unit embeddings |
+| `perfusion.ceiling` | JSON in the metadata | the curve's ceiling, in a file without a curve |
 | `perfusion.curve` | JSON in the metadata | the operating curve, its proof, thumbnails' lengths |
+| `perfusion.text_floor` | JSON in the metadata | the curve's text floor; missing if it is 0 |
 | `curve_thumbnails` | uint8 | one WebP picture for each point, one behind the other |
 
 The image similarity of an image is its cosine to a picture, averaged over the pictures. The image
 similarity equals the dot product of the image's unit embedding and `reference`, so it can be
-computed without the pictures.
+computed without the pictures. The text floor is not inside `perfusion.curve`, because earlier
+releases refuse a curve with a key that they do not know, and ignore unknown metadata.
 """
 
 import json
@@ -25,6 +28,8 @@ from perfusion_core.imaging.thumbnails import is_thumbnail
 
 TENSORS = frozenset({"reference", "curve_thumbnails"})
 _EVALUATOR, _CURVE = "perfusion.evaluator", "perfusion.curve"
+_CEILING = "perfusion.ceiling"
+_TEXT_FLOOR = "perfusion.text_floor"
 _MOST_POINTS = 16
 _MOST_PROMPTS = 16
 _MOST_PROOF_IMAGES = 16
@@ -51,6 +56,12 @@ class Evaluation:
     reference: npt.NDArray[np.float32]  # (p,)
     curve: Curve | None = None
     thumbnails: tuple[bytes, ...] = ()
+    ceiling: float | None = None  # the curve's, which stays when the curve is dropped
+
+    def of_pictures(self) -> "Evaluation":
+        """Return only what was measured of the training pictures, without any images."""
+        ceiling = self.curve.ceiling if self.curve is not None else self.ceiling
+        return Evaluation(evaluator=self.evaluator, reference=self.reference, ceiling=ceiling)
 
 
 def as_written(curve: Curve) -> Curve:
@@ -68,6 +79,7 @@ def as_written(curve: Curve) -> Curve:
         superclass=rounded(curve.superclass),
         ceiling=None if curve.ceiling is None else round(curve.ceiling, _DECIMALS),
         points=tuple(replace(p, similarity=rounded(p.similarity)) for p in curve.points),
+        text_floor=round(curve.text_floor, _DECIMALS),
     )
 
 
@@ -79,6 +91,8 @@ def write(found: Evaluation) -> tuple[dict[str, str], dict[str, npt.NDArray[Any]
         "reference": np.ascontiguousarray(found.reference, np.float32)
     }
     curve = found.curve
+    if curve is None and found.ceiling is not None:
+        metadata[_CEILING] = _dump(round(found.ceiling, _DECIMALS))
     if curve is not None:
         points = zip(curve.points, found.thumbnails, strict=True)
         told = {
@@ -93,6 +107,8 @@ def write(found: Evaluation) -> tuple[dict[str, str], dict[str, npt.NDArray[Any]
         if curve.proof is not None:
             told["proof"] = _write_proof(curve.proof)
         metadata[_CURVE] = _dump(told)
+        if (text_floor := round(curve.text_floor, _DECIMALS)) != 0:
+            metadata[_TEXT_FLOOR] = _dump(text_floor)
         tensors["curve_thumbnails"] = np.frombuffer(b"".join(found.thumbnails), np.uint8)
     return metadata, tensors
 
@@ -109,13 +125,16 @@ def read(metadata: Mapping[str, str], tensors: Mapping[str, npt.NDArray[Any]]) -
     evaluator = _parse(metadata[_EVALUATOR], {"name", "fingerprint"})
     curve: Curve | None = None
     thumbnails: tuple[bytes, ...] = ()
+    ceiling = _cosine(json.loads(metadata[_CEILING])) if _CEILING in metadata else None
     if _CURVE in metadata:
         curve, thumbnails = _read_curve(metadata[_CURVE], tensors["curve_thumbnails"])
+        curve = replace(curve, text_floor=_cosine(json.loads(metadata.get(_TEXT_FLOOR, "0"))))
     return Evaluation(
         evaluator=EvaluatorRef(_text(evaluator["name"]), _text(evaluator["fingerprint"])),
         reference=_read_reference(tensors["reference"]),
         curve=curve,
         thumbnails=thumbnails,
+        ceiling=ceiling,
     )
 
 

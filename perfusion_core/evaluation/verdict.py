@@ -34,6 +34,7 @@ class Figures:
     text: float
     plain_text: float
     present: int  # the number of images in which the concept is present
+    text_floor: float = 0.0
 
     @property
     def alike(self) -> bool:
@@ -58,12 +59,15 @@ class Figures:
 
     @property
     def kept(self) -> float:
-        """The concept's text similarity as a share of the plain superclass's, 0 to 1."""
-        return text_kept(self.text, superclass=self.plain_text)
+        """The `text_kept` of the images: 0 for the text floor, 1 for the plain superclass."""
+        return text_kept(self.text, superclass=self.plain_text, floor=self.text_floor)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as plain JSON, for `read_figures`."""
-        return asdict(self)
+        """Return the figures as plain JSON, for `read_figures`.
+
+        A text floor of 0 is left out, because the previous release reads only figures without one.
+        """
+        return {k: v for k, v in asdict(self).items() if k != "text_floor" or v != 0}
 
 
 @dataclass(frozen=True)
@@ -95,12 +99,14 @@ def figures_of(found: Evaluation) -> Figures | None:
         text=own.text,
         plain_text=plain.text,
         present=sum(window >= present_from(curve) for window in windows),
+        text_floor=curve.text_floor,
     )
 
 
 def read_figures(value: Mapping[str, Any] | None) -> Figures | None:
     """Read the JSON of `to_json`; return None for any other value, such as older JSON."""
-    if value is None or set(value) != {field.name for field in fields(Figures)}:
+    names = {field.name for field in fields(Figures)}
+    if value is None or set(value) | {"text_floor"} != names:
         return None
     return Figures(**value)
 
@@ -204,7 +210,7 @@ def _compared(figures: Figures, superclass: str) -> str:
         sentence += f" and the pictures have {figures.ceiling:.2f} among each other"
     if figures.count:
         sentence += f"; {figures.present} of {figures.count} images show it"
-    if figures.plain_text > NARROW:
+    if figures.plain_text - figures.text_floor > NARROW:
         sentence += f"; they follow the prompt {figures.kept:.0%} as well as a plain {superclass}"
     return f"{sentence}."
 

@@ -7,6 +7,7 @@ similarity the mean cosine between images and the prompt with the superclass in 
 
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -14,31 +15,36 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from perfusion_core.downloads import Progress
 from perfusion_core.errors import BaseModelError
 from perfusion_core.evaluation.record import EvaluatorRef
 from perfusion_core.fingerprint import fingerprint_of_module
-from perfusion_core.hub import find_folder
+from perfusion_core.hub import find_folder, has_safetensors
 from perfusion_core.imaging.pixels import opaque
 
 
 class Evaluator:
     """A CLIP-like model that embeds images and texts in one space."""
 
-    def __init__(self, name_or_path: str | Path, *, device: str = "cpu") -> None:
+    def __init__(
+        self, name_or_path: str | Path, *, device: str = "cpu", progress: Progress | None = None
+    ) -> None:
         """Load a folder, or a hub's NAME or NAME@REVISION, with transformers' CLIPModel.
 
-        Raises BaseModelError if loading fails. Weights are read from safetensors only.
+        `progress` follows a download. Raises BaseModelError if loading fails.
         """
         from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
         where = str(name_or_path)
-        files = find_folder(name_or_path, role="evaluator")
+        files = find_folder(name_or_path, role="evaluator", progress=progress)
         try:
-            model: Any = CLIPModel.from_pretrained(files, use_safetensors=True)
+            model: Any = CLIPModel.from_pretrained(
+                files, use_safetensors=has_safetensors(files), weights_only=True
+            )
             self._model: Any = model.float().eval().to(device)
             self._processor: Any = CLIPImageProcessorPil.from_pretrained(files)
             self._tokenizer: Any = AutoTokenizer.from_pretrained(files)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, UnpicklingError) as error:
             raise BaseModelError(
                 f"The evaluator {where!r} cannot be loaded: name a CLIP model's folder or hub name."
             ) from error

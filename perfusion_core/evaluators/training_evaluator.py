@@ -14,6 +14,7 @@ from perfusion_core.callbacks import Check, RunOnDevice
 from perfusion_core.concept import Concept
 from perfusion_core.errors import Interrupted
 from perfusion_core.evaluation.eval_prompts import curve_prompts, eval_schedule
+from perfusion_core.evaluation.workload import batches_of, batches_of_curve
 from perfusion_core.evaluators.concept_evaluator import ConceptEvaluator
 from perfusion_core.evaluators.similarity import Evaluator
 from perfusion_core.memory import free_memory, is_out_of_memory
@@ -36,7 +37,8 @@ class TrainingEvaluator:
     ) -> None:
         """Measure nothing if `evaluator` is None."""
         self._training = training
-        self._eval_prompts = eval_schedule(training.config).eval_prompts
+        self._schedule = eval_schedule(training.config)
+        self._has_scored = False
         self._concept_evaluator: ConceptEvaluator | None = None
         if evaluator is not None:
             self._attempt(
@@ -53,13 +55,29 @@ class TrainingEvaluator:
             return
 
         def score() -> None:
-            found = evaluator.score(training.concept(), self._eval_prompts)
+            found = evaluator.score(training.concept(), self._schedule.eval_prompts)
             training.record_score(found)
+            self._has_scored = True
             _log.debug("training.scored", extra={"step": training.step, "score": round(found, 4)})
 
         self._attempt(score)
         if training.stopped_early:
             _log.info("training.stopped_early", extra={"step": training.step})
+
+    @property
+    def batches_left(self) -> int:
+        """The batches of images of all evaluations to come, if the training does not stop early."""
+        training = self._training
+        if self._concept_evaluator is None:
+            return 0
+        last_step = training.step + training.steps_left
+        scores = sum(training.step < step <= last_step for step in self._schedule.steps)
+        scores += training.is_evaluation_due
+        # The first score also draws the plain superclass.
+        drawn = scores + (scores > 0 and not self._has_scored)
+        return drawn * len(batches_of(self._schedule.eval_prompts)) + batches_of_curve(
+            curve_prompts(training.config, steps=last_step)
+        )
 
     def evaluated_concept(self) -> Concept:
         """Return the finished training's concept, with an operating curve if measuring succeeds."""

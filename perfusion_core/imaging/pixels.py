@@ -12,8 +12,13 @@ def to_pixels(picture: Image.Image, *, side: int) -> Tensor:
     Transparent parts become white; a training mask excludes transparent parts from the loss.
     """
     square = ImageOps.fit(opaque(picture), (side, side), Image.Resampling.LANCZOS)
-    array = np.asarray(square, dtype=np.float32) / 127.5 - 1.0
-    return torch.from_numpy(array).permute(2, 0, 1)
+    return from_image(square)
+
+
+def from_image(picture: Image.Image) -> Tensor:
+    """Return a picture of mode RGB or L as (3 or 1, H, W) in [-1, 1]."""
+    array = np.asarray(picture, dtype=np.float32) / 127.5 - 1.0
+    return torch.from_numpy(array.reshape(picture.height, picture.width, -1)).permute(2, 0, 1)
 
 
 def opaque(picture: Image.Image) -> Image.Image:

@@ -23,7 +23,10 @@ MAX_WORDS = 24
 words."""
 
 COVERAGE_THRESHOLD = 0.2
-"""The least share of the attention: a word covers a place if its share there is larger."""
+"""The least share of the prompt's attention: a word covers a place if its share there is larger."""
+
+_BEGIN = 0  # the begin token's position
+_LEAST = 1e-6  # where the begin token takes all attention, no word covers anything
 
 
 @dataclass(frozen=True)
@@ -32,21 +35,29 @@ class WordMap:
 
     word: Word
     share: Tensor
+    begin: Tensor  # (h, w): the begin token's mean share
 
     @property
     def coverage(self) -> float:
-        """The share of the image that the word covers."""
-        return coverage(self.share)
+        """The share of the image that the word covers.
+
+        A word is compared with the attention that the begin token leaves. A causal text encoder
+        gives the begin token the same encoding in every prompt, so attention to it is attention to
+        no prompt. With frozen CLIP encoders the begin token takes most of the attention (arXiv
+        2301.13826 leaves it out, too); no word would reach the threshold of all attention.
+        """
+        return coverage(self.share / (1 - self.begin).clamp(min=_LEAST))
 
 
 def coverage(share: Tensor, *, threshold: float = COVERAGE_THRESHOLD) -> float:
     """Return the share of an image that a word covers (METHOD 7, the paper's Fig. 1).
 
-    `share` (h, w) is a word's mean share of the attention at each place. A place is covered if the
-    word's share there is above `threshold`. The coverage is the number of covered places divided by
-    the number of all places. A high coverage indicates attention overfit. The threshold is
-    absolute, so that coverages of different prompts and methods on one base model can be compared.
-    The coverage is 1 for a word with all attention everywhere, and 0 for a word without attention.
+    `share` (h, w) is a word's mean share of the prompt's attention at each place. A place is
+    covered if the word's share there is above `threshold`. The coverage is the number of covered
+    places divided by the number of all places. A high coverage indicates attention overfit. The
+    threshold is absolute, so that coverages of different prompts and methods on one base model can
+    be compared. The coverage is 1 for a word with all attention everywhere, and 0 for a word
+    without attention.
     """
     return float((share > threshold).float().mean())
 
@@ -73,14 +84,21 @@ class AttentionMaps:
         token_count: int,
         grid: tuple[int, int],
         device: torch.device,
+        layer_grid: tuple[int, int] | None = None,
     ) -> None:
-        """Start without any step; `grid` is the height and width of the image's latents."""
+        """Start without any step; `grid` is the height and width of the image's latents.
+
+        With `layer_grid` only layers of this height and width count.
+        """
         self.words = tuple(words)
         self._grid = grid
-        self._tokens_of = torch.zeros(token_count, len(self.words), device=device)  # (N, w)
+        self._places = None if layer_grid is None else layer_grid[0] * layer_grid[1]
+        # The last column is the begin token.
+        self._tokens_of = torch.zeros(token_count, len(self.words) + 1, device=device)  # (N, w + 1)
+        self._tokens_of[_BEGIN, -1] = 1.0
         for number, word in enumerate(self.words):
             self._tokens_of[list(word.positions), number] = 1.0
-        self._total = torch.zeros(len(self.words), *grid, device=device)
+        self._total = torch.zeros(len(self.words) + 1, *grid, device=device)
         self._count = 0
         self.begin_step()
 
@@ -93,7 +111,9 @@ class AttentionMaps:
         """Add one layer's Queries (h, P, c) and Keys (h, N, c)."""
         if not self.words:  # a prompt may contain no words
             return
-        share = probabilities(q, k) @ self._tokens_of  # (P, w)
+        if self._places not in (None, q.shape[1]):
+            return
+        share = probabilities(q, k) @ self._tokens_of  # (P, w + 1)
         height, width = self._grid_of(len(share))
         layer = share.T.unflatten(1, (height, width))
         self._step_total += interpolate(
@@ -108,8 +128,10 @@ class AttentionMaps:
 
     def means(self) -> tuple[WordMap, ...]:
         """Return the maps so far, in the prompt's order."""
-        shares = (self._total / max(1, self._count)).cpu()
-        return tuple(map(WordMap, self.words, shares))
+        *shares, begin = (self._total / max(1, self._count)).cpu()
+        return tuple(
+            WordMap(word, share, begin) for word, share in zip(self.words, shares, strict=True)
+        )
 
     def _grid_of(self, places: int) -> tuple[int, int]:
         """Return a layer's height and width: the latents' size halved (rounded up) some times."""
@@ -121,11 +143,12 @@ class AttentionMaps:
         return height, width
 
 
-def observer_of(recorded: Mapping[int, AttentionMaps]) -> Observer:
+def observer_of(recorded: Mapping[int, Sequence[AttentionMaps]]) -> Observer:
     """Return an observer of one U-Net batch that updates the maps in `recorded`, by row number."""
 
     def observe(q: Tensor, k: Tensor) -> None:
-        for row, maps in recorded.items():
-            maps.see(q[row], k[row])
+        for row, each in recorded.items():
+            for maps in each:
+                maps.see(q[row], k[row])
 
     return observe

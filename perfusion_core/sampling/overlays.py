@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from perfusion_core.editing.window import Window
 from perfusion_core.sampling.attention_maps import COVERAGE_THRESHOLD
 
 MAX_SIDE = 512
@@ -28,18 +29,19 @@ _LEAST_OPACITY = 0.25
 _MOST_OPACITY = 0.75
 
 
-def draw(image: Image.Image, share: Tensor) -> bytes:
+def draw(image: Image.Image, share: Tensor, *, window: Window | None = None) -> bytes:
     """Return the PNG of `image` under the map `share` (h, w), a word's share of the attention.
 
     The colour scale ends at the map's own maximum, so that the overlay shows where the word has
     most attention. The overlay of a word that covers nothing stays dark, because otherwise the
-    overlay of every article ("a", "the") would be bright.
+    overlay of every article ("a", "the") would be bright. With a `window`, the map is of this part
+    of the image, and the rest has no attention.
     """
     # The image is shown in grey, so that its colours are not confused with the map's colours.
     grey = image.convert("L").convert("RGB")
     grey.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     heat = share / max(float(share.max()), COVERAGE_THRESHOLD)
-    smooth = Image.fromarray(heat.numpy()).resize(grey.size, Image.Resampling.BICUBIC)
+    smooth = _spread(Image.fromarray(heat.numpy()), image.size, grey.size, window=window)
     value = np.clip(np.asarray(smooth, dtype=np.float32), 0.0, 1.0)  # (H, W)
     at = np.linspace(0.0, 1.0, len(_RAMP))
     colour = np.stack([np.interp(value, at, _RAMP[:, c]) for c in range(3)], axis=-1)
@@ -48,3 +50,24 @@ def draw(image: Image.Image, share: Tensor) -> bytes:
     file = io.BytesIO()
     Image.fromarray(blended.round().astype(np.uint8)).save(file, "PNG")
     return file.getvalue()
+
+
+def _spread(
+    heat: Image.Image, whole: tuple[int, int], size: tuple[int, int], *, window: Window | None
+) -> Image.Image:
+    """Return a map at `size`, which stands for an image of the size `whole`."""
+    if window is None:
+        return heat.resize(size, Image.Resampling.BICUBIC)
+    left, top, right, bottom = (
+        round(edge * size[axis % 2] / whole[axis % 2]) for axis, edge in enumerate(window.visible)
+    )
+    inner = (
+        window.inner[0] * heat.width / window.side,
+        window.inner[1] * heat.height / window.side,
+        window.inner[2] * heat.width / window.side,
+        window.inner[3] * heat.height / window.side,
+    )
+    part = (max(right - left, 1), max(bottom - top, 1))
+    spread = Image.new("F", size, 0.0)
+    spread.paste(heat.resize(part, Image.Resampling.BICUBIC, box=inner), (left, top))
+    return spread

@@ -4,26 +4,30 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from perfusion_core.errors import ImageDiverged
+from perfusion_core.editing.window import Window
 from perfusion_core.sampling.attention_maps import WordMap
-from perfusion_core.sampling.sampler import Trajectory
+from perfusion_core.sampling.trajectories import Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A finished image, the seed of its noise, and its maps if the request asked for maps."""
+    """A finished image, the seed of its noise, and its maps if the request asked for maps.
+
+    Of a masked edit, the maps and `seen` are of the window that the base model saw.
+    """
 
     image: Image.Image
     seed: int
     maps: tuple[WordMap, ...] | None = None
+    window: Window | None = None
+
+    @property
+    def seen(self) -> Image.Image:
+        """The part of the image that shows what the prompt asks for, to be measured."""
+        return self.image if self.window is None else self.image.crop(self.window.visible)
 
     @classmethod
     def of(cls, trajectory: Trajectory, image: Image.Image) -> "Sample":
-        """Return a finished trajectory's sample; raises ImageDiverged if latents are not finite."""
-        if not bool(trajectory.latents.isfinite().all()):
-            raise ImageDiverged(
-                f"The image of seed {trajectory.seed} diverged: a concept or the guidance is too "
-                "strong. Lower the strengths or guidance_scale."
-            )
+        """Return the sample of a finished trajectory and its decoded image."""
         maps = None if trajectory.maps is None else trajectory.maps.means()
-        return cls(image=image, seed=trajectory.seed, maps=maps)
+        return cls(image=image, seed=trajectory.seed, maps=maps, window=trajectory.window)

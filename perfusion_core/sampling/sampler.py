@@ -8,18 +8,30 @@ timestep.
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from perfusion_core.attention import Observer, observed
-from perfusion_core.conditioning import ConceptUse, added_conditions, condition
-from perfusion_core.config import MAX_SEED, GenerateConfig, SchedulerName
+from perfusion_core.attention import observed
+from perfusion_core.conditioning import (
+    ConceptUse,
+    Conditioning,
+    added_conditions,
+    condition,
+    without_prompt,
+)
+from perfusion_core.config import MAX_SEED, GenerateConfig
 from perfusion_core.edit_strategy import STRATEGIES, EditStrategy
-from perfusion_core.imaging.pixels import to_image
-from perfusion_core.sampling.attention_maps import AttentionMaps, observer_of, the_most_telling
+from perfusion_core.editing.edit import Edit
+from perfusion_core.errors import ImageDiverged
+from perfusion_core.sampling import schedulers
+from perfusion_core.sampling.attention_maps import AttentionMaps, the_most_telling
+from perfusion_core.sampling.autoencoder import decode_latents
+from perfusion_core.sampling.edits import KnownLatents, edited_size, encode_edit, finish
+from perfusion_core.sampling.subject_matte import SubjectMatte
+from perfusion_core.sampling.trajectories import Batch, Trajectory
 from perfusion_core.text.prompt import parse
 from perfusion_core.text.words import words_of
 
@@ -32,78 +44,14 @@ class ImageRequest:
     """A prompt, the concepts that it names (with their gates), and the options of sampling.
 
     `attention_maps` records each word's share of the attention; recording does not change the
-    images.
+    images. With an `edit`, the images are edits of its picture.
     """
 
     prompt: str
     concepts: Mapping[str, ConceptUse] = field(default_factory=dict)
     config: GenerateConfig = field(default_factory=GenerateConfig)
     attention_maps: bool = False
-
-
-@dataclass(kw_only=True, eq=False)
-class Trajectory:
-    """One image being denoised. `latents` is (1, c, h, w) in float32."""
-
-    seed: int
-    latents: Tensor
-    scheduler: Any
-    guidance_scale: float
-    packed: Tensor  # (rows, N, 2 Σ d_l): [negative, prompt], or the prompt alone
-    added: dict[str, Tensor]  # SDXL's extra conditions, one row each; empty otherwise
-    maps: AttentionMaps | None = None  # if the request asked for maps
-    step_index: int = 0
-
-    @property
-    def total_steps(self) -> int:
-        """The number of denoising steps of the image."""
-        return len(self.scheduler.timesteps)
-
-    @property
-    def steps_left(self) -> int:
-        """The number of denoising steps that are left."""
-        return self.total_steps - self.step_index
-
-    @property
-    def finished(self) -> bool:
-        """Return whether all denoising steps are done."""
-        return self.steps_left == 0
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        """The shape of the latents, which must be equal for trajectories to share a step."""
-        return tuple(self.latents.shape[1:])
-
-    @property
-    def rows(self) -> int:
-        """The number of rows of this image in a U-Net batch: 2 with guidance, else 1."""
-        return len(self.packed)
-
-
-class Batch:
-    """Trajectories of one latent shape that step together, with their Keys and Values joined.
-
-    Keys and Values are copied once, when the batch is made, and not in every step. So another set
-    of trajectories needs a new batch.
-
-    A row's result depends on the number of rows in the row's batch, because kernels are chosen by
-    shape, but not on the content of the other rows. With `rows`, a smaller batch is padded to
-    `rows` rows, so that all batches give the same bits. The padding is copies of the batch's last
-    row, and the results of these copies are discarded.
-    """
-
-    def __init__(self, trajectories: Sequence[Trajectory], *, rows: int = 0) -> None:
-        self.trajectories = tuple(trajectories)
-        self._padding = max(0, rows - sum(trajectory.rows for trajectory in self.trajectories))
-        self.packed = self.padded([trajectory.packed for trajectory in self.trajectories])
-        self.added = {
-            name: self.padded([trajectory.added[name] for trajectory in self.trajectories])
-            for name in self.trajectories[0].added
-        }
-
-    def padded(self, parts: Sequence[Tensor]) -> Tensor:
-        """Join the rows of all parts, and append copies of the last row up to the batch's size."""
-        return torch.cat([*parts, *[parts[-1][-1:]] * self._padding])
+    edit: Edit | None = None
 
 
 def start(
@@ -111,27 +59,33 @@ def start(
 ) -> list[Trajectory]:
     """Start one trajectory per image; image k starts from the noise of seed + k.
 
-    The noise is drawn on the CPU, so that a seed means the same noise on every device. The prompt's
+    The noise, also that of a scheduler's steps, is drawn on the CPU by the image's own generator,
+    so that a seed means the same noise on every device and in any company. The prompt's
     Keys and Values are computed once, in this call. They are computed with `strategy`, or else with
     the strategy that the config's `gates` selects.
     """
     config = request.config
     seed = secrets.randbelow(MAX_SEED) if config.seed is None else config.seed
-    width = config.width or base.default_resolution
-    height = config.height or base.default_resolution
-    prompts = [request.prompt]
-    if config.guidance_scale > 1:
-        prompts.insert(0, config.negative_prompt)
-    conditionings = [
-        condition(
+    width, height = edited_size(base, config, request.edit)
+    edit = encode_edit(base, request.edit, width=width, height=height) if request.edit else None
+
+    def conditioned(prompt: str) -> Conditioning:
+        return condition(
             base,
             prompt,
             concepts=request.concepts,
             locking=config.locking,
             strategy=strategy or STRATEGIES[config.gates],
         )
-        for prompt in prompts
-    ]
+
+    conditionings = [conditioned(request.prompt)]
+    guidance_input = schedulers.guidance_input(base, config.guidance_scale)
+    if config.guidance_scale > 1 and guidance_input is None:
+        # SDXL was trained with zeros in place of missing prompts.
+        without = base.zeros_for_no_prompt and not config.negative_prompt
+        conditionings.insert(
+            0, without_prompt(conditionings[0]) if without else conditioned(config.negative_prompt)
+        )
     packed = torch.stack([conditioning.packed for conditioning in conditionings])
     pooled = [each.pooled for each in conditionings if each.pooled is not None]
     added = added_conditions(
@@ -140,29 +94,50 @@ def start(
     shape = (
         1, int(base.unet.config.in_channels), height // base.vae_factor, width // base.vae_factor
     )  # fmt: skip
-    words = (
-        the_most_telling(words_of(base.tokenizers[0], parse(request.prompt)))
-        if request.attention_maps
-        else None
-    )
+    keeps_background = request.edit is not None and request.edit.config.keep_background
+    needs_words = request.attention_maps or keeps_background
+    words = words_of(base.tokenizers[0], parse(request.prompt)) if needs_words else ()
     trajectories = []
     for k in range(config.num_images):
-        scheduler = make_scheduler(base, config.scheduler)
-        scheduler.set_timesteps(config.num_inference_steps)
+        scheduler = schedulers.begin(base, config)
         own_seed = (seed + k) % (MAX_SEED + 1)
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(own_seed))
+        generator = torch.Generator().manual_seed(own_seed)
+        noise = torch.randn(shape, generator=generator)
+        latents = (noise * scheduler.init_noise_sigma).to(base.device)
+        known, subject, skipped = None, None, 0
+        if edit is not None:
+            known = KnownLatents(edit=edit, noise=noise.to(base.device))
+            strength = edit.denoising_strength
+            skipped = schedulers.skip_steps(scheduler, denoising_strength=strength)
+            latents = known.start(latents, scheduler, scheduler.timesteps[skipped:])
+            if keeps_background and edit.masked is not None:
+                subject = SubjectMatte(
+                    words,
+                    token_count=packed.shape[1],
+                    anew=edit.masked.anew,
+                    unet_config=base.unet.config,
+                )
         trajectories.append(
             Trajectory(
                 seed=own_seed,
-                latents=(noise * scheduler.init_noise_sigma).to(base.device),
+                latents=latents,
+                known=known,
+                subject=subject,
+                skipped_steps=skipped,
                 scheduler=scheduler,
                 guidance_scale=config.guidance_scale,
+                guidance_rescale=config.guidance_rescale,
+                guidance_input=guidance_input,
+                step_options=schedulers.step_options(base, config.scheduler, generator=generator),
                 packed=packed,
                 added=added,
                 maps=None
-                if words is None
+                if not request.attention_maps
                 else AttentionMaps(
-                    words, token_count=packed.shape[1], grid=shape[2:], device=base.device
+                    the_most_telling(words),
+                    token_count=packed.shape[1],
+                    grid=shape[2:],
+                    device=base.device,
                 ),
             )
         )
@@ -182,44 +157,69 @@ def step(base: "BaseModel", batch: Batch | Sequence[Trajectory]) -> None:
     rows: list[Tensor] = []
     times: list[Tensor] = []
     for trajectory in trajectories:
-        t = trajectory.scheduler.timesteps[trajectory.step_index]
+        t = trajectory.timesteps_left[0]
         scaled = trajectory.scheduler.scale_model_input(trajectory.latents, t)
         rows += [scaled] * trajectory.rows
         times += [t[None]] * trajectory.rows
-    with observed(_observer(trajectories)):
+    with observed(batch.observer()):
         prediction = base.unet(
             batch.padded(rows).to(base.dtype),
             batch.padded(times).to(base.device),
             encoder_hidden_states=batch.packed,
+            timestep_cond=batch.guidance_input,
             added_cond_kwargs=batch.added or None,
         ).sample.float()  # (rows, c, h, w)
     begin = 0
     for trajectory in trajectories:
         own, begin = prediction[begin : begin + trajectory.rows], begin + trajectory.rows
-        guided = (
-            own
-            if trajectory.rows == 1
-            else own[:1] + trajectory.guidance_scale * (own[1:] - own[:1])
+        guided = schedulers.guided(
+            own, scale=trajectory.guidance_scale, rescale=trajectory.guidance_rescale
         )
-        t = trajectory.scheduler.timesteps[trajectory.step_index]
-        trajectory.latents = trajectory.scheduler.step(guided, t, trajectory.latents).prev_sample
+        t = trajectory.timesteps_left[0]
+        stepped = trajectory.scheduler.step(
+            guided, t, trajectory.latents, **trajectory.step_options
+        )
+        trajectory.latents = stepped.prev_sample
+        trajectory.predicted = schedulers.predicted_original(trajectory.scheduler, stepped)
         trajectory.step_index += 1
+        if trajectory.subject is not None:
+            trajectory.subject.keep_step(left=trajectory.steps_left, total=trajectory.total_steps)
+        if trajectory.known is not None:
+            trajectory.latents = trajectory.known.restore(
+                trajectory.latents,
+                trajectory.scheduler,
+                trajectory.timesteps_left,
+                total=trajectory.total_steps,
+                shown=None if trajectory.subject is None else trajectory.subject.found,
+            )
         if trajectory.maps is not None:
             trajectory.maps.keep_step()
 
 
 def decode(base: "BaseModel", trajectory: Trajectory) -> Image.Image:
-    """Return the image of a trajectory."""
+    """Return the image of a trajectory; raises ImageDiverged if it is not finite."""
     return decode_together(base, [trajectory])[0]
 
 
 @torch.no_grad()
 def decode_together(base: "BaseModel", trajectories: Sequence[Trajectory]) -> list[Image.Image]:
-    """Return the images of trajectories of one latent shape, decoded in one batch."""
-    config = base.vae.config
+    """Return the images of trajectories of one latent shape, as many at once as memory allows.
+
+    The image of a masked edit is the whole picture, with what was painted blended in.
+    Raises ImageDiverged if an image has values that are not finite.
+    """
     latents = torch.cat([trajectory.latents for trajectory in trajectories])  # (B, c, h, w)
-    latents = latents / config.scaling_factor + (config.shift_factor or 0.0)
-    return [to_image(pixels) for pixels in base.vae.decode(latents).sample]
+    decoded = decode_latents(base, latents)  # (B, 3, H, W)
+    for trajectory, pixels in zip(trajectories, decoded, strict=True):
+        if not bool(pixels.isfinite().all()):
+            raise ImageDiverged(
+                f"The image of seed {trajectory.seed} diverged: a concept or the guidance is too "
+                "strong. Lower the strengths or guidance_scale."
+            )
+    return [
+        finish(pixels, trajectory.known, subject=trajectory.subject)
+        for trajectory, pixels in zip(trajectories, decoded, strict=True)
+    ]
 
 
 def generate(
@@ -228,48 +228,21 @@ def generate(
     *,
     concepts: Mapping[str, ConceptUse] | None = None,
     config: GenerateConfig | None = None,
+    edit: Edit | None = None,
 ) -> list[Image.Image]:
     """Generate `config.num_images` images; default config: the base model's own.
 
-    `concepts` maps the names in the prompt's placeholders to concepts and their gates.
+    `concepts` maps the names in the prompt's placeholders to concepts and their gates. With an
+    `edit`, the images are edits of its picture.
     """
     request = ImageRequest(
         prompt=prompt,
         concepts=concepts or {},
         config=config or base.defaults.generate_config(),
+        edit=edit,
     )
     trajectories = start(base, request)
     batch = Batch(trajectories)
     while not trajectories[0].finished:  # all have equally many steps
         step(base, batch)
     return [decode(base, trajectory) for trajectory in trajectories]
-
-
-def make_scheduler(base: "BaseModel", name: SchedulerName) -> Any:
-    """Return a new diffusers scheduler with the base model's noise schedule and prediction type."""
-    import diffusers
-
-    config = base.scheduler_config
-    match name:
-        case "ddim":
-            return diffusers.DDIMScheduler.from_config(config)
-        case "dpmpp_2m":
-            return diffusers.DPMSolverMultistepScheduler.from_config(
-                config, algorithm_type="dpmsolver++", solver_order=2
-            )
-        case "euler":
-            return diffusers.EulerDiscreteScheduler.from_config(config)
-        case "unipc":
-            return diffusers.UniPCMultistepScheduler.from_config(config)
-
-
-def _observer(trajectories: Sequence[Trajectory]) -> Observer | None:
-    """Return an observer of the prompt's row (the last one) of each trajectory with maps."""
-    recorded: dict[int, AttentionMaps] = {}
-    end = 0
-    for trajectory in trajectories:
-        end += trajectory.rows
-        if trajectory.maps is not None:
-            trajectory.maps.begin_step()
-            recorded[end - 1] = trajectory.maps
-    return observer_of(recorded) if recorded else None

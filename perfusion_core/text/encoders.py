@@ -6,11 +6,13 @@ own. The encoding `e` is exactly what the U-Net's cross-attention receives (METH
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from perfusion_core.devices.offloading import Offloading
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,12 @@ class Encoding:
 class TextEncoders:
     """The one or two text encoders of a base model, used by one thread at a time."""
 
-    def __init__(self, encoders: Sequence[Any], *, penultimate: bool) -> None:
+    def __init__(
+        self, encoders: Sequence[Any], *, penultimate: bool, offloading: Offloading
+    ) -> None:
+        """`offloading` knows whether the encoders, its part "text", are always on the device."""
         self.encoders = tuple(encoders)
+        self.offloading = offloading
         self.penultimate = penultimate  # SDXL reads the layer before the last, unnormalised
         self._turn = threading.RLock()
 
@@ -46,10 +52,24 @@ class TextEncoders:
     def encode(
         self, ids: Sequence[Sequence[Sequence[int]]], replacements: Sequence[Replacement] = ()
     ) -> Encoding:
-        """Encode token ids, indexed [encoder][row][position], with gradients for `replacements`."""
+        """Encode token ids, indexed [encoder][row][position], with gradients for `replacements`.
+
+        Encoders that leave the device keep nothing for the backward pass: they encode again.
+        """
+        if replacements and torch.is_grad_enabled() and self.offloading.covers("text"):
+            vectors = [vector for each in replacements for vector in each.embeddings]
+            e, *pooled = _EncodedAgain.apply(self, ids, replacements, *vectors)  # type: ignore[no-untyped-call]
+            return Encoding(e, *pooled)
+        return self.encode_once(ids, replacements)
+
+    def encode_once(
+        self, ids: Sequence[Sequence[Sequence[int]]], replacements: Sequence[Replacement]
+    ) -> Encoding:
+        """Encode with the encoders on the device; a backward pass needs them there, too."""
         states: list[Tensor] = []
         pooled: Tensor | None = None
-        with self._turn:  # only one call at a time may register the hook below
+        # Only one call at a time may register the hook below.
+        with self._turn, self.offloading.using("text"):
             for k, encoder in enumerate(self.encoders):
                 table = encoder.get_input_embeddings()
                 hook = table.register_forward_hook(_replacing(k, replacements))
@@ -62,6 +82,43 @@ class TextEncoders:
                 if self.penultimate:
                     pooled = out[0]  # the last encoder's projection
         return Encoding(e=torch.cat(states, dim=-1), pooled=pooled)
+
+
+class _EncodedAgain(torch.autograd.Function):
+    """Encodes without keeping activations, and once more when the gradient arrives.
+
+    A graph would hold the weights on the device while the U-Net needs the memory.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        encoders: TextEncoders,
+        ids: Sequence[Sequence[Sequence[int]]],
+        replacements: Sequence[Replacement],
+        *vectors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        ctx.encoders, ctx.ids, ctx.replacements = encoders, ids, replacements
+        ctx.save_for_backward(*vectors)
+        return _outputs(encoders.encode_once(ids, replacements))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        encoders: TextEncoders = ctx.encoders
+        vectors = [vector.detach().requires_grad_() for vector in ctx.saved_tensors]
+        given = iter(vectors)
+        replacements = [
+            replace(each, embeddings=tuple(next(given) for _ in each.embeddings))
+            for each in ctx.replacements
+        ]
+        with torch.enable_grad(), encoders.offloading.using("text"):
+            outputs = _outputs(encoders.encode_once(ctx.ids, replacements))
+            found = torch.autograd.grad(outputs, vectors, gradients)
+        return (None, None, None, *found)
+
+
+def _outputs(encoding: Encoding) -> tuple[Tensor, ...]:
+    return (encoding.e,) if encoding.pooled is None else (encoding.e, encoding.pooled)
 
 
 def _replacing(k: int, replacements: Sequence[Replacement]) -> Any:

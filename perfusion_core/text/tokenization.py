@@ -13,6 +13,9 @@ from typing import Any
 from perfusion_core.errors import PromptTooLong, SuperclassError
 from perfusion_core.text.prompt import Placeholder, Prompt
 
+_WORD_END = "</w>"
+_SHOWN_CHARACTERS = 120  # of what is cut: enough to find the place
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -38,6 +41,14 @@ def superclass_ids(tokenizer: Any, superclass: str) -> list[int]:
             "choose a common noun, such as teddy or dog."
         )
     return ids
+
+
+def whole_words(tokenizer: Any) -> list[str]:
+    """Return the words of a CLIP-like vocabulary that are one token, by token id."""
+    vocabulary: Mapping[str, int] = tokenizer.get_vocab()
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    words = [token.removesuffix(_WORD_END) for token in tokens if token.endswith(_WORD_END)]
+    return [word for word in words if word.isascii() and word.isalpha() and word.islower()]
 
 
 def tokenise(tokenizer: Any, prompt: Prompt, *, superclasses: Mapping[str, str]) -> Tokens:
@@ -75,6 +86,42 @@ def tokenise(tokenizer: Any, prompt: Prompt, *, superclasses: Mapping[str, str])
         places=tuple(places),
         written=_filled(tokenizer, written),
         sources=[min(source, length - 1) for source in sources],
+    )
+
+
+def cut_text(tokenizer: Any, prompt: Prompt) -> str:
+    """Return the end of the prompt that the text encoder does not read; "" if it reads all.
+
+    The result begins with a whole word: a word of which only the first tokens are read counts as
+    cut. `tokenise` refuses a prompt whose placeholders would be cut.
+    """
+    left = tokenizer.model_max_length - 2  # without the begin and end tokens
+    for part in prompt.segments:
+        if isinstance(part, Placeholder):
+            left -= 1
+            continue
+        spans = tokenizer(
+            part, add_special_tokens=False, truncation=False, return_offsets_mapping=True
+        ).offset_mapping
+        if len(spans) > left:
+            begin = spans[max(left, 0)][0]
+            while begin > 0 and not part[begin - 1].isspace():
+                begin -= 1
+            return part[begin:].strip()
+        left -= len(spans)
+    return ""
+
+
+def cut_sentence(tokenizer: Any, prompt: Prompt, *, name: str) -> str | None:
+    """Return the warning about a prompt that is too long, or None; `name` is its subject."""
+    cut = cut_text(tokenizer, prompt)
+    if not cut:
+        return None
+    shown = cut if len(cut) <= _SHOWN_CHARACTERS else f"{cut[:_SHOWN_CHARACTERS].rstrip()} …"
+    return (
+        f"{name} is longer than the {tokenizer.model_max_length - 2} tokens that this base model "
+        f"reads, so these words have no effect: {shown!r}. Shorten it, or move what matters "
+        "forward."
     )
 
 

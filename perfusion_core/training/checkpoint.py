@@ -1,17 +1,23 @@
 """A training's saved state as bytes: tensors, the step, and the training's identity."""
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from perfusion_core.config import TrainConfig
 from perfusion_core.errors import TrainingStateError
 from perfusion_core.memory import is_out_of_memory
+
+if TYPE_CHECKING:
+    from perfusion_core.base_model import BaseModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +27,29 @@ class SavedState:
     tensors: Mapping[str, Tensor]
     step: int
     early_stopping: str
+
+
+def identity_of(
+    base: "BaseModel",
+    config: TrainConfig,
+    *,
+    superclass: str,
+    pictures: str,
+    templates: Sequence[str],
+) -> str:
+    """Return a hash of everything that a state depends on; `pictures` is the pictures' digest."""
+    # Without the defaults, so that a release with a new option resumes earlier trainings.
+    usual = asdict(TrainConfig())
+    chosen = {name: v for name, v in asdict(config).items() if v != usual[name]}
+    parts = [
+        base.fingerprint,
+        base.covariance_fingerprint,
+        superclass,
+        chosen,
+        pictures,
+        list(templates),
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def pack(tensors: Mapping[str, Tensor], *, step: int, early_stopping: str, identity: str) -> bytes:

@@ -14,8 +14,12 @@ import torch
 from torch import Tensor
 
 from perfusion_core.conditioning import Plain, added_conditions
-from perfusion_core.memory import free_memory, is_out_of_memory
+from perfusion_core.devices.plans import plan_training
+from perfusion_core.memory import free_bytes, free_memory, is_out_of_memory
+from perfusion_core.sampling.schedulers import guidance_input
+from perfusion_core.text.templates import TEMPLATES
 from perfusion_core.training.batches import TrainingBatch
+from perfusion_core.training.min_snr import min_snr_weights
 
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
@@ -31,18 +35,38 @@ class MaskedLoss:
     """
 
     def __init__(
-        self, base: "BaseModel", scheduler: Any, *, side: int, background_weight: float = 0.0
+        self,
+        base: "BaseModel",
+        scheduler: Any,
+        *,
+        side: int,
+        batch_size: int,
+        background_weight: float = 0.0,
+        min_snr_gamma: float | None = None,
     ) -> None:
         """`scheduler` adds the noise; `side` is the pictures' size in pixels, an input of SDXL.
 
-        `background_weight` is w; with w = 0 the loss is the paper's loss.
+        `background_weight` is w; with w = 0 the loss is the paper's loss. `min_snr_gamma` weights
+        each example by its time (min_snr.py). The device's free memory decides in how many passes a
+        batch of `batch_size` is computed.
         """
         self._base, self._scheduler, self._side = base, scheduler, side
-        self._background_weight = background_weight
-        self.parts = 1
+        self._background_weight, self._gamma = background_weight, min_snr_gamma
+        # A distilled U-Net expects its guidance as an input; its images have the default guidance.
+        scale = base.defaults.generate_config().guidance_scale
+        self._guidance = guidance_input(base, scale)  # (1, c)
+        plan = plan_training(
+            base.placed.needs,
+            pixels=side**2,
+            batch_size=batch_size,
+            free=free_bytes(base.device),
+            # Text encoders that leave the device keep nothing (perfusion_core.text.encoders).
+            prompts=0 if base.placed.offload != "none" else min(batch_size, len(TEMPLATES)),
+        )
+        self.parts = plan.parts
         """The number of passes per batch. It grows when memory does not suffice for fewer
         passes."""
-        self.recomputes = False
+        self.recomputes = plan.recomputes
         """True if the backward pass computes activations again instead of keeping them."""
 
     def backward(
@@ -100,7 +124,11 @@ class MaskedLoss:
         prompt, M = batch.prompt[part], batch.masks[part]
         prediction = self._predict(noisy, t, [_of_prompts(leaf, prompt) for leaf in leaves])
         wanted = wanted_prediction(self._scheduler, latents, noise, t)
-        squares: Tensor = (M * (wanted - prediction)).square().sum()
+        scale: Tensor | float = 1.0
+        if self._gamma is not None:
+            weights = min_snr_weights(self._scheduler, t, gamma=self._gamma)
+            scale = weights.sqrt()[:, None, None, None]  # (B, 1, 1, 1)
+        squares: Tensor = (scale * M * (wanted - prediction)).square().sum()
         if plain is not None:
             # This differs from the paper. The paper's loss ignores the surroundings of the object,
             # so nothing bounds the effect of o*_V on them, and a background that attends to the
@@ -108,7 +136,7 @@ class MaskedLoss:
             with torch.no_grad():
                 told = [plain.packed] if plain.pooled is None else [plain.packed, plain.pooled]
                 kept = self._predict(noisy, t, [_of_prompts(each, prompt) for each in told])
-            around = ((1 - M) * (kept - prediction)).square().sum()
+            around = (scale * (1 - M) * (kept - prediction)).square().sum()
             squares = squares + self._background_weight * around
         return squares
 
@@ -119,6 +147,9 @@ class MaskedLoss:
             noisy,
             t,
             encoder_hidden_states=packed.to(self._base.dtype),
+            timestep_cond=(
+                None if self._guidance is None else self._guidance.expand(len(noisy), -1)
+            ),
             added_cond_kwargs=added_conditions(
                 pooled[0] if pooled else None,
                 width=self._side,

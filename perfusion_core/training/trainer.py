@@ -6,12 +6,10 @@ have no gradient buffers. All randomness of a step depends only on the seed and 
 so a resumed training gives the same concept as an uninterrupted training.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -23,17 +21,18 @@ from perfusion_core.conditioning import Target, edit_of, keys_and_values, plain_
 from perfusion_core.config import TrainConfig
 from perfusion_core.edit_strategy import APART, EditStrategy
 from perfusion_core.encodings import placeholder_encoding, superclass_encoding
-from perfusion_core.errors import PictureError, TrainingDiverged
-from perfusion_core.sampling.sampler import make_scheduler
+from perfusion_core.errors import TrainingDiverged
+from perfusion_core.pictures.cropping import Crop
+from perfusion_core.pictures.masks import FindObject
+from perfusion_core.sampling.schedulers import make_scheduler
 from perfusion_core.text.templates import TEMPLATES
-from perfusion_core.text.tokenization import superclass_ids
 from perfusion_core.text.training_prompts import TrainingPrompts
 from perfusion_core.training import checkpoint
 from perfusion_core.training.batches import TrainingBatch, TrainingBatches
 from perfusion_core.training.early_stopping import EarlyStopping
+from perfusion_core.training.embeddings import embedding_rates, hold_norms, start_embeddings
 from perfusion_core.training.examples import Examples, encode_pictures
 from perfusion_core.training.loss import MaskedLoss
-from perfusion_core.training.masks import FindObject, MaskSource, choose_masks
 
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
@@ -60,6 +59,7 @@ def train(
     superclass: str,
     config: TrainConfig | None = None,
     masks: Sequence[Image.Image | None] | None = None,
+    crops: Sequence[Crop | None] | None = None,
     segmenter: FindObject | None = None,
     state: bytes | None = None,
     run_on_device: RunOnDevice = run_at_once,
@@ -68,26 +68,24 @@ def train(
 ) -> "Training":
     """Begin training a concept, or resume it from `state`; iterate over the result to train.
 
-    The alpha channel of `pictures` may serve as a mask; `masks` (white = the object) take
-    precedence over alpha. The default config is the base model's own. `run_on_device` is called
-    with short pieces of work, so that others can use the device in between. `templates` are the
-    training prompts, and `strategy` says how the concept edits Keys and Values. Raises
-    PictureError, SuperclassError, TrainingStateError.
+    Pictures are turned as their EXIF orientation says, and converted to sRGB. The alpha channel of
+    `pictures` may serve as a mask; `masks` (white = the object) take precedence over alpha. The
+    training sees a square around the mask with a margin (see cropping.py); `crops`, in pixels of
+    the upright pictures, replace the crops that are not None. The default config is the base
+    model's own. `run_on_device` is called with short pieces of work, so that others can use the
+    device in between. `templates` are the training prompts, and `strategy` says how the concept
+    edits Keys and Values. Raises PictureError, SuperclassError, TrainingStateError.
     """
     config = config or base.defaults.train_config()
-    if not pictures:
-        raise PictureError("A concept needs at least one picture.")
-    find: FindObject | None = None
-    if segmenter is not None:
-
-        def find(picture: Image.Image, superclass: str) -> Image.Image:
-            return run_on_device(lambda: segmenter(picture, superclass))
-
-    chosen, source = choose_masks(pictures, uploaded=masks, segmenter=find, superclass=superclass)
-    given, _ = choose_masks(pictures, uploaded=masks, segmenter=None, superclass=superclass)
-    found = [own is None and mask is not None for own, mask in zip(given, chosen, strict=True)]
     examples = encode_pictures(
-        base, pictures, chosen, config, found=found, run_on_device=run_on_device
+        base,
+        pictures,
+        config,
+        superclass=superclass,
+        masks=masks,
+        crops=crops,
+        segmenter=segmenter,
+        run_on_device=run_on_device,
     )
 
     def begin() -> Training:
@@ -97,7 +95,6 @@ def train(
             name=name,
             superclass=superclass,
             config=config,
-            mask_source=source,
             templates=templates,
             strategy=strategy,
         )
@@ -119,16 +116,15 @@ class Training(Iterator[Step]):
         name: str,
         superclass: str,
         config: TrainConfig,
-        mask_source: MaskSource,
         templates: Sequence[str],
         strategy: EditStrategy,
     ) -> None:
         """Start from the superclass's Values and word embedding, and the embedding's encoding."""
         self.base, self.name, self.superclass = base, name, superclass
-        self.config, self.mask_source = config, mask_source
-        self.step = 0
+        self.config, self.mask_source = config, examples.mask_source
+        self.step, self._finished = 0, False
         self._best = EarlyStopping(config)
-        self._examples, self._templates, self._strategy = examples, templates, strategy
+        self.examples, self._templates, self._strategy = examples, templates, strategy
         prompts = TrainingPrompts.of(base.tokenizers, templates, superclass=superclass)
         self._batches = TrainingBatches(base, examples, prompts=prompts, config=config)
         self._ahead: TrainingBatch | None = None
@@ -136,7 +132,9 @@ class Training(Iterator[Step]):
             base,
             make_scheduler(base, "ddim"),
             side=config.resolution or base.default_resolution,
+            batch_size=config.train_batch_size,
             background_weight=config.background_weight,
+            min_snr_gamma=config.min_snr_gamma,
         )
         # With uniform masks nothing lies outside the object.
         self._keeps_background = config.background_weight > 0 and bool((examples.masks < 1).any())
@@ -145,30 +143,31 @@ class Training(Iterator[Step]):
             start = torch.cat([layer.W_V.float() @ self.e_super for layer in base.layers])
         self.o_v = start.clone().requires_grad_()  # (Σ d_l,)
         self._start_norm = float(start.norm())
-        self.embeddings = tuple(
-            table[superclass_ids(tokenizer, superclass)[-1]].detach().clone().requires_grad_()
-            for tokenizer, table in zip(base.tokenizers, base.text.tables, strict=True)
+        self.embeddings = start_embeddings(
+            base, prompts, superclass=superclass, fitted=config.fit_embedding
         )
+        self._start_norms = [embedding.detach().norm() for embedding in self.embeddings]
         # If a superclass is several tokens, the placeholder starts with the last token's embedding
         # alone. With i* = e_super, the encoding of the whole superclass, the placeholder's gate
         # would then start half closed.
         self.i_star = placeholder_encoding(base, prompts, embeddings=self.embeddings)  # (d,)
+        rates = embedding_rates(config, base.text.tables)
+        groups = zip((self.o_v, *self.embeddings), (config.learning_rate, *rates), strict=True)
         self._optimizer = torch.optim.AdamW(
-            [
-                {"params": [self.o_v], "lr": config.learning_rate},
-                {"params": list(self.embeddings), "lr": config.embedding_learning_rate},
-            ],
+            [{"params": [learned], "lr": rate} for learned, rate in groups],
             weight_decay=0.0,  # weight decay would shrink o*_V towards 0
         )
 
     def __next__(self) -> Step:
         """Do one step. After TrainingDiverged only an earlier saved state is usable."""
-        if self.step >= self.config.max_train_steps or self._best.stopped:
+        if self.steps_left == 0:
             raise StopIteration
         batch = self._ahead or self._batches.of(self.step)
         self._optimizer.zero_grad(set_to_none=True)
         loss, gate = self._backward(batch)
         self._optimizer.step()
+        if self.config.hold_embedding_norm:
+            hold_norms(self.embeddings, self._start_norms)
         sizes = [learned.detach().norm() for learned in (self.o_v, *self.embeddings)]
         # The device is still busy, so drawing the next batch now costs no extra time.
         self._ahead = self._batches.of(self.step + 1)
@@ -188,10 +187,20 @@ class Training(Iterator[Step]):
         """
         self._best.watch(evaluator)
 
+    def finish(self) -> None:
+        """End the training now: no step and no score follows, and the best state is kept."""
+        self._finished = True
+
+    @property
+    def steps_left(self) -> int:
+        """The steps until the end, as long as the scores improve; 0: the training has ended."""
+        ended = self._finished or self._best.stopped
+        return 0 if ended else self.config.max_train_steps - self.step
+
     @property
     def is_evaluation_due(self) -> bool:
         """Return whether to score the concept now; depends on step and options, never on time."""
-        return self._best.is_due(self.step)
+        return self._best.is_due(self.step) and not self._finished
 
     def record_score(self, score: float) -> None:
         """Record the present concept's score; a high score is good. The best state is kept."""
@@ -235,7 +244,6 @@ class Training(Iterator[Step]):
     def _concept(self, learned: Mapping[str, Tensor], *, step: int) -> Concept:
         base, config = self.base, asdict(self.config)
         config["resolution"] = self.config.resolution or base.default_resolution
-        found = {"steps": step, "stopped_early": self.stopped_early}
         vectors = {name: tensor.cpu().numpy().copy() for name, tensor in learned.items()}
         return Concept(
             name=self.name,
@@ -247,9 +255,10 @@ class Training(Iterator[Step]):
             o_v=vectors["o_v"],
             i_star=vectors["i_star"],
             e_super=self.e_super.cpu().numpy().copy(),
+            shared_parts=base.shared_parts,
             embeddings=tuple(vectors[f"embedding{k}"] for k in range(len(self.embeddings))),
             mask_source=self.mask_source,
-            training=config | found,
+            training=config | {"steps": step, "stopped_early": self.stopped_early},
         )
 
     def _backward(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
@@ -286,15 +295,13 @@ class Training(Iterator[Step]):
         return {"i_star": self.i_star} | parameters
 
     def _identity(self) -> str:
-        parts: list[Any] = [
-            self.base.fingerprint,
-            self.base.covariance_fingerprint,
-            self.superclass,
-            asdict(self.config),
-            self._examples.digest,
-            list(self._templates),
-        ]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return checkpoint.identity_of(
+            self.base,
+            self.config,
+            superclass=self.superclass,
+            pictures=self.examples.digest,
+            templates=self._templates,
+        )
 
     def _diverged(self, why: str) -> str:
         return (
