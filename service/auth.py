@@ -19,7 +19,7 @@ from enum import StrEnum
 from sqlalchemy import Connection, bindparam, select
 from sqlalchemy.orm import Session
 
-from service.database.tables import ApiKeyRow
+from service.database.tables import ApiKeyRow, ConceptRow, JobRow
 from service.errors import NotFound, Unauthorized, invalid
 from service.ids import new_id
 from service.settings.environment import Settings
@@ -120,6 +120,17 @@ def create_key(
     key = f"sk_{secrets.token_urlsafe(32)}"
     owner_id = owner_id or new_id("owner")
     return key, _store(service, key, label=label, owner_id=owner_id, scopes=scopes)
+
+
+def owner_exists(service: Service, owner_id: str) -> bool:
+    """Return whether a key, a concept or a job belongs to this owner; `local` always exists."""
+    if owner_id == LOCAL_OWNER:
+        return True
+    with service.database.read() as session:
+        return any(
+            session.scalar(select(row.id).where(row.owner_id == owner_id).limit(1)) is not None
+            for row in (ApiKeyRow, ConceptRow, JobRow)
+        )
 
 
 def ensure_bootstrap_key(service: Service) -> None:

@@ -9,11 +9,14 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 from sqlalchemy.orm import Session
 
-from perfusion_core.config import BaseModelDefaults, max_pixels, max_sides
+from perfusion_core.config import BaseModelDefaults
+from perfusion_core.defaults.bounds import max_pixels, max_sides
 from perfusion_core.evaluation.calibration import Calibration
+from perfusion_core.shared_parts import SharedParts
+from perfusion_core.siblings import BaseModelIdentity
 from service.database.tables import BaseModelRow
 from service.errors import Unavailable
 from service.options import GenerationOptions, Inbound, TrainingOptions
@@ -38,8 +41,9 @@ class RegisteredBaseModel:
 
     `info` is JSON-ready. The service reads these fields of `info`:
     `defaults`: `{"train": {...}, "generate": {...}}`, which override the method's defaults;
-    `resolution`: the side in pixels; `calibration`: the thresholds for verdicts; `evaluator` and
-    `segmenter`: the names of the worker's models.
+    `resolution`: the side in pixels; `shared_parts`: what siblings of the base model share;
+    `calibration`: the thresholds for verdicts; `evaluator` and `segmenter`: the names of the models
+    that the worker has; `warnings`: sentences for the operator about those that it could not get.
     """
 
     name: str
@@ -66,6 +70,19 @@ def register_base_model(service: Service, model: RegisteredBaseModel) -> None:
     service.database.run(act)
 
 
+def update_base_model(service: Service, model: RegisteredBaseModel) -> None:
+    """Replace what is known of a registered base model, without making it the current one."""
+    with service.database.write() as session:
+        session.execute(
+            update(BaseModelRow)
+            .where(
+                BaseModelRow.fingerprint == model.fingerprint,
+                BaseModelRow.covariance_fingerprint == model.covariance_fingerprint,
+            )
+            .values(info=model.info)
+        )
+
+
 def current_base_model(service: Service) -> RegisteredBaseModel | None:
     """Return the base model registered last, or None until a worker has loaded one."""
     with service.database.read() as session:
@@ -73,6 +90,12 @@ def current_base_model(service: Service) -> RegisteredBaseModel | None:
     if row is None:
         return None
     return RegisteredBaseModel(**{name: row[name] for name in _DESCRIBED})
+
+
+def warnings(service: Service) -> list[str]:
+    """Return what a worker could not load besides the base model, as sentences for the operator."""
+    model = current_base_model(service)
+    return list(model.info.get("warnings", ())) if model is not None else []
 
 
 class BaseModelInfo(View):
@@ -171,6 +194,16 @@ def served(session: Session) -> Served | None:
         )
     kept: Served | None = session.info[_KEPT]
     return kept
+
+
+def identity(model: RegisteredBaseModel) -> BaseModelIdentity:
+    """Return the facts that bind concepts to this base model."""
+    return BaseModelIdentity(
+        name=model.name,
+        fingerprint=model.fingerprint,
+        covariance_fingerprint=model.covariance_fingerprint,
+        shared_parts=SharedParts.from_json(model.info.get("shared_parts")),
+    )
 
 
 def calibration(model: RegisteredBaseModel | None) -> Calibration | None:

@@ -12,6 +12,7 @@ ServiceError
 ├── TooManyRequests     the caller's limit is used up
 ├── StorageFull         the caller's storage is used up
 └── Unavailable         database, blobs, queue or base model cannot serve now
+    └── NotReady        a check of /readyz failed
 
 The class is the category and `slug` the precise kind. Only the API knows HTTP numbers. Every
 `detail` is a sentence for the person who made the request and says what to do instead.
@@ -23,6 +24,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from service.statuses import LoadingWorker
 from service.views import View, is_none
 
 _Optional = Field(exclude_if=is_none)
@@ -46,6 +48,10 @@ class Problem(View):
     instance: Annotated[str | None, _Optional] = None
     request_id: Annotated[str | None, _Optional] = None
     errors: Annotated[tuple[FieldProblem, ...] | None, _Optional] = None
+    workers: Annotated[
+        tuple[LoadingWorker, ...] | None,
+        Field(exclude_if=is_none, description="Of `/readyz`: workers that take no jobs yet."),
+    ] = None
 
 
 class ServiceError(Exception):
@@ -74,7 +80,11 @@ class NotFound(ServiceError):
 
 
 class Conflict(ServiceError):
-    """The present state of an object forbids the request."""
+    """The present state of an object forbids the request; `errors` are fields that lift this."""
+
+    def __init__(self, slug: str, detail: str, *, errors: Sequence[FieldProblem] = ()) -> None:
+        super().__init__(slug, detail)
+        self.errors = tuple(errors)
 
 
 class TooLarge(ServiceError):
@@ -119,6 +129,14 @@ class Unavailable(ServiceError):
     def __init__(self, slug: str, detail: str, *, retry_after_seconds: int = 5) -> None:
         super().__init__(slug, detail)
         self.retry_after_seconds = retry_after_seconds
+
+
+class NotReady(Unavailable):
+    """A check of /readyz failed; `workers` are those that load their models, or could not."""
+
+    def __init__(self, slug: str, detail: str, *, workers: Sequence[LoadingWorker]) -> None:
+        super().__init__(slug, detail)
+        self.workers = tuple(workers)
 
 
 def invalid(pointer: str, detail: str, *, slug: str = "invalid") -> Invalid:

@@ -17,6 +17,7 @@ _SENTENCES: Final = {
     "extra_forbidden": _NO_SUCH_FIELD,
     "unexpected_keyword_argument": _NO_SUCH_FIELD,
     "missing": "This field is required.",
+    "box": "A box is [x, y, width, height] in whole pixels.",
 }
 _WHOLE_NUMBER: Final = "must be a whole number"
 _NUMBER: Final = "must be a number"

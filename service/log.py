@@ -10,13 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
+from perfusion_core.errors import PerfusionError
 from service.settings.environment import Settings
 
 
-def configure(settings: Settings) -> None:
-    """Set up the logs of this process and of its libraries."""
+def configure(settings: Settings, *, for_command: bool = False) -> None:
+    """Set up the logs of this process and of its libraries.
+
+    A command logs no trace of a PerfusionError, because its sentence tells the caller the cause.
+    """
     # The fields of perfusion_core's log lines, which arrive through the standard library.
     told = structlog.stdlib.ExtraAdder(allow=["error", "score", "step"])
     shared: list[Processor] = [
@@ -24,6 +28,7 @@ def configure(settings: Settings) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([_without_known_traces] if for_command else []),
     ]
     # Tracebacks do not show local variables, because these may contain prompts and settings.
     renderer: list[Processor]
@@ -55,9 +60,26 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
-    # These libraries repeat our own lines or log far too much.
-    for name in ("uvicorn.access", "botocore", "urllib3", "PIL", "kombu", "amqp"):
+    # These libraries repeat our own lines, log far too much, or log the URLs of webhooks, which may
+    # hold a secret.
+    for name in (
+        "uvicorn.access",
+        "botocore",
+        "urllib3",
+        "PIL",
+        "kombu",
+        "amqp",
+        "alembic",
+        "httpx2",
+        "httpcore2",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _without_known_traces(logger: object, method: str, line: EventDict) -> EventDict:
+    if isinstance(sys.exception(), PerfusionError):
+        line.pop("exc_info", None)
+    return line
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model_validator
 from pydantic.fields import FieldInfo
 
-from perfusion_core.config import GenerateConfig, TrainConfig, too_large
+from perfusion_core.config import EditConfig, GenerateConfig, TrainConfig, without_auto
+from perfusion_core.defaults.bounds import too_large, too_many_steps
 from service.errors import FieldProblem, Invalid
 from service.field_problems import field_problems
 
@@ -48,13 +49,19 @@ class Inbound(BaseModel):
             raise Invalid(field_problems(found)) from None
 
 
-def _options_of(config: type[Any]) -> dict[str, tuple[Any, FieldInfo]]:
-    """Return the fields of a configuration class, for a model whose schema has no defaults."""
+def fields_of(
+    config: type[Any], *, shows_defaults: bool = False
+) -> dict[str, tuple[Any, FieldInfo]]:
+    """Return the fields of a configuration class; their defaults are not part of the schema.
+
+    With `shows_defaults` the schema has them, because no base model changes them.
+    """
     infos: Mapping[str, FieldInfo] = config.__pydantic_fields__
     options = {}
     for each in fields(config):
         info = copy(infos[each.name])
-        info.json_schema_extra = _remove_default
+        if not shows_defaults:
+            info.json_schema_extra = _remove_default
         options[each.name] = (info.annotation, info)
     return options
 
@@ -71,15 +78,21 @@ if TYPE_CHECKING:
     class GenerationOptions(Inbound):
         """The fields of GenerateConfig, which a type checker cannot see."""
 
+    class EditOptions(Inbound):
+        """The fields of EditConfig, which a type checker cannot see."""
+
 else:
     TrainingOptions = create_model(
         "TrainingOptions",
         __base__=Inbound,
         __doc__="Training options. What is left out takes the base model's own default.",
-        **_options_of(TrainConfig),
+        **fields_of(TrainConfig),
     )
     GenerationOptions = create_model(
-        "GenerationOptions", __base__=Inbound, **_options_of(GenerateConfig)
+        "GenerationOptions", __base__=Inbound, **fields_of(GenerateConfig)
+    )
+    EditOptions = create_model(
+        "EditOptions", __base__=Inbound, **fields_of(EditConfig, shows_defaults=True)
     )
 
 
@@ -112,13 +125,15 @@ def check(
     the body itself.
     """
     try:
-        config = kind(**{**defaults, **whole_numbers(given)})
+        config = kind(**{**defaults, **without_auto(whole_numbers(given))})
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
         # A name that is not valid Unicode has no place in pydantic's findings.
         placed = ({**item, "loc": item["loc"] or ("",)} for item in found)
         raise Invalid(field_problems(placed, under=pointer)) from None
-    wrong = too_large(config, resolution=resolution) if resolution else {}
+    wrong = too_many_steps(config)
+    if resolution:
+        wrong |= too_large(config, resolution=resolution)
     if wrong:
         raise Invalid([FieldProblem(f"{pointer}/{name}", why) for name, why in wrong.items()])
     return config

@@ -20,7 +20,7 @@ from celery import Celery
 from kombu import Connection, Producer
 from kombu.transport import redis
 
-from service.statuses import JobKind
+from service.statuses import Queue
 
 TASK_NAME = "perfusion.job"
 _log = structlog.get_logger()
@@ -46,13 +46,13 @@ _REST_SECONDS = 2.0
 class JobNotifier(Protocol):
     """Notifies workers that a job waits."""
 
-    def notify(self, job_id: str, kind: JobKind) -> bool:
+    def notify(self, job_id: str, queue: Queue) -> bool:
         """Publish the job's id; return False (and log the error) if publishing failed."""
 
-    def notify_soon(self, job_id: str, kind: JobKind) -> None:
+    def notify_soon(self, job_id: str, queue: Queue) -> None:
         """Publish the job's id from another thread, without waiting."""
 
-    def pending(self, kind: JobKind) -> int:
+    def pending(self, queue: Queue) -> int:
         """Return the number of messages that no worker has taken yet; 0 if not known."""
 
     def check(self) -> None:
@@ -78,7 +78,7 @@ class _Redis(redis.Transport):
 
 
 class CeleryNotifier:
-    """Notifies through Celery's broker, in the queue named after the job's kind."""
+    """Notifies through Celery's broker, in the queue in which the job waits."""
 
     def __init__(self, queue_url: str) -> None:
         # Messages are sent one by one, over one connection that stays open.
@@ -100,13 +100,13 @@ class CeleryNotifier:
         )
         self._message = self._app.amqp.as_task_v2("", TASK_NAME, args=(), ignore_result=True)
 
-    def notify(self, job_id: str, kind: JobKind) -> bool:
+    def notify(self, job_id: str, queue: Queue) -> bool:
         """Publish the job's id; return False (and log the error) if publishing failed."""
         with self._lock:
             if time.monotonic() < self._retry_at:
                 return False
             try:
-                self._publish(job_id, queue=kind.value)
+                self._publish(job_id, queue=queue.value)
             except Exception as error:  # whatever the client raises: the reconciler repairs it
                 _log.warning("notify_failed", job_id=job_id, error=type(error).__name__)
                 self._retry_at = time.monotonic() + _REST_SECONDS
@@ -114,9 +114,9 @@ class CeleryNotifier:
                 return False
         return True
 
-    def notify_soon(self, job_id: str, kind: JobKind) -> None:
+    def notify_soon(self, job_id: str, queue: Queue) -> None:
         """Publish the job's id from another thread, without waiting."""
-        self._sender.submit(self.notify, job_id, kind)
+        self._sender.submit(self.notify, job_id, queue)
 
     def _publish(self, job_id: str, *, queue: str) -> None:
         if self._producer is None:
@@ -143,12 +143,12 @@ class CeleryNotifier:
             with suppress(Exception):
                 producer.connection.close()
 
-    def pending(self, kind: JobKind) -> int:
+    def pending(self, queue: Queue) -> int:
         """Return the number of messages that no worker has taken yet; 0 if not known."""
         # The broker does not know a queue without messages, and may itself be away: both count 0.
         with suppress(Exception), self._app.connection_or_acquire() as connection:
-            queue = connection.default_channel.queue_declare(queue=kind.value, passive=True)
-            return int(queue.message_count)
+            declared = connection.default_channel.queue_declare(queue=queue.value, passive=True)
+            return int(declared.message_count)
         return 0
 
     def check(self) -> None:

@@ -1,14 +1,17 @@
 """Count the bytes that an owner has stored, and check the limit.
 
-Pictures with their masks, concept files, and images with their attention maps count. Rows from a
-release that stored no sizes count 0. The sum is computed only if a limit is set, and is cached for
-some seconds, so an owner may exceed the limit by the uploads accepted in that time.
+Pictures with their masks (of concepts, and of inspections and edits that have not ended), concept
+files, and images with their thumbnails and attention maps count. LoRAs do not count: they are
+small, a concept has at most one for each of its two files, and they are deleted with the concept.
+Rows from a release that stored no sizes count 0. The sum is computed only if a limit is set, and is
+cached for some seconds, so an owner may exceed the limit by the uploads accepted in that time.
 """
 
 from sqlalchemy import String, bindparam, func, select
 
 from service.database.tables import ConceptRow, ImageRow, JobRow, PictureRow
 from service.errors import StorageFull
+from service.statuses import TERMINAL
 from service.wiring import Service
 
 _KNOWN_SECONDS = 10.0
@@ -24,6 +27,13 @@ _STORED = (
     ),
     select(func.sum(PictureRow.size_bytes)).join(ConceptRow).where(ConceptRow.owner_id == _OWNER),
     select(func.sum(ImageRow.size_bytes)).join(JobRow).where(JobRow.owner_id == _OWNER),
+    # Uploads that wait for an inspection or for an edit.
+    *(
+        select(func.sum(size_bytes.as_integer())).where(
+            JobRow.owner_id == _OWNER, JobRow.status.not_in(TERMINAL)
+        )
+        for size_bytes in (JobRow.payload["size_bytes"], JobRow.payload["edit", "size_bytes"])
+    ),
 )
 
 

@@ -19,6 +19,10 @@ from service.settings.environment import Settings
 # machine, one decoder leaves a core for other requests.
 _DECODERS = max(1, min(2, (os.cpu_count() or 1) // 2))
 _THUMBNAIL_DECODERS = 1
+# Pictures to edit are decoded at full size, which may take more than a gigabyte.
+_EDIT_DECODERS = 1
+# Requests that wait for the name servers of webhooks, each for two seconds at most.
+_LOOKUPS = 4
 
 
 @dataclass
@@ -44,6 +48,10 @@ class Service:
     thumbnail_decoders: BoundedSemaphore = field(
         default_factory=lambda: BoundedSemaphore(_THUMBNAIL_DECODERS)
     )
+    edit_decoders: BoundedSemaphore = field(
+        default_factory=lambda: BoundedSemaphore(_EDIT_DECODERS)
+    )
+    lookups: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(_LOOKUPS))
 
     def close(self) -> None:
         """Close connections to the database and the queue."""

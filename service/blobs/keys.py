@@ -12,7 +12,7 @@ def owner_of(key: str) -> tuple[str, str] | None:
     Return None if `key` belongs to no concept and no job.
     """
     folder, _, rest = key.partition("/")
-    if folder not in ("pictures", "concepts", "jobs") or not is_safe(key):
+    if folder not in ("pictures", "concepts", "exports", "jobs") or not is_safe(key):
         return None
     return folder, rest.partition("/")[0].removesuffix(".safetensors")
 
@@ -37,9 +37,49 @@ def imported_concept_key(concept_id: str) -> str:
     return f"concepts/{concept_id}.safetensors"
 
 
+def exports_prefix(concept_id: str) -> str:
+    """Return the folder of the LoRAs of a concept's files."""
+    return f"exports/{concept_id}/"
+
+
+def export_key(concept_id: str, *, name: str, sha256: str) -> str:
+    """Return the key of the LoRA of a concept's file, which says the concept's name."""
+    return f"{exports_prefix(concept_id)}{sha256[:32]}.{name}.safetensors"
+
+
 def job_prefix(job_id: str) -> str:
     """Return the folder of everything that a job writes."""
     return f"jobs/{job_id}/"
+
+
+def inspected_prefix(job_id: str) -> str:
+    """Return the folder of the pictures and masks that an inspection reads."""
+    return f"{job_prefix(job_id)}pictures/"
+
+
+def inspected_picture_key(job_id: str, position: int) -> str:
+    """Return the key of a picture that an inspection reads."""
+    return f"{inspected_prefix(job_id)}{position}.png"
+
+
+def inspected_mask_key(job_id: str, position: int) -> str:
+    """Return the key of an uploaded mask that an inspection reads."""
+    return f"{inspected_prefix(job_id)}{position}.mask.png"
+
+
+def edit_prefix(job_id: str) -> str:
+    """Return the folder of the uploaded picture and mask that an edit reads."""
+    return f"{job_prefix(job_id)}edit/"
+
+
+def edit_picture_key(job_id: str) -> str:
+    """Return the key of the uploaded picture that an edit starts from."""
+    return f"{edit_prefix(job_id)}picture.png"
+
+
+def edit_mask_key(job_id: str) -> str:
+    """Return the key of the uploaded mask of an edit."""
+    return f"{edit_prefix(job_id)}mask.png"
 
 
 def attempt_prefix(job_id: str, attempt: int) -> str:
@@ -52,9 +92,19 @@ def image_key(job_id: str, attempt: int, *, index: int) -> str:
     return f"{attempt_prefix(job_id, attempt)}{index}.png"
 
 
+def thumbnail_key(job_id: str, attempt: int, *, index: int) -> str:
+    """Return the key of a generated image's thumbnail."""
+    return f"{attempt_prefix(job_id, attempt)}{index}.webp"
+
+
 def attention_map_key(job_id: str, attempt: int, *, index: int, number: int) -> str:
     """Return the key of an attention map over image `index`."""
     return f"{attempt_prefix(job_id, attempt)}{index}.attention-{number}.png"
+
+
+def found_mask_key(job_id: str, attempt: int, *, index: int) -> str:
+    """Return the key of the mask that an inspection chose for a picture."""
+    return f"{attempt_prefix(job_id, attempt)}{index}.mask.png"
 
 
 def state_key(job_id: str, attempt: int) -> str:
@@ -70,6 +120,11 @@ def previous_state_key(job_id: str) -> str:
 def preview_key(job_id: str, attempt: int) -> str:
     """Return the key of the preview picture that an attempt draws."""
     return f"{attempt_prefix(job_id, attempt)}preview.png"
+
+
+def live_preview_key(job_id: str, attempt: int) -> str:
+    """Return the key of the preview that an attempt draws of the images that it samples."""
+    return f"{attempt_prefix(job_id, attempt)}preview.jpg"
 
 
 def last_preview_key(job_id: str) -> str:

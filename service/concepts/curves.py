@@ -29,6 +29,7 @@ def get(service: Service, owner_id: str, *, ref: str) -> CurveView:
         prompts=tuple(prompt.format(core.placeholder) for prompt in curve.prompts),
         superclass=_view(curve.superclass),
         ceiling=curve.ceiling,
+        text_floor=curve.text_floor,
         points=tuple(
             CurvePointView(
                 strength=point.strength,

@@ -6,14 +6,17 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from perfusion_core import siblings
 from perfusion_core.concept import MAX_CONCEPT_BYTES, Concept
 from perfusion_core.errors import ConceptFileError
 from perfusion_core.evaluation.calibration import Calibration
-from perfusion_core.evaluation.curve import balance, recommended
+from perfusion_core.evaluation.curve import balance_at, recommended
 from perfusion_core.evaluation.verdict import Figures, Verdict, figures_of, verdict
+from perfusion_core.export.recognition import concept_bytes
 from perfusion_core.imaging.thumbnails import thumbnail
+from service import base_models
 from service.base_models import RegisteredBaseModel
-from service.errors import Conflict, ServiceError, TooLarge, Unavailable, invalid
+from service.errors import Conflict, FieldProblem, ServiceError, TooLarge, Unavailable, invalid
 from service.jobs.lease_types import Standing
 from service.pictures import uploads
 from service.validation import check_superclass, is_storable
@@ -21,6 +24,17 @@ from service.wiring import Service
 
 _MASK_SOURCES = ("upload", "alpha", "segmenter", "uniform")
 _MAX_METADATA_LENGTH = 128
+
+
+def unpack(data: bytes) -> bytes:
+    """Return the concept file in an upload, which is one or a zip to share.
+
+    Raises Invalid with what the file is and what to do for a LoRA, an embedding or another zip.
+    """
+    try:
+        return concept_bytes(data)
+    except ConceptFileError as error:
+        raise invalid("/file", str(error), slug="concept-file") from None
 
 
 def read_concept(data: bytes) -> Concept:
@@ -54,18 +68,47 @@ def read_concept(data: bytes) -> Concept:
     return core
 
 
-def check_fingerprints(core: Concept, base_model: RegisteredBaseModel) -> None:
-    """Raise Conflict, naming both sides, unless concept and base model match."""
-    for what, own, here in (
-        ("base model", core.base_model_fingerprint, base_model.fingerprint),
-        ("covariance", core.covariance_fingerprint, base_model.covariance_fingerprint),
-    ):
-        if own != here:
-            raise Conflict(
-                f"{what.replace(' ', '-')}-mismatch",
-                f"This concept belongs to the {what} {own}, but the {what} here is {here}. "
-                "Import it where that one is served, or train it again here.",
-            )
+def fitting(core: Concept, base_model: RegisteredBaseModel, *, adapt: bool) -> Concept:
+    """Return the concept for this base model; with `adapt` also a concept of a sibling.
+
+    Raises Conflict, naming both fingerprints, for every other concept. Of a concept that `adapt`
+    would accept, the error's field is `/adapt`. Raises Invalid for a concept that names this base
+    model, or a sibling, and has vectors of other sizes.
+    """
+    here = base_models.identity(base_model)
+    reason = None if siblings.fits(core, here) else siblings.why_not_sibling(core, here)
+    if reason is None and (adapt or siblings.fits(core, here)):
+        _check_sizes(core, base_model)
+        return siblings.adapt(core, here)
+    what, own, other = "base model", core.base_model_fingerprint, here.fingerprint
+    if own == other:
+        what, own, other = "covariance", core.covariance_fingerprint, here.covariance_fingerprint
+    sentence = f"This concept belongs to the {what} {own}, but the {what} here is {other}."
+    slug = f"{what.replace(' ', '-')}-mismatch"
+    if reason is not None:
+        raise Conflict(slug, f"{sentence} {reason}")
+    offer = (
+        "They have the same text encoders and layer widths: import it with adapt=true, and its "
+        "likeness is measured here anew."
+    )
+    raise Conflict(slug, f"{sentence} {offer}", errors=[FieldProblem("/adapt", offer)])
+
+
+def _check_sizes(core: Concept, base_model: RegisteredBaseModel) -> None:
+    own = {
+        "value_width": core.o_v.size,
+        "encoding_width": core.i_star.size,
+        "embedding_widths": [vector.size for vector in core.embeddings],
+    }
+    # A worker of an earlier release may not have described them all.
+    if any(base_model.info.get(name, width) != width for name, width in own.items()):
+        raise invalid(
+            "/file",
+            f"The concept {core.placeholder} names the base model {core.base_model_fingerprint}, "
+            "but its vectors have other sizes than that base model's: the file is damaged or was "
+            "changed. Download it again, or train the concept again.",
+            slug="concept-file",
+        )
 
 
 def write_anew(service: Service, core: Concept, *, size_bytes: int) -> bytes:
@@ -106,10 +149,9 @@ def standing_of(core: Concept, calibration: Calibration | None) -> Standing | No
     figures = figures_of(core.evaluation) if core.evaluation is not None else None
     if curve is None or figures is None:
         return None
-    best = recommended(curve)
     return Standing(
         quality=_verdict(core, figures, calibration).quality,
-        balance=balance(best.similarity, superclass=curve.superclass, ceiling=curve.ceiling),
+        balance=balance_at(recommended(curve), curve),
         measured_by=(figures.evaluator, figures.judging),
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Select, Text, case, cast, func, or_, select
 from sqlalchemy.orm import Session, defer, object_session, with_expression
 
+from perfusion_core import siblings
 from perfusion_core.concept import MAX_TRAINING_BYTES
 from perfusion_core.evaluation.verdict import read_figures
 from perfusion_core.evaluation.verdict import verdict as judge
@@ -19,10 +20,10 @@ from service import base_models
 from service.blobs import keys
 from service.concepts.views import BaseModelRef, ConceptView, VerdictView
 from service.database.tables import ConceptRow, JobRow
-from service.errors import Conflict, NotFound
+from service.errors import Conflict, FieldProblem, NotFound
 from service.ids import is_plausible
 from service.jobs import transitions
-from service.statuses import TERMINAL, ConceptStatus, JobKind
+from service.statuses import TERMINAL, ConceptStatus, JobKind, Queue
 from service.wiring import Service
 
 # Twice the limit, because stored JSON contains spaces that a file's JSON does not.
@@ -71,6 +72,7 @@ def check_not_in_training(session: Session, concept: ConceptRow) -> None:
         .where(
             JobRow.owner_id == concept.owner_id,
             JobRow.status.not_in(TERMINAL),
+            JobRow.queue == Queue.TRAIN,
             JobRow.kind == JobKind.TRAIN,
             JobRow.concept_id == concept.id,
         )
@@ -115,12 +117,17 @@ def free_name(session: Session, owner_id: str, *, name: str) -> list["Removed"]:
     if concept is None:
         return []
     if concept.status not in _REPLACEABLE:
-        raise Conflict(
-            "name-taken",
-            f"You have a concept named {name} already (it is {concept.status.value}). "
-            "Choose another name, or delete that concept first.",
-        )
+        raise name_taken(concept)
     return [remove(session, concept)]
+
+
+def name_taken(concept: ConceptRow) -> Conflict:
+    """Return the error for a name that this concept has."""
+    detail = (
+        f"You have a concept named {concept.name} already (it is {concept.status.value}). "
+        "Choose another name with the field `name`, or delete that concept first."
+    )
+    return Conflict("name-taken", detail, errors=[FieldProblem("/name", detail)])
 
 
 @dataclass(frozen=True)
@@ -147,6 +154,7 @@ def remove_files(service: Service, removed: Iterable[Removed]) -> None:
     """Remove the pictures, training states and files of concepts whose rows are deleted."""
     for gone in removed:
         transitions.remove_blobs(service, prefix=keys.pictures_prefix(gone.concept.id))
+        transitions.remove_blobs(service, prefix=keys.exports_prefix(gone.concept.id))
         for job_id in gone.job_ids:
             transitions.remove_blobs(service, prefix=keys.job_prefix(job_id))
         for key in (gone.concept.blob_key, gone.concept.previous_blob_key):
@@ -203,6 +211,7 @@ def _view(concept: ConceptRow, *, training: dict[str, Any]) -> ConceptView:
         name=concept.name,
         placeholder=f"<{concept.name}>",
         superclass=concept.superclass,
+        description=concept.description,
         status=concept.status,
         usable=reason is None,
         reason=reason,
@@ -219,6 +228,7 @@ def _view(concept: ConceptRow, *, training: dict[str, Any]) -> ConceptView:
         has_file_before=concept.previous_blob_key is not None,
         verdict=_verdict(concept),
         recommended_strength=judgement["recommended_strength"] if judgement else None,
+        warning=siblings.warning(training, is_measured=judgement is not None),
     )
 
 

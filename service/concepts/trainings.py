@@ -26,7 +26,10 @@ from service.ids import new_id
 from service.jobs import job_order, transitions
 from service.jobs import use_cases as jobs
 from service.jobs.payloads import DEFAULT_REPLACE, Replace, TrainingPicture, TrainPayload
-from service.statuses import ConceptStatus, JobKind
+from service.statuses import ConceptStatus, JobKind, Queue
+from service.webhooks import outbox
+from service.webhooks import requests as webhooks
+from service.webhooks.requests import Webhook
 from service.wiring import Service
 
 
@@ -71,6 +74,7 @@ def queue(
     job_id: str,
     plan: Plan,
     replace: Replace,
+    webhook: Webhook | None,
     now: datetime,
 ) -> tuple[dict[str, Any], str]:
     """Queue a training of a concept; return the answer {"concept", "job"} and the job's address."""
@@ -78,7 +82,10 @@ def queue(
         name=concept.name,
         superclass=concept.superclass,
         pictures=tuple(
-            TrainingPicture(blob_key=row.blob_key, mask_key=row.mask_key) for row in pictures
+            TrainingPicture.model_validate(
+                {"blob_key": row.blob_key, "mask_key": row.mask_key, "crop": row.crop}
+            )
+            for row in pictures
         ),
         training=plan.options,
         replace=replace,
@@ -95,9 +102,10 @@ def queue(
     )
     most_waiting = service.settings.max_queued_jobs_per_owner
     position = job_order.queue_position(
-        connection, concept.owner_id, kind=JobKind.TRAIN, most_waiting=most_waiting
+        connection, concept.owner_id, queue=Queue.TRAIN, most_waiting=most_waiting
     )
     queued_at = transitions.enqueue(connection, service, job=job, position=position)
+    outbox.add(connection, service, concept.owner_id, job_id=job_id, webhook=webhook, now=now)
     job_view = jobs.accepted(job, queue_position=queued_at)
     accepted = ConceptAccepted(concept=rows.view(concept), job=job_view)
     return accepted.to_json(), f"/jobs/{job_id}"
@@ -110,6 +118,7 @@ def train_again(
     ref: str,
     training: dict[str, Any],
     replace: Replace = DEFAULT_REPLACE,
+    webhook: Webhook | None = None,
     idempotency: Idempotency | None = None,
 ) -> Answer:
     """Queue another training of a concept on its own pictures; the answer is {"concept", "job"}.
@@ -120,6 +129,7 @@ def train_again(
     with service.database.read() as session:
         rows.find(session, owner_id, ref=ref)  # raise NotFound before wrong options are reported
     planned = plan(service, training, pointer="")
+    webhooks.check(service, webhook)
     no_room = quota.full(service, owner_id)
     job_id = new_id("job")
 
@@ -152,6 +162,7 @@ def train_again(
             job_id=job_id,
             plan=planned,
             replace=replace,
+            webhook=webhook,
             now=now,
         )
 
@@ -159,9 +170,11 @@ def train_again(
         service,
         owner_id,
         idempotency=idempotency,
-        request_sha256=once.digest(["train", ref, training, replace]),
+        request_sha256=once.digest(
+            ["train", ref, training, replace, *([webhook.model_dump()] if webhook else [])]
+        ),
         act=act,
     )
     if not answer.replayed:
-        service.notifier.notify_soon(job_id, JobKind.TRAIN)
+        service.notifier.notify_soon(job_id, Queue.TRAIN)
     return answer

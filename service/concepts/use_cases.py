@@ -1,18 +1,17 @@
 """Concepts: created from pictures by a training job, imported from a file, listed, deleted."""
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
-from service import base_models, quota
 from service import idempotency as once
+from service import quota
 from service.blobs import keys
 from service.blobs.store import BlobNotFound, StoredFile
-from service.concepts import files, rows, trainings
+from service.concepts import rows, trainings
 from service.concepts.views import ConceptView
 from service.database.tables import ConceptRow, JobRow
 from service.errors import Invalid, NotFound, Unavailable
@@ -22,10 +21,13 @@ from service.jobs import transitions
 from service.jobs.payloads import DEFAULT_REPLACE
 from service.pages import DEFAULT_LIMIT, Page, read_page
 from service.pictures import rows as picture_rows
+from service.pictures.crops import Crop
 from service.pictures.rows import StoredPicture
 from service.pictures.uploads import UploadedPicture, wrong_counts
-from service.statuses import TERMINAL, ConceptStatus, JobKind
+from service.statuses import TERMINAL, ConceptStatus, Queue
 from service.validation import check_name, check_superclass
+from service.webhooks import requests as webhooks
+from service.webhooks.requests import Webhook
 from service.wiring import Service
 
 
@@ -37,9 +39,13 @@ def create(
     superclass: str,
     pictures: Iterable[UploadedPicture],
     training: dict[str, Any],
+    crops: Sequence[Crop | None] = (),
+    webhook: Webhook | None = None,
     idempotency: Idempotency | None = None,
 ) -> Answer:
     """Accept pictures and queue the training of a concept; the answer is {"concept", "job"}.
+
+    `crops`, if there are any, has one item for each picture, in pixels of the uploaded picture.
 
     Each picture is stored before the next one is decoded, so that only one picture is in memory at
     a time.
@@ -47,6 +53,7 @@ def create(
     check_name(name)
     superclass = check_superclass(superclass)
     planned = trainings.plan(service, training, pointer="/training")
+    webhooks.check(service, webhook)
     concept_id, job_id = new_id("concept"), new_id("job")
     replaced: list[rows.Removed] = []
     stored: list[StoredPicture] = []
@@ -80,17 +87,22 @@ def create(
             job_id=job_id,
             plan=planned,
             replace=DEFAULT_REPLACE,
+            webhook=webhook,
             now=now,
         )
 
     try:
         for picture in pictures:
-            stored.append(picture_rows.put(service, concept_id, len(stored), picture))
-        if wrong := wrong_counts(len(stored)):
+            stored.append(
+                picture_rows.put_of_concept(service, concept_id, len(stored), picture, asked=crops)
+            )
+        if wrong := wrong_counts(len(stored), crops=len(crops)):
             raise Invalid(wrong)
-        request_sha256 = once.digest(
-            ["concept", name, superclass, training, [[p.sha256, p.mask_sha256] for p in stored]]
-        )
+        hashes = [[p.sha256, p.mask_sha256] for p in stored]
+        # Without crops and webhook the digest is that of earlier releases, whose keys are still
+        # remembered.
+        added = [*([crops] if any(crops) else []), *([webhook.model_dump()] if webhook else [])]
+        request_sha256 = once.digest(["concept", name, superclass, training, hashes, *added])
     except BaseException:
         transitions.remove_blobs(service, prefix=keys.pictures_prefix(concept_id))
         raise
@@ -109,7 +121,7 @@ def create(
         transitions.remove_blobs(service, prefix=keys.pictures_prefix(concept_id))
         return answer
     rows.remove_files(service, replaced)
-    service.notifier.notify_soon(job_id, JobKind.TRAIN)
+    service.notifier.notify_soon(job_id, Queue.TRAIN)
     return answer
 
 
@@ -188,66 +200,3 @@ def read_file(service: Service, owner_id: str, *, ref: str) -> StoredFile:
     except BlobNotFound:
         raise NotFound("concept-file-not-found", "The file of this concept is gone.") from None
     return StoredFile(data=data, sha256=concept.sha256 or "", name=concept.name)
-
-
-def import_file(
-    service: Service, owner_id: str, *, data: bytes, name: str | None = None
-) -> ConceptView:
-    """Import a concept file of this base model, under its own name or `name`, as ready at once.
-
-    The concept is written to a new file. Only the new file is stored, so that the stored file
-    contains only the concept.
-    """
-    quota.check_room(service, owner_id)
-    core = files.read_concept(data)
-    if name is not None:
-        core = core.renamed(check_name(name))
-    base_model = base_models.current_base_model(service)
-    if base_model is None:
-        raise Unavailable(
-            "no-base-model",
-            "No worker has loaded a base model yet, so the file cannot be compared with it. "
-            "Try again in a moment.",
-            retry_after_seconds=10,
-        )
-    files.check_fingerprints(core, base_model)
-    concept_id = new_id("concept")
-    blob_key = keys.imported_concept_key(concept_id)
-    stored = files.write_anew(service, core, size_bytes=len(data))
-    replaced: list[rows.Removed] = []
-
-    def act(connection: Connection, now: datetime) -> ConceptView:
-        session = Session(connection, expire_on_commit=False)
-        replaced[:] = rows.free_name(session, owner_id, name=core.name)
-        concept = ConceptRow(
-            id=concept_id,
-            owner_id=owner_id,
-            name=core.name,
-            superclass=core.superclass,
-            status=ConceptStatus.READY,
-            base_model_name=core.base_model_name,
-            base_model_fingerprint=core.base_model_fingerprint,
-            covariance_fingerprint=core.covariance_fingerprint,
-            size_bytes=len(stored),
-            sha256=hashlib.sha256(stored).hexdigest(),
-            blob_key=blob_key,
-            mask_source=core.mask_source,
-            training=dict(core.training),
-            judgement=files.judgement_of(core, base_models.calibration(base_model)),
-            created_at=now,
-            ready_at=now,
-        )
-        session.add(concept)
-        session.flush()
-        return rows.view(concept)
-
-    try:
-        service.blobs.put(blob_key, stored)
-        imported = service.database.run(act)
-    except Unavailable:
-        raise  # as in `create`: the commit may have succeeded
-    except BaseException:
-        transitions.remove_blobs(service, key=blob_key)
-        raise
-    rows.remove_files(service, replaced)
-    return imported

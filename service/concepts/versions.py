@@ -1,4 +1,4 @@
-"""A concept's current and previous file: a training may replace the file, a revert swaps both.
+"""A concept's current and previous file: training and judgement replace it, a revert swaps both.
 
 The row names both files, so the collector keeps both files. The row's other facts about a file (for
 example its hash) are swapped together with the file. While a training is queued or running, nothing
@@ -23,7 +23,7 @@ from service.errors import Conflict, NotFound, problem
 from service.idempotency import Answer, Idempotency
 from service.jobs import transitions
 from service.jobs.lease_types import Standing, TrainedConcept
-from service.jobs.payloads import Replace, TrainPayload
+from service.jobs.payloads import JudgePayload, Replace, TrainPayload
 from service.statuses import ConceptStatus
 from service.wiring import Service
 
@@ -62,19 +62,15 @@ def take(
     A ready concept keeps its file if the new file is no better; the job then has a warning. The
     caller removes the returned blobs after the commit.
     """
-    concept = session.scalar(
-        select(ConceptRow)
-        .where(ConceptRow.id == job.concept_id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
+    concept = _locked(session, job.concept_id)
     if concept is None:  # deleted: its job is about to be cancelled
         return [trained.blob_key]
     dropped = []
     if concept.status is ConceptStatus.READY:
         replace = TrainPayload.read(job.payload).replace
         if not _replaces(concept, trained, before=before, replace=replace):
-            job.warnings = [_kept(concept, before=before, new=trained.standing)]
+            kept = _kept(concept, before=before, new=trained.standing)
+            job.warnings = [*(job.warnings or ()), kept]
             return [trained.blob_key]
         if concept.previous_blob_key is not None:
             dropped.append(concept.previous_blob_key)
@@ -84,6 +80,26 @@ def take(
     concept.blob_key, concept.job_id = trained.blob_key, job.id
     for name in _OF_THE_FILE:
         setattr(concept, name, getattr(trained, name))
+    concept.ready_at = job.finished_at
+    return dropped
+
+
+def take_judged(session: Session, job: JobRow, *, judged: TrainedConcept) -> list[str]:
+    """Give a concept the file with its new curve, in the transaction that ends the judgement.
+
+    A concept whose file is no longer the one that was judged keeps it. The caller removes the
+    returned blobs after the commit.
+    """
+    concept = _locked(session, job.concept_id)
+    if concept is None or concept.sha256 != JudgePayload.read(job.payload).sha256:
+        return [judged.blob_key]
+    dropped = [] if concept.previous_blob_key is None else [concept.previous_blob_key]
+    # The file before stays, because accepted generations still name it.
+    _remember(concept)
+    concept.revision += 1
+    concept.blob_key = judged.blob_key
+    for name in _OF_THE_FILE:
+        setattr(concept, name, getattr(judged, name))
     concept.ready_at = job.finished_at
     return dropped
 
@@ -159,6 +175,15 @@ def _kept(concept: ConceptRow, *, before: Standing | None, new: Standing | None)
     )
     named = [{"id": concept.id, "name": concept.name}]
     return {**problem("kept-previous", detail), "concepts": named}
+
+
+def _locked(session: Session, concept_id: str | None) -> ConceptRow | None:
+    return session.scalar(
+        select(ConceptRow)
+        .where(ConceptRow.id == concept_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
 
 
 def _remember(concept: ConceptRow) -> None:

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 from pydantic import Field, WithJsonSchema
 
 from perfusion_core.evaluation.verdict import Quality, Verdict
-from service.jobs.views import JobView
+from service.jobs.views import JobView, SignedUrl
 from service.statuses import ConceptStatus
 from service.views import View
 
+MAX_DESCRIPTION_LENGTH = 2000
 MASK_SOURCES = ("upload", "alpha", "segmenter", "uniform")
 # Any text, because a worker of a newer release may have noted another source.
 _MaskSource = Annotated[str, WithJsonSchema({"enum": list(MASK_SOURCES), "type": "string"})]
@@ -47,6 +48,9 @@ class ConceptView(View):
     name: str
     placeholder: Annotated[str, Field(examples=["<rex>"])]
     superclass: str
+    description: Annotated[
+        str | None, Field(description="What its owner has written about it; else null.")
+    ] = None
     status: ConceptStatus
     usable: Annotated[bool, Field(description="Whether a prompt can use the concept now.")]
     reason: Annotated[
@@ -74,10 +78,32 @@ class ConceptView(View):
     recommended_strength: Annotated[
         float | None, Field(description="The best balance of pictures and prompt.")
     ] = None
+    warning: Annotated[
+        str | None,
+        Field(description="What to know of a concept of a sibling base model; else null."),
+    ] = None
+
+
+class ConceptPictureView(View):
+    """A picture that a concept was trained on, as a PNG, and its mask."""
+
+    url: str
+    mask_url: Annotated[str | None, Field(description="White is the subject; null: no mask.")]
+    width: Annotated[int, Field(description="Pixels.")]
+    height: Annotated[int, Field(description="Pixels.")]
+    signed_url: SignedUrl = None
+    signed_mask_url: SignedUrl = None
+
+
+class ConceptPicturesView(View):
+    """The pictures that a concept was trained on; none of an imported concept."""
+
+    items: tuple[ConceptPictureView, ...]
+    concept_id: Annotated[str, Field(exclude=True)] = ""
 
 
 class ConceptAccepted(View):
-    """The new concept, and the job that trains it."""
+    """The new concept, and the job that trains or judges it."""
 
     concept: ConceptView
     job: JobView
@@ -121,6 +147,10 @@ class CurveView(View):
     ceiling: Annotated[
         float | None,
         Field(description="The training pictures among each other; null if there is only one."),
+    ]
+    text_floor: Annotated[
+        float,
+        Field(description="Text similarity of plain images to other scenes; 0 if not measured."),
     ]
     points: Annotated[
         tuple[CurvePointView, ...],

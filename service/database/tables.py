@@ -1,90 +1,40 @@
 """The tables. A job's row in `jobs` is the truth about the job; all other data can be repaired.
 
 SQLite and PostgreSQL share the column types. Every constraint has a name, because migrations in
-batch mode can change only constraints with names.
+batch mode can change only constraints with names. This module has every table: those of workers
+and webhooks come from their own.
 """
 
-from datetime import UTC, datetime
-from enum import StrEnum
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
-    DateTime,
-    Dialect,
-    Enum,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Text,
-    TypeDecorator,
     UniqueConstraint,
+    func,
+    text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, query_expression
+from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.orm import Mapped, mapped_column, query_expression
 
-from service.statuses import ConceptStatus, JobKind, JobStatus
+from service.database.base import ID_LENGTH as ID_LENGTH
+from service.database.base import Base as Base
+from service.database.webhook_tables import WebhookRow as WebhookRow
+from service.database.webhook_tables import WebhookSecretRow as WebhookSecretRow
+from service.database.worker_tables import LoadingWorkerRow as LoadingWorkerRow
+from service.database.worker_tables import WorkerRow as WorkerRow
+from service.statuses import ConceptStatus, JobKind, JobStatus, Queue
 
-ID_LENGTH = 48
-# Not JSONB: a repeated answer must keep the order of its fields.
-Json = JSON()
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """A point in time, always aware and in UTC, even on a database that drops time zones."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive times, because their time zone is unknown."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a time without a time zone was about to be stored")
-        return value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the stored time as aware UTC."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-def _choice(kind: type[StrEnum]) -> Enum:
-    return Enum(
-        kind,
-        native_enum=False,
-        length=16,
-        create_constraint=True,
-        values_callable=lambda members: [member.value for member in members],
-    )
-
-
-class Base(DeclarativeBase):
-    """Names every constraint, and stores every `datetime` as UTC."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {  # noqa: RUF012
-        datetime: UtcDateTime(),
-        dict[str, Any]: Json,
-        list[str]: Json,
-        JobKind: _choice(JobKind),
-        JobStatus: _choice(JobStatus),
-        ConceptStatus: _choice(ConceptStatus),
-    }
+_KINDS: dict[str | None, JobKind] = {kind.value: kind for kind in JobKind}
 
 
 class ApiKeyRow(Base):
@@ -114,17 +64,6 @@ class BaseModelRow(Base):
     seen_at: Mapped[datetime]
 
 
-class WorkerRow(Base):
-    """A worker process; `seen_at` is its heartbeat."""
-
-    __tablename__ = "workers"
-    id: Mapped[str] = mapped_column(String(200), primary_key=True)
-    queues: Mapped[list[str]]
-    device: Mapped[str] = mapped_column(String(64))
-    started_at: Mapped[datetime]
-    seen_at: Mapped[datetime] = mapped_column(index=True)
-
-
 class ConceptRow(Base):
     """A concept of one owner; a ready concept's file is the blob `blob_key`."""
 
@@ -132,11 +71,19 @@ class ConceptRow(Base):
     __table_args__ = (
         UniqueConstraint("owner_id", "name"),
         Index(None, "owner_id", "created_at", "id"),
+        # Few concepts wait for their LoRA.
+        Index(
+            None,
+            "export_requested_at",
+            postgresql_where=text("export_requested_at IS NOT NULL"),
+            sqlite_where=text("export_requested_at IS NOT NULL"),
+        ),
     )
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
     owner_id: Mapped[str] = mapped_column(String(64))
     name: Mapped[str] = mapped_column(String(63))
     superclass: Mapped[str] = mapped_column(String(100))
+    description: Mapped[str | None] = mapped_column(Text)
     status: Mapped[ConceptStatus]
     base_model_name: Mapped[str | None] = mapped_column(String(200))
     base_model_fingerprint: Mapped[str | None] = mapped_column(String(128))
@@ -160,6 +107,8 @@ class ConceptRow(Base):
     previous_blob_key: Mapped[str | None] = mapped_column(String(200))
     previous_job_id: Mapped[str | None] = mapped_column(String(ID_LENGTH))
     previous: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    # When the LoRA of the file was asked for; None once a worker has made it, see exports.py.
+    export_requested_at: Mapped[datetime | None]
 
 
 class PictureRow(Base):
@@ -178,6 +127,8 @@ class PictureRow(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     # The size of the picture and its mask; 0 in rows of the first release.
     size_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    # x, y, width, height in pixels of the stored picture; None: the training chooses.
+    crop: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class JobRow(Base):
@@ -188,14 +139,29 @@ class JobRow(Base):
         Index(None, "owner_id", "created_at", "id"),
         Index(None, "status", "dispatch_at"),
         Index(None, "status", "lease_until"),
-        Index(None, "kind", "status", "turn", "created_at", "id"),
-        Index(None, "owner_id", "status", "kind", "turn"),
+        Index(None, "queue", "status", "turn", "created_at", "id"),
+        Index(None, "owner_id", "status", "queue", "turn"),
+        # Few jobs have a kind of their own, and those of an hour ago are deleted.
+        Index(
+            None,
+            "own_kind",
+            "finished_at",
+            postgresql_where=text("own_kind IS NOT NULL"),
+            sqlite_where=text("own_kind IS NOT NULL"),
+        ),
     )
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
     owner_id: Mapped[str] = mapped_column(String(64))
-    kind: Mapped[JobKind]
+    # The column has the name that the first release gave it, when each queue had one kind of jobs.
+    queue: Mapped[Queue] = mapped_column("kind", key="queue")
+    # The kind, if it is not named like the queue; see `kind`.
+    own_kind: Mapped[str | None] = mapped_column(String(16))
     status: Mapped[JobStatus]
     payload: Mapped[dict[str, Any]]
+    # What a running job does, a statuses.Phase; None: its worker has not said so.
+    phase: Mapped[str | None] = mapped_column(String(16))
+    # Until the job's end, as its worker estimates; it counts only together with a phase.
+    eta_seconds: Mapped[float | None] = mapped_column(Float)
     step: Mapped[int]
     total_steps: Mapped[int]
     seconds_per_step: Mapped[float | None] = mapped_column(Float)
@@ -212,7 +178,7 @@ class JobRow(Base):
     # The attempt that saved a training's newest state, and the highest step of any state so far.
     state_attempt: Mapped[int | None]
     state_step: Mapped[int | None]
-    # The attempt that drew a training's newest preview.
+    # The attempt that drew the newest preview, of a training or a generation.
     preview_attempt: Mapped[int | None]
     # Orders the queued jobs, see jobs/job_order.py; a failed attempt does not change it.
     turn: Mapped[int] = mapped_column(BigInteger, server_default="0")
@@ -223,14 +189,37 @@ class JobRow(Base):
     dispatch_at: Mapped[datetime]
     rings: Mapped[int]
     cancel_requested_at: Mapped[datetime | None]
+    # When its owner asked a training to end now and to keep its best state.
+    finish_requested_at: Mapped[datetime | None]
+    # The step that a training had reached at that time. An attempt that starts again trains up to
+    # this step, so that a lost worker does not make the kept state worse.
+    finish_step: Mapped[int | None]
+    # When an event stream last asked for previews of a running generation.
+    previews_wanted_at: Mapped[datetime | None]
     concept_id: Mapped[str | None] = mapped_column(ForeignKey("concepts.id", ondelete="SET NULL"))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     # Problems that did not stop the job; `error` is the problem that did. None: no warnings.
     warnings: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
+    # What an inspection found: each item is a lease_types.NewInspectedPicture.
+    inspection: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     version: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+    @hybrid_property
+    def kind(self) -> JobKind:
+        """The kind. A kind that only a newer release knows counts as the kind of its queue.
+
+        So this release can show and cancel the job. A worker leaves it alone, because the job has
+        another kind's payload.
+        """
+        return _KINDS.get(self.own_kind, JobKind(self.queue))
+
+    @kind.inplace.expression
+    @classmethod
+    def _kind(cls) -> ColumnElement[str]:
+        return func.coalesce(cls.own_kind, cls.queue, type_=String())
 
 
 class JobEventRow(Base):
@@ -253,7 +242,10 @@ class ImageRow(Base):
     """One generated image. A unique position per job prevents double writes."""
 
     __tablename__ = "images"
-    __table_args__ = (UniqueConstraint("job_id", "position"),)
+    __table_args__ = (
+        UniqueConstraint("job_id", "position"),
+        Index(None, "owner_id", "created_at", "id"),
+    )
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
     # A job must outlive its images, because its request says how they were made.
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"))
@@ -264,12 +256,19 @@ class ImageRow(Base):
     height: Mapped[int]
     blob_key: Mapped[str] = mapped_column(String(200))
     sha256: Mapped[str] = mapped_column(String(64))
-    # The size of the image and its attention maps; 0 in rows of the first release.
+    thumbnail_key: Mapped[str | None] = mapped_column(String(200))
+    # Column and row in a sweep, from 0; None: not of a sweep.
+    cell: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True))
+    # The size of the image, its thumbnail and its attention maps; 0 in rows of the first release.
     size_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
     # Each item is a lease_types.NewAttentionMap, in the prompt's order; None: not requested.
     attention_maps: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     # Each item is a PresenceView; None: not measured.
     presence: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
+    # What searches compare, see images/search.py: the prompt, case folded, and the ids and names of
+    # its concepts. None: a worker of the previous release stored the image.
+    searched_prompt: Mapped[str | None] = mapped_column(Text)
+    concept_refs: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime]
 
 

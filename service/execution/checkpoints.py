@@ -1,10 +1,12 @@
-"""A running training's checkpoints: the state, to resume from, and a preview picture.
+"""What a running job saves: a training's state, to resume from, and preview pictures.
 
 State and preview are stored under the attempt's prefix, where no other attempt writes. The blob is
 written first. Then an update of the row, conditional on the lease token, records which attempt
 saved the newest state and preview. So a worker that continues after its lease has expired cannot
 overwrite its successor's files.
 """
+
+from collections.abc import Callable
 
 from service.blobs import keys
 from service.blobs.store import BlobNotFound
@@ -55,13 +57,25 @@ def save_state(service: Service, claimed: ClaimedJob, *, state: bytes, step: int
 
 
 def save_preview(service: Service, claimed: ClaimedJob, *, png: bytes) -> bool:
-    """Save a preview picture; return False if this claim does not hold the job."""
-    service.blobs.put(keys.preview_key(claimed.id, claimed.attempt), png)
+    """Save a preview of a training; return False if this claim does not hold the job."""
+    return _save_preview(service, claimed, png, key_of=keys.preview_key)
+
+
+def save_live_preview(service: Service, claimed: ClaimedJob, *, jpeg: bytes) -> bool:
+    """Save a preview of a generation; return False if this claim does not hold the job."""
+    return _save_preview(service, claimed, jpeg, key_of=keys.live_preview_key)
+
+
+def _save_preview(
+    service: Service, claimed: ClaimedJob, data: bytes, *, key_of: Callable[[str, int], str]
+) -> bool:
+    service.blobs.put(key_of(claimed.id, claimed.attempt), data)
     with service.database.write() as session:
         job = leases.lock(session, claimed)
         if job is None:
             return False
         before, job.preview_attempt = job.preview_attempt, claimed.attempt
-    if before not in (None, claimed.attempt):
-        transitions.remove_blobs(service, key=keys.preview_key(claimed.id, before))
+        job.version += 1  # event streams notice the preview
+    if before is not None and before != claimed.attempt:
+        transitions.remove_blobs(service, key=key_of(claimed.id, before))
     return True

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, func, select
 from service.database.tables import JobRow
 from service.jobs import job_order, transitions
 from service.jobs.lease_types import ClaimedJob
-from service.statuses import JobKind, JobStatus
+from service.statuses import JobStatus, Queue
 from service.wiring import Service
 
 
@@ -23,9 +23,9 @@ def new_token() -> str:
 
 
 def claim_next(
-    service: Service, kind: JobKind, *, worker_id: str, token: str | None = None
+    service: Service, queue: Queue, *, worker_id: str, token: str | None = None
 ) -> ClaimedJob | None:
-    """Claim the next queued job (see job_order.py). Return None if no job can be claimed now.
+    """Claim the queue's next job (see job_order.py). Return None if no job can be claimed now.
 
     If the answer may get lost, pass a `token` and then look up the job with `claimed_with`.
     """
@@ -34,7 +34,7 @@ def claim_next(
         lambda now: (
             JobRow.id
             == job_order.next_job(
-                kind, now=now, most_running=service.settings.max_running_jobs_per_owner
+                queue, now=now, most_running=service.settings.max_running_jobs_per_owner
             )
         ),
         worker_id=worker_id,
@@ -97,4 +97,5 @@ def _claimed(job: JobRow, token: str) -> ClaimedJob:
         lease_token=token,
         concept_id=job.concept_id,
         state_attempt=job.state_attempt,
+        finish_step=job.finish_step,
     )

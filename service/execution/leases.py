@@ -1,4 +1,4 @@
-"""A worker's writes to its job: heartbeat, warnings and the end. Claims are in claiming.py.
+"""A worker's writes to its job: warnings and the end; see also claiming.py and heartbeats.py.
 
 A claim gives the job a new lease token, and every later write checks the token. So a worker that
 lost its lease (because the worker slept or the network failed) can no longer change the job. All
@@ -18,15 +18,18 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from service import errors
+from service.blobs import keys
 from service.concepts import versions
 from service.database.tables import JobRow
 from service.execution.claiming import claim_next, claimed_with, new_token
-from service.jobs import image_rows, transitions
+from service.execution.heartbeats import heartbeat, held
+from service.jobs import image_rows, inspection_rows, lease_types, transitions
 from service.jobs.lease_types import ClaimedJob, Lease, NewAttentionMap, NewImage, TrainedConcept
-from service.jobs.views import ProgressView
+from service.jobs.payloads import JudgePayload
 from service.statuses import TERMINAL, JobStatus
 from service.wiring import Service
 
@@ -41,6 +44,8 @@ __all__ = [
     "claimed_with",
     "fail",
     "finish_generation",
+    "finish_inspection",
+    "finish_judgement",
     "finish_training",
     "heartbeat",
     "lock",
@@ -53,40 +58,12 @@ __all__ = [
 _PATIENCE = timedelta(hours=24)
 
 
-def heartbeat(
-    service: Service, claimed: ClaimedJob, *, progress: ProgressView | None = None
-) -> Lease:
-    """Renew the lease and report progress; return whether the worker may go on."""
-    with service.database.write() as session:
-        now = service.database.now(session)
-        values: dict[str, Any] = {
-            "lease_until": now + timedelta(seconds=service.settings.lease_seconds)
-        }
-        if progress is not None:
-            values |= {
-                "step": progress.step,
-                "total_steps": progress.total_steps,
-                "seconds_per_step": progress.seconds_per_step,
-                "version": JobRow.version + 1,
-            }
-        row = session.execute(
-            update(JobRow)
-            .where(JobRow.status == JobStatus.RUNNING, *_held(claimed))
-            .values(values)
-            .returning(JobRow.cancel_requested_at)
-            .execution_options(synchronize_session=False)
-        ).one_or_none()
-    if row is None:
-        return Lease.LOST
-    return Lease.KEPT if row.cancel_requested_at is None else Lease.CANCEL_REQUESTED
-
-
 def warn(service: Service, claimed: ClaimedJob, *, warnings: Sequence[dict[str, Any]]) -> bool:
     """Replace a running job's warnings, which tell its owner what may go wrong."""
     with service.database.write() as session:
         told = session.execute(
             update(JobRow)
-            .where(JobRow.status == JobStatus.RUNNING, *_held(claimed))
+            .where(JobRow.status == JobStatus.RUNNING, *held(claimed))
             .values(warnings=list(warnings), version=JobRow.version + 1)
             .returning(JobRow.id)
             .execution_options(synchronize_session=False)
@@ -113,14 +90,61 @@ def finish_training(service: Service, claimed: ClaimedJob, *, trained: TrainedCo
     return job is not None
 
 
+def finish_judgement(
+    service: Service, claimed: ClaimedJob, *, judged: TrainedConcept | None, warning: str = ""
+) -> bool:
+    """End a judgement: in one transaction the job succeeds and the concept gets its new file.
+
+    Without `judged` the concept keeps its file, and the job's `warning` says why.
+    """
+    dropped: list[str] = []
+
+    def store(session: Session, job: JobRow) -> None:
+        if judged is not None:
+            dropped[:] = versions.take_judged(session, job, judged=judged)
+        else:
+            named = [{"id": job.concept_id, "name": JudgePayload.read(job.payload).name}]
+            told = {**errors.problem("not-judged", warning), "concepts": named}
+            job.warnings = [*(job.warnings or []), told]
+
+    job = _succeed(service, claimed, store=store)
+    if job is not None:
+        versions.clear(service, dropped)
+        transitions.clear_earlier_attempts(service, job)
+    return job is not None
+
+
 def finish_generation(service: Service, claimed: ClaimedJob, *, images: Sequence[NewImage]) -> bool:
-    """End a generation: one transaction marks the job succeeded and adds its images."""
+    """End a generation: one transaction marks the job succeeded and adds its images.
+
+    The uploaded picture of an edit is deleted.
+    """
 
     def store(session: Session, job: JobRow) -> None:
         session.add_all(image_rows.new_row(job, image) for image in images)
 
     job = _succeed(service, claimed, store=store)
     if job is not None:
+        transitions.clear_earlier_attempts(service, job)
+        if job.preview_attempt is not None:
+            key = keys.live_preview_key(job.id, job.preview_attempt)
+            transitions.remove_blobs(service, key=key)
+        if job.payload.get("edit"):
+            transitions.remove_blobs(service, prefix=keys.edit_prefix(job.id))
+    return job is not None
+
+
+def finish_inspection(
+    service: Service, claimed: ClaimedJob, *, pictures: Sequence[lease_types.NewInspectedPicture]
+) -> bool:
+    """End an inspection: its job's row keeps what was found, and the pictures are deleted."""
+
+    def store(session: Session, job: JobRow) -> None:
+        job.inspection = inspection_rows.to_row(pictures)
+
+    job = _succeed(service, claimed, store=store)
+    if job is not None:
+        transitions.remove_blobs(service, prefix=keys.inspected_prefix(job.id))
         transitions.clear_earlier_attempts(service, job)
     return job is not None
 
@@ -201,10 +225,6 @@ def release(
     return bool(jobs)
 
 
-def _held(claimed: ClaimedJob) -> tuple[ColumnElement[bool], ...]:
-    return (JobRow.id == claimed.id, JobRow.lease_token == claimed.lease_token)
-
-
 def _succeed(
     service: Service, claimed: ClaimedJob, *, store: Callable[[Session, JobRow], None]
 ) -> JobRow | None:
@@ -212,7 +232,7 @@ def _succeed(
         jobs = transitions.change(
             session,
             now=service.database.now(session),
-            where=(*_held(claimed), JobRow.cancel_requested_at.is_(None)),
+            where=(*held(claimed), JobRow.cancel_requested_at.is_(None)),
             old=JobStatus.RUNNING,
             new=JobStatus.SUCCEEDED,
             reason="succeeded",
@@ -237,7 +257,7 @@ def _leave(
     return transitions.change(
         session,
         now=service.database.now(session),
-        where=_held(claimed),
+        where=held(claimed),
         old=JobStatus.RUNNING,
         new=new,
         reason="released" if new is JobStatus.QUEUED else new.value,
@@ -248,7 +268,7 @@ def _leave(
 def lock(session: Session, claimed: ClaimedJob) -> JobRow | None:
     """Lock and return the running job that this claim holds; None if the claim is invalid."""
     return session.scalar(
-        select(JobRow).where(JobRow.status == JobStatus.RUNNING, *_held(claimed)).with_for_update()
+        select(JobRow).where(JobRow.status == JobStatus.RUNNING, *held(claimed)).with_for_update()
     )
 
 
@@ -257,4 +277,4 @@ def _ended(session: Session, claimed: ClaimedJob) -> list[JobRow]:
 
     A job that its claim ended keeps the lease token; a job whose lease expired has no lease token.
     """
-    return list(session.scalars(select(JobRow).where(JobRow.status.in_(TERMINAL), *_held(claimed))))
+    return list(session.scalars(select(JobRow).where(JobRow.status.in_(TERMINAL), *held(claimed))))

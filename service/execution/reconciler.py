@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from service.database.tables import JobRow
 from service.jobs import transitions
-from service.statuses import JobKind, JobStatus
+from service.statuses import JobStatus, Queue
 from service.wiring import Service
 
 # Seconds until the next notice for a job that no worker has claimed, by the number of notices.
@@ -47,12 +47,12 @@ def reconcile(service: Service, *, may_take: Callable[[], bool] = lambda: True) 
     with service.database.read() as session:
         broken, due = _check(session, now=service.database.now(session))
     ended, requeued = _repair_expired(service, may_take) if broken else ([], [])
-    due |= {job.kind for job in requeued}
+    due |= {job.queue for job in requeued}
     return Reconciled(
         cancelled=sum(job.status is JobStatus.CANCELLED for job in ended),
         requeued=len(requeued),
         failed=sum(job.status is JobStatus.FAILED for job in ended),
-        notified=sum(_notify(service, kind) for kind in due),
+        notified=sum(_notify(service, queue) for queue in due),
     )
 
 
@@ -73,13 +73,13 @@ def orphans_at_start(service: Service) -> int:
     return len(ended) + len(requeued)
 
 
-def _check(session: Session, *, now: datetime) -> tuple[bool, set[JobKind]]:
-    """Return whether any job needs a repair, and the kinds of jobs that are due for a notice."""
+def _check(session: Session, *, now: datetime) -> tuple[bool, set[Queue]]:
+    """Return whether any job needs a repair, and the queues with jobs that are due for a notice."""
     expired = (JobRow.status == JobStatus.RUNNING, JobRow.lease_until < now)
     flagged = (JobRow.status == JobStatus.QUEUED, JobRow.cancel_requested_at.is_not(None))
-    questions = [expired, flagged, *((JobRow.kind == kind, *_due(now)) for kind in JobKind)]
+    questions = [expired, flagged, *((JobRow.queue == queue, *_due(now)) for queue in Queue)]
     answers = session.execute(select(*(exists().where(*each) for each in questions))).one()
-    return any(answers[:2]), set(compress(JobKind, answers[2:]))
+    return any(answers[:2]), set(compress(Queue, answers[2:]))
 
 
 def _repair_expired(
@@ -152,21 +152,21 @@ def _due(now: datetime) -> tuple[ColumnElement[bool], ...]:
     return JobRow.status == JobStatus.QUEUED, JobRow.dispatch_at <= now
 
 
-def _notify(service: Service, kind: JobKind) -> int:
+def _notify(service: Service, queue: Queue) -> int:
     """Notify of due jobs and return how many; while messages are pending, write nothing."""
-    room = _MOST_PENDING - service.notifier.pending(kind)
+    room = _MOST_PENDING - service.notifier.pending(queue)
     if room <= 0:
         return 0
-    job_ids = _take_due(service, kind, most=room)
+    job_ids = _take_due(service, queue, most=room)
     for notified, job_id in enumerate(job_ids):
-        if not service.notifier.notify(job_id, kind):
+        if not service.notifier.notify(job_id, queue):
             # Each failure may take seconds, and the next notification would fail as well.
             _notify_soon(service, job_ids)
             return notified
     return len(job_ids)
 
 
-def _take_due(service: Service, kind: JobKind, *, most: int) -> list[str]:
+def _take_due(service: Service, queue: Queue, *, most: int) -> list[str]:
     """Select the jobs to notify of now, and set the time of their next notice."""
     with service.database.write() as session:
         now = service.database.now(session)
@@ -174,7 +174,7 @@ def _take_due(service: Service, kind: JobKind, *, most: int) -> list[str]:
             (JobRow.rings == times, now + timedelta(seconds=seconds))
             for times, seconds in enumerate(_NOTIFY_AGAIN_SECONDS[:-1])
         ]
-        due = (JobRow.kind == kind, *_due(now))
+        due = (JobRow.queue == queue, *_due(now))
         rows = session.execute(
             update(JobRow)
             .where(*due, _free(*due, most=most))

@@ -11,14 +11,20 @@ from sqlalchemy.orm import Session
 
 from service.blobs import keys
 from service.database.tables import ConceptRow, ImageRow, JobRow, PictureRow
-from service.jobs import image_rows
+from service.jobs import image_rows, inspection_rows
 from service.statuses import TERMINAL, JobStatus
 
 _OF_CONCEPT = (ConceptRow.blob_key, ConceptRow.previous_blob_key)
+_SHA256_BEFORE = ConceptRow.previous["sha256"].as_string()
 _JOBS = select(
-    JobRow.id, JobRow.status, JobRow.concept_id, JobRow.preview_attempt, *_OF_CONCEPT
+    JobRow.id,
+    JobRow.status,
+    JobRow.concept_id,
+    JobRow.preview_attempt,
+    JobRow.inspection,
+    *_OF_CONCEPT,
 ).outerjoin(ConceptRow, ConceptRow.id == JobRow.concept_id)
-_IMAGES = select(ImageRow.blob_key, ImageRow.attention_maps)
+_IMAGES = select(*image_rows.BLOBS)
 _NAMING = (ImageRow.blob_key, *_OF_CONCEPT, PictureRow.blob_key, PictureRow.mask_key)
 
 
@@ -43,14 +49,20 @@ def _found_by_owner(session: Session, blob_keys: Collection[str]) -> Iterator[st
             elif job.status is JobStatus.SUCCEEDED and job.concept_id is not None:
                 yield from keys.preview_keys(job.id, job.preview_attempt)
             yield from _named(job.blob_key, job.previous_blob_key)
+            yield from inspection_rows.mask_keys_of(job.inspection)
         yield from (key for key, owner in owners.items() if owner in unfinished)
         yield from image_rows.blob_keys_of(
             session.execute(_IMAGES.where(ImageRow.job_id.in_(job_ids)))
         )
     if concept_ids:
-        of_concepts = select(*_OF_CONCEPT).where(ConceptRow.id.in_(concept_ids))
-        for pair in session.execute(of_concepts):
-            yield from _named(*pair)
+        of_concepts = select(
+            ConceptRow.id, ConceptRow.name, ConceptRow.sha256, _SHA256_BEFORE, *_OF_CONCEPT
+        ).where(ConceptRow.id.in_(concept_ids))
+        for concept_id, name, sha256, before, *own in session.execute(of_concepts):
+            yield from _named(*own)
+            # No column names a LoRA: its key is that of the row's file.
+            for digest in filter(None, (sha256, before)):
+                yield keys.export_key(concept_id, name=name, sha256=digest)
         of_pictures = select(PictureRow.blob_key, PictureRow.mask_key)
         for pair in session.execute(of_pictures.where(PictureRow.concept_id.in_(concept_ids))):
             yield from _named(*pair)

@@ -1,4 +1,6 @@
-"""Delete images and finished jobs above the age in the settings; by default delete none.
+"""Delete images and finished jobs above the age in the settings, and old inspections.
+
+By default only inspections are deleted, an hour after their end.
 
 A pass deletes a few rows at a time, and right afterwards the blobs that these rows named. A pass
 ends if the blob store is unavailable. A job's row is deleted only when the job has no image and no
@@ -19,14 +21,16 @@ from service import deployment
 from service.blobs import keys
 from service.database.tables import ConceptRow, ImageRow, JobRow
 from service.jobs import image_rows
-from service.statuses import TERMINAL
+from service.statuses import TERMINAL, JobKind
 from service.wiring import Service
 
 _ROWS_AT_ONCE = 500  # read by one statement
 # Rows per transaction. If the process ends, the commit's answer is lost or the store fails, the
-# blobs of these rows become orphans; they must be few enough for the garbage collection to remove
-# them.
-_DELETED_AT_ONCE = 10
+# blobs of these rows (an image has a thumbnail, and may have maps) become orphans; they must be few
+# enough for the garbage collection to remove them.
+_DELETED_AT_ONCE = 5
+_KEEP_INSPECTIONS = timedelta(hours=1)
+_INSPECTION = JobRow.own_kind == JobKind.INSPECT.value
 _NOTHING_LEFT = (
     JobRow.concept_id.is_(None),
     ~exists().where(ImageRow.job_id == JobRow.id),
@@ -41,17 +45,27 @@ def release(service: Service, *, stopping: Callable[[], bool] = lambda: False) -
     The pass ends early when `stopping` returns True.
     """
     keep_images, keep_jobs = service.settings.keep_images_days, service.settings.keep_jobs_days
-    if keep_images is None and keep_jobs is None:
-        return 0, 0
     deployment.check(service)
     with service.database.read() as session:
         now = service.database.now(session)
-    images = jobs = 0
+    images, jobs = 0, _release_inspections(service, now - _KEEP_INSPECTIONS, stopping)
     if keep_images is not None:
         images = _release_images(service, now - timedelta(days=keep_images), stopping)
     if keep_jobs is not None:
-        jobs = _release_jobs(service, now - timedelta(days=keep_jobs), stopping)
+        jobs += _release_jobs(service, now - timedelta(days=keep_jobs), stopping)
     return images, jobs
+
+
+def _release_inspections(service: Service, oldest: datetime, stopping: Callable[[], bool]) -> int:
+    released = 0
+    ended = (_INSPECTION, JobRow.status.in_(TERMINAL), JobRow.finished_at < oldest)
+    while True:
+        with service.database.read() as session:
+            old = session.scalars(select(JobRow.id).where(*ended).limit(_ROWS_AT_ONCE)).all()
+        deleted = _delete_jobs(service, old, where=ended)
+        released += deleted
+        if not deleted or stopping():  # none is left, or other processes delete the others
+            return released
 
 
 def _release_images(service: Service, oldest: datetime, stopping: Callable[[], bool]) -> int:
@@ -60,8 +74,7 @@ def _release_images(service: Service, oldest: datetime, stopping: Callable[[], b
         if stopping():
             break
         old = [row.id for row in rows if row.created_at < oldest]
-        named = ImageRow.blob_key, ImageRow.attention_maps
-        for gone in _delete(service, ImageRow.id, old, returning=named):
+        for gone in _delete(service, ImageRow.id, old, returning=image_rows.BLOBS):
             for key in image_rows.blob_keys_of(gone):
                 service.blobs.delete(key)
             released += len(gone)
@@ -78,11 +91,19 @@ def _release_jobs(service: Service, oldest: datetime, stopping: Callable[[], boo
             empty = session.scalars(
                 select(JobRow.id).where(JobRow.id.in_(old), *_NOTHING_LEFT)
             ).all()
-        for gone in _delete(service, JobRow.id, empty, returning=(JobRow.id,), where=_NOTHING_LEFT):
-            for job in gone:
-                service.blobs.delete_prefix(keys.job_prefix(job.id))
-            released += len(gone)
+        released += _delete_jobs(service, empty, where=_NOTHING_LEFT)
     return released
+
+
+def _delete_jobs(
+    service: Service, ids: Sequence[str], *, where: Sequence[ColumnElement[bool]]
+) -> int:
+    deleted = 0
+    for gone in _delete(service, JobRow.id, ids, returning=(JobRow.id,), where=where):
+        for job in gone:
+            service.blobs.delete_prefix(keys.job_prefix(job.id))
+        deleted += len(gone)
+    return deleted
 
 
 def _windows(

@@ -7,7 +7,7 @@ The search takes a few milliseconds at most, however many concepts and unknown n
 import difflib
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select
 
@@ -25,15 +25,21 @@ _COMPARED = 8
 
 
 class UnknownNames(Exception):
-    """A prompt names concepts that its owner does not have."""
+    """A prompt names concepts that its owner does not have.
 
-    def __init__(self, names: Sequence[str]) -> None:
-        super().__init__(*names)
-        self.names = names
+    `places` has the pointer of the prompt that names the concept, by the concept's name.
+    """
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        super().__init__(*places)
+        self.places = places
 
 
-def unknown_placeholders(service: Service, owner_id: str, *, unknown: Sequence[str]) -> Invalid:
-    """Return the error that lists a caller's unknown placeholders, with similar known names."""
+def unknown_placeholders(service: Service, owner_id: str, *, unknown: Mapping[str, str]) -> Invalid:
+    """Return the error that lists a caller's unknown placeholders, with similar known names.
+
+    `unknown` has the pointer of the prompt, by the name in it.
+    """
     with service.database.read() as session:
         names = session.scalars(
             select(ConceptRow.name)
@@ -41,14 +47,15 @@ def unknown_placeholders(service: Service, owner_id: str, *, unknown: Sequence[s
             .order_by(ConceptRow.created_at.desc())
             .limit(_CANDIDATES)
         ).all()
-    near = nearest(unknown[:_ADVISED], names)
-    sentences = [
-        f"<{name}> names no concept of yours. {_advice(near.get(name), names)}".rstrip()
-        for name in unknown
+    near = nearest(list(unknown)[:_ADVISED], names)
+    problems = [
+        FieldProblem(
+            pointer,
+            f"<{name}> names no concept of yours. {_advice(near.get(name), names)}".rstrip(),
+        )
+        for name, pointer in unknown.items()
     ]
-    return Invalid(
-        [FieldProblem("/prompt", each) for each in sentences], slug="unknown-placeholder"
-    )
+    return Invalid(problems, slug="unknown-placeholder")
 
 
 def nearest(wanted: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:

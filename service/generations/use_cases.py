@@ -5,38 +5,36 @@ strengths to beta and tau, and draws seeds. So a retry after a crash repeats exa
 """
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, or_, select, true
+from sqlalchemy import Connection, and_, bindparam, select, true
 
-from perfusion_core.config import MAX_SEED, GenerateConfig, Locking
-from perfusion_core.errors import PromptError
-from perfusion_core.text import prompt as prompts
+from perfusion_core.config import MAX_SEED, GenerateConfig, without_auto
+from perfusion_core.text.prompt import Prompt
 from service import base_models, options, quota
 from service import idempotency as once
-from service.concepts import rows
 from service.database.tables import ConceptRow
-from service.errors import Conflict, invalid
-from service.generations.requests import MAX_CONCEPTS, ConceptChoice, GenerateRequest
-from service.generations.strengths import (
-    Gate,
-    default_gate,
-    explicit_gates,
-    gate_of_strength,
-)
+from service.generations import concept_uses, edits, prompts, sweeps
+from service.generations.concept_uses import Known
+from service.generations.requests import ConceptChoice, GenerateRequest
+from service.generations.strengths import Gate, explicit_gates
 from service.generations.unknown_names import UnknownNames, unknown_placeholders
 from service.idempotency import Answer, Idempotency
-from service.ids import is_plausible, new_id
+from service.ids import new_id
 from service.jobs import job_order, transitions
 from service.jobs import use_cases as jobs
 from service.jobs.job_order import QueuePosition
 from service.jobs.payloads import GeneratePayload, PromptedConcept
 from service.jobs.views import JobAnswer
-from service.options import GenerationOptions
-from service.statuses import ConceptStatus, JobKind
-from service.validation import check_prompt, check_text
+from service.options import EditOptions, GenerationOptions
+from service.pictures.edit_uploads import EditUpload
+from service.statuses import JobKind, Queue
+from service.validation import check_prompt
+from service.webhooks import outbox
+from service.webhooks import requests as webhooks
 from service.wiring import Service
 
 _QUEUE_POSITION = job_order.QUEUE_POSITION.subquery("queue_position")
@@ -54,6 +52,7 @@ _KNOWN = select(
     _SERVED.c.covariance_fingerprint,
     _SERVED.c.info["defaults"]["generate"].label("defaults"),
     _SERVED.c.info["resolution"].as_integer().label("resolution"),
+    _SERVED.c.info["segmenter"].as_string().label("segmenter"),
     ConceptRow.id,
     ConceptRow.name,
     ConceptRow.status,
@@ -63,7 +62,9 @@ _KNOWN = select(
     ConceptRow.base_model_fingerprint.label("own_fingerprint"),
     ConceptRow.covariance_fingerprint.label("own_covariance_fingerprint"),
 ).select_from(_QUEUE_POSITION.outerjoin(_SERVED, true()).outerjoin(ConceptRow, _NAMED))
-_Known = Row[Any]
+# Fields that the first release with idempotency keys did not have.
+_LATER_FIELDS = {"attention_maps", "gates", "guidance_rescale", "sweep", "webhook"}
+_OF_EDITS = {"image", "mask", *EditOptions.model_fields}
 _NOT_OPTIONS = {*GenerateRequest.model_fields} - {*GenerationOptions.model_fields}
 
 
@@ -72,13 +73,22 @@ def request(
     owner_id: str,
     *,
     body: GenerateRequest,
+    upload: EditUpload | None = None,
     idempotency: Idempotency | None = None,
 ) -> Answer:
-    """Accept a request for images and queue it; the answer is {"job"}."""
-    prompt = _parse(check_prompt(body.prompt, pointer="/prompt"))
-    asked = _asked(body, prompt=prompt)
-    gates = explicit_gates(body.concepts)
-    request_sha256 = once.digest(["generate", _identity(body)]) if idempotency else ""
+    """Accept a request for images and queue it; the answer is {"job"}.
+
+    `upload` has the files of an edit; they are stored before the job is added.
+    """
+    cells = sweeps.cells_of(body)
+    asked = sweeps.in_each(cells, lambda cell: _ask(cell.body))
+    webhooks.check(service, body.webhook)
+    edited = sweeps.in_each(
+        cells,
+        lambda cell: edits.check(cell.body, upload, concepts=asked[cell.index].prompt.names),
+    )[0]
+    described = ["generate", _identity(body), *edits.identity(edited)]
+    request_sha256 = once.digest(described) if idempotency else ""
     drawn = secrets.randbelow(MAX_SEED + 1)
     job_id = new_id("job")
     no_room = quota.full(service, owner_id)
@@ -88,25 +98,44 @@ def request(
             raise no_room
         named = {
             "owner": owner_id,
-            "names": prompt.names,
-            "kind": JobKind.GENERATE,
+            "names": list({name: None for each in asked for name in each.prompt.names}),
+            "queue": Queue.GENERATE,
             "most_waiting": service.settings.max_queued_jobs_per_owner,
         }
         known = connection.execute(_KNOWN, named).all()
-        given, config = _options(asked, known[0])
-        concepts = _resolve(prompt=prompt, known=known)
-        explicit = _attribute(
-            connection, owner_id, choices=body.concepts, gates=gates, among=concepts
+        resolved = sweeps.in_each(
+            cells,
+            lambda cell: _resolve(connection, owner_id, asked=asked[cell.index], known=known),
         )
-        _check_one_base_model(concepts)
+        first = resolved[0]
+        used: dict[str, PromptedConcept] = {}
+        for each in resolved:
+            for concept in each.concepts:
+                used.setdefault(concept.id, concept)
         payload = GeneratePayload(
-            prompt=prompt.text,
-            concepts=tuple(
-                _use(concept, explicit.get(concept.id), prompt=prompt, locking=config.locking)
-                for concept in concepts
-            ),
-            config={**given, "seed": config.seed if config.seed is not None else drawn},
+            prompt=first.prompt,
+            concepts=tuple(used.values()),
+            config={
+                **first.options,
+                "seed": first.config.seed if first.config.seed is not None else drawn,
+            },
             attention_maps=body.attention_maps,
+            edit=None
+            if edited is None
+            else edits.payload(
+                connection,
+                owner_id,
+                job_id=job_id,
+                body=cells[0].body,
+                upload=edited,
+                served=known[0],
+            ),
+            sweep=sweeps.payload(
+                body.sweep,
+                cells=cells,
+                prompts=[each.prompt for each in resolved],
+                concepts=[each.concepts for each in resolved],
+            ),
         )
         job = transitions.new_job(
             service,
@@ -114,23 +143,27 @@ def request(
             job_id=job_id,
             kind=JobKind.GENERATE,
             payload=payload.to_row(),
-            total_steps=config.num_inference_steps,
+            total_steps=max(each.config.num_inference_steps for each in resolved),
             concept_id=None,
             now=now,
         )
         position = QueuePosition(*known[0][:3])
         queued_at = transitions.enqueue(connection, service, job=job, position=position)
+        outbox.add(connection, service, owner_id, job_id=job_id, webhook=body.webhook, now=now)
         accepted = JobAnswer(job=jobs.accepted(job, queue_position=queued_at))
         return accepted.to_json(), f"/jobs/{job_id}"
 
     try:
-        answer = once.answer_once(
-            service, owner_id, idempotency=idempotency, request_sha256=request_sha256, act=act
-        )
+        with edits.stored(service, edited, job_id=job_id):
+            answer = once.answer_once(
+                service, owner_id, idempotency=idempotency, request_sha256=request_sha256, act=act
+            )
     except UnknownNames as error:  # the search for near names holds no transaction open
-        raise unknown_placeholders(service, owner_id, unknown=error.names) from None
-    if not answer.replayed:
-        service.notifier.notify_soon(job_id, JobKind.GENERATE)
+        raise unknown_placeholders(service, owner_id, unknown=error.places) from None
+    if answer.replayed:
+        edits.remove(service, edited, job_id=job_id)
+    else:
+        service.notifier.notify_soon(job_id, Queue.GENERATE)
     return answer
 
 
@@ -141,151 +174,64 @@ def _identity(body: GenerateRequest) -> dict[str, Any]:
     key that the previous release stored still matches the key's request.
     """
     given = body.model_dump(exclude_unset=True)
-    identity = {name: given.get(name) for name in GenerateRequest.model_fields}
+    fields = [name for name in GenerateRequest.model_fields if name not in _OF_EDITS - {*given}]
+    identity = {name: given.get(name) for name in fields}
     identity["concepts"] = [choice.model_dump() for choice in body.concepts]
-    return {
-        name: value
-        for name, value in identity.items()
-        if value or name not in ("attention_maps", "gates")
-    }
+    return {name: value for name, value in identity.items() if value or name not in _LATER_FIELDS}
 
 
-def _parse(text: str, *, pointer: str = "/prompt") -> prompts.Prompt:
-    try:
-        prompt = prompts.parse(text)
-    except PromptError as error:
-        raise invalid(pointer, str(error), slug="prompt") from None
-    if len(prompt.names) > MAX_CONCEPTS:
-        raise invalid(pointer, f"A prompt may name {MAX_CONCEPTS} concepts at most.")
-    return prompt
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What a request asks for, as far as it can be checked without the database."""
+
+    prompt: Prompt
+    options: dict[str, Any]  # that the request sets
+    choices: tuple[ConceptChoice, ...]
+    gates: list[Gate | None]  # of each choice
 
 
-def _asked(body: GenerateRequest, *, prompt: prompts.Prompt) -> dict[str, Any]:
-    """Return the options that a request sets; a null option means the base model's default."""
+@dataclass(frozen=True, kw_only=True)
+class _Resolved:
+    """A request with its concepts' files and gates, and its options over the base model's own."""
+
+    prompt: str
+    concepts: tuple[PromptedConcept, ...]
+    options: dict[str, Any]
+    config: GenerateConfig
+
+
+def _ask(body: GenerateRequest) -> _Asked:
+    """Return what a request asks for; a null option means the base model's default."""
+    prompt = prompts.parse(check_prompt(body.prompt, pointer="/prompt"))
     given = body.model_dump(exclude_unset=True, exclude=_NOT_OPTIONS)
     asked = {name: value for name, value in given.items() if value is not None}
     if "negative_prompt" in asked:
-        asked["negative_prompt"] = _negative_prompt(asked["negative_prompt"], prompt=prompt)
-    return asked
+        asked["negative_prompt"] = prompts.negative_prompt(asked["negative_prompt"], prompt=prompt)
+    gates = explicit_gates(body.concepts)
+    return _Asked(prompt=prompt, options=asked, choices=body.concepts, gates=gates)
 
 
-def _negative_prompt(text: str, *, prompt: prompts.Prompt) -> str:
-    """Return the negative prompt; a concept in it must be in the prompt too."""
-    pointer = "/negative_prompt"
-    text = check_text(text, pointer=pointer)
-    parsed = _parse(text, pointer=pointer)
-    elsewhere = [name for name in parsed.names if name not in prompt.names]
-    if elsewhere:
-        raise invalid(
-            pointer,
-            f"The prompt does not mention <{elsewhere[0]}>. Put it there, or take the brackets "
-            "away here.",
-            slug="unknown-placeholder",
-        )
-    if parsed.strengths:
-        name = next(iter(parsed.strengths))
-        raise invalid(
-            pointer,
-            f"A concept has one gate: write the strength of <{name}> in the prompt, and here only "
-            f"<{name}>.",
-            slug="prompt",
-        )
-    return text
-
-
-def _options(asked: dict[str, Any], known: _Known) -> tuple[dict[str, Any], GenerateConfig]:
-    defaults = options.known_defaults(GenerateConfig, known.defaults or {})
+def _resolve(
+    connection: Connection, owner_id: str, *, asked: _Asked, known: Sequence[Known]
+) -> _Resolved:
+    defaults = options.known_defaults(GenerateConfig, known[0].defaults or {})
     config = options.check(
-        GenerateConfig, asked, defaults=defaults, resolution=known.resolution, pointer=""
+        GenerateConfig, asked.options, defaults=defaults, resolution=known[0].resolution, pointer=""
     )
-    return {**defaults, **asked}, config
-
-
-def _resolve(*, prompt: prompts.Prompt, known: Iterable[_Known]) -> list[_Known]:
-    """Return the prompt's concepts in order of first mention, all ready."""
-    found = {concept.name: concept for concept in known}
-    unknown = [name for name in prompt.names if name not in found]
-    if unknown:
-        raise UnknownNames(unknown)
-    concepts = [found[name] for name in prompt.names]
-    for concept in concepts:
-        if concept.status is not ConceptStatus.READY:
-            raise rows.not_ready(concept.name, concept.status)
-    return concepts
-
-
-def _attribute(
-    connection: Connection,
-    owner_id: str,
-    *,
-    choices: Sequence[ConceptChoice],
-    gates: Sequence[Gate | None],
-    among: Iterable[_Known],
-) -> dict[str, Gate]:
-    """Return the explicit gates by concept id; every entry must name a concept of the prompt."""
-    by_ref = {ref: concept for concept in among for ref in (concept.id, concept.name)}
-    explicit: dict[str, Gate | None] = {}
-    for k, (choice, gate) in enumerate(zip(choices, gates, strict=True)):
-        field = "name" if choice.name is not None else "id"
-        ref = choice.name if choice.name is not None else choice.id
-        concept = by_ref.get(ref or "")
-        if concept is None or (field == "name") != (concept.name == ref):
-            raise invalid(f"/concepts/{k}/{field}", _not_in_prompt(connection, owner_id, ref=ref))
-        if concept.id in explicit:
-            raise invalid(f"/concepts/{k}", f"{concept.name} is listed twice. Keep one entry.")
-        explicit[concept.id] = gate
-    return {concept_id: gate for concept_id, gate in explicit.items() if gate is not None}
-
-
-def _not_in_prompt(connection: Connection, owner_id: str, *, ref: str | None) -> str:
-    name = None
-    if ref is not None and is_plausible(ref):
-        name = connection.scalar(
-            select(ConceptRow.name).where(
-                ConceptRow.owner_id == owner_id, or_(ConceptRow.id == ref, ConceptRow.name == ref)
-            )
+    concepts = concept_uses.resolve(prompt=asked.prompt, known=known)
+    explicit = concept_uses.attribute(
+        connection, owner_id, choices=asked.choices, gates=asked.gates, among=concepts
+    )
+    concept_uses.check_one_base_model(concepts)
+    uses = (
+        concept_uses.use(
+            concept, explicit.get(concept.id), prompt=asked.prompt, locking=config.locking
         )
-    if name is None:
-        return "This names no concept of yours."
-    return f"The prompt does not mention <{name}>. Put it there, or leave this entry out."
-
-
-def _check_one_base_model(concepts: Sequence[_Known]) -> None:
-    if not concepts:
-        return
-    first = concepts[0]
-    expected = (first.fingerprint, first.covariance_fingerprint)
-    other = "the one that is served here"
-    if first.fingerprint is None:  # no worker has registered a base model yet
-        expected = (first.own_fingerprint, first.own_covariance_fingerprint)
-        other = f"that of <{first.name}>"
-    for concept in concepts:
-        own = (concept.own_fingerprint, concept.own_covariance_fingerprint)
-        if own != expected:
-            raise Conflict(
-                "base-model-mismatch",
-                f"<{concept.name}> belongs to the base model {own[0]} with the covariance "
-                f"{own[1]}, which is not {other} ({expected[0]} with {expected[1]}). "
-                "Train it again on that one.",
-            )
-
-
-def _use(
-    concept: _Known, gate: Gate | None, *, prompt: prompts.Prompt, locking: Locking
-) -> PromptedConcept:
-    if gate is None:
-        written = prompt.strengths.get(concept.name)
-        recommended = concept.recommended_strength
-        gate = (
-            default_gate(locking, recommended_strength=recommended)
-            if written is None
-            else gate_of_strength(written)
-        )
-    return PromptedConcept(
-        id=concept.id,
-        name=concept.name,
-        sha256=concept.sha256,
-        blob_key=concept.blob_key,
-        beta=gate.beta,
-        tau=gate.tau,
+        for concept in concepts
+    )
+    return _Resolved(
+        prompt=asked.prompt.text,
+        concepts=tuple(uses),
+        options={**defaults, **without_auto(asked.options)},
+        config=config,
     )

@@ -1,10 +1,10 @@
 """Decide which job is next. Owners alternate, so that one owner's many jobs do not block another's.
 
 Each accepted job gets a number, the job's `turn`. The turn is one more than the turn of the owner's
-last queued or running job of the same kind, but at least the turn that is being served now. The job
-with the lowest turn goes first. So the jobs of one owner stay in order and the jobs of several
-owners alternate. An owner who sends no jobs for a while neither gains nor loses priority. (Queueing
-networks call this start-time fair queueing.)
+last queued or running job in the same queue, but at least the turn that is being served now. The
+job with the lowest turn goes first, whatever its kind. So the jobs of one owner stay in order and
+the jobs of several owners alternate. An owner who sends no jobs for a while neither gains nor loses
+priority. (Queueing networks call this start-time fair queueing.)
 """
 
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from service.database.tables import JobRow
-from service.statuses import JobKind, JobStatus
+from service.statuses import JobStatus, Queue
 
-_OWN, _KIND = JobRow.owner_id == bindparam("owner"), JobRow.kind == bindparam("kind")
+_OWN, _QUEUE = JobRow.owner_id == bindparam("owner"), JobRow.queue == bindparam("queue")
 _RUNS, _WAITS = JobRow.status == JobStatus.RUNNING, JobRow.status == JobStatus.QUEUED
 
 
@@ -40,10 +40,10 @@ def _turn(*which: ColumnElement[bool], last: bool) -> ScalarSelect[int]:
 
 
 # The turn that is being served now: the last turn that is running, or else the first that waits.
-_SERVED = func.coalesce(_turn(_KIND, _RUNS, last=True), _turn(_KIND, _WAITS, last=False), 0)
+_SERVED = func.coalesce(_turn(_QUEUE, _RUNS, last=True), _turn(_QUEUE, _WAITS, last=False), 0)
 _BOUNDS = union_all(
-    select((_turn(_OWN, _KIND, _WAITS, last=True) + 1).label("turn")),
-    select(_turn(_OWN, _KIND, _RUNS, last=True) + 1),
+    select((_turn(_OWN, _QUEUE, _WAITS, last=True) + 1).label("turn")),
+    select(_turn(_OWN, _QUEUE, _RUNS, last=True) + 1),
     select(_SERVED),
 ).subquery("bounds")
 _TURN = select(func.max(_BOUNDS.c.turn).label("turn")).subquery("given")
@@ -57,10 +57,10 @@ def counted(rows: Select[Any], *, most: int | BindParameter[int]) -> ScalarSelec
     return select(func.count()).select_from(rows.limit(most).subquery()).scalar_subquery()
 
 
-# A row with the columns of `QueuePosition`, for `owner`, `kind` and `most_waiting`. Built once at
+# A row with the columns of `QueuePosition`, for `owner`, `queue` and `most_waiting`. Built once at
 # import, because every accepted request runs it.
 _MOST_WAITING = bindparam("most_waiting", type_=Integer)
-_AHEAD = select(JobRow.turn).where(_KIND, _WAITS, JobRow.turn <= _TURN.c.turn).correlate(_TURN)
+_AHEAD = select(JobRow.turn).where(_QUEUE, _WAITS, JobRow.turn <= _TURN.c.turn).correlate(_TURN)
 QUEUE_POSITION = select(
     _TURN.c.turn,
     counted(select(JobRow.turn).where(_OWN, _WAITS), most=_MOST_WAITING).label("waiting"),
@@ -72,7 +72,7 @@ QUEUE_POSITION = select(
 class QueuePosition:
     """A new job's turn, the number of its owner's waiting jobs, and the number of jobs ahead.
 
-    `waiting` counts both kinds, up to the owner's limit. `ahead` counts the jobs of the same kind
+    `waiting` counts both queues, up to the owner's limit. `ahead` counts the jobs in the same queue
     of all owners, up to LAST_POSITION.
     """
 
@@ -82,14 +82,14 @@ class QueuePosition:
 
 
 def queue_position(
-    connection: Connection, owner_id: str, *, kind: JobKind, most_waiting: int
+    connection: Connection, owner_id: str, *, queue: Queue, most_waiting: int
 ) -> QueuePosition:
     """Return the position of the next job of this owner; `most_waiting` is an owner's limit."""
-    parameters = {"owner": owner_id, "kind": kind, "most_waiting": most_waiting}
+    parameters = {"owner": owner_id, "queue": queue, "most_waiting": most_waiting}
     return QueuePosition(*connection.execute(QUEUE_POSITION, parameters).one())
 
 
-def next_job(kind: JobKind, *, now: datetime, most_running: int) -> ScalarSelect[str]:
+def next_job(queue: Queue, *, now: datetime, most_running: int) -> ScalarSelect[str]:
     """Return a query for the id of the job with the lowest turn, without jobs being claimed now.
 
     If an owner has `most_running` running jobs, the owner's other jobs wait until one ends. Claims
@@ -105,7 +105,7 @@ def next_job(kind: JobKind, *, now: datetime, most_running: int) -> ScalarSelect
     return (
         select(JobRow.id)
         .where(
-            JobRow.kind == kind,
+            JobRow.queue == queue,
             JobRow.status == JobStatus.QUEUED,
             JobRow.cancel_requested_at.is_(None),
             or_(JobRow.not_before.is_(None), JobRow.not_before <= now),

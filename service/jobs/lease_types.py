@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from service.jobs.views import PresenceView
+from service.jobs.views import FindingView, PresenceView
 from service.statuses import JobKind
 
 
@@ -22,6 +22,7 @@ class ClaimedJob:
     lease_token: str
     concept_id: str | None
     state_attempt: int | None = None  # the attempt that saved the state to resume from
+    finish_step: int | None = None  # see JobRow.finish_step
 
     @property
     def lost_before(self) -> bool:
@@ -58,9 +59,26 @@ class NewImage:
     height: int
     blob_key: str
     sha256: str
-    size_bytes: int  # of the image's PNG and all its maps
+    size_bytes: int  # of the image's PNG, its thumbnail and all its maps
+    thumbnail_key: str | None = None  # a WebP file, already stored
+    # What searches find the image by: its prompt, and the ids and names of the prompt's concepts.
+    # None: by those of its job.
+    prompt: str | None = None
+    concept_refs: tuple[str, ...] | None = None
+    cell: tuple[int, int] | None = None  # column and row in a sweep, from 0
     attention_maps: tuple[NewAttentionMap, ...] | None = None  # in the prompt's order
     presence: tuple[PresenceView, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewInspectedPicture:
+    """What an inspection found in a picture; its mask is already stored under `mask_key`."""
+
+    findings: tuple[FindingView, ...]
+    crop: tuple[int, int, int, int]  # in pixels of the uploaded picture
+    mask_source: str
+    mask_key: str | None  # None: the mask is uniform
+    mask_sha256: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from service.database.tables import ConceptRow, JobEventRow, JobRow
 from service.errors import TooManyRequests, Unavailable
 from service.errors import problem as make_problem
 from service.jobs.job_order import QueuePosition
-from service.statuses import TERMINAL, ConceptStatus, JobKind, JobStatus
+from service.statuses import TERMINAL, ConceptStatus, JobKind, JobStatus, Queue
 from service.wiring import Service
 
 # The API notifies right after its commit; the reconciler does so later if no worker has claimed the
@@ -33,7 +33,7 @@ _CONCEPT_STATUS = {
 }
 _INSERT_JOB, _INSERT_EVENT = insert(JobRow), insert(JobEventRow).inline()
 # Insert job and event in one round trip, if the database can: every accepted request waits.
-_JOB_PARAMETERS = {column.name: f"of_{column.name}" for column in JobRow.__table__.c}
+_JOB_PARAMETERS = {column.key: f"of_{column.key}" for column in JobRow.__table__.c}
 _INSERT_BOTH = _INSERT_EVENT.add_cte(
     _INSERT_JOB.values({column: bindparam(name) for column, name in _JOB_PARAMETERS.items()}).cte(
         "accepted"
@@ -88,7 +88,8 @@ def new_job(
     return JobRow(
         id=job_id,
         owner_id=owner_id,
-        kind=kind,
+        queue=kind.queue,
+        own_kind=None if kind.value == kind.queue.value else kind.value,
         status=JobStatus.QUEUED,
         payload=payload,
         step=0,
@@ -116,7 +117,7 @@ def change(
 ) -> list[JobRow]:
     """Move the jobs that are `old` and meet `where` to `new`; return the jobs that moved."""
     assert old not in TERMINAL
-    assigned: dict[str, Any] = {"status": new, "version": JobRow.version + 1}
+    assigned: dict[str, Any] = {"status": new, "phase": None, "version": JobRow.version + 1}
     if new is not JobStatus.RUNNING:
         assigned["lease_until"] = None
     if new in TERMINAL:
@@ -146,9 +147,9 @@ def change(
 
 
 def _notify_next(session: Session, owner_id: str, *, now: datetime) -> None:
-    """Make the owner's next job of each kind due for notice, after one of the jobs stopped running.
+    """Make the owner's next job of each queue due for notice, after one of them stopped running.
 
-    The limit of running jobs covers both kinds, so a training that ends may allow a generation to
+    The limit of running jobs covers both queues, so a training that ends may allow a generation to
     start. Without this notice, idle workers for generations would not soon learn of the allowed
     job. Rows that another transaction has locked are skipped.
     """
@@ -157,14 +158,14 @@ def _notify_next(session: Session, owner_id: str, *, now: datetime) -> None:
         .where(
             JobRow.owner_id == owner_id,
             JobRow.status == JobStatus.QUEUED,
-            JobRow.kind == kind,
+            JobRow.queue == queue,
             or_(JobRow.not_before.is_(None), JobRow.not_before <= now),
         )
         .order_by(JobRow.turn, JobRow.created_at, JobRow.id)
         .limit(1)
         .with_for_update(skip_locked=True)
         .scalar_subquery()
-        for kind in JobKind
+        for queue in Queue
     ]
     session.execute(
         update(JobRow)

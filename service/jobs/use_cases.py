@@ -8,20 +8,20 @@ from sqlalchemy.orm import Session, aliased
 
 from service.blobs import keys
 from service.blobs.store import BlobNotFound, StoredFile
-from service.database.tables import ImageRow, JobRow
+from service.database.tables import JobRow
 from service.errors import Conflict, NotFound, Problem
 from service.ids import is_plausible
-from service.jobs import image_rows, job_order, transitions
+from service.jobs import image_rows, inspection_rows, job_order, requested, transitions
 from service.jobs.views import ImageView, JobView, JobWarning, ProgressView
 from service.pages import DEFAULT_LIMIT, Page, read_page
-from service.statuses import TERMINAL, JobKind, JobStatus
+from service.statuses import TERMINAL, JobKind, JobStatus, Phase
 from service.wiring import Service
 
 
 def get(service: Service, owner_id: str, *, job_id: str) -> JobView:
     """Return a job of this owner."""
     with service.database.read() as session:
-        return view(session, _find(session, owner_id, job_id=job_id))
+        return view(session, find(session, owner_id, job_id=job_id))
 
 
 def list_page(
@@ -57,14 +57,12 @@ def cancel(service: Service, owner_id: str, *, job_id: str) -> JobView:
     A second call changes nothing; raise Conflict if the job has ended.
     """
     with service.database.write() as session:
-        job = _find(session, owner_id, job_id=job_id)
+        job = find(session, owner_id, job_id=job_id)
         now = service.database.now(session)
         ended = transitions.request_cancel(session, now=now, where=(JobRow.id == job_id,))
         session.refresh(job)
         if job.status in TERMINAL and not ended:
-            raise Conflict(
-                "job-finished", f"This job has {_HAS_ENDED[job.status]} already; nothing to cancel."
-            )
+            raise already_ended(job, "cancel")
         result = view(session, job)
     transitions.clear_after(service, ended)
     return result
@@ -72,7 +70,8 @@ def cancel(service: Service, owner_id: str, *, job_id: str) -> JobView:
 
 def read_image(service: Service, owner_id: str | None, *, image_id: str) -> StoredFile:
     """Return the PNG of an image of this owner; for None (a signed link), of any owner."""
-    image = _find_image(service, owner_id, image_id=image_id)
+    with service.database.read() as session:
+        image = image_rows.find(session, owner_id, image_id=image_id)
     try:
         return StoredFile(data=service.blobs.get(image.blob_key), sha256=image.sha256)
     except BlobNotFound:
@@ -83,7 +82,8 @@ def read_attention_map(
     service: Service, owner_id: str | None, *, image_id: str, number: int
 ) -> StoredFile:
     """Return the PNG of one of an image's attention maps; `owner_id` is as for `read_image`."""
-    maps = _find_image(service, owner_id, image_id=image_id).attention_maps or []
+    with service.database.read() as session:
+        maps = image_rows.find(session, owner_id, image_id=image_id).attention_maps or []
     if not 0 <= number < len(maps):
         raise NotFound(
             "attention-map-not-found",
@@ -96,14 +96,46 @@ def read_attention_map(
         raise NotFound("attention-map-not-found", "The file of this map is gone.") from None
 
 
+def read_mask(service: Service, owner_id: str | None, *, job_id: str, number: int) -> StoredFile:
+    """Return the PNG of the mask that an inspection chose; `owner_id` is as for `read_image`."""
+    with service.database.read() as session:
+        found = find(session, owner_id, job_id=job_id).inspection or []
+    stored = found[number] if number < len(found) else None
+    if stored is None or stored["mask_key"] is None:
+        raise NotFound("mask-not-found", "This job has no mask of this picture.")
+    try:
+        return StoredFile(data=service.blobs.get(stored["mask_key"]), sha256=stored["mask_sha256"])
+    except BlobNotFound:
+        raise NotFound("mask-not-found", "The file of this mask is gone.") from None
+
+
 def preview(service: Service, owner_id: str, *, job_id: str) -> bytes:
     """Return the latest preview PNG of a training of this owner."""
     with service.database.read() as session:
-        job = _find(session, owner_id, job_id=job_id)
+        job = find(session, owner_id, job_id=job_id)
     for key in keys.preview_keys(job_id, job.preview_attempt):
         with suppress(BlobNotFound):
             return service.blobs.get(key)
     raise NotFound("preview-not-found", "This job has no preview picture (yet).")
+
+
+def find(session: Session, owner_id: str | None, *, job_id: str, lock: bool = False) -> JobRow:
+    """Return a job of this owner, or for None of any owner; raise NotFound.
+
+    With `lock` the row is locked until the commit.
+    """
+    plausible = is_plausible(job_id)
+    job = session.get(JobRow, job_id, with_for_update=lock) if plausible else None
+    if job is None or owner_id not in (job.owner_id, None):
+        raise NotFound("job-not-found", "There is no such job.")
+    return job
+
+
+def already_ended(job: JobRow, verb: str) -> Conflict:
+    """Return the error of a wish that comes after the job's end."""
+    return Conflict(
+        "job-finished", f"This job has {_HAS_ENDED[job.status]} already; nothing to {verb}."
+    )
 
 
 def accepted(job: JobRow, *, queue_position: int) -> JobView:
@@ -138,8 +170,10 @@ def _view(job: JobRow, *, images: Sequence[ImageView], queue_position: int | Non
         attempt=job.attempt,
         concept_id=job.concept_id,
         images=tuple(images),
+        pictures=inspection_rows.views_of(job),
         error=None if job.error is None else Problem(**job.error),
         warnings=tuple(JobWarning(**told) for told in job.warnings or ()),
+        request=requested.request_of(job),
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
@@ -153,7 +187,7 @@ _POSITIONS = select(
     job_order.counted(
         select(_AHEAD.turn)
         .where(
-            _AHEAD.kind == JobRow.kind,
+            _AHEAD.queue == JobRow.queue,
             _AHEAD.status == JobStatus.QUEUED,
             tuple_(_AHEAD.turn, _AHEAD.created_at, _AHEAD.id)
             <= tuple_(JobRow.turn, JobRow.created_at, JobRow.id),
@@ -163,6 +197,8 @@ _POSITIONS = select(
     ),
 ).where(JobRow.id.in_(bindparam("ids", expanding=True)))
 
+# A newer release may know more of them.
+_PHASES = frozenset(Phase)
 _HAS_ENDED = {
     JobStatus.SUCCEEDED: "succeeded",
     JobStatus.FAILED: "failed",
@@ -170,41 +206,24 @@ _HAS_ENDED = {
 }
 
 
-def _find(session: Session, owner_id: str, *, job_id: str) -> JobRow:
-    job = None
-    if is_plausible(job_id):
-        job = session.scalar(select(JobRow).where(JobRow.id == job_id, JobRow.owner_id == owner_id))
-    if job is None:
-        raise NotFound("job-not-found", "There is no such job.")
-    return job
-
-
-def _find_image(service: Service, owner_id: str | None, *, image_id: str) -> ImageRow:
-    image = None
-    if is_plausible(image_id):
-        with service.database.read() as session:
-            image = session.get(ImageRow, image_id)
-        if image is not None and owner_id not in (image.owner_id, None):
-            image = None
-    if image is None:
-        raise NotFound("image-not-found", "There is no such image.")
-    return image
-
-
 def _progress(job: JobRow) -> ProgressView:
+    running, pace = job.status is JobStatus.RUNNING, job.seconds_per_step
     eta_seconds = None
-    if job.status is JobStatus.RUNNING and job.seconds_per_step is not None:
-        eta_seconds = round(max(0, job.total_steps - job.step) * job.seconds_per_step, 1)
+    if running and job.phase is not None:
+        eta_seconds = job.eta_seconds
+    elif running and pace is not None:  # a worker of the previous release, which tells no phase
+        eta_seconds = round(max(0, job.total_steps - job.step) * pace, 1)
     return ProgressView(
         step=job.step,
         total_steps=job.total_steps,
-        seconds_per_step=job.seconds_per_step,
+        seconds_per_step=pace,
         eta_seconds=eta_seconds,
+        phase=Phase(job.phase) if running and job.phase in _PHASES else None,
     )
 
 
 def _positions_of(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
-    """Return the position of each queued job among jobs of its kind; position 1 starts next."""
+    """Return the position of each queued job in its queue; position 1 starts next."""
     if not job_ids:
         return {}
     rows = session.execute(_POSITIONS, {"ids": list(job_ids)})

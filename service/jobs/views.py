@@ -6,7 +6,8 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from service.errors import Problem
-from service.statuses import TERMINAL, JobKind, JobStatus
+from service.jobs.requested import Requested
+from service.statuses import TERMINAL, JobKind, JobStatus, Phase
 from service.views import View, is_none
 
 SignedUrl = Annotated[
@@ -21,13 +22,21 @@ SignedUrl = Annotated[
 class ProgressView(View):
     """How far a job is."""
 
-    # A worker reports no `eta_seconds`, but an answer always contains all four fields.
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     step: int
     total_steps: int
     seconds_per_step: float | None = None
-    eta_seconds: float | None = None
+    eta_seconds: Annotated[
+        float | None,
+        Field(
+            description="The seconds until the job's end, with all evaluations and the final "
+            "judgement; null: not running or unknown."
+        ),
+    ] = None
+    phase: Annotated[
+        Phase | None, Field(description="What the job does now; null: not running or unknown.")
+    ] = None
 
 
 class AttentionMapView(View):
@@ -41,7 +50,7 @@ class AttentionMapView(View):
             ge=0,
             le=1,
             description="The share of the image from which the word gets more than a fifth of "
-            "the attention.",
+            "the attention that is left after the begin token's.",
         ),
     ]
     url: str
@@ -67,9 +76,14 @@ class ImageView(View):
 
     id: str
     url: str
+    thumbnail_url: Annotated[str, Field(description="A WebP of at most 256 pixels a side.")]
     seed: int
     width: Annotated[int, Field(description="Pixels.")]
     height: Annotated[int, Field(description="Pixels.")]
+    cell: Annotated[
+        tuple[int, int] | None,
+        Field(description="Column and row in a sweep, from 0; null: the job is no sweep."),
+    ]
     attention_maps: Annotated[
         tuple[AttentionMapView, ...] | None,
         Field(description="In the prompt's order; null: the request did not ask for maps."),
@@ -79,6 +93,32 @@ class ImageView(View):
         Field(description="Of each concept that has a curve; null: nothing could be measured."),
     ]
     signed_url: SignedUrl = None
+    signed_thumbnail_url: SignedUrl = None
+
+
+class FindingView(View):
+    """Something about a picture that makes a training worse, and what to do about it."""
+
+    code: Annotated[str, Field(examples=["blurred", "near-duplicate"])]
+    detail: str
+    remedy: str
+
+
+class InspectedPictureView(View):
+    """What an inspection found in a picture; `mask_url` gives the chosen mask as a PNG."""
+
+    index: Annotated[int, Field(description="The picture's place in the request, from 0.")]
+    findings: tuple[FindingView, ...]
+    crop: Annotated[
+        tuple[int, int, int, int],
+        Field(
+            description="What a training would see of the picture: x, y, width and height in "
+            "pixels of the upright uploaded picture. `POST /concepts` takes it in `crops`."
+        ),
+    ]
+    mask_source: Annotated[str, Field(examples=["upload", "alpha", "segmenter", "uniform"])]
+    mask_url: Annotated[str | None, Field(description="Null: the mask is uniform.")]
+    signed_mask_url: SignedUrl = None
 
 
 class NamedConcept(View):
@@ -100,7 +140,7 @@ class JobWarning(View):
 
 
 class JobView(View):
-    """A training or a generation, from its acceptance to its end."""
+    """A job of any kind, from its acceptance to its end."""
 
     id: str
     kind: JobKind
@@ -113,9 +153,20 @@ class JobView(View):
     attempt: int
     concept_id: str | None
     images: tuple[ImageView, ...]
+    pictures: Annotated[
+        tuple[InspectedPictureView, ...] | None,
+        Field(description="What an inspection found; null: the job is no finished inspection."),
+    ]
     error: Problem | None
     warnings: Annotated[
         tuple[JobWarning, ...], Field(description="Known as soon as the job runs, and kept.")
+    ]
+    request: Annotated[
+        Requested | None,
+        Field(
+            description="What was asked for, with every default filled in; null: a newer release "
+            "accepted the job."
+        ),
     ]
     created_at: datetime
     started_at: datetime | None

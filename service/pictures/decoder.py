@@ -21,10 +21,11 @@ from pathlib import Path
 from threading import Timer
 from typing import IO, Any, BinaryIO
 
+from perfusion_core.pictures.decoding import LONGEST_SIDE_PIXELS
 from service.errors import ServiceError, Unavailable, UnsupportedMedia, invalid
 from service.settings.environment import Settings
 
-STORED_SIDE_PIXELS = 2048
+STORED_SIDE_PIXELS = LONGEST_SIDE_PIXELS
 """The longest side that is stored; larger pictures and their masks are shrunk to it."""
 
 _DECODER = Path(__file__).with_name("decoder_process.py")
@@ -36,13 +37,15 @@ _MAX_HEADER_BYTES = 64 * 1024
 _NICENESS = 5
 # Seconds of wall-clock time per processor second: at low priority the process may have to wait.
 _CLOCK_FACTOR = 4
-# Four incompressible bytes per pixel, plus the overhead of PNG.
-_MAX_PNG_BYTES = 4 * STORED_SIDE_PIXELS**2 + _MEBIBYTE
 
 
 @dataclass(frozen=True)
 class Part:
-    """One file of an upload. Errors contain `pointer`; `role` is `picture` or `mask`."""
+    """One file of an upload. Errors contain `pointer`.
+
+    `role` is `picture` or `mask`; files of an edit are a `photo` and a mask, `white` or
+    `transparent` where it is painted anew.
+    """
 
     pointer: str
     role: str
@@ -67,8 +70,11 @@ def longest_seconds(settings: Settings) -> float:
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator["Decoder"]:
-    """Run a decoder for the pictures of one upload; the decoder ends with the block."""
+def running(settings: Settings, *, full_size: bool = False) -> Iterator["Decoder"]:
+    """Run a decoder for the pictures of one upload; the decoder ends with the block.
+
+    With `full_size` it takes the roles of an edit's files, and the pictures are not shrunk.
+    """
     # -I: neither the environment nor the working folder decides what is imported.
     command = [sys.executable, "-I", str(_DECODER)]
     try:
@@ -90,7 +96,7 @@ def running(settings: Settings) -> Iterator["Decoder"]:
     # Set from here while the process starts, because starting takes as long as decoding a picture.
     os.setpriority(os.PRIO_PROCESS, process.pid, _niceness())
     try:
-        yield Decoder(process, settings)
+        yield Decoder(process, settings, full_size=full_size)
     finally:
         _end(process)
         for pipe in (process.stdin, process.stdout):
@@ -102,16 +108,24 @@ def running(settings: Settings) -> Iterator["Decoder"]:
 class Decoder:
     """Decodes parts one after the other, within the time that the settings allow an upload."""
 
-    def __init__(self, process: subprocess.Popen[bytes], settings: Settings) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], settings: Settings, *, full_size: bool
+    ) -> None:
         assert process.stdin is not None and process.stdout is not None
         self._process = process
         self._in, self._out = process.stdin, process.stdout
         self._left_s = longest_seconds(settings)
+        most_pixels = max(settings.max_picture_pixels, settings.max_jpeg_pixels)
+        self._longest_side = most_pixels if full_size else STORED_SIDE_PIXELS
+        # Four incompressible bytes per pixel, plus the overhead of PNG.
+        pixels = most_pixels if full_size else STORED_SIDE_PIXELS**2
+        self._most_bytes = 4 * pixels + _MEBIBYTE
         self._limits: dict[str, Any] | None = {
             "max_pixels": settings.max_picture_pixels,
+            "max_jpeg_pixels": settings.max_jpeg_pixels,
             "min_side": settings.min_picture_side,
             "stored_side": STORED_SIDE_PIXELS,
-            "memory_bytes": _memory_bytes(settings),
+            "memory_bytes": _memory_bytes(settings, full_size=full_size),
             "cpu_seconds": int(settings.decode_seconds) + 1,
         }
 
@@ -127,9 +141,9 @@ class Decoder:
                 raise _refusal(part, header)
             width, height = header["uploaded_size"]
             decoded = Decoded(
-                png=self._read(_size(header["bytes"], most=_MAX_PNG_BYTES)),
-                width=_size(header["width"], most=STORED_SIDE_PIXELS),
-                height=_size(header["height"], most=STORED_SIDE_PIXELS),
+                png=self._read(_size(header["bytes"], most=self._most_bytes)),
+                width=_size(header["width"], most=self._longest_side),
+                height=_size(header["height"], most=self._longest_side),
                 has_alpha=bool(header["has_alpha"]),
                 uploaded_size=(int(width), int(height)),
             )
@@ -193,6 +207,13 @@ def _niceness() -> int:
     return min(os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS, 19)
 
 
-def _memory_bytes(settings: Settings) -> int:
-    # Interpreter and libraries, then the decoded picture in up to four copies of 4 bytes a pixel.
-    return 512 * _MEBIBYTE + 16 * settings.max_picture_pixels
+def _memory_bytes(settings: Settings, *, full_size: bool) -> int:
+    # Interpreter and libraries, then the decoded picture in up to four copies of 4 bytes a pixel. A
+    # JPEG is decoded at less than twice the stored side; if it is progressive, its coefficients, up
+    # to 6 bytes a pixel, lie in memory at full size.
+    if full_size:  # four copies, and the PNG, whose buffer grows by copying
+        pixels = max(settings.max_picture_pixels, settings.max_jpeg_pixels)
+        return 512 * _MEBIBYTE + 24 * pixels
+    shrunk = (2 * STORED_SIDE_PIXELS) ** 2
+    jpeg = 6 * settings.max_jpeg_pixels + 16 * min(settings.max_jpeg_pixels, shrunk)
+    return 512 * _MEBIBYTE + max(16 * settings.max_picture_pixels, jpeg)

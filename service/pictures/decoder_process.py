@@ -1,8 +1,9 @@
 """The process that decodes uploaded pictures; only decoder.py starts it.
 
-The process imports nothing of this product and exchanges frames over stdin and stdout: four bytes
-of length, then the bytes. The process reads the limits as JSON, then the role and the bytes of each
-file. For each file the process writes a JSON header, then the PNG.
+The process runs one module of this product, decoding.py, which needs Pillow alone. It exchanges
+frames over stdin and stdout: four bytes of length, then the bytes. The process reads the limits as
+JSON, then the role and the bytes of each file. For each file the process writes a JSON header, then
+the PNG.
 
 The process starts with an empty environment and a low priority. Before reading the first byte of a
 file, the process limits its own memory and time. From then on, the process cannot open files,
@@ -11,17 +12,17 @@ user without privileges.
 """
 
 import ctypes
+import importlib.util
 import io
 import json
 import resource
 import struct
 import sys
-import warnings
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from PIL import (
     Image,
-    ImageOps,
     JpegImagePlugin,
     MpoImagePlugin,
     PngImagePlugin,
@@ -30,9 +31,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
-_FORMATS = ("JPEG", "PNG", "WEBP")
-_OPAQUE = 255
 _MAX_ASPECT = 32
+_JPEGS = ("JPEG", "MPO")  # MPO: a camera's JPEG with a second picture (depth, brightness)
 # Pillow imports these for the first picture, which is too late: files cannot be opened by then.
 _IMPORTED = (
     JpegImagePlugin,
@@ -44,6 +44,34 @@ _IMPORTED = (
 _OPEN_FILES = 3
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+
+
+def _load_decoding() -> Any:
+    """Return perfusion_core.pictures.decoding, by its file: -I leaves the package off the path."""
+    file = Path(__file__).parents[2] / "perfusion_core" / "pictures" / "decoding.py"
+    spec = importlib.util.spec_from_file_location("decoding", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+decoding = _load_decoding()
+_READS_HEIF = decoding.register_heif()
+_FULL_SIZE = ("photo", "white", "transparent")  # the roles of an edit's files
+# What a mask must have at least of white, and what is said to a mask that has less.
+_LEAST_WHITE = {"mask": 1, "white": decoding.WHITE_FROM, "transparent": decoding.WHITE_FROM}
+_EMPTY = {
+    "mask": "This mask is black all over. White must mark the object.",
+    "white": "This mask is empty. Paint white what is to be painted anew; grey counts as white "
+    f"from {decoding.WHITE_FROM} on.",
+    "transparent": "This mask is empty. Make transparent what is to be painted anew.",
+}
+_FORMATS = (*decoding.FORMATS, *([decoding.HEIF] if _READS_HEIF else []))
+# The errors by which Pillow and pi-heif say that a file is damaged.
+_DAMAGED = (
+    OSError, ValueError, SyntaxError, struct.error, EOFError, IndexError, KeyError, RuntimeError,
+)  # fmt: skip
 
 
 class PictureRefused(Exception):
@@ -98,19 +126,21 @@ def _bound(limits: dict[str, Any]) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     seconds = limits["cpu_seconds"]
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    Image.MAX_IMAGE_PIXELS = limits["max_pixels"]
-    # By default, Pillow only warns about sizes between the limit and twice the limit.
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    Image.MAX_IMAGE_PIXELS = None  # _check_header has a limit for each format
 
 
 def _convert(data: bytes, *, role: str, limits: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    image = _decode(data, limits=limits)
-    uploaded_size = image.size
-    image = _flat(image) if role == "picture" else _grey(image)
-    if max(image.size) > limits["stored_side"]:
-        image.thumbnail((limits["stored_side"],) * 2, Image.Resampling.LANCZOS)
+    opened = _open(data, role=role, limits=limits)
+    width, height = opened.size  # before decoding shrinks it
+    image = _decode(opened, role=role, limits=limits)
+    uploaded_size = (height, width) if decoding.is_sideways(opened) else (width, height)
+    texts = PngImagePlugin.PngInfo()
+    for key, value in image.info.items():  # decoding.PROFILE_MARK or nothing
+        texts.add_text(str(key), value)
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=3)
+    # Large files take long, so those at full size are compressed fast.
+    level = 1 if role in _FULL_SIZE else 3
+    image.save(buffer, "PNG", compress_level=level, pnginfo=texts)
     header = {
         "bytes": buffer.tell(),
         "width": image.width,
@@ -121,32 +151,51 @@ def _convert(data: bytes, *, role: str, limits: dict[str, Any]) -> tuple[dict[st
     return header, buffer.getvalue()
 
 
-def _decode(data: bytes, *, limits: dict[str, Any]) -> Image.Image:
+def _open(data: bytes, *, role: str, limits: dict[str, Any]) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError:
-        raise PictureRefused(
-            "media", "This is not a JPEG, PNG or WebP picture, whatever its name says."
-        ) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_many_pixels(limits) from None
-    except (OSError, ValueError, SyntaxError, struct.error):
+        raise PictureRefused("media", _no_picture(data)) from None
+    except _DAMAGED:
         raise _damaged() from None
-    _check_header(image, limits=limits)
+    _check_header(image, role=role, limits=limits)
+    return image
+
+
+def _decode(opened: Image.Image, *, role: str, limits: dict[str, Any]) -> Image.Image:
+    longest_side = max(opened.size) if role in _FULL_SIZE else limits["stored_side"]
     try:
-        image.load()
-        turned = ImageOps.exif_transpose(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_many_pixels(limits) from None
-    except (OSError, ValueError, SyntaxError, struct.error, EOFError, IndexError, KeyError):
+        match role:
+            case "photo":
+                image: Image.Image = decoding.decode_whole(opened)
+            case "transparent":
+                image = decoding.decode_transparency(opened)
+            case "picture":
+                image = decoding.decode(opened, longest_side=longest_side)
+            case _:
+                image = decoding.decode_mask(opened, longest_side=longest_side)
+    except _DAMAGED:
         raise _damaged() from None
-    return turned
+    if role == "picture" and image.mode == "RGBA" and image.getchannel("A").getextrema()[1] == 0:
+        raise PictureRefused(
+            "invalid", "This picture is completely transparent: there is nothing on it."
+        )
+    if image.mode == "L" and image.getextrema()[1] < _LEAST_WHITE[role]:
+        raise PictureRefused("invalid", _EMPTY[role])
+    return image
 
 
-def _check_header(image: Image.Image, *, limits: dict[str, Any]) -> None:
+def _check_header(image: Image.Image, *, role: str, limits: dict[str, Any]) -> None:
     width, height = image.size
-    if width * height > limits["max_pixels"]:
-        raise _too_many_pixels(limits)
+    most = limits["max_pixels"]
+    if image.format in _JPEGS:
+        most = limits["max_jpeg_pixels"]
+    elif role in _EMPTY:  # a mask is as large as its picture, which may be a JPEG
+        most = max(most, limits["max_jpeg_pixels"])
+    if width * height > most:
+        raise PictureRefused(
+            "invalid", f"This picture has more than {most} pixels. Send a smaller version of it."
+        )
     if min(width, height) < limits["min_side"]:
         raise PictureRefused(
             "invalid",
@@ -156,59 +205,18 @@ def _check_header(image: Image.Image, *, limits: dict[str, Any]) -> None:
     if max(width, height) > _MAX_ASPECT * min(width, height):
         raise PictureRefused(
             "invalid",
-            f"This picture is {width} x {height} pixels: too long and thin to learn from.",
+            f"This picture is {width} x {height} pixels: too long and thin.",
         )
-    # Cameras append a second picture (depth, brightness) to a JPEG; only the first one counts.
-    if image.format != "MPO" and getattr(image, "n_frames", 1) != 1:
+    # The first picture of a camera's JPEG counts, and the main picture of a HEIC.
+    if image.format not in ("MPO", decoding.HEIF) and getattr(image, "n_frames", 1) != 1:
         raise PictureRefused("invalid", "This picture is animated. Send a single frame of it.")
 
 
-def _flat(image: Image.Image) -> Image.Image:
-    """Return RGBA if some pixel is transparent, else RGB, without metadata."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return _eight_bits(image).convert("RGB")
-    if not image.has_transparency_data:
-        return _bare(image.convert("RGB"))
-    image = image.convert("RGBA")
-    low, high = image.getchannel("A").getextrema()
-    if low == _OPAQUE:
-        return _bare(image.convert("RGB"))
-    if high == 0:
-        raise PictureRefused(
-            "invalid", "This picture is completely transparent: there is nothing on it."
-        )
-    return _bare(image)
-
-
-def _grey(image: Image.Image) -> Image.Image:
-    """Return a mask in grey: white pixels are the object, and transparent pixels count as black."""
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _eight_bits(image)
-    elif image.has_transparency_data:
-        image = image.convert("RGBA")
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, image)
-    image = image.convert("L")
-    if image.getextrema()[1] == 0:
-        raise PictureRefused("invalid", "This mask is black all over. White must mark the object.")
-    return _bare(image)
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    # Keep the high byte of PNG's 16-bit grey; convert() alone would clip everything above 255.
-    return image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
-
-
-def _bare(image: Image.Image) -> Image.Image:
-    image.info.clear()
-    return image
-
-
-def _too_many_pixels(limits: dict[str, Any]) -> PictureRefused:
-    return PictureRefused(
-        "invalid",
-        f"This picture has more than {limits['max_pixels']} pixels. Send a smaller version of it.",
-    )
+def _no_picture(data: bytes) -> str:
+    if not _READS_HEIF and decoding.is_heif(data[:12]):
+        return "This server does not read HEIC pictures. Save this one as JPEG and send that."
+    formats = "JPEG, PNG, WebP or HEIC" if _READS_HEIF else "JPEG, PNG or WebP"
+    return f"This is not a {formats} picture, whatever its name says."
 
 
 def _damaged() -> PictureRefused:

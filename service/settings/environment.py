@@ -22,8 +22,11 @@ from pydantic import (
 )
 
 import models
+from service.settings.devices import DeviceSettings
 from service.settings.limits import Limits
+from service.settings.provenance import ProvenanceSettings
 from service.settings.sentences import DRIVERS, FORMS, PREFIX, misspelt, sentence, variable_of
+from service.settings.webhooks import WebhookSettings
 
 __all__ = ["PREFIX", "Settings", "SettingsError", "load", "variable_of"]
 
@@ -37,7 +40,7 @@ class SettingsError(Exception):
     """The environment contains a wrong value; the message says what to change."""
 
 
-class Settings(Limits):
+class Settings(Limits, DeviceSettings, ProvenanceSettings, WebhookSettings):
     """The settings of this deployment. Three URLs choose its kind: database, blobs, queue."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -91,16 +94,6 @@ class Settings(Limits):
         default="CIDAS/clipseg-rd64-refined",
         description="CLIPSeg that finds the object in pictures without a mask, or none.",
         examples=["none", "models/clipseg"],
-    )
-    device: str = Field(
-        default="auto",
-        description="Where the base model runs: auto, cpu, cuda, cuda:N or mps.",
-        examples=["auto"],
-    )
-    batches: Literal["fast", "exact"] = Field(
-        default="fast",
-        description="exact: an image has the same bits in any batch; a single image takes longer.",
-        examples=["fast", "exact"],
     )
     concept_cache_bytes: int = Field(
         default=1024**3,

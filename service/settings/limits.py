@@ -7,11 +7,11 @@ class Limits(BaseModel):
     """Limits on one request and on one owner; `Settings` inherits these fields."""
 
     max_body_bytes: int = Field(
-        default=64 * 1024**2,
+        default=256 * 1024**2,
         ge=64 * 1024,
         le=1024**3,
-        description="Largest upload to POST /concepts, all its files together.",
-        examples=["67108864"],
+        description="Largest upload to POST /concepts or /pictures/check, all its files together.",
+        examples=["268435456"],
     )
     spool_dir: str = Field(
         default="",
@@ -19,25 +19,32 @@ class Limits(BaseModel):
         examples=["/tmp/perfusion"],
     )
     spool_bytes: int = Field(
-        default=512 * 1024**2,
+        default=1024**3,
         ge=64 * 1024,
         le=1024**4,
         description="Most bytes of all uploads that one API process reads at the same time.",
-        examples=["536870912"],
+        examples=["1073741824"],
     )
     max_picture_bytes: int = Field(
-        default=16 * 1024**2,
+        default=64 * 1024**2,
         ge=1024,
         le=256 * 1024**2,
         description="Largest uploaded picture or mask file.",
-        examples=["16777216"],
+        examples=["67108864"],
     )
     max_picture_pixels: int = Field(
         default=40_000_000,
         ge=4096,
         le=400_000_000,
-        description="Most pixels (width x height) of an uploaded picture.",
+        description="Most pixels (width x height) of an uploaded picture that is not a JPEG.",
         examples=["40000000"],
+    )
+    max_jpeg_pixels: int = Field(
+        default=64_000_000,
+        ge=4096,
+        le=400_000_000,
+        description="Most pixels of an uploaded JPEG, which is shrunk while it is decoded.",
+        examples=["64000000"],
     )
     min_picture_side: int = Field(
         default=32,
@@ -47,11 +54,11 @@ class Limits(BaseModel):
         examples=["32"],
     )
     decode_seconds: float = Field(
-        default=30,
+        default=60,
         ge=1,
         le=600,
         description="Longest processor time that decoding one upload's pictures may take.",
-        examples=["30"],
+        examples=["60"],
     )
     max_queued_jobs_per_owner: int = Field(
         default=100,
@@ -66,6 +73,13 @@ class Limits(BaseModel):
         le=100_000,
         description="Jobs of one owner that may run at the same time.",
         examples=["64"],
+    )
+    openai_wait_seconds: float = Field(
+        default=300,
+        ge=1,
+        le=3600,
+        description="How long a request to /v1/images waits for its images.",
+        examples=["300"],
     )
     requests_per_minute: int = Field(
         default=600,
