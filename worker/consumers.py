@@ -21,7 +21,7 @@ from celery.worker import state as celery_state
 
 from service.queue import TASK_NAME
 from service.settings.environment import Settings
-from service.statuses import JobKind
+from service.statuses import Queue
 from worker import celery_app
 
 _RESTART_SECONDS = 1.0
@@ -29,13 +29,13 @@ _log = structlog.get_logger("perfusion.worker")
 
 
 class Consumers:
-    """Consumers that call `run_jobs(kind)` for each message of their queues, until stopped."""
+    """Consumers that call `run_jobs(queue)` for each message of their queues, until stopped."""
 
     def __init__(
         self,
         settings: Settings,
         *,
-        run_jobs: Callable[[JobKind], None],
+        run_jobs: Callable[[Queue], None],
         slots: Mapping[str, int],
         worker_id: str,
     ) -> None:
@@ -99,7 +99,7 @@ class Consumers:
 
     def _app(self, queue: str) -> Celery:
         return celery_app.create(
-            self._settings, run_job=lambda _job_id: self._run_jobs(JobKind(queue))
+            self._settings, run_job=lambda _job_id: self._run_jobs(Queue(queue))
         )
 
     def _wake(self) -> None:

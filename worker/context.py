@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING
 
+from perfusion_core.imaging.metadata import EVERYTHING, Metadata
 from service import workers
 from service.wiring import Service
+from worker.metadata import metadata_of
+from worker.progress import AfterSampling, PreviewBudget
 
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
@@ -31,6 +34,9 @@ class WorkerContext:
     engine: "Engine"
     concepts: "ConceptCache"
     evaluators: "Evaluators | None" = None
+    metadata: Metadata = EVERYTHING  # of image files
+    after_sampling: AfterSampling = field(default_factory=AfterSampling)
+    preview_budget: PreviewBudget = field(default_factory=PreviewBudget)
     # Set in this order when the process stops. First: no new jobs, and trainings leave. Second: all
     # jobs leave.
     draining: Event = field(default_factory=Event)
@@ -50,6 +56,16 @@ class WorkerContext:
             return None
         return self.evaluators.for_base_model(self.model_loader.base())
 
+    @property
+    def segmenter(self) -> str | None:
+        """The segmenter's folder or hub name; None if its files are not on this machine.
+
+        Then pictures without a mask are learned as a whole: `perfusion prepare` fetches it.
+        """
+        from worker.models import segmenter
+
+        return segmenter.name_of(self.service.settings)
+
 
 def build(service: Service, *, base: "BaseModel | None" = None) -> WorkerContext:
     """Return the context of one worker without starting anything; `base` may be a loaded model."""
@@ -60,7 +76,7 @@ def build(service: Service, *, base: "BaseModel | None" = None) -> WorkerContext
     from worker.models.loader import ModelLoader
 
     evaluators, broken = Evaluators(service.settings), Event()
-    model_loader = ModelLoader(service, base=base, also_load=evaluators.load)
+    model_loader = ModelLoader(service, base=base, evaluators=evaluators)
     return WorkerContext(
         service=service,
         worker_id=new_worker_id(),
@@ -68,6 +84,7 @@ def build(service: Service, *, base: "BaseModel | None" = None) -> WorkerContext
         engine=Engine(model_loader.base, exact=service.settings.batches == "exact", broken=broken),
         concepts=ConceptCache(service.blobs, most_bytes=service.settings.concept_cache_bytes),
         evaluators=evaluators,
+        metadata=metadata_of(service.settings),
         broken=broken,
     )
 

@@ -15,11 +15,12 @@ import structlog
 
 from service import workers
 from service.errors import Unavailable
-from service.statuses import JobKind
+from service.statuses import JobKind, LoadingPhase, LoadingState, Queue
 from service.wiring import Service
 from worker import context as composition
 from worker.consumers import Consumers
 from worker.context import WorkerContext
+from worker.exports import Exports
 from worker.reconciler import Reconciler
 from worker.runner import Runner, Work
 
@@ -54,6 +55,9 @@ class Embedded:
             worker_id=context.worker_id,
         )
         self._queues = sorted(slots)
+        self._told_phase: LoadingPhase | None = None
+        self._tell_at = 0.0
+        self._exports = Exports(context)
         self._reconciler = Reconciler(context.service, report=self._report_alive)
 
     def start(self) -> None:
@@ -61,6 +65,7 @@ class Embedded:
         self.context.model_loader.start()
         self.context.engine.start()
         self._reconciler.start()
+        self._exports.start()
         self._consumers.start()
 
     def stop(self, *, drain_seconds: float = DRAIN_SECONDS) -> bool:
@@ -77,6 +82,7 @@ class Embedded:
         halt.start()
         idle = self._consumers.stop(timeout_seconds=drain_seconds + _STOP_SECONDS)
         self.context.halted.set()
+        self._exports.stop()
         # If the consumers are idle, the engine's only work is a step that no job waits for.
         idle = self.context.engine.stop(timeout_seconds=_LAST_STEP_SECONDS) and idle
         self._reconciler.stop()
@@ -85,16 +91,26 @@ class Embedded:
         return idle
 
     def _report_alive(self) -> bool:
-        # A worker without its base model runs no jobs, so it does not report itself as alive.
-        if not self.context.model_loader.loaded or self.context.broken.is_set():
+        context = self.context
+        if context.broken.is_set():
             return False
+        if not context.model_loader.loaded:
+            self._report_loading(context.model_loader.state)
+            return False  # called again at the next tick: a loaded worker is reported at once
         workers.seen(
-            self.context.service,
-            self.context.worker_id,
+            context.service,
+            context.worker_id,
             queues=self._queues,
-            device=str(self.context.model_loader.base().device),
+            device=str(context.model_loader.base().device),
         )
         return True
+
+    def _report_loading(self, state: LoadingState) -> None:
+        """Record how far the models are loaded, with each heartbeat and each new phase."""
+        if state.phase is not self._told_phase or time.monotonic() >= self._tell_at:
+            workers.seen_loading(self.context.service, self.context.worker_id, state=state)
+            self._told_phase = state.phase
+            self._tell_at = time.monotonic() + self.context.service.settings.heartbeat_seconds
 
     def _report_gone(self) -> None:
         # If this write fails, the age of the row shows a moment later that the worker is gone.
@@ -118,4 +134,4 @@ def start(
 
 def default_slots() -> dict[str, int]:
     """Return the number of jobs of each queue that one process runs at once."""
-    return {JobKind.GENERATE.value: _GENERATE_SLOTS, JobKind.TRAIN.value: _TRAIN_SLOTS}
+    return {Queue.GENERATE.value: _GENERATE_SLOTS, Queue.TRAIN.value: _TRAIN_SLOTS}

@@ -9,6 +9,7 @@ Interrupted (perfusion_core.errors) the work stops, for a reason outside of it
 WorkerError
 ├── OutOfMemory     the device has too little memory even for this job alone
 ├── JobTooLarge     the job is too large for the base model that is served here
+├── NoSegmenter     an edit names a subject, and no segmenter can look for it
 └── FileGone        a file that the job needs was deleted after it was accepted
 """
 
@@ -45,6 +46,10 @@ class OutOfMemory(WorkerError):
 
 class JobTooLarge(WorkerError):
     """The job is too large for the base model, which was not known when the job was accepted."""
+
+
+class NoSegmenter(WorkerError):
+    """No segmenter can look for the subject of an edit."""
 
 
 class FileGone(WorkerError):

@@ -17,6 +17,7 @@ from service.errors import Unavailable
 from service.execution import leases
 from service.execution.leases import ClaimedJob, Lease
 from service.jobs.views import ProgressView
+from service.statuses import Phase
 from service.wiring import Service
 from worker.errors import CancelRequested, Draining, LeaseLost, LeaseNotRenewed
 
@@ -60,6 +61,11 @@ class Heartbeat:
         self._reported_at = time.monotonic()
         self._total_steps = 0
         self._steps: deque[tuple[float, int]] = deque()
+        self._phase = Phase.LOADING
+        self._eta_seconds: float | None = None
+        self._finish_step = claimed.finish_step
+        self.wants_previews = False
+        """Whether a client follows the job and asked for previews."""
         self._thread = Thread(target=self._beat, name=f"heartbeat-{claimed.id}", daemon=True)
 
     def __enter__(self) -> "Heartbeat":
@@ -75,14 +81,34 @@ class Heartbeat:
         self._stopped.set()
         self._thread.join()
 
-    def report(self, step: int, total_steps: int) -> None:
-        """Record the progress of the work; the next heartbeat writes it to the database."""
+    def enter(self, phase: Phase) -> None:
+        """Say what the work does from now on; the next heartbeat tells the job's owner."""
+        with self._lock:
+            self._phase = phase
+
+    def report(
+        self,
+        step: int,
+        total_steps: int,
+        *,
+        seconds_left: Callable[[float | None], float | None] | None = None,
+    ) -> None:
+        """Record the progress of the work; the next heartbeat writes it to the database.
+
+        `seconds_left` returns the seconds until the job's end, from the seconds per step; None
+        means unknown. By default the job takes no time before and after its steps.
+        """
         with self._lock:
             self._reported_at = time.monotonic()
             self._total_steps = total_steps
             self._steps.append((self._reported_at, step))
             while self._steps[0][0] < self._reported_at - _WINDOW_SECONDS and len(self._steps) > 2:
                 self._steps.popleft()
+            pace = self._pace()
+            if seconds_left is not None:
+                self._eta_seconds = seconds_left(pace)
+            else:
+                self._eta_seconds = None if pace is None else (total_steps - step) * pace
 
     def keep_alive(self, moved_at: float, *, on_device: bool) -> None:
         """Record that the work waits for a device that was last active at `moved_at` (monotonic).
@@ -104,6 +130,10 @@ class Heartbeat:
             raise CancelRequested
         if self._leave.is_set() or self._device_hangs:
             raise Draining
+
+    def must_finish(self, step: int) -> bool:
+        """Return whether the owner asked a training that has reached `step` to end now."""
+        return self._finish_step is not None and step >= self._finish_step
 
     def while_waiting(self, moved_at: Callable[[], float]) -> Callable[[bool], None]:
         """Return a callback for work that waits; the callback calls `keep_alive`, then `check`."""
@@ -135,13 +165,22 @@ class Heartbeat:
         with self._lock:
             if not self._steps:
                 return None
-            (began, first), (now, last) = self._steps[0], self._steps[-1]
-            pace = (now - began) / (last - first) if last > first else None
-            return ProgressView(step=last, total_steps=self._total_steps, seconds_per_step=pace)
+            eta = self._eta_seconds
+            return ProgressView(
+                step=self._steps[-1][1],
+                total_steps=self._total_steps,
+                seconds_per_step=self._pace(),
+                eta_seconds=None if eta is None else round(eta, 1),
+            )
+
+    def _pace(self) -> float | None:
+        (began, first), (now, last) = self._steps[0], self._steps[-1]
+        return (now - began) / (last - first) if last > first else None
 
     def _beat(self) -> None:
         renewed_at = waiting_at = time.monotonic()
         sent: ProgressView | None = None
+        told: Phase | None = None
         while not self._stopped.wait(self._interval):
             if time.monotonic() - waiting_at > self._service.settings.lease_seconds:
                 # The whole process was suspended, including the work, so this is not a hang.
@@ -154,11 +193,15 @@ class Heartbeat:
                     _log.critical("job.hangs", job_id=self._claimed.id, seconds=HANG_SECONDS)
                     self._lost = True
                     return
-            progress = self.progress()
+            progress, phase = self.progress(), self._phase
             beginning = time.monotonic()
             try:
-                news = progress if progress != sent else None
-                lease = leases.heartbeat(self._service, self._claimed, progress=news)
+                renewal = leases.heartbeat(
+                    self._service,
+                    self._claimed,
+                    progress=None if progress == sent else progress,
+                    phase=None if phase is told else phase,
+                )
             except Exception as error:
                 if not isinstance(error, Unavailable):
                     _log.exception("job.heartbeat_failed", job_id=self._claimed.id)
@@ -169,9 +212,11 @@ class Heartbeat:
                     return
                 waiting_at = time.monotonic()
                 continue
-            renewed_at, sent = beginning, progress
-            if lease is Lease.LOST:
+            renewed_at, sent, told = beginning, progress, phase
+            if renewal.lease is Lease.LOST:
                 self._lost = True
                 return
-            self._cancelled = lease is Lease.CANCEL_REQUESTED
+            self._cancelled = renewal.lease is Lease.CANCEL_REQUESTED
+            self._finish_step = renewal.finish_step
+            self.wants_previews = renewal.wants_previews
             waiting_at = time.monotonic()

@@ -14,7 +14,7 @@ from types import FrameType
 
 from service import deployment, wiring
 from service.settings.environment import Settings
-from service.statuses import JobKind
+from service.statuses import Queue
 from worker import embedded
 from worker.embedded import Embedded
 
@@ -63,6 +63,6 @@ def stay(worker: Embedded, signalled: Event) -> None:
 
 def _slots(queues: Sequence[str], concurrency: int | None) -> dict[str, int]:
     slots = {queue: embedded.default_slots()[queue] for queue in queues}
-    if concurrency is not None and JobKind.GENERATE in slots:
-        slots[JobKind.GENERATE.value] = concurrency
+    if concurrency is not None and Queue.GENERATE in slots:
+        slots[Queue.GENERATE.value] = concurrency
     return slots

@@ -1,8 +1,8 @@
 """The thread that repairs jobs, and reports that a worker is alive.
 
-Every worker and every API process runs this thread, which also starts the collection thread
-(collection.py). The reconciler survives every exception. The reconciler logs a failed repair and
-tries the repair again a moment later.
+Every worker and every API process runs this thread, which also starts the threads of the
+collection (collection.py) and of the webhooks (webhooks/sender.py). The reconciler survives every
+exception. The reconciler logs a failed repair and tries the repair again a moment later.
 """
 
 import time
@@ -16,6 +16,7 @@ from service.errors import Unavailable
 from service.execution import reconciler
 from service.wiring import Service
 from worker.collection import Collection
+from worker.webhooks.sender import WebhookSender
 
 _TICK_SECONDS = 0.5
 _log = structlog.get_logger("perfusion.worker")
@@ -79,17 +80,20 @@ class Reconciler:
         self._leases_rest_until = 0.0
         # The collection has its own thread, because it takes minutes if there are many jobs.
         self._collection = Collection(service)
+        self._webhooks = WebhookSender(service)
         self._thread = Thread(target=self._run, name="reconciler", daemon=True)
 
     def start(self) -> None:
-        """Start both threads."""
+        """Start all threads."""
         self._thread.start()
         self._collection.start()
+        self._webhooks.start()
 
     def stop(self) -> None:
-        """Stop both threads."""
+        """Stop all threads."""
         self._stopped.set()
         self._collection.stop()
+        self._webhooks.stop()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -120,8 +124,9 @@ class Reconciler:
         """Return whether jobs may be taken from workers that did not renew their leases.
 
         While the database was unavailable, or this process and its worker were suspended, no lease
-        could be renewed. Afterwards, living workers get the time of one heartbeat to renew their
-        leases.
+        could be renewed. Afterwards, living workers get the time of two heartbeats to renew their
+        leases: a heartbeat that failed just before is tried again after a whole interval, and takes
+        its time.
         """
         if self._sleeps.has_slept():
             _log.warning("reconciler.slept")
@@ -129,7 +134,7 @@ class Reconciler:
         return self._now() >= self._leases_rest_until
 
     def _let_heartbeats_speak(self) -> None:
-        self._leases_rest_until = self._now() + self._service.settings.heartbeat_seconds
+        self._leases_rest_until = self._now() + 2 * self._service.settings.heartbeat_seconds
 
     def _reconcile(self) -> bool:
         if not self._may_take():

@@ -20,7 +20,7 @@ from service import tracing
 from service.errors import Unavailable, problem
 from service.execution import leases
 from service.execution.leases import ClaimedJob
-from service.statuses import JobKind
+from service.statuses import JobKind, Queue
 from worker.engine.device import is_broken
 from worker.errors import (
     CancelRequested,
@@ -58,13 +58,13 @@ class Runner:
         self._context = context
         self._work = work or _work_on_the_device()
 
-    def run(self, kind: JobKind) -> None:
-        """Run waiting jobs of this kind until no such job is left; never raise an error."""
+    def run(self, queue: Queue) -> None:
+        """Run the jobs of this queue until none is left; never raise an error."""
         # The runner waits for the base model before it claims. Without a base model a job stays in
         # the queue, and the reconciler notifies again.
         while self._context.model_loader.wait() and self._context.willing:
             try:
-                claimed = self._claim(kind)
+                claimed = self._claim(queue)
             except Exception:
                 _log.exception("job.not_claimed")
                 return
@@ -72,10 +72,10 @@ class Runner:
                 return
             self._run_one(claimed)
 
-    def _claim(self, kind: JobKind) -> ClaimedJob | None:
+    def _claim(self, queue: Queue) -> ClaimedJob | None:
         service, token = self._context.service, leases.new_token()
         try:
-            return leases.claim_next(service, kind, worker_id=self._context.worker_id, token=token)
+            return leases.claim_next(service, queue, worker_id=self._context.worker_id, token=token)
         except Unavailable as error:
             _log.warning("job.not_claimed", problem=error.slug)
         # The claim may have succeeded although its answer was lost. Without another try, the job
@@ -104,7 +104,8 @@ class Runner:
 
     def _run_claimed(self, claimed: ClaimedJob) -> str:
         service, context = self._context.service, self._context
-        leave = context.draining if claimed.kind is JobKind.TRAIN else context.halted
+        # Jobs of this queue take long, and a training saves its state.
+        leave = context.draining if claimed.kind.queue is Queue.TRAIN else context.halted
         with Heartbeat(service, claimed, leave=leave, broken=context.broken) as heartbeat:
             try:
                 if self._work[claimed.kind](context, claimed, heartbeat):
@@ -207,6 +208,13 @@ def _slug(error: Exception) -> str:
 def _work_on_the_device() -> Mapping[JobKind, Work]:
     # These modules are imported here, because they load torch.
     from worker.jobs.generate import generate_images
+    from worker.jobs.inspect import inspect_upload
+    from worker.jobs.judgement import judge_concept
     from worker.jobs.train import train_concept
 
-    return {JobKind.TRAIN: train_concept, JobKind.GENERATE: generate_images}
+    return {
+        JobKind.TRAIN: train_concept,
+        JobKind.GENERATE: generate_images,
+        JobKind.JUDGE: judge_concept,
+        JobKind.INSPECT: inspect_upload,
+    }

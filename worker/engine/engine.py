@@ -94,18 +94,20 @@ class Engine:
 
     def submit(
         self,
-        image_request: ImageRequest,
-        *,
+        *image_requests: ImageRequest,
         owner: str = "",
         on_step: OnStep | None = None,
         alone: bool = False,
     ) -> Request:
         """Queue a request; `on_step(steps done, steps in all)` is called as it advances.
 
+        The result is the images of all `image_requests`, in their order. If one of them fails, all
+        of them fail.
+
         Owners share the device fairly, regardless of how many images each owner requests. With
         `alone`, the request shares no batch with other requests.
         """
-        request = Request(image_request=image_request, owner=owner, on_step=on_step, alone=alone)
+        request = Request(image_requests=image_requests, owner=owner, on_step=on_step, alone=alone)
         with self._changed:
             if self._stopped:
                 request.end(Draining())
@@ -192,7 +194,11 @@ class Engine:
 
     def _begin(self, request: Request) -> None:
         def start() -> None:
-            trajectories = sampler.start(self._base(), request.image_request)
+            trajectories = [
+                trajectory
+                for image_request in request.image_requests
+                for trajectory in sampler.start(self._base(), image_request)
+            ]
             request.slots = self._fair_queue.join(request, trajectories, waiting=self._waiting())
 
         if (error := self._attempt([request], start)) is not None:

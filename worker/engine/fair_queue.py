@@ -20,7 +20,7 @@ after the other.
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
-from perfusion_core.sampling.sampler import Trajectory
+from perfusion_core.sampling.trajectories import Trajectory
 from worker.engine.requests import QueueKey, Request, Slot
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from perfusion_core.base_model import BaseModel
-from perfusion_core.sampling.sampler import Batch
+from perfusion_core.sampling.trajectories import Batch
 from worker.engine.requests import Slot
 
 # On a CPU a batch of 8 rows gives nine tenths of the images per second of a batch of 32 rows

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from perfusion_core.sampling.sample import Sample
-from perfusion_core.sampling.sampler import ImageRequest, Trajectory
+from perfusion_core.sampling.sampler import ImageRequest
+from perfusion_core.sampling.trajectories import Trajectory
 from worker.engine.waiting import WhileWaiting, Work, wait_for
 
 OnStep = Callable[[int, int], None]
@@ -20,7 +21,7 @@ class Request:
     A request that samples `alone` shares no batch with other requests.
     """
 
-    image_request: ImageRequest
+    image_requests: tuple[ImageRequest, ...]
     owner: str
     on_step: OnStep | None
     alone: bool = False

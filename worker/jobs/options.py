@@ -11,9 +11,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from perfusion_core.config import BaseModelDefaults, GenerateConfig, TrainConfig
+from perfusion_core.config import BaseModelDefaults, EditConfig, GenerateConfig, TrainConfig
 from service.jobs.lease_types import ClaimedJob
-from service.jobs.payloads import GeneratePayload, NewerPayload, TrainPayload
+from service.jobs.payloads import (
+    GeneratePayload,
+    InspectPayload,
+    JudgePayload,
+    NewerPayload,
+    TrainPayload,
+)
 from worker.errors import OfNewerRelease
 
 
@@ -29,10 +35,28 @@ def train_payload(claimed: ClaimedJob) -> TrainPayload:
         return TrainPayload.read(claimed.payload)
 
 
+def judge_payload(claimed: ClaimedJob) -> JudgePayload:
+    """Return the payload of a judgement, or raise OfNewerRelease."""
+    with _known_here():
+        return JudgePayload.read(claimed.payload)
+
+
+def inspect_payload(claimed: ClaimedJob) -> InspectPayload:
+    """Return the payload of an inspection, or raise OfNewerRelease."""
+    with _known_here():
+        return InspectPayload.read(claimed.payload)
+
+
 def generate_config(defaults: BaseModelDefaults, options: Mapping[str, Any]) -> GenerateConfig:
     """Return the options of a generation, or raise OfNewerRelease."""
     with _known_here():
         return defaults.generate_config(options)
+
+
+def edit_config(options: Mapping[str, Any]) -> EditConfig:
+    """Return the options of an edit, or raise OfNewerRelease."""
+    with _known_here():
+        return EditConfig(**options)
 
 
 def train_config(defaults: BaseModelDefaults, options: Mapping[str, Any]) -> TrainConfig:

@@ -12,6 +12,7 @@ import structlog
 
 from perfusion_core.conditioning import ConceptUse
 from perfusion_core.errors import Interrupted
+from perfusion_core.evaluation.eval_prompts import INFERENCE_STEPS, quick_options
 from perfusion_core.sampling.sample import Sample
 from perfusion_core.sampling.sampler import ImageRequest
 from perfusion_core.training.trainer import Training
@@ -23,11 +24,10 @@ from worker.engine.waiting import WhileWaiting
 _HOW_MANY = 8
 _SHARE_OF_TIME = 0.1
 _SEED = 7
-_INFERENCE_STEPS = 12
 # The cost of a preview is the time that the last preview took. The cost of the first preview is
 # estimated: it passes two rows forward in each of its steps, while a training step passes each row
 # of its batch forward and back, which costs as much as three forward passes.
-_PREVIEW_ROWS = 2 * _INFERENCE_STEPS / 3
+_PREVIEW_ROWS = 2 * INFERENCE_STEPS / 3
 _log = structlog.get_logger("perfusion.worker")
 
 
@@ -46,13 +46,17 @@ class Previews:
         self._spent_seconds = 0.0
         self._last_seconds = 0.0
 
+    def is_due(self, training: Training) -> bool:
+        """Return whether a preview of the present concept is due and affordable."""
+        return training.step >= self._next_step and self._affordable()
+
     def maybe_draw(self, training: Training, *, while_waiting: WhileWaiting) -> None:
         """Draw a preview of the present concept if one is due; a failure loses only the preview.
 
         The argument of `while_waiting` says whether the device is running the preview;
         `while_waiting` raises Interrupted if the training must stop.
         """
-        if training.step < self._next_step or not self._affordable():
+        if not self.is_due(training):
             return
         self._next_step = training.step + self._every_steps
         began = time.monotonic()
@@ -78,12 +82,7 @@ class Previews:
 
     def _sample(self, training: Training, while_waiting: WhileWaiting) -> Sample:
         config = training.base.defaults.generate_config(
-            {
-                "num_images": 1,
-                "seed": _SEED,
-                "num_inference_steps": _INFERENCE_STEPS,
-                "scheduler": "dpmpp_2m",
-            }
+            {**quick_options(training.base.defaults), "num_images": 1, "seed": _SEED}
         )
         use = ConceptUse(training.concept())  # not measured yet, so at the default strength
         request = self._context.engine.submit(

@@ -5,7 +5,8 @@ job before any worker registered a base model, or for another base model.
 """
 
 from perfusion_core.base_model import BaseModel
-from perfusion_core.config import GenerateConfig, TrainConfig, too_large
+from perfusion_core.config import GenerateConfig, TrainConfig
+from perfusion_core.defaults.bounds import too_large
 from worker.errors import JobTooLarge
 
 

@@ -5,82 +5,94 @@ resume from the saved state. perfusion_core guarantees that the resumed training
 concept as an uninterrupted training.
 """
 
-import hashlib
-import io
-from collections.abc import Sequence
 from functools import partial
 
 from PIL import Image
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.callbacks import RunOnDevice
-from perfusion_core.concept import Concept
 from perfusion_core.evaluators.training_evaluator import TrainingEvaluator
+from perfusion_core.pictures.masks import FindObject
 from perfusion_core.training.trainer import Training, train
-from service.blobs import keys
-from service.blobs.store import BlobNotFound
-from service.concepts import files
 from service.execution import leases
-from service.execution.leases import ClaimedJob, TrainedConcept
-from service.jobs.payloads import TrainingPicture, TrainPayload
+from service.execution.leases import ClaimedJob
+from service.jobs.payloads import TrainPayload
+from service.statuses import Phase
 from worker.context import WorkerContext
-from worker.errors import Draining, FileGone
+from worker.errors import Draining
 from worker.heartbeat import Heartbeat
-from worker.jobs import options
+from worker.jobs import concept_files, options, picture_warnings
+from worker.jobs import pictures as stored_pictures
 from worker.jobs.checkpoints import Checkpoints
 from worker.jobs.previews import Previews
 from worker.jobs.sizes import check_size
 from worker.models import segmenter
+from worker.progress import TrainingProgress
 
 
 def train_concept(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> bool:
     """Train and record a claimed job's concept; return False if the row refused the concept."""
     base = context.model_loader.base()
     payload = options.train_payload(claimed)
-    pictures, masks = _read_pictures(context, payload.pictures)
+    pictures, masks = stored_pictures.read(context.service, payload.pictures)
+    heartbeat.enter(Phase.PREPARING)
     checkpoints = Checkpoints(context.service, claimed)
     while_waiting = heartbeat.while_waiting(lambda: context.engine.moved_at)
     run_on_device = partial(context.engine.run_on_device, while_waiting=while_waiting)
+    finds_objects = segmenter.find(
+        pictures, masks, name=context.service.settings.segmenter, device=base.placed.side_device
+    )
     training = _begin(
         payload,
         base,
         run_on_device,
         pictures=pictures,
         masks=masks,
-        segmenter_name=context.service.settings.segmenter,
+        finds_objects=finds_objects,
         checkpoints=checkpoints,
     )
-
-    def check() -> None:
-        # An evaluation takes time, too, so it also reports progress as a sign of life and can be
-        # stopped.
-        heartbeat.report(training.step, training.config.max_train_steps)
-        heartbeat.check()
-
-    heartbeat.report(training.step, training.config.max_train_steps)
+    warnings = picture_warnings.warnings(
+        training, searched=finds_objects is not None, concept_id=claimed.concept_id
+    )
+    if warnings and not heartbeat.retry_while_unavailable(
+        lambda: leases.warn(context.service, claimed, warnings=warnings)
+    ):
+        return False
+    progress = TrainingProgress(training, heartbeat)
     evaluator = TrainingEvaluator(
         training,
         evaluator=context.evaluator,
-        pictures=pictures,
+        pictures=training.examples.squares,
         run_on_device=run_on_device,
-        check=check,
+        check=progress.check,
     )
+    progress.follow(evaluator)
     previews = Previews(context, claimed, training)
     while True:
         try:
             heartbeat.check()
-            evaluator.evaluate_when_due()
-            step = run_on_device(lambda: next(training, None))
-            if step is None:
-                concept = evaluator.evaluated_concept()
+            if training.steps_left and heartbeat.must_finish(training.step):
+                training.finish()
+                # Another attempt ends at this step, too, even if this one is lost in the judgement.
+                checkpoints.save(training)
+            if training.is_evaluation_due:
+                with progress.evaluation():
+                    evaluator.evaluate_when_due()
+            if not training.steps_left:
+                with progress.evaluation():
+                    concept = evaluator.evaluated_concept()
                 break
-            heartbeat.report(step.step, step.total_steps)
-            previews.maybe_draw(training, while_waiting=while_waiting)
+            with progress.step():
+                run_on_device(lambda: next(training))
+            if previews.is_due(training):
+                with progress.preview():
+                    previews.maybe_draw(training, while_waiting=while_waiting)
         except Draining:
             checkpoints.save(training)
             raise
         checkpoints.save_when_due(training)
-    trained = _store(context, claimed, base, concept)
+    heartbeat.enter(Phase.SAVING)
+    trained = concept_files.store(context, claimed, base, concept)
     return heartbeat.retry_while_unavailable(
         lambda: leases.finish_training(context.service, claimed, trained=trained)
     )
@@ -93,12 +105,11 @@ def _begin(
     *,
     pictures: list[Image.Image],
     masks: list[Image.Image | None],
-    segmenter_name: str,
+    finds_objects: FindObject | None,
     checkpoints: Checkpoints,
 ) -> Training:
     config = options.train_config(base.defaults, payload.training)
     check_size(base, config)
-    finds_objects = segmenter.find(pictures, masks, name=segmenter_name, device=str(base.device))
     return checkpoints.begin(
         # Each picture is a separate device call, because encoding all pictures takes as long as
         # many images.
@@ -109,49 +120,9 @@ def _begin(
             superclass=payload.superclass,
             config=config,
             masks=masks,
+            crops=[picture.crop for picture in payload.pictures],
             segmenter=finds_objects,
             state=state,
             run_on_device=run_on_device,
         )
-    )
-
-
-def _read_pictures(
-    context: WorkerContext, listed: Sequence[TrainingPicture]
-) -> tuple[list[Image.Image], list[Image.Image | None]]:
-    def read(key: str) -> Image.Image:
-        # This file is safe to decode: the service wrote it from a picture that it decoded within
-        # bounds.
-        picture = Image.open(io.BytesIO(context.service.blobs.get(key)), formats=("PNG",))
-        picture.load()
-        return picture
-
-    try:
-        pictures = [read(picture.blob_key) for picture in listed]
-        masks = [read(picture.mask_key) if picture.mask_key else None for picture in listed]
-    except BlobNotFound:
-        raise FileGone(
-            "A picture of this training is not there any more. Send the pictures again."
-        ) from None
-    return pictures, masks
-
-
-def _store(
-    context: WorkerContext, claimed: ClaimedJob, base: BaseModel, concept: Concept
-) -> TrainedConcept:
-    data = concept.to_bytes()
-    written = Concept.from_bytes(data)  # with rounded numbers, as the API reads them
-    blob_key = f"{keys.attempt_prefix(claimed.id, claimed.attempt)}concept.safetensors"
-    context.service.blobs.put_new(blob_key, data)
-    return TrainedConcept(
-        blob_key=blob_key,
-        sha256=hashlib.sha256(data).hexdigest(),
-        size_bytes=len(data),
-        base_model_name=base.name,
-        base_model_fingerprint=base.fingerprint,
-        covariance_fingerprint=base.covariance_fingerprint,
-        mask_source=concept.mask_source,
-        training=dict(concept.training),
-        judgement=files.judgement_of(written, base.calibration),
-        standing=files.standing_of(written, base.calibration),
     )

@@ -1,13 +1,11 @@
-"""The base model of this process: loaded once, in a thread, and registered for the API to see.
+"""The models of this process: loaded once, in a thread, and registered for the API to see.
 
-If the model cannot be loaded (a wrong name, an unreachable hub), loading is tried again now and
-then. Until the model is loaded, the worker claims no jobs, so all jobs stay queued. Until then, the
-worker does not report that it is alive either. So /readyz reports a missing worker; the log says
-why.
+If the base model cannot be loaded (a wrong name, an unreachable hub), loading is tried again now
+and then. Until the base model is loaded, the worker claims no jobs, so all jobs stay queued. The
+worker reports how far it is, or why it failed: /readyz, the page and the log show it.
 """
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
 
@@ -15,10 +13,13 @@ import structlog
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.errors import PerfusionError
-from service.base_models import RegisteredBaseModel, register_base_model
+from service.base_models import RegisteredBaseModel, register_base_model, update_base_model
 from service.errors import Unavailable
+from service.statuses import LoadingState
 from service.wiring import Service
-from worker.models import evaluators, segmenter
+from worker.models import base_model, phases, segmenter
+from worker.models.base_model import is_shipped
+from worker.models.evaluators import Evaluators
 
 _TRY_AGAIN_SECONDS = 30.0
 _REGISTER_AGAIN_SECONDS = 2.0
@@ -33,18 +34,18 @@ class ModelLoader:
         service: Service,
         *,
         base: BaseModel | None = None,
-        also_load: Callable[[BaseModel], None] | None = None,
+        evaluators: Evaluators | None = None,
     ) -> None:
         """Prepare to load; `base` may be a loaded model, which is only registered.
 
-        `also_load` loads models that depend on the base model, such as the evaluator, before any
-        job is claimed.
+        The evaluator and the segmenter's files are loaded before any job is claimed.
         """
         self._service = service
-        self._also_load = also_load
+        self._evaluators = evaluators or Evaluators(service.settings)
         self._given = base
         self._base: BaseModel | None = None
-        self._problem: str | None = None
+        self._state = phases.loading("base model")
+        self._warnings: list[str] = []
         self._decided = Event()
         self._stopped = Event()
         self._thread = Thread(target=self._load, name="load-base-model", daemon=True)
@@ -59,9 +60,9 @@ class ModelLoader:
         self._decided.set()
 
     @property
-    def problem(self) -> str | None:
-        """A sentence that says why loading failed; None if loading has not failed."""
-        return self._problem
+    def state(self) -> LoadingState:
+        """How far loading is, until the base model is loaded."""
+        return self._state
 
     @property
     def loaded(self) -> bool:
@@ -80,67 +81,73 @@ class ModelLoader:
         return self.loaded
 
     def _load(self) -> None:
-        _silence_libraries()
         settings = self._service.settings
         while not self._stopped.is_set():
             began = time.monotonic()
             try:
-                base = self._given or BaseModel.load(
-                    settings.base_model,
-                    device=settings.device,
-                    covariance_dir=self._cache_folder(),
-                )
+                base = self._given or base_model.load(settings, report=self._report)
+                self._load_others(base)
                 self._register_when_possible(base)
-                if self._also_load is not None:
-                    self._also_load(base)
             except Exception as error:
-                self._problem = _sentence(error)
-                _log.exception("base_model.not_loaded", problem=self._problem)
+                self._report(phases.failed(_sentence(error)))
+                _log.exception("base_model.not_loaded", problem=self._state.detail)
                 self._decided.set()
                 self._stopped.wait(_TRY_AGAIN_SECONDS)
             else:
-                self._base, self._problem = base, None
+                self._base = base
                 self._decided.set()
                 _log.info(
                     "base_model.loaded",
                     name=base.name,
                     device=str(base.device),
                     dtype=str(base.dtype).removeprefix("torch."),
+                    offload=base.placed.offload,
+                    attention=base.placed.attention,
                     seconds=round(time.monotonic() - began, 2),
                 )
                 return
 
-    def _cache_folder(self) -> Path:
-        folder = Path(self._service.settings.data_dir) / "covariance"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+    def _load_others(self, base: BaseModel) -> None:
+        """Load the evaluator and fetch the segmenter; without them the worker works, with less."""
+        settings = self._service.settings
+        self._evaluators.load(base, self._report)
+        self._evaluators.when_loaded_late = lambda: update_base_model(
+            self._service, self._described(base)
+        )
+        # The shipped base model needs no network, and waits for none.
+        masks = None if is_shipped(settings) else segmenter.fetch(settings, report=self._report)
+        self._warnings = [masks] if masks else []
+
+    def _report(self, state: LoadingState) -> None:
+        if state.phase is not self._state.phase:
+            _log.info("worker.loading", phase=state.phase.value, detail=state.detail)
+        self._state = state
 
     def _register_when_possible(self, base: BaseModel) -> None:
         """Register the model; wait for the database, because loading again would take minutes."""
         while not self._stopped.is_set():
             try:
-                self._register(base)
+                register_base_model(self._service, self._described(base))
             except Unavailable as error:
-                self._problem = str(error)
+                self._report(phases.failed(str(error)))
                 _log.warning("base_model.not_registered", problem=error.slug)
                 self._stopped.wait(_REGISTER_AGAIN_SECONDS)
             else:
                 return
 
-    def _register(self, base: BaseModel) -> None:
-        register_base_model(
-            self._service,
-            RegisteredBaseModel(
-                name=base.name,
-                fingerprint=base.fingerprint,
-                covariance_fingerprint=base.covariance_fingerprint,
-                family=base.family,
-                info={
-                    **base.describe(),
-                    "evaluator": _shown(evaluators.name_of(self._service.settings)),
-                    "segmenter": _shown(segmenter.name_of(self._service.settings)),
-                },
-            ),
+    def _described(self, base: BaseModel) -> RegisteredBaseModel:
+        problem = self._evaluators.problem
+        return RegisteredBaseModel(
+            name=base.name,
+            fingerprint=base.fingerprint,
+            covariance_fingerprint=base.covariance_fingerprint,
+            family=base.family,
+            info={
+                **base.describe(),
+                "evaluator": _shown(self._evaluators.loaded_name),
+                "segmenter": _shown(segmenter.name_of(self._service.settings)),
+                "warnings": [*self._warnings, *([problem] if problem else [])],
+            },
         )
 
 
@@ -149,17 +156,6 @@ def _shown(name: str | None) -> str | None:
     if name is None or not Path(name).is_dir():
         return name
     return Path(name).resolve().name
-
-
-def _silence_libraries() -> None:
-    # Their progress bars and advice would end up in the middle of structured logs. Imported here,
-    # in the loading thread, since it takes seconds in which the API can answer already.
-    import diffusers
-    import transformers
-
-    for library in (diffusers.utils.logging, transformers.utils.logging):
-        library.disable_progress_bar()
-        library.set_verbosity_error()
 
 
 def _sentence(error: Exception) -> str:

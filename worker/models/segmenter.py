@@ -1,8 +1,11 @@
 """The segmenter, CLIPSeg, which finds the object in pictures without a mask or alpha.
 
-A hub's model is used only if its files are in the local cache, because a first training must not
-wait for a download of 600 MB. Without a segmenter the mask is uniform, and the concept records that
-the mask is uniform.
+A worker fetches it while it loads a base model other than the shipped one; `perfusion prepare`
+fetches it for any. A training never waits for a download of 600 MB. Without a segmenter the mask is
+uniform, and the concept records that the mask is uniform.
+
+The default, CIDAS/clipseg-rd64-refined, is unverified: no revision is pinned, because none could be
+compared with the hub here. Pin one by PERFUSION_SEGMENTER=NAME@REVISION.
 """
 
 from collections.abc import Sequence
@@ -11,15 +14,33 @@ from pathlib import Path
 
 import structlog
 from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from PIL import Image
 
 from perfusion_core.errors import PerfusionError
-from perfusion_core.hub import split_revision
-from perfusion_core.training.masks import Segmenter
+from perfusion_core.hub import find_folder, split_revision
+from perfusion_core.pictures.masks import Segmenter
 from service.settings.environment import Settings
 from worker.engine.device import load_apart
+from worker.models import phases
+from worker.models.phases import Report
 
 _log = structlog.get_logger("perfusion.worker")
+
+
+def fetch(settings: Settings, *, report: Report) -> str | None:
+    """Fetch the segmenter unless its files are here; return a sentence if that is not possible."""
+    if settings.segmenter == "none" or name_of(settings) is not None:
+        return None
+    try:
+        find_folder(
+            settings.segmenter, role="segmenter", progress=phases.fetching("segmenter", report)
+        )
+    except PerfusionError as error:
+        problem = f"Pictures without a mask are learned as a whole. {error}"
+        _log.warning("segmenter.not_fetched", problem=problem, exc_info=True)
+        return problem
+    return None
 
 
 def find(
@@ -58,5 +79,8 @@ def _folder_of(name: str) -> Path | None:
     if Path(name).is_dir():
         return Path(name)
     hub_name, revision = split_revision(name)
-    config = try_to_load_from_cache(hub_name, "config.json", revision=revision)
+    try:
+        config = try_to_load_from_cache(hub_name, "config.json", revision=revision)
+    except HFValidationError:  # a path that does not exist: no hub has such a name
+        return None
     return Path(config).parent if isinstance(config, str) else None
