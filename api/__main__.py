@@ -5,6 +5,7 @@ The command's exit code is 0 only if the command did what the caller asked.
 An expected error prints one sentence to stderr and has exit code 1; wrong usage has exit code 2.
 """
 
+import os
 import sys
 
 from api.cli.commands import build
@@ -19,6 +20,9 @@ _EXPECTED = (CommandError, WrongOption, PerfusionError, ServiceError, SettingsEr
 
 def main() -> None:
     """Run the command line that was given to this process."""
+    # Threads of OpenMP that wait in a loop slow each other down tenfold on a busy machine
+    # (docs/training.md). OpenMP reads this when torch is imported, which happens later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         build()(prog_name="perfusion")
     except _EXPECTED as error:

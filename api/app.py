@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,30 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from api import docs_page, openapi, problems
+from api import docs_page, openapi, openapi_for_clients, problems
 from api import embedded as embedded_worker
 from api.access.auth_cache import AuthCache
 from api.dependencies import State
 from api.limits import concurrency
 from api.limits.rate import Limiter
 from api.metrics import Metrics
-from api.middleware import BodyLimit, RequestContext
-from api.routes import base_model, concepts, curves, generate, health, images, jobs, trainings
+from api.middleware import BodyLimit, HeadAsGet, RequestContext
+from api.routes import (
+    base_model,
+    changes,
+    concepts,
+    curves,
+    generate,
+    health,
+    images,
+    jobs,
+    openai,
+    pictures,
+    trainings,
+)
 from api.signed_urls import SignedUrls
 from api.uploads import forms
+from perfusion_core.imaging.provenance import product_version
 from service import auth
 from service.wiring import Service
 from worker.reconciler import Reconciler
@@ -87,13 +99,14 @@ def create_app(
 
     app = FastAPI(
         title=openapi.TITLE,
-        version=_version(),
+        version=product_version(),
         description=openapi.DESCRIPTION,
         openapi_tags=openapi.TAGS,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=openapi_for_clients.operation_id,
         # Only spans of requests, if service.tracing has set up a provider; logs have their own
         # module.
         telemetry={"metrics": False, "logs": False, "operation_spans": False},
@@ -106,20 +119,38 @@ def create_app(
         json_bytes=min(_MAX_JSON_BYTES, settings.max_body_bytes),
         upload_bytes={
             "/concepts": settings.max_body_bytes,
+            "/pictures/check": settings.max_body_bytes,
+            "/v1/images/edits": settings.max_body_bytes,
+            "/generate": settings.max_body_bytes,
             "/concepts/import": min(forms.MAX_IMPORT_BYTES, settings.max_body_bytes),
         },
+        takes_json={"/generate"},
     )
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=openapi.REQUEST_HEADERS,
             expose_headers=openapi.ANSWER_HEADERS,
         )
+    app.add_middleware(HeadAsGet)
     app.add_middleware(RequestContext, metrics=metrics)
     # Each request tries them in this order.
-    for routes in (generate, jobs, images, concepts, trainings, curves, base_model, health):
+    app.include_router(generate.forms)
+    for routes in (
+        generate,
+        jobs,
+        images,
+        concepts,
+        changes,
+        pictures,
+        trainings,
+        curves,
+        base_model,
+        openai,
+        health,
+    ):
         app.include_router(routes.router)
     _add_pages(app)
     return app
@@ -131,7 +162,7 @@ def _describe(app: FastAPI, *, key_required: bool) -> None:
 
     def describe() -> dict[str, Any]:
         if app.openapi_schema is None:
-            document = openapi.name_components(generate())
+            document = openapi_for_clients.for_clients(generate())
             for methods in document["paths"].values():
                 for operation in methods.values():
                     if "security" in operation and not key_required:
@@ -167,10 +198,3 @@ class _Static(StaticFiles):
         response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
         response.headers["Cache-Control"] = "no-cache"
         return response
-
-
-def _version() -> str:
-    try:
-        return version("perfusion")
-    except PackageNotFoundError:  # run from a checkout without an installation
-        return "0"

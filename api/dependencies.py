@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from api import query_parameters
 from api.access.auth import refuse_foreign_pages
 from api.access.auth_cache import AuthCache
 from api.limits.concurrency import Concurrency
@@ -21,6 +22,7 @@ from service import auth
 from service.auth import Scope
 from service.errors import Forbidden, Unauthorized, Unavailable
 from service.idempotency import Idempotency
+from service.images.search import MAX_QUERY_LENGTH
 from service.pages import DEFAULT_LIMIT, MAX_CURSOR_LENGTH, MAX_LIMIT
 from service.statuses import ConceptStatus, JobKind, JobStatus
 from service.wiring import Service
@@ -102,7 +104,7 @@ class OwnerWith(_Key):
     """A dependency that requires a key with one of `scopes` and returns the owner's id.
 
     A request's caller is identified and counted once, even if several dependencies ask for the
-    caller.
+    caller. Only then are unknown query parameters refused.
     """
 
     def __init__(self, *scopes: Scope) -> None:
@@ -119,6 +121,7 @@ class OwnerWith(_Key):
                 "This key may not do that; it takes one with the scope "
                 f"{' or '.join(self._scopes)}.",
             )
+        await query_parameters.refuse_unknown(request)
         return caller.owner_id
 
     async def _identified(self, request: Request) -> auth.Caller:
@@ -212,6 +215,7 @@ class _ImageReader(_Key):
         limiter = state["limiter"]
         if state["signed_urls"].opens(id, expires=expires or 0, signature=sig or ""):
             await run_in_threadpool(limiter.check, f"image:{id}")
+            await query_parameters.refuse_unknown(request)
             return None
         await run_in_threadpool(limiter.check, f"address:{address_of(request)}")
         raise Unauthorized(
@@ -267,5 +271,23 @@ class JobListQuery(_ListQuery):
     kind: Annotated[JobKind | None, Field(description="Only these.")] = None
 
 
+class ImageListQuery(_ListQuery):
+    """The query of GET /images."""
+
+    concept: Annotated[
+        str | None,
+        Field(
+            max_length=100,
+            description="The id or name of a concept in the prompt; an earlier name, too.",
+        ),
+    ] = None
+    q: Annotated[
+        str | None,
+        Field(max_length=MAX_QUERY_LENGTH, description="Text in the prompt; case is ignored."),
+    ] = None
+    job_id: Annotated[str | None, Field(max_length=100, description="Only of this job.")] = None
+
+
 ConceptList = Annotated[ConceptListQuery, Query()]
+ImageList = Annotated[ImageListQuery, Query()]
 JobList = Annotated[JobListQuery, Query()]

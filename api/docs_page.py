@@ -54,27 +54,47 @@ def render(openapi: Schema) -> str:
         f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>",
         _prose(info.get("description", "")),
         "<p>The same, for machines: <a href=/openapi.json>/openapi.json</a>.</p>",
+        _navigation(openapi),
     ]
     for tag in openapi.get("tags", []):
-        parts.append(f"<h2>{escape(tag['name'])}</h2>{_prose(tag.get('description', ''))}")
+        name = escape(tag["name"])
+        parts.append(f"<h2 id='{name}'>{name}</h2>{_prose(tag.get('description', ''))}")
         parts.extend(_operations(openapi, tag["name"]))
-    parts.append("<h2>Objects</h2>")
+    parts.append("<h2 id=objects>Objects</h2>")
     for name, schema in sorted(openapi.get("components", {}).get("schemas", {}).items()):
         parts.append(f"<h3 id={escape(name)}>{escape(name)}</h3>")
         parts.append(_prose(schema.get("description", "")) + _fields(schema))
     return "".join(parts)
 
 
+def _navigation(openapi: Schema) -> str:
+    """Return links to every operation, by tag, and to the objects."""
+    lines = []
+    for tag in (escape(tag["name"]) for tag in openapi.get("tags", [])):
+        links = " · ".join(
+            f"<a href='#{escape(operation['operationId'])}'>{method.upper()} {escape(path)}</a>"
+            for path, method, operation in _of_tag(openapi, tag)
+        )
+        lines.append(f"<li><a href='#{tag}'>{tag}</a>: {links}</li>")
+    return f"<nav><ul>{''.join(lines)}<li><a href=#objects>objects</a></li></ul></nav>"
+
+
 def _operations(openapi: Schema, tag: str) -> Iterator[str]:
+    for path, method, operation in _of_tag(openapi, tag):
+        yield _operation(path, method, operation)
+
+
+def _of_tag(openapi: Schema, tag: str) -> Iterator[tuple[str, str, Schema]]:
     for path, methods in openapi["paths"].items():
         for method, operation in methods.items():
             if tag in operation.get("tags", ()):
-                yield _operation(path, method, operation)
+                yield path, method, operation
 
 
 def _operation(path: str, method: str, operation: Schema) -> str:
     parts = [
-        f"<h3><code>{method.upper()} {escape(path)}</code> {escape(operation['summary'])}</h3>",
+        f"<h3 id='{escape(operation['operationId'])}'><code>{method.upper()} {escape(path)}</code> "
+        f"{escape(operation['summary'])}</h3>",
         _prose(operation.get("description", "")),
     ]
     rows = [

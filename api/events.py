@@ -5,6 +5,7 @@ truth, so a reader sees the same states on every API process. For the same reaso
 resume a broken stream on any API process.
 """
 
+import base64
 import json
 import re
 import time
@@ -80,6 +81,28 @@ async def wait_for_end(
         if time.monotonic() + POLL_SECONDS > deadline or await request.is_disconnected():
             return None
         await anyio.sleep(POLL_SECONDS)
+
+
+class NewestPreview:
+    """Adds to each event of a stream the newest preview, unless the stream has sent it already."""
+
+    def __init__(self, watch: Callable[[], Awaitable[bytes | None]] | None) -> None:
+        """`watch` asks for previews and returns the newest; None: the reader wants none."""
+        self._watch = watch
+        self._sent: bytes | None = None
+
+    async def of(self, job: JobView) -> dict[str, str]:
+        """Return the field `preview` with a data URL; nothing if there is no new preview."""
+        if self._watch is None or job.finished:
+            return {}
+        try:
+            jpeg = await self._watch()
+        except (Unavailable, NotFound):
+            return {}
+        if jpeg is None or jpeg == self._sent:
+            return {}
+        self._sent = jpeg
+        return {"preview": f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"}
 
 
 def event_of(job: JobView, *, body: dict[str, Any]) -> ServerSentEvent:

@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session
 from service import workers
 from service.database.tables import JobRow
 from service.errors import Unavailable
-from service.statuses import TERMINAL, JobKind, JobStatus
+from service.statuses import TERMINAL, JobKind, JobStatus, Queue, WebhookState
+from service.webhooks import outbox
 from service.wiring import Service
 
-_Count = tuple[JobKind, JobStatus, int]
+_Count = tuple[str, JobStatus, int]  # kind, status, number
 _UNDER_WAY = tuple(status for status in JobStatus if status not in TERMINAL)
 # Measured: counting 200,000 ended jobs takes 0.2 s on PostgreSQL and 0.06 s on SQLite.
 _ENDED_SECONDS = 60.0
@@ -67,7 +68,7 @@ class Metrics:
 
 
 class _Deployment(Collector):
-    """The database's metrics of all processes: jobs, the longest wait, live workers.
+    """The database's metrics of all processes: jobs, the longest wait, live workers, webhooks.
 
     If the database does not answer, the only database metric is `perfusion_database_up`, with the
     value 0. So an alarm can see the outage, and the counters of the API process remain visible.
@@ -78,6 +79,7 @@ class _Deployment(Collector):
         self._clock = clock
         self._lock = Lock()
         self._ended: list[_Count] = []
+        self._webhooks: dict[str, int] = {}
         self._ended_until = 0.0  # in the clock's time
 
     def describe(self) -> Iterable[Metric]:
@@ -95,7 +97,11 @@ class _Deployment(Collector):
         return gauges
 
     def _read(
-        self, jobs: GaugeMetricFamily, wait: GaugeMetricFamily, live: GaugeMetricFamily
+        self,
+        jobs: GaugeMetricFamily,
+        wait: GaugeMetricFamily,
+        live: GaugeMetricFamily,
+        webhooks: GaugeMetricFamily,
     ) -> None:
         oldest = select(JobRow.kind, func.min(JobRow.created_at)).where(
             JobRow.status == JobStatus.QUEUED
@@ -106,11 +112,14 @@ class _Deployment(Collector):
             counts = [*self._count(session, _UNDER_WAY), *self._count_ended(session)]
         queues = [queue for worker in workers.live(self._service) for queue in worker.queues]
         for kind, status, count in counts:
-            jobs.add_metric([kind.value, status.value], count)
+            jobs.add_metric([kind, status.value], count)
         for kind in JobKind:
             seconds = (now - since.get(kind, now)).total_seconds()
             wait.add_metric([kind.value], max(0.0, seconds))
-            live.add_metric([kind.value], queues.count(kind.value))
+        for queue in Queue:
+            live.add_metric([queue.value], queues.count(queue.value))
+        for state in WebhookState:
+            webhooks.add_metric([state.value], self._webhooks.get(state, 0))
 
     def _count(self, session: Session, statuses: Iterable[JobStatus]) -> list[_Count]:
         counted = select(JobRow.kind, JobRow.status, func.count()).where(
@@ -120,10 +129,11 @@ class _Deployment(Collector):
         return [(kind, status, count) for kind, status, count in rows]
 
     def _count_ended(self, session: Session) -> list[_Count]:
-        """Count the ended jobs, at most once a minute, because counting reads all ended jobs."""
+        """Count ended jobs and their webhooks, at most once a minute: that reads all of them."""
         with self._lock:
             if self._clock() >= self._ended_until:
                 self._ended = self._count(session, TERMINAL)
+                self._webhooks = outbox.count(session)
                 self._ended_until = self._clock() + _ENDED_SECONDS
             return self._ended
 
@@ -141,5 +151,10 @@ def _gauges() -> list[GaugeMetricFamily]:
             "perfusion_live_workers",
             "Worker processes with a fresh heartbeat, by the queue that they take from.",
             labels=["queue"],
+        ),
+        GaugeMetricFamily(
+            "perfusion_webhooks",
+            "Webhooks of jobs that have ended, at most a minute ago.",
+            labels=["state"],
         ),
     ]

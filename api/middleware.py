@@ -1,13 +1,14 @@
-"""Middleware of every request: id, log line, headers, size limit, and unhandled errors.
+"""Middleware of every request: id, log line, headers, HEAD, size limit, and unhandled errors.
 
-Both classes are plain ASGI, so that the classes handle streams without buffering, and also handle
+The classes are plain ASGI, so that the classes handle streams without buffering, and also handle
 answers that no route makes.
 """
 
+import asyncio
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -20,6 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
 from api.metrics import Metrics
+from api.uploads.form_fields import is_form
+from service.errors import Unavailable
 
 log = structlog.get_logger("perfusion.api")
 
@@ -43,7 +46,8 @@ class RequestContext:
     """Gives a request its id, logs and counts it, and adds the security headers.
 
     RequestContext also turns an unhandled exception into a problem, with the same headers and log
-    line. The trace goes to the log only.
+    line. The trace goes to the log only. A request that the server cancels, because it outlived the
+    grace of a stop, is answered in the same way; uvicorn itself would answer 500 in plain text.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -77,6 +81,11 @@ class RequestContext:
                 raise  # half an answer is sent: break the connection, so that the client notices
             response = problems.unexpected(Request(scope), error)
             await response(scope, receive, send_with_headers)
+        except asyncio.CancelledError:
+            if status:
+                raise
+            response = problems.from_service_error(Request(scope), _stopping())
+            await response(scope, receive, send_with_headers)
         finally:
             self._note(scope, status=status, seconds=time.perf_counter() - begun_s)
 
@@ -96,6 +105,39 @@ class RequestContext:
         )
 
 
+class HeadAsGet:
+    """Answers HEAD wherever GET is answered, with the same status and headers and without a body.
+
+    The server ends the answer after its headers, so a stream notices that its reader has gone.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+        as_get = {**scope, "method": "GET"}
+        ended = False
+
+        async def send_head(message: Message) -> None:
+            nonlocal ended
+            if message["type"] == "http.response.start":
+                await send(message)
+            elif not ended:
+                ended = True
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        try:
+            await self.app(as_get, receive, send_head)
+        finally:
+            # RequestContext counts the request by its route.
+            if "route" in as_get:
+                scope["route"] = as_get["route"]
+
+
 class BodyLimit:
     """Refuses bodies that are too slow, or too large with or without a Content-Length.
 
@@ -104,10 +146,18 @@ class BodyLimit:
     every other error.
     """
 
-    def __init__(self, app: ASGIApp, *, json_bytes: int, upload_bytes: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        json_bytes: int,
+        upload_bytes: Mapping[str, int],
+        takes_json: Collection[str] = (),
+    ) -> None:
         self.app = app
         self.json_bytes = json_bytes
         self.upload_bytes = upload_bytes  # by the path of each route that takes files
+        self.takes_json = takes_json  # the paths among these that take JSON instead of a form, too
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, counting its body's bytes."""
@@ -115,6 +165,8 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         limit = self.upload_bytes.get(scope["path"], self.json_bytes)
+        if scope["path"] in self.takes_json and not is_form(Headers(scope=scope)):
+            limit = self.json_bytes
         too_large = HTTPException(413, problems.body_too_large(limit))
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared[:20]) > limit:
@@ -141,6 +193,15 @@ class BodyLimit:
             return message
 
         await self.app(scope, receive_bounded, send)
+
+
+def _stopping() -> Unavailable:
+    return Unavailable(
+        "server-stopping",
+        # A thread may still commit what the request asked for.
+        "The server stops and could not finish this request in time. Send it again in a moment; "
+        "with the same Idempotency-Key nothing is done twice.",
+    )
 
 
 def _request_id(headers: Headers) -> str:

@@ -1,15 +1,12 @@
 """The parts of OpenAPI that types do not express: problems, examples, forms, headers."""
 
-import re
 from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi.openapi.models import Example
 
 from api import problems
-from perfusion_core.text.prompt import NAME_PATTERN
-from service.options import TrainingOptions
-from service.pictures.uploads import MAX_PICTURES
+from api.openai import errors as openai_errors
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -25,6 +22,7 @@ TAGS: Final = [
     {"name": "concepts", "description": "Subjects that the base model has learned."},
     {"name": "generation", "description": "Pictures from a prompt with concepts."},
     {"name": "jobs", "description": "What is queued, running or done."},
+    {"name": "openai", "description": "The same generations, for clients of OpenAI's images API."},
     {"name": "service", "description": "The base model, and whether all is well."},
 ]
 
@@ -60,6 +58,7 @@ _MEANINGS: Final = {
     429: "A limit is used up; `Retry-After` says when to come back.",
     500: "Something unexpected went wrong; `request_id` finds it in the log.",
     503: "Something that is needed cannot serve now; nothing was accepted.",
+    504: "The job did not end in time. It goes on; `Location` names it.",
     507: "The caller has stored as much as is allowed.",
 }
 _ALWAYS: Final = (401, 403, 422, 429, 500, 503)
@@ -69,6 +68,18 @@ _RETRY_AFTER: Final = {"Retry-After": {"schema": {"type": "integer"}, "descripti
 def refusals(*statuses: int, always: tuple[int, ...] = _ALWAYS) -> Responses:
     """Return the problems that a route may answer with, besides the problems of every route."""
     return {status: _refusal(status) for status in sorted({*always, *statuses})}
+
+
+def openai_refusals(*statuses: int) -> Responses:
+    """Return the errors in OpenAI's form that a route may answer with."""
+    return {
+        status: {
+            "description": _MEANINGS[status],
+            "model": openai_errors.OpenAIError,
+            **({"headers": _RETRY_AFTER} if status in (429, 503) else {}),
+        }
+        for status in sorted({*_ALWAYS, *statuses})
+    }
 
 
 def _refusal(status: int) -> dict[str, Any]:
@@ -106,102 +117,13 @@ def headers(**descriptions: str) -> dict[str, Any]:
     }
 
 
-def name_components(document: dict[str, Any]) -> dict[str, Any]:
-    """Return OpenAPI with names for clients: `JobView` becomes `Job`, a page of jobs `JobPage`.
-
-    The service's classes have longer names, because the core has classes of the short names.
-    """
-    document = _with_named_references(document)
-    schemas = document["components"]["schemas"]
-    named = {name: {**schemas[old], "title": name} for old in schemas for name in [_name(old)]}
-    document["components"]["schemas"] = dict(sorted(named.items()))
-    return document
-
-
-def _with_named_references(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_with_named_references(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    return {
-        key: _name(value) if key == "$ref" else _with_named_references(value)
-        for key, value in node.items()
-    }
-
-
-def _name(component: str) -> str:
-    """Return a component's name for clients; `component` may also be a reference."""
-    component = component.replace("ConceptChoice", "ConceptUse")
-    return re.sub(r"Page_(\w+)_$", r"\1Page", re.sub(r"View(?=_?$)", "", component))
-
-
-def multipart(properties: dict[str, Any], required: list[str], **encoding: str) -> dict[str, Any]:
-    """Return a multipart request body, because the framework cannot see forms read by hand."""
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "properties": properties,
-                        "required": required,
-                        "additionalProperties": False,
-                    },
-                    "encoding": {name: {"contentType": kind} for name, kind in encoding.items()},
-                }
-            },
-        }
-    }
-
-
 ACCEPTED_HEADERS: Final = headers(
     Location="`/jobs/{id}`.", Idempotency_Replayed="`true` where this is the first answer again."
 )
-
-_FILE: Final = {"type": "string", "format": "binary"}
-_NAME: Final = {
-    "type": "string",
-    "pattern": f"^{NAME_PATTERN}$",
-    "description": "`<name>` will be its placeholder.",
-    "example": "rex",
-}
-
-CONCEPT_FORM: Final = multipart(
-    {
-        "images": {
-            "type": "array",
-            "items": _FILE,
-            "minItems": 1,
-            "maxItems": MAX_PICTURES,
-            "description": "JPEG, PNG or WebP; the alpha of PNG and WebP serves as a mask.",
-        },
-        "masks": {
-            "type": "array",
-            "items": _FILE,
-            "maxItems": MAX_PICTURES,
-            "description": "As many as images, in the same order and sizes; white is the subject.",
-        },
-        "name": _NAME,
-        "superclass": {
-            "type": "string",
-            "description": "What it is, in 1 to 3 words.",
-            "example": "teddy bear",
-        },
-        "training": TrainingOptions.model_json_schema(),
-    },
-    ["images", "name", "superclass"],
-    images="image/png, image/jpeg, image/webp",
-    masks="image/png, image/jpeg, image/webp",
-    training="application/json",
+FORGOTTEN_HEADERS: Final = headers(
+    Clear_Site_Data='`"cache"`: browsers drop what they have cached of this server.'
 )
-IMPORT_FORM: Final = multipart(
-    {
-        "file": {**_FILE, "description": "A concept's safetensors file."},
-        "name": {**_NAME, "description": "Instead of the name in the file."},
-    },
-    ["file"],
-)
+
 GENERATE_EXAMPLES: Final[dict[str, Example]] = {
     "two concepts": {
         "summary": "Two concepts in one image, the second more like its pictures",
@@ -210,6 +132,14 @@ GENERATE_EXAMPLES: Final[dict[str, Example]] = {
             "concepts": [{"name": "rex", "beta": 0.4}],
             "num_images": 2,
             "seed": 7,
+        },
+    },
+    "edit": {
+        "summary": "Paint a part of a generated image anew",
+        "value": {
+            "prompt": "<rex> on a wooden table",
+            "image": {"image_id": "image_5f0c2b7e"},
+            "mask": {"boxes": [[128, 128, 256, 256]]},
         },
     },
     "by hand": {
@@ -232,7 +162,16 @@ JOB_EVENT: Final = {
         "data": {
             "type": "string",
             "contentMediaType": "application/json",
-            "contentSchema": {"$ref": "#/components/schemas/Job"},
+            "contentSchema": {
+                "allOf": [{"$ref": "#/components/schemas/Job"}],
+                "properties": {
+                    "preview": {
+                        "type": "string",
+                        "description": "Of a generation, with `previews=true`: a JPEG as a data "
+                        "URL, if it is new.",
+                    }
+                },
+            },
         },
     },
 }

@@ -1,5 +1,7 @@
 """Make every error an RFC 9457 `application/problem+json` answer; only this module does so.
 
+Under `/v1` an error has OpenAI's form instead (`openai/errors.py`).
+
 `_STATUS` is the only table from a category of error to the category's HTTP status. A problem never
 contains a trace, a secret, or the caller's input: only the place of a wrong field and the rule that
 it breaks.
@@ -14,11 +16,13 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
+from api.openai import errors as openai_errors
 from service import errors
 from service.errors import FieldProblem, ServiceError
 from service.field_problems import field_problems
+from service.statuses import LoadingWorker
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -66,9 +70,14 @@ def from_service_error(request: Request, error: ServiceError) -> Response:
         headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    fields = getattr(error, "errors", ())
-    return _response(
-        request, status, slug=error.slug, detail=error.detail, fields=fields, headers=headers
+    return answer(
+        request,
+        status,
+        slug=error.slug,
+        detail=error.detail,
+        fields=getattr(error, "errors", ()),
+        workers=error.workers if isinstance(error, errors.NotReady) else (),
+        headers=headers,
     )
 
 
@@ -80,7 +89,7 @@ def from_http_exception(request: Request, error: HTTPException) -> Response:
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers |= _allowed_methods(request)
     own_words = error.detail not in {phrase.phrase for phrase in HTTPStatus}
-    return _response(
+    return answer(
         request,
         status,
         slug=slug,
@@ -91,7 +100,7 @@ def from_http_exception(request: Request, error: HTTPException) -> Response:
 
 def _allowed_methods(request: Request) -> dict[str, str]:
     """Return all methods of the address; the router names only the methods of the first match."""
-    template = getattr(request.scope.get("route"), "path", "")
+    template = getattr(request.scope.get("route"), "path_format", "")
     methods = request.app.openapi()["paths"].get(template, {})
     return {"Allow": ", ".join(method.upper() for method in methods)} if methods else {}
 
@@ -101,21 +110,21 @@ def from_validation_error(request: Request, error: RequestValidationError) -> Re
     found = error.errors()
     if any(item["type"] == "json_invalid" for item in found):
         slug, detail = "unreadable", "The request's body is not valid JSON."
-        return _response(request, 400, slug=slug, detail=detail)
+        return answer(request, 400, slug=slug, detail=detail)
     not_an_object = any(item["loc"] == ("body",) for item in found)
     if not_an_object and "json" not in request.headers.get("content-type", ""):
         detail = "Send the body as JSON, with Content-Type: application/json."
-        return _response(request, 415, slug="unsupported-media", detail=detail)
+        return answer(request, 415, slug="unsupported-media", detail=detail)
     # The first part of a location is body, query, header or path.
     fields = field_problems({**item, "loc": item["loc"][1:]} for item in found)
     detail = " ".join(f"{each.pointer.lstrip('/') or 'body'}: {each.detail}" for each in fields)
-    return _response(request, 422, slug="invalid", detail=detail, fields=fields)
+    return answer(request, 422, slug="invalid", detail=detail, fields=fields)
 
 
 def unexpected(request: Request, error: Exception) -> Response:
     """Return the problem for a crash. Only the log contains details of `error`."""
     slug, detail = _CRASH
-    return _response(request, 500, slug=slug, detail=detail)
+    return answer(request, 500, slug=slug, detail=detail)
 
 
 def body_too_large(max_body_bytes: int) -> str:
@@ -123,17 +132,25 @@ def body_too_large(max_body_bytes: int) -> str:
     return f"The request's body is over the limit of {max_body_bytes} bytes."
 
 
-def _response(
+def answer(
     request: Request,
     status: int,
     *,
     slug: str,
     detail: str,
     fields: Sequence[FieldProblem] = (),
+    workers: Sequence[LoadingWorker] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
+    """Return an error: a problem, or under /v1 the same in OpenAI's form."""
     state = request.scope.setdefault("state", {})
     state["problem"] = slug  # for the request's log line
+    if openai_errors.speaks(request.scope["path"]):
+        return JSONResponse(
+            openai_errors.body(status, slug=slug, detail=detail, fields=fields),
+            status_code=status,
+            headers={**openai_errors.headers(status), **(headers or {})},
+        )
     request_id = state.get("request_id", "")
     body: dict[str, Any] = {
         **errors.problem(slug, detail),
@@ -143,6 +160,8 @@ def _response(
     }
     if fields:
         body["errors"] = [{"pointer": each.pointer, "detail": each.detail} for each in fields]
+    if workers:
+        body["workers"] = [worker.to_json() for worker in workers]
     return Response(
         json.dumps(body),
         status_code=int(status),

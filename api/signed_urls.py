@@ -1,8 +1,8 @@
-"""Signed URLs, which give access to an image without a key for some minutes.
+"""Signed URLs, which give access to an image or a mask without a key for some minutes.
 
 A page needs them because its `<img>` cannot send a key. The server signs a URL with its secret. A
-signed URL contains its end of validity, and is valid only for one image and that image's attention
-maps.
+signed URL contains its end of validity, and is valid only for one image with its thumbnail and its
+attention maps, for the masks of one job, or for the pictures of one concept.
 """
 
 import hmac
@@ -11,7 +11,8 @@ import time
 from typing import Any
 from urllib.parse import urlencode
 
-from service.jobs.views import JobView
+from service.concepts.views import ConceptPicturesView
+from service.jobs.views import ImageView, JobView
 from service.settings.environment import Settings
 
 _WINDOW_SECONDS = 300
@@ -27,21 +28,44 @@ class SignedUrls:
         self._secret = given.get_secret_value().encode() if given else secrets.token_bytes(32)
 
     def to_json(self, job: JobView) -> dict[str, Any]:
-        """Return the job as JSON, with a `signed_url` next to the `url` of each image and map."""
+        """Return the job as JSON, with a signed URL next to the URL of each image, map and mask."""
         body = job.to_json()
         for image in body["images"]:
-            query = self._query(image["id"])
-            for file in (image, *(image["attention_maps"] or ())):
-                file["signed_url"] = f"{file['url']}?{query}"
+            self._sign_image(image)
+        for picture in body["pictures"] or ():
+            if picture["mask_url"] is not None:
+                picture["signed_mask_url"] = f"{picture['mask_url']}?{self._query(job.id)}"
         return body
 
-    def _query(self, image_id: str) -> str:
-        """Return a query that gives access to an image for 10 to 15 minutes.
+    def image_to_json(self, image: ImageView) -> dict[str, Any]:
+        """Return the image as JSON, with signed URLs of image, thumbnail and maps."""
+        body = image.to_json()
+        self._sign_image(body)
+        return body
 
-        The query stays the same for 5 minutes, so that browsers can cache the image.
+    def pictures_to_json(self, pictures: ConceptPicturesView) -> dict[str, Any]:
+        """Return a concept's pictures as JSON, with signed URLs of pictures and masks."""
+        body = pictures.to_json()
+        query = self._query(pictures.concept_id)
+        for picture in body["items"]:
+            picture["signed_url"] = f"{picture['url']}?{query}"
+            if picture["mask_url"] is not None:
+                picture["signed_mask_url"] = f"{picture['mask_url']}?{query}"
+        return body
+
+    def _sign_image(self, image: dict[str, Any]) -> None:
+        query = self._query(image["id"])
+        for file in (image, *(image["attention_maps"] or ())):
+            file["signed_url"] = f"{file['url']}?{query}"
+        image["signed_thumbnail_url"] = f"{image['thumbnail_url']}?{query}"
+
+    def _query(self, identity: str) -> str:
+        """Return a query that gives access to the files of one object for 10 to 15 minutes.
+
+        The query stays the same for 5 minutes, so that browsers can cache the file.
         """
         expires = (int(time.time()) // _WINDOW_SECONDS + _WINDOWS) * _WINDOW_SECONDS
-        return urlencode({"expires": expires, "sig": self._signature(image_id, expires)})
+        return urlencode({"expires": expires, "sig": self._signature(identity, expires)})
 
     def opens(self, image_id: str, *, expires: int, signature: str) -> bool:
         """Return whether this server signed the link and the link is still valid."""

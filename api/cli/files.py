@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,6 @@ from PIL import Image
 
 from api.cli.errors import CommandError
 from perfusion_core.concept import Concept
-from perfusion_core.text.prompt import parse
 from service import wiring
 from service.errors import Invalid, TooLarge, UnsupportedMedia
 from service.pictures import uploads
@@ -23,6 +23,8 @@ def open_pictures(
 ) -> tuple[list[Image.Image], list[Image.Image | None] | None]:
     """Read pictures and any masks of the pictures, normalised like uploads."""
     for file in (*files, *masks):
+        if file.is_dir():
+            raise CommandError(f"{file} is a folder: name its pictures, such as {file}/*.jpg.")
         if not file.is_file():
             raise CommandError(f"There is no file {file}.")
     service = wiring.build(environment.load())
@@ -41,6 +43,42 @@ def open_pictures(
         service.close()
     opened = [_open(picture.png) for picture in uploaded]
     return opened, [_open(p.mask_png) if p.mask_png else None for p in uploaded] if masks else None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A picture of a command line with its mask, and its number from 1."""
+
+    number: int
+    file: Path
+    picture: Image.Image
+    mask: Image.Image | None
+
+
+def open_readable(files: list[Path], masks: list[Path]) -> tuple[list[Opened], list[str]]:
+    """Read the pictures that can be read; return them, and a sentence for each of the others.
+
+    Raises CommandError if the numbers of files are wrong.
+    """
+    try:
+        pictures, opened_masks = open_pictures(files, masks)
+    except CommandError:
+        if len(files) == 1 or uploads.wrong_counts(len(files), masks=len(masks)):
+            raise
+    else:
+        of_pictures = opened_masks or [None] * len(files)
+        read = zip(files, pictures, of_pictures, strict=True)
+        return [Opened(number, *each) for number, each in enumerate(read, start=1)], []
+    opened, problems = [], []
+    for number, file in enumerate(files, start=1):
+        own_mask = masks[number - 1 : number]
+        try:
+            [picture], of_picture = open_pictures([file], own_mask)
+        except CommandError as error:
+            problems.append(str(error))
+        else:
+            opened.append(Opened(number, file, picture, of_picture[0] if of_picture else None))
+    return opened, problems
 
 
 def _open(png: bytes) -> Image.Image:
@@ -62,8 +100,8 @@ class ConceptFile:
     sha256: str
 
 
-def find_concepts(prompt: str, files: list[Path]) -> dict[str, ConceptFile]:
-    """Return the prompt's concepts by name, from the given files or NAME.safetensors."""
+def find_concepts(names: Sequence[str], files: list[Path]) -> dict[str, ConceptFile]:
+    """Return the concepts of a prompt by name, from the given files or NAME.safetensors."""
     given: dict[str, ConceptFile] = {}
     read_from: dict[str, Path] = {}
     for file in files:
@@ -74,7 +112,6 @@ def find_concepts(prompt: str, files: list[Path]) -> dict[str, ConceptFile]:
                 f"{read_from[name]} and {file} both hold a concept <{name}>: leave one out."
             )
         given[name], read_from[name] = read, file
-    names = parse(prompt).names
     for name in names:
         file = Path(f"{name}.safetensors")
         if name not in given and file.is_file():
@@ -97,12 +134,12 @@ def _read_concept(file: Path) -> ConceptFile:
     return ConceptFile(concept, hashlib.sha256(file.read_bytes()).hexdigest())
 
 
-def free_name(folder: Path, seed: int) -> Path:
-    """Return a file that does not exist yet, so that no image is overwritten."""
-    file, k = folder / f"{seed}.png", 1
+def free_name(folder: Path, stem: str) -> Path:
+    """Return a PNG file that does not exist yet, so that no image is overwritten."""
+    file, k = folder / f"{stem}.png", 1
     while file.exists():
         k += 1
-        file = folder / f"{seed}-{k}.png"
+        file = folder / f"{stem}-{k}.png"
     return file
 
 

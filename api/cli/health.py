@@ -17,12 +17,13 @@ def health(
 ) -> None:
     """Exit with 0 if a worker of this machine, on exactly these queues, has a recent heartbeat.
 
-    A worker sends no heartbeat while it loads its base model, hangs, or cannot reach the database.
+    A worker that loads its models is not alive yet: the message says how far it is, or why it
+    cannot work. A worker sends no heartbeat while it hangs, or cannot reach the database.
     """
     wanted = {name.strip() for name in queues.split(",")}
     service = wiring.build(environment.load())
     try:
-        live = workers.live(service)
+        live, loading = workers.live(service), workers.loading(service)
     finally:
         service.close()
     # In a container, the host name is the container's own name.
@@ -33,5 +34,6 @@ def health(
         if workers.machine_of(worker.id) == here and {*worker.queues} == wanted
     ]
     if not own:
-        raise CommandError(f"No worker of {here} on {queues} is alive.")
+        told = [worker.detail for worker in loading if workers.machine_of(worker.id) == here]
+        raise CommandError(" ".join([f"No worker of {here} on {queues} is alive.", *told]))
     typer.echo(", ".join(own))

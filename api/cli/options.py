@@ -1,14 +1,18 @@
-"""Derive command-line options from the configuration dataclasses, to write each option only once.
+"""Derive command-line options from dataclasses, to write each option only once.
 
 `@with_options(TrainConfig)` adds one option per field to a command, with the field's bounds in the
 help. An option that the caller left out is missing from `options`, because the base model decides
 the option's default.
+
+Options that several commands share are the fields of a dataclass. A command takes them in one
+parameter of that dataclass: `model: ModelOptions`. `@with_options` puts an option for each field in
+its place, and `@with_groups` does so for a command without options of the method.
 """
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Annotated, Any
 
 import typer
@@ -44,21 +48,59 @@ def with_options(config: type[Any]) -> Callable[[Callable[..., None]], Callable[
             check(config, given)
             command(**arguments, options=given)
 
-        own = [
-            parameter
-            for parameter in inspect.signature(command, eval_str=True).parameters.values()
-            if parameter.name != "options"
-        ]
-        signature = inspect.Signature([*own, *_parameters(config)])
-        run.__signature__ = signature  # type: ignore[attr-defined]  # typer reads this
-        run.__annotations__ = {
-            name: parameter.annotation for name, parameter in signature.parameters.items()
-        }
-        run.__name__ = command.__name__
-        run.__doc__ = command.__doc__
-        return run
+        own = [each for each in _signed(command) if each.name != "options"]
+        return with_groups(_signed_as(run, [*own, *_parameters(config)], told=command))
 
     return decorate
+
+
+def with_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace each parameter of a dataclass by one option per field of the dataclass."""
+    groups = {each.name: each.annotation for each in _signed(command) if _is_group(each)}
+
+    def run(**arguments: Any) -> None:
+        given = {
+            name: group(**{each.name: arguments.pop(each.name) for each in fields(group)})
+            for name, group in groups.items()
+        }
+        command(**arguments, **given)
+
+    parameters: list[inspect.Parameter] = []
+    for each in _signed(command):
+        parameters += _group_parameters(each.annotation) if _is_group(each) else [each]
+    return _signed_as(run, parameters, told=command)
+
+
+def _signed(command: Callable[..., None]) -> Iterable[inspect.Parameter]:
+    return inspect.signature(command, eval_str=True).parameters.values()
+
+
+def _is_group(parameter: inspect.Parameter) -> bool:
+    return is_dataclass(parameter.annotation)
+
+
+def _signed_as(
+    run: Callable[..., None], parameters: Sequence[inspect.Parameter], *, told: Callable[..., None]
+) -> Callable[..., None]:
+    """Return `run` with the parameters that typer reads, and the name and help of `told`."""
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    run.__name__ = told.__name__
+    run.__doc__ = told.__doc__
+    return run
+
+
+def _group_parameters(group: type[Any]) -> list[inspect.Parameter]:
+    annotations = typing.get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=each.default,
+            annotation=annotations[each.name],
+        )
+        for each in fields(group)
+    ]
 
 
 def check(config: type[Any], given: Mapping[str, Any]) -> None:

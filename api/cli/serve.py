@@ -20,6 +20,7 @@ from service import auth, deployment, log, tracing, wiring
 from service.settings import environment
 from service.settings.environment import Settings
 from service.wiring import Service
+from worker.metadata import metadata_of
 
 if TYPE_CHECKING:
     import uvicorn
@@ -42,6 +43,8 @@ def serve(
     database.await_server(chosen)
     database.make_ready(chosen)
     embedded = database.is_embedded(chosen)
+    if embedded:
+        metadata_of(chosen)  # a certificate that cannot sign ends the start with a sentence
     service = wiring.build(chosen)
     try:
         deployment.check_at_start(service)

@@ -13,10 +13,10 @@ from typing import Any
 
 from PIL import Image
 
-from api.demo import sheet
 from api.demo.client import Client, File
-from api.demo.sheet import Row
 from api.demo.subjects import SUBJECTS, Photo, Subject, photograph
+from perfusion_core.imaging import contact_sheet
+from perfusion_core.imaging.contact_sheet import Axis
 
 BETAS = {0.9: "faint", 0.7: "usual", 0.4: "strong"}
 """The biases that the sheet compares, with a word for each."""
@@ -39,7 +39,7 @@ class Journey:
 
     def run(self) -> Path:
         """Run all steps; return the contact sheet's file."""
-        rows: list[Row] = []
+        rows: list[Image.Image] = []
         with self._timed("photos"):
             photos = {subject: self._photograph(subject) for subject in SUBJECTS}
         for subject in SUBJECTS:
@@ -48,13 +48,13 @@ class Journey:
         for subject in SUBJECTS:
             title = f"{len(photos[subject])} photos of <{subject.name}>, {_one(subject)}"
             pictures = [photo.picture for photo in photos[subject]]
-            rows.append(Row(title, pictures, [""] * len(pictures)))
+            rows.append(_row(title, pictures, [""] * len(pictures)))
             with self._timed(f"images of <{subject.name}>"):
                 rows.extend(self._compare(subject, scene) for scene in SCENES)
         with self._timed("both together"):
             rows.append(self._together())
         file = self.folder / "contact-sheet.png"
-        sheet.draw(rows).save(file)
+        contact_sheet.stack(rows).save(file)
         return file
 
     def _photograph(self, subject: Subject) -> list[Photo]:
@@ -74,7 +74,7 @@ class Journey:
             files.append(("masks", (f"{k}.png", _png(photo.mask))))
         self._finish(self.client.create_concept(fields, files), f"Teaching <{subject.name}>")
 
-    def _compare(self, subject: Subject, scene: str) -> Row:
+    def _compare(self, subject: Subject, scene: str) -> Image.Image:
         """Draw one scene with one seed: the superclass, then the concept with rising strength."""
         plain = f"plain {subject.superclass}"
         scene_of = f"a photo of {_one(subject)} {scene}"
@@ -88,13 +88,13 @@ class Journey:
                 concepts=[{"name": subject.name, "beta": beta}],
             )
             captions.append(f"beta {beta}, {word}")
-        return Row(f"{prompt}, seed {SEED}", images, captions)
+        return _row(f"{prompt}, seed {SEED}", images, captions)
 
-    def _together(self) -> Row:
+    def _together(self) -> Image.Image:
         first, second = SUBJECTS
         prompt = f"a photo of <{first.name}> next to <{second.name}>"
         images = self._generate(prompt, "together", num_images=_PAIRS)
-        return Row(prompt, images, [f"seed {SEED + k}" for k in range(_PAIRS)])
+        return _row(prompt, images, [f"seed {SEED + k}" for k in range(_PAIRS)])
 
     def _generate(
         self, prompt: str, stem: str, *, num_images: int = 1, concepts: Sequence[Any] = ()
@@ -120,6 +120,16 @@ class Journey:
         begun_s = time.perf_counter()
         yield
         self.seconds[part] = time.perf_counter() - begun_s
+
+
+def _row(title: str, images: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
+    """Draw images next to each other, each below its caption."""
+
+    def image_at(column: int, _: int, size: tuple[int, int]) -> Image.Image:
+        return contact_sheet.fit(images[column], size=size)
+
+    axes = [Axis("", captions)]
+    return contact_sheet.draw(axes, image_at, image_size=images[0].size, title=title)
 
 
 def _one(subject: Subject) -> str:

@@ -19,6 +19,7 @@ router = APIRouter(tags=["service"])
 )
 @router.get(
     "/base-model",
+    name="get_base_model_by_alias",
     summary="Look at the base model (alias of `/models`)",
     response_model=BaseModelInfo,
     responses=refusals(),

@@ -1,27 +1,29 @@
 """Serve the process's health, its readiness, and its metrics."""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal
+from contextlib import suppress
+from typing import Annotated, Literal, TypeVar
 
 import anyio
 import structlog
 from anyio import to_thread
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
 
 from api.dependencies import Observer, State, StateDep
 from api.openapi import refusals
-from service import deployment, workers
-from service.errors import Unavailable
+from api.query_parameters import refuse_unknown
+from service import base_models, deployment, workers
+from service.errors import NotReady, Unavailable
 from service.views import View
 from service.wiring import Service
 
 log = structlog.get_logger("perfusion.api")
 router = APIRouter(tags=["service"])
 
-_RETRY_SECONDS = 5
+T = TypeVar("T")
 # The most seconds for one check, because a caller waits only a few seconds.
 _CHECK_SECONDS = 3
 
@@ -47,9 +49,10 @@ class Readiness(View):
     "/healthz",
     summary="Is the process alive?",
     response_model=Health,
-    responses=refusals(always=()),
+    responses=refusals(422, always=()),
+    dependencies=[Depends(refuse_unknown)],
 )
-async def healthz() -> JSONResponse:
+async def check_health() -> JSONResponse:
     """Answer without any check. `readyz` needs no key."""
     return JSONResponse(Health(status="ok").to_json())
 
@@ -58,22 +61,26 @@ async def healthz() -> JSONResponse:
     "/readyz",
     summary="Can it work?",
     response_model=Readiness,
-    responses=refusals(503, always=()),
+    responses=refusals(422, 503, always=()),
+    dependencies=[Depends(refuse_unknown)],
 )
-async def readyz(state: StateDep) -> JSONResponse:
+async def check_readiness(state: StateDep) -> JSONResponse:
     """Check that database, blobs, queue and a worker answer, and that database and blobs match.
 
-    An answer of 503 names the failed checks. `warnings` tells the operator what needs attention.
-    `readyz` needs no key.
+    An answer of 503 names the failed checks; its `workers` say how far they have loaded their
+    models, or why they could not. `warnings` tells the operator what needs attention. `readyz`
+    needs no key.
     """
     missing = await _missing(state)
     if missing:
-        raise Unavailable(
+        loading = await _read(state, workers.loading) if "database" not in missing else []
+        sentences = dict.fromkeys(worker.detail for worker in loading)
+        raise NotReady(
             "not-ready",
-            f"Not ready. Missing: {', '.join(missing)}.",
-            retry_after_seconds=_RETRY_SECONDS,
+            " ".join((f"Not ready. Missing: {', '.join(missing)}.", *sentences)),
+            workers=loading,
         )
-    warnings = list(state["service"].notices.values())
+    warnings = [*state["service"].notices.values(), *await _read(state, base_models.warnings)]
     checks = dict.fromkeys((*_CHECKS, *_LATER_CHECKS), True)
     return JSONResponse(Readiness(status="ready", checks=checks, warnings=warnings).to_json())
 
@@ -82,15 +89,24 @@ async def readyz(state: StateDep) -> JSONResponse:
     "/metrics",
     summary="Metrics for Prometheus",
     response_class=PlainTextResponse,
-    responses=refusals(always=(401, 403, 429, 503)),
+    responses=refusals(always=(401, 403, 422, 429, 503)),
 )
-def metrics(state: StateDep, _: Observer) -> Response:
+def get_metrics(state: StateDep, _: Observer) -> Response:
     """Return counts of requests, jobs, waiting times and live workers in Prometheus' text format.
 
     The counts include all owners' requests and jobs, so the caller needs a key with the scope
     `metrics`.
     """
     return Response(state["metrics"].render(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _read(state: State, read: Callable[[Service], list[T]]) -> list[T]:
+    """Return what `read` finds in the database; nothing if the database does not answer in time."""
+    with anyio.move_on_after(_CHECK_SECONDS), suppress(Unavailable):
+        return await to_thread.run_sync(
+            read, state["service"], abandon_on_cancel=True, limiter=state["checks"]
+        )
+    return []
 
 
 class _NoWorker(Exception):

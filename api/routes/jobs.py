@@ -1,10 +1,10 @@
-"""Jobs: list, look at, follow, cancel; and the preview picture of a running training."""
+"""Jobs: list, look at, follow, cancel, finish early; and the preview picture of a training."""
 
 import hashlib
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
@@ -17,11 +17,13 @@ from api.dependencies import (
     Reader,
     StateDep,
     StreamPlace,
+    Trainer,
     may_read,
     with_blobs,
 )
-from api.files import NOT_MODIFIED, IfNoneMatch, file_answer, file_headers
-from api.openapi import JOB_EVENT, refusals
+from api.files import FORGET, IfNoneMatch, file_answer, file_responses, picture_answer
+from api.openapi import FORGOTTEN_HEADERS, JOB_EVENT, refusals
+from service.jobs import deletion, finishing, live_previews, sheets
 from service.jobs import use_cases as jobs
 from service.jobs.views import JobView
 from service.pages import Page
@@ -65,6 +67,32 @@ async def cancel_job(state: StateDep, caller: Canceller, id: str) -> JSONRespons
     return JSONResponse(state["signed_urls"].to_json(job), status_code=202)
 
 
+@router.post(
+    "/jobs/{id}/finish",
+    status_code=202,
+    summary="Finish a training early",
+    response_model=JobView,
+    responses=refusals(404, 409),
+)
+def finish_job(state: StateDep, caller: Trainer, id: str) -> JSONResponse:
+    """End a training now: its best state is judged and becomes the concept. 409 if it can't be."""
+    job = finishing.finish(state["service"], caller, job_id=id)
+    return JSONResponse(state["signed_urls"].to_json(job), status_code=202)
+
+
+@router.delete(
+    "/jobs/{id}",
+    status_code=204,
+    summary="Delete a job",
+    response_class=Response,
+    responses={204: {"description": "Gone.", "headers": FORGOTTEN_HEADERS}, **refusals(404, 409)},
+)
+async def delete_job(state: StateDep, caller: Canceller, id: str) -> Response:
+    """Delete a finished job with its images; 409 before, and while the job's concept exists."""
+    await with_blobs(state, lambda: deletion.delete(state["service"], caller, job_id=id))
+    return Response(status_code=204, headers=FORGET)
+
+
 @router.get(
     "/jobs/{id}/events",
     summary="Follow a job",
@@ -88,6 +116,10 @@ async def follow_job(
     last_event_id: Annotated[
         str | None, Header(alias="Last-Event-ID", description="Resume after this event.")
     ] = None,
+    previews: Annotated[
+        bool,
+        Query(description="Let events of a generation carry `preview`, a JPEG as a data URL."),
+    ] = False,
 ) -> Response:
     """Send server-sent events and keep-alives until the job ends."""
     service = state["service"]
@@ -99,10 +131,15 @@ async def follow_job(
     async def allowed() -> bool:
         return await run_in_threadpool(may_read, state, authorization)
 
+    async def watched() -> bytes | None:
+        return await with_blobs(state, lambda: live_previews.watch(service, caller, job_id=id))
+
     async def stream() -> AsyncIterator[ServerSentEvent]:
         views = events.follow(service, caller, job=job, last_event_id=seen, allowed=allowed)
+        newest = events.NewestPreview(watched if previews else None)
         async for view in views:
-            yield events.event_of(view, body=state["signed_urls"].to_json(view))
+            body = {**state["signed_urls"].to_json(view), **await newest.of(view)}
+            yield events.event_of(view, body=body)
 
     return EventSourceResponse(stream(), ping=KEEP_ALIVE_SECONDS)
 
@@ -111,17 +148,9 @@ async def follow_job(
     "/jobs/{id}/preview",
     summary="See what a training has learned so far",
     response_class=Response,
-    responses={
-        200: {
-            "description": "The latest preview picture.",
-            "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
-            "headers": file_headers(),
-        },
-        304: NOT_MODIFIED,
-        **refusals(404),
-    },
+    responses=file_responses("The latest preview picture.", 404),
 )
-async def get_preview(
+async def get_job_preview(
     state: StateDep, caller: Reader, id: str, if_none_match: IfNoneMatch = None
 ) -> Response:
     """Return a training's newest preview, or 404 before the first.
@@ -136,4 +165,25 @@ async def get_preview(
         disposition=f'inline; filename="{id}-preview.png"',
         if_none_match=if_none_match,
         immutable=False,
+    )
+
+
+@router.get(
+    "/jobs/{id}/sheet",
+    summary="See a sweep as a contact sheet",
+    response_class=Response,
+    responses=file_responses(
+        "The images of the sweep, labelled with the values of its axes.", 404, 409
+    ),
+)
+async def get_job_sheet(
+    state: StateDep, caller: Reader, id: str, if_none_match: IfNoneMatch = None
+) -> Response:
+    """Draw the contact sheet of a finished sweep; 404 for other jobs, 409 before its end.
+
+    The cell of a deleted image is empty.
+    """
+    sheet = await with_blobs(state, lambda: sheets.read(state["service"], caller, job_id=id))
+    return picture_answer(
+        sheet, caller, name=f"{id}-sheet.png", if_none_match=if_none_match, immutable=False
     )

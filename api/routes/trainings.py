@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
+from api.accepted import accepted, replay_headers
 from api.dependencies import (
     ConceptRef,
     OptionalIdempotency,
@@ -19,9 +20,9 @@ from api.openapi import ACCEPTED_HEADERS, headers, refusals
 from api.routes.guarded import GuardedRoute
 from service.concepts import trainings, versions
 from service.concepts.views import ConceptAccepted, ConceptView
-from service.idempotency import Answer
 from service.jobs.payloads import DEFAULT_REPLACE, Replace
 from service.options import TrainingOptions
+from service.webhooks.requests import Webhook
 
 router = APIRouter(tags=["concepts"], route_class=GuardedRoute)
 _REPLAYED = headers(Idempotency_Replayed="`true` where this is the first answer again.")
@@ -42,6 +43,9 @@ class TrainAgainRequest(TrainingOptions):
             "measured in another way; without an evaluator it is always replaced."
         ),
     ] = DEFAULT_REPLACE
+    webhook: Annotated[
+        Webhook | None, Field(description="Where to send the job once it has ended.")
+    ] = None
 
 
 @router.post(
@@ -54,7 +58,7 @@ class TrainAgainRequest(TrainingOptions):
         **refusals(400, 404, 408, 409, 413, 415, 507),
     },
 )
-async def train_again(
+async def train_concept_again(
     service: ServiceDep,
     caller: Trainer,
     idempotency: OptionalIdempotency,
@@ -68,8 +72,7 @@ async def train_again(
     while the concept is in training, and for an imported concept, because an imported concept has
     no pictures here.
     """
-    given = body.model_dump(exclude_unset=True)
-    given.pop("replace", None)
+    given = body.model_dump(exclude_unset=True, exclude={"replace", "webhook"})
     answer = await run_in_threadpool(
         trainings.train_again,
         service,
@@ -77,9 +80,10 @@ async def train_again(
         ref=ref,
         training=given,
         replace=body.replace,
+        webhook=body.webhook,
         idempotency=idempotency,
     )
-    return _answered(answer, status_code=202)
+    return accepted(answer)
 
 
 @router.post(
@@ -91,7 +95,7 @@ async def train_again(
         **refusals(404, 409),
     },
 )
-async def revert(
+async def revert_concept(
     state: StateDep, caller: Trainer, idempotency: OptionalIdempotency, ref: ConceptRef
 ) -> JSONResponse:
     """Swap the concept's file with the previous file; a second call swaps both back.
@@ -102,11 +106,4 @@ async def revert(
         state,
         lambda: versions.revert(state["service"], caller, ref=ref, idempotency=idempotency),
     )
-    return _answered(answer, status_code=200)
-
-
-def _answered(answer: Answer, *, status_code: int) -> JSONResponse:
-    answer_headers = {"Location": answer.location} if status_code == 202 else {}
-    if answer.replayed:
-        answer_headers["Idempotency-Replayed"] = "true"
-    return JSONResponse(answer.body, status_code=status_code, headers=answer_headers)
+    return JSONResponse(answer.body, headers=replay_headers(answer))

@@ -1,0 +1,1 @@
+"""`perfusion generate` and `edit`: images without a server."""

@@ -1,0 +1,1 @@
+"""`perfusion export`, `inspect` and `push`: concepts for other tools and other people."""
