@@ -1,56 +1,80 @@
-// The page's beginning: wire the parts, then fill them as the server becomes ready.
+// The page's beginning: its rooms, then what the server knows, as it becomes ready.
 
-import { askForKeys } from "./access.js";
-import { loadBaseModel } from "./base-model.js";
-import { refreshConcepts } from "./concept-list.js";
-import { startConcepts } from "./concepts.js";
-import { startCreate } from "./create.js";
-import { byId, say } from "./dom.js";
-import { hasEnded } from "./events.js";
-import { refreshHistory, startHistory } from "./history.js";
-import { startNavigation } from "./navigation.js";
-import { watchReadiness } from "./readiness.js";
-import { applyBaseModel } from "./settings.js";
-import { showJob, shownJob, startStage } from "./stage.js";
-import { resumeTrainings, startTeach } from "./teach.js";
-import { drawTrainingOptions } from "./training-options.js";
-import { startViewer } from "./viewer.js";
+import { ConceptsRoom } from "./concepts/room.js";
+import { CreateRoom } from "./create/room.js";
+import { show } from "./create/stage/stage-state.js";
+import { GalleryRoom } from "./gallery/room.js";
+import { loadBaseModel } from "./server/base-model.js";
+import { readConcepts, readTrainings } from "./server/concepts.js";
+import { watchConnection } from "./server/connection.js";
+import { hasEnded } from "./server/events.js";
+import { readRecent } from "./server/jobs.js";
+import { KeyPanel, startAccess } from "./shared/access.js";
+import { Question } from "./shared/confirm.js";
+import { Header } from "./header.js";
+import { effect, html, render } from "./shared/html.js";
+import { Notice } from "./shared/notice.js";
+import { startRouter } from "./shared/router.js";
+import { notify, store } from "./shared/store.js";
+import { startToys } from "./welcome/toys.js";
 
-startNavigation();
-startTeach();
-startConcepts();
-startCreate();
-startStage();
-startHistory();
-startViewer();
-askForKeys(fill);
-watchReadiness(showBaseModel);
-fill();
-// Concepts may come from elsewhere while the tab is away: a command line, another person.
-document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) refreshConcepts().catch(() => {});
-});
+const ROOMS = { create: CreateRoom, concepts: ConceptsRoom, gallery: GalleryRoom };
+
+function Page() {
+  const Room = ROOMS[store.room.value];
+  const { state, detail } = store.connection.value;
+  const needed = store.key.value.needed;
+  const missing = state === "waiting" || state === "away";
+  return html`
+    <a class="skip" href="#main" onClick=${skip}>Skip to the room</a>
+    <${Header} />
+    <div id="banner" class="banner" role="status" hidden=${!missing}>${detail}</div>
+    <main id="main" tabindex="-1">
+      <${KeyPanel} />
+      ${!needed && html`<${Room} />`}
+    </main>
+    <${Question} />
+    <${Notice} />
+  `;
+}
+
+// The hash is the room's address.
+function skip(event) {
+  event.preventDefault();
+  document.getElementById("main")?.focus();
+}
 
 /** Everything that the server knows; again after a key was entered. */
 async function fill() {
   try {
-    await refreshConcepts();
-    await resumeTrainings();
-    const jobs = await refreshHistory();
+    await readConcepts();
+    await readTrainings();
+    const jobs = await readRecent();
     const worthSeeing = jobs.find((job) => !hasEnded(job) || job.images.length > 0);
-    if (worthSeeing && !shownJob()) showJob(worthSeeing);
-    await showBaseModel();
+    if (worthSeeing && !store.stage.value.jobId && !store.edit.value) show(worthSeeing.id);
+    await loadBaseModel();
   } catch (error) {
     // A missing key and a server that is away are told by the key panel and the banner.
-    if (error.status !== 401 && error.status !== 0) say(byId("concepts-alert"), error.message);
+    if (error.status !== 401 && error.status !== 0) notify(error.message);
   }
 }
 
-async function showBaseModel() {
-  const base = await loadBaseModel();
-  if (!base) return;
-  const { width, height } = base.resolution ?? {};
-  say(byId("model"), width ? `${base.name} · ${width} × ${height}` : base.name);
-  drawTrainingOptions();
-  applyBaseModel(base.resolution);
-}
+startRouter();
+startAccess(fill);
+// What was refused belongs to the room where it was refused.
+effect(() => {
+  if (store.room.value) store.refusals.value = {};
+});
+effect(() => {
+  document.documentElement.classList.toggle("sharp", store.sharp.value);
+});
+render(html`<${Page} />`, /** @type {HTMLElement} */ (document.getElementById("page")));
+watchConnection(() => (store.conceptsRead.value ? loadBaseModel() : fill()));
+fill();
+startToys();
+// A file that is dropped next to its place must not replace the page.
+for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
+// Concepts may come from elsewhere while the tab is away: a command line, another person.
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && !store.key.value.needed) readConcepts().catch(() => {});
+});

@@ -1,0 +1,88 @@
+// Every job that the page knows, as a signal that follows it.
+
+import { deleteJob, listJobs } from "./api.js";
+import { hasEnded, watchJob } from "./events.js";
+import { signal } from "../shared/html.js";
+import { store } from "../shared/store.js";
+
+/** @typedef {import("./types.js").Job} Job */
+
+const PAGE = 18;
+/** @type {Map<string, import("../vendor/signals-core.js").Signal>} */
+const known = new Map();
+
+/** The job's signal, or null for one that was never seen. */
+export const jobOf = (id) => known.get(id) ?? null;
+/** @returns {?Job} */
+export const jobNow = (id) => known.get(id)?.value ?? null;
+
+/** Know a job and follow it to its end; its signal. */
+export function follow(job) {
+  const present = known.get(job.id);
+  if (present) return present;
+  const now = signal(job);
+  known.set(job.id, now);
+  watchJob(job, (latest) => {
+    // The last preview stays until the image is there.
+    const preview = hasEnded(latest) ? undefined : (latest.preview ?? now.peek().preview);
+    now.value = { ...latest, preview };
+  });
+  return now;
+}
+
+/** The job's last state, once it has ended. */
+export function ended(job) {
+  return new Promise((done) => {
+    const stop = watchJob(job, (now) => {
+      if (!hasEnded(now)) return;
+      done(now);
+      setTimeout(() => stop());
+    });
+  });
+}
+
+/** Read the newest generations again. */
+export async function readRecent() {
+  const page = await listJobs({ kind: "generate", limit: PAGE });
+  for (const job of page.items) follow(job);
+  store.recent.value = { ids: page.items.map(({ id }) => id), cursor: page.next_cursor, read: true };
+  return page.items;
+}
+
+/** Read older ones behind those in the film strip. */
+export async function readOlder() {
+  const { ids, cursor } = store.recent.value;
+  const page = await listJobs({ kind: "generate", limit: PAGE, cursor });
+  for (const job of page.items) follow(job);
+  const more = page.items.map(({ id }) => id).filter((id) => !ids.includes(id));
+  store.recent.value = { ids: [...ids, ...more], cursor: page.next_cursor, read: true };
+}
+
+/** Put a generation that was just asked for in front. */
+export function addRecent(job) {
+  follow(job);
+  const { ids, ...others } = store.recent.value;
+  store.recent.value = { ...others, ids: [job.id, ...ids.filter((id) => id !== job.id)], read: true };
+}
+
+/** Forget a job here and on the server. */
+export async function removeJob(id) {
+  await deleteJob(id);
+  forgetJob(id);
+}
+
+function forgetJob(id) {
+  const { ids, ...others } = store.recent.value;
+  store.recent.value = { ...others, ids: ids.filter((each) => each !== id) };
+  if (store.stage.value.jobId === id) store.stage.value = { jobId: null, index: null };
+}
+
+/** Images that were deleted go from their jobs; a job without images goes from the film strip. */
+export function forgetImages(gone) {
+  for (const [id, job] of known) {
+    const images = job.peek().images.filter((image) => !gone.has(image.id));
+    if (images.length === job.peek().images.length) continue;
+    job.value = { ...job.peek(), images };
+    if (images.length === 0) forgetJob(id);
+  }
+}
