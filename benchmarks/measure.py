@@ -2,6 +2,7 @@
 
 import statistics
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.weak import WeakIdKeyDictionary
 
 Work = Callable[[], object]
 
@@ -130,3 +132,40 @@ def kept_bytes(except_for: Iterator[Tensor]) -> Iterator[list[int]]:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         yield sizes
+
+
+class _Held(TorchDispatchMode):
+    """Sums the storages that operations make, as long as something refers to them."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.held = self.most = 0
+        self._known = WeakIdKeyDictionary()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        given = {id(s) for s in _storages((args, kwargs))}
+        for storage in _storages(made):
+            if id(storage) not in given and storage not in self._known:
+                self._known[storage] = None
+                self.held += storage.nbytes()
+                self.most = max(self.most, self.held)
+                weakref.finalize(storage, self._free, storage.nbytes())
+        return made
+
+    def _free(self, count: int) -> None:
+        self.held -= count
+
+
+def _storages(tree: Any) -> list[Any]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def held_bytes(work: Work) -> int:
+    """Return the most bytes that operations of `work` hold at once; tensors may have no data."""
+    counter = _Held()
+    with counter:
+        work()
+    return counter.most

@@ -14,7 +14,7 @@ from threading import Event
 
 from benchmarks.staging import SHIPPED, image_request, untrained
 from perfusion_core import BaseModel, Concept
-from perfusion_core.config import max_sides
+from perfusion_core.defaults.bounds import max_sides
 from worker.engine.engine import Engine
 
 

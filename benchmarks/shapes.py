@@ -22,7 +22,7 @@ from transformers import (
     CLIPTokenizer,
 )
 
-Shape = Literal["sd15", "sd21", "sdxl", "shipped", "tiny"]
+Shape = Literal["sd15", "sd21", "sdxl", "shipped", "clip", "tiny"]
 
 _SHIPPED = Path(__file__).parents[1] / "models" / "base"
 _TOKENS = 77
@@ -42,6 +42,13 @@ UNETS: Mapping[Shape, Mapping[str, Any]] = {
         "transformer_layers_per_block": (1, 2, 10), "addition_embed_type": "text_time",
         "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
     },
+    # A small U-Net that reads encodings of CLIP-L's width.
+    "clip": {
+        "cross_attention_dim": 768, "sample_size": 8, "block_out_channels": (32, 64),
+        "layers_per_block": 1, "attention_head_dim": 4,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    },
     "tiny": {
         "cross_attention_dim": 32, "sample_size": 8, "block_out_channels": (32, 64),
         "layers_per_block": 1, "attention_head_dim": 4,
@@ -56,6 +63,7 @@ _TEXT: Mapping[Shape, tuple[tuple[int, int, int], ...]] = {
     "sd15": ((768, 12, 12),),
     "sd21": ((1024, 23, 16),),
     "sdxl": ((768, 12, 12), (1280, 32, 20)),
+    "clip": ((768, 12, 12),),
     "tiny": ((32, 2, 2),),
 }
 _VAE = (128, 256, 512, 512)
@@ -75,7 +83,7 @@ def pipeline(shape: Shape) -> Any:
     encoders = [_text_encoder(*size, projected=k == 1) for k, size in enumerate(_TEXT[shape])]
     parts: dict[str, Any] = {
         "unet": unet(shape),
-        "vae": _vae((8, 16, 16, 16) if shape == "tiny" else _VAE),
+        "vae": _vae((8, 16, 16, 16) if shape in ("clip", "tiny") else _VAE),
         "tokenizer": _tokenizer(),
         "text_encoder": encoders[0],
         "scheduler": DDIMScheduler(

@@ -22,7 +22,8 @@ from torch import Tensor
 from benchmarks.staging import SHIPPED, image_request, picture, pipeline_of, seconds, untrained
 from perfusion_core import BaseModel, Concept, GenerateConfig, train
 from perfusion_core.conditioning import encode, keys_and_values, target_of, tokens_of
-from perfusion_core.sampling.sampler import Batch, ImageRequest, start, step
+from perfusion_core.sampling.sampler import ImageRequest, start, step
+from perfusion_core.sampling.trajectories import Batch
 from perfusion_core.text.prompt import parse
 
 _WARM_UP, _STEPS = 2, 6

@@ -1,7 +1,8 @@
 """Subjects after trainings of some weight, rate and length, drawn alone and in pairs.
 
 Concepts and images are kept in a folder of the base model and the evaluator below
-benchmarks/paper/results, and are not made again.
+benchmarks/paper/results, and are not made again. `teach` teaches as the product does; its concepts
+are in a folder that several benchmarks share.
 """
 
 import argparse
@@ -19,8 +20,10 @@ from benchmarks.paper.measures import scene_overlap
 from benchmarks.paper.method import BASE_FOLDER
 from benchmarks.paper.perfusion import USUAL_BETA, Perfusion, draw_all
 from benchmarks.paper.subjects import Subject, photograph
-from perfusion_core import BaseModel, Concept, ConceptUse
+from perfusion_core import BaseModel, Concept, ConceptUse, train
+from perfusion_core.callbacks import run_at_once
 from perfusion_core.evaluators.similarity import Evaluator
+from perfusion_core.evaluators.training_evaluator import TrainingEvaluator
 from perfusion_core.text.templates import TEMPLATES
 
 ALONE = (
@@ -40,6 +43,9 @@ WITH_ARTICLES = tuple(template for template in TEMPLATES if template not in _BAR
 
 _FIRST_ALONE_SEED = 7000  # one per prompt, since a small model draws all cats of one seed alike
 _BESIDE_SEEDS = range(8)
+
+CONCEPTS = RESULTS / "concepts"
+"""The default folder of the concepts that `teach` makes."""
 
 Pair = tuple[Subject, Subject]
 
@@ -194,6 +200,26 @@ class Bench:
 
     def _kept(self, row: Row | None) -> Path:
         return self.folder / ("plain" if row is None else str(row))
+
+
+def teach(base: BaseModel, evaluator: Evaluator, subject: Subject, folder: Path) -> Concept:
+    """Teach a subject, so that its concept recommends a strength, or read the kept concept."""
+    file = folder / f"{subject.name}.safetensors"
+    if not file.exists():
+        photos = photograph(subject, side=base.default_resolution)
+        training = train(
+            base, [photo.picture for photo in photos], masks=[photo.mask for photo in photos],
+            name=subject.name, superclass=subject.superclass, config=base.defaults.train_config(),
+        )  # fmt: skip
+        judge = TrainingEvaluator(
+            training, evaluator=evaluator, pictures=training.examples.squares,
+            run_on_device=run_at_once, check=lambda: None,
+        )  # fmt: skip
+        for _ in training:
+            judge.evaluate_when_due()
+        folder.mkdir(parents=True, exist_ok=True)
+        judge.evaluated_concept().save(file)
+    return Concept.load(file)
 
 
 def roughness(images: Sequence[Image.Image]) -> float:

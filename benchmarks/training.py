@@ -46,7 +46,7 @@ def main() -> None:
     ours = begin(base, arguments.batch)
     rivals = {
         name: kind(
-            _pipeline(arguments.base_model, base), ours._examples.latents, batch=arguments.batch,
+            _pipeline(arguments.base_model, base), ours.examples.latents, batch=arguments.batch,
             superclass=_SUPERCLASS, dtype=base.dtype,
         )
         for name, kind in (("textual inversion", TextualInversion), ("LoRA rank 4", Lora))

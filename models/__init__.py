@@ -1,5 +1,7 @@
 """The models that come with Perfusion, as package data: `base` draws, `evaluator` judges.
 
+`families` holds what single-file checkpoints of Stable Diffusion lack.
+
 `models/maker`, which made them, is not part of an installed package.
 """
 

@@ -79,7 +79,7 @@ def rivals(bench: Bench) -> Figures:
         own = copy.deepcopy(bench.pipeline)
         own.text_encoder.float()
         steps[name] = kind(
-            own, ours._examples.latents, batch=bench.size.rival_batch, superclass=SUPERCLASS,
+            own, ours.examples.latents, batch=bench.size.rival_batch, superclass=SUPERCLASS,
             dtype=bench.base.dtype,
         ).step  # fmt: skip
     times = in_rounds(steps, bench.size.rounds)

@@ -9,23 +9,27 @@ from perfusion_core import BaseModel
 from perfusion_core.attention import Layer
 from perfusion_core.edit_strategy import APART, EditStrategy, locked_keys
 from perfusion_core.encodings import superclass_encoding
-from perfusion_core.rank_one import Edit, Metric, decompose
+from perfusion_core.rank_one import Decomposition, Metric, decompose
 
 
-def _without_gate(e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor) -> Edit:
+def _without_gate(
+    e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor
+) -> Decomposition:
     edit = decompose(e, i, metric=metric, beta=beta, tau=tau)
     return replace(edit, gate=_similarities(e, i, metric))
 
 
 def _removing_one_by_one(
     e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor
-) -> Edit:
+) -> Decomposition:
     edit = decompose(e, i, metric=metric, beta=beta, tau=tau, apart=True)
     return replace(edit, e_perp=e - _similarities(e, i, metric) @ i.to(e))
 
 
-def _without_edit(e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor) -> Edit:
-    return Edit(e_perp=e, gate=e.new_zeros(*e.shape[:-1], len(i)))
+def _without_edit(
+    e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor
+) -> Decomposition:
+    return Decomposition(e_perp=e, gate=e.new_zeros(*e.shape[:-1], len(i)))
 
 
 def _similarities(e: Tensor, i: Tensor, metric: Metric) -> Tensor:

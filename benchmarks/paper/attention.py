@@ -25,7 +25,8 @@ from perfusion_core import BaseModel, Concept, ConceptUse
 from perfusion_core.edit_strategy import APART, EditStrategy
 from perfusion_core.sampling import overlays
 from perfusion_core.sampling.attention_maps import WordMap
-from perfusion_core.sampling.sampler import Batch, ImageRequest, decode, start, step
+from perfusion_core.sampling.sampler import ImageRequest, decode, start, step
+from perfusion_core.sampling.trajectories import Batch
 
 PROMPTS = (
     "a photo of {} on the beach",

@@ -22,7 +22,7 @@ from benchmarks.paper.method import images_at_once, noise_of
 from benchmarks.paper.subjects import Photo, Subject
 from perfusion_core import BaseModel
 from perfusion_core.imaging.pixels import to_pixels
-from perfusion_core.sampling.sampler import make_scheduler
+from perfusion_core.sampling.schedulers import make_scheduler
 from perfusion_core.text.templates import TEMPLATES
 from perfusion_core.training.loss import wanted_prediction
 

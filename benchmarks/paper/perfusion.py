@@ -15,7 +15,8 @@ from perfusion_core import BaseModel, Concept, ConceptUse, train
 from perfusion_core.config import GenerateConfig, Locking
 from perfusion_core.edit_strategy import APART, EditStrategy
 from perfusion_core.evaluation.curve import BETAS
-from perfusion_core.sampling.sampler import Batch, ImageRequest, Trajectory, decode, start, step
+from perfusion_core.sampling.sampler import ImageRequest, decode, start, step
+from perfusion_core.sampling.trajectories import Batch, Trajectory
 from perfusion_core.strength import DEFAULT_BETA
 from perfusion_core.text.templates import TEMPLATES
 

@@ -33,7 +33,7 @@ from service.blobs import keys
 from service.database.tables import ConceptRow, ImageRow, JobRow, PictureRow
 from service.garbage import collection as collector
 from service.settings.environment import Settings
-from service.statuses import ConceptStatus, JobKind, JobStatus
+from service.statuses import ConceptStatus, JobStatus, Queue
 from service.wiring import Service
 from tests.integration.stack import servers
 from worker import collection
@@ -167,7 +167,7 @@ def _job_row(job_id: str, *, concept_id: str | None, now: Any) -> dict[str, Any]
     return {
         "id": job_id,
         "owner_id": "local",
-        "kind": JobKind.TRAIN if concept_id else JobKind.GENERATE,
+        "queue": Queue.TRAIN if concept_id else Queue.GENERATE,
         "status": JobStatus.SUCCEEDED,
         "payload": {},
         "step": 1,

@@ -4,9 +4,12 @@
 
 The benchmark starts PostgreSQL, Redis and one `perfusion serve`, without a worker. One owner sends
 `GET /jobs` and `POST /generate`, five a second each: first alone, then while another owner keeps 4
-uploads of 20 pictures of 3 MiB and 40 imports in flight (`benchmarks.servers.noisy_owner`). The
-other owner repeats a refused request when its Retry-After has passed, or at once with --rude. Rate
-limits are high enough not to matter.
+uploads of 20 photos of 48 megapixels (240 MiB) and 40 imports in flight
+(`benchmarks.servers.noisy_owner`). The other owner repeats a refused request when its Retry-After
+has passed, or at once with --rude. Rate limits are high enough not to matter.
+
+The memory is the peak of the process and its decoders together, sampled; uploads that are being
+read are in files next to it.
 
 The bar: no 5xx, and a p99 of at most 100 ms or twice the p99 of the quiet phase, whichever is
 larger.
@@ -17,7 +20,12 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
+
+import psutil
 
 from benchmarks.servers import load_client
 from benchmarks.servers.load_client import Measured
@@ -29,6 +37,7 @@ from tests.unit.service import staging
 _PER_SECOND = 10.0
 _BODY = b'{"prompt": "a photo of <teddy:0.7> on the beach"}'
 _BAR_MILLISECONDS = 100.0
+_SAMPLE_SECONDS = 0.1
 
 
 def main() -> None:
@@ -81,7 +90,8 @@ def _compare(deployment: Deployment, arguments: argparse.Namespace) -> None:
     quiet = measure(arguments.seconds)
     noise = _make_noise(api.port, noisy, arguments)
     try:
-        loud = measure(arguments.seconds)
+        with _memory_of(api.process.pid) as memory_mebibytes:
+            loud = measure(arguments.seconds)
         told, _ = noise.communicate(timeout=60)
     finally:
         noise.kill()
@@ -90,11 +100,36 @@ def _compare(deployment: Deployment, arguments: argparse.Namespace) -> None:
             f"{name:>8}: p50 {measured.milliseconds(50):6.1f} ms, "
             f"p99 {measured.milliseconds(99):6.1f} ms, answers {measured.statuses}"
         )
+    print(f"memory of the server and its decoders: at most {max(memory_mebibytes):.0f} MiB")
     print(f"the other owner's answers: {json.loads(told)}")
     bar = max(2 * quiet.milliseconds(99), _BAR_MILLISECONDS)
     failed = [status for status in loud.statuses if status >= 300]
     met = not failed and loud.milliseconds(99) <= bar
     print(f"bar: no 5xx and p99 at most {bar:.0f} ms: {'met' if met else 'MISSED'}")
+
+
+@contextmanager
+def _memory_of(pid: int) -> Iterator[list[float]]:
+    """Sample the memory of a process and its children, in MiB, while the block runs."""
+    samples: list[float] = []
+    ended = Event()
+
+    def sample() -> None:
+        process = psutil.Process(pid)
+        while not ended.wait(_SAMPLE_SECONDS):
+            total = 0
+            for each in [process, *process.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):  # a decoder that has just ended
+                    total += each.memory_info().rss
+            samples.append(total / 1024**2)
+
+    thread = Thread(target=sample)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _make_noise(port: int, key: str, arguments: argparse.Namespace) -> "subprocess.Popen[str]":

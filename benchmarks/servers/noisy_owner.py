@@ -2,9 +2,9 @@
 
     python -m benchmarks.servers.noisy_owner PORT KEY --uploads 4 --imports 40 --seconds 60
 
-Each upload has 20 pictures of 3 MiB. A refused request is repeated when its `Retry-After` has
-passed, or at once with --rude. This runs in its own process with a lower priority, so that it takes
-little processor time from the server.
+Each upload has 20 photos of 48 megapixels, about 240 MiB together. A refused request is repeated
+when its `Retry-After` has passed, or at once with --rude. This runs in its own process with a lower
+priority, so that it takes little processor time from the server.
 """
 
 import argparse
@@ -23,7 +23,10 @@ from PIL import Image
 from tests.unit.service import staging
 
 _PICTURES = 20
-_SIDE_PIXELS = 1000  # noise does not compress, so a PNG is as large as its pixels: 3 MB
+_SIZE_PIXELS = (8064, 6048)
+# Noise of this share of the size, enlarged: at this quality, a JPEG of 12 MiB.
+_GRAIN = 6
+_QUALITY = 80
 _names = itertools.count()
 
 
@@ -99,17 +102,16 @@ def _file(name: str, data: bytes) -> bytes:
     return head.encode() + data + b"\r\n"
 
 
-def _noise(seed: int) -> bytes:
-    shape = (_SIDE_PIXELS, _SIDE_PIXELS, 3)
-    pixels = np.random.default_rng(seed).integers(0, 255, shape, np.uint8)
+def _photo() -> bytes:
+    width, height = _SIZE_PIXELS
+    shape = (height // _GRAIN, width // _GRAIN, 3)
+    grains = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    Image.fromarray(grains).resize(_SIZE_PIXELS).save(buffer, "JPEG", quality=_QUALITY)
     return buffer.getvalue()
 
 
-_UPLOAD = _field("superclass", "bear") + b"".join(
-    _file("images", _noise(k)) for k in range(_PICTURES)
-)
+_UPLOAD = _field("superclass", "bear") + _PICTURES * _file("images", _photo())
 _IMPORT = _file("file", staging.core_concept(evaluation=staging.evaluation()).to_bytes())
 
 

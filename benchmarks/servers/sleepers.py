@@ -18,7 +18,7 @@ from service.errors import Unavailable
 from service.execution import leases, reconciler
 from service.jobs.lease_types import ClaimedJob, NewImage
 from service.jobs.views import ProgressView
-from service.statuses import JobKind
+from service.statuses import Queue
 from service.wiring import Service
 
 _THREADS = 8
@@ -118,7 +118,7 @@ class Crew:
 
     def _claim(self, name: str) -> None:
         with self._timed("claim"):
-            claimed = leases.claim_next(self._service, JobKind.GENERATE, worker_id=name)
+            claimed = leases.claim_next(self._service, Queue.GENERATE, worker_id=name)
         if claimed is None:
             self._after(_POLL_SECONDS, partial(self._claim, name))
             return

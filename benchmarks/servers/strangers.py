@@ -1,6 +1,6 @@
 """Measure how much memory of the API process strangers without a key can use.
 
-    python -m benchmarks.servers.strangers [--connections 100] [--mebibytes 64]
+    python -m benchmarks.servers.strangers [--connections 100] [--mebibytes 256]
 
 The benchmark starts PostgreSQL, Redis and `perfusion serve`, which requires keys, without a worker.
 Twenty seconds after the start it reads the peak of the memory (VmHWM). Then each connection sends a
@@ -33,7 +33,7 @@ def main() -> None:
     """Print the peak before and after, the bytes sent and the answers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--connections", type=int, default=100)
-    parser.add_argument("--mebibytes", type=int, default=64)
+    parser.add_argument("--mebibytes", type=int, default=256)
     arguments = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -34,6 +34,7 @@ from perfusion_core import BaseModel, Concept
 from perfusion_core.evaluation.calibration import CALIBRATION_FILE
 from perfusion_core.evaluation.eval_prompts import judging_of
 from perfusion_core.evaluation.verdict import figures_of
+from perfusion_core.evaluators.concept_evaluator import measures_text_floor
 from perfusion_core.evaluators.similarity import Evaluator
 
 _KEPT = Path("~/.cache/perfusion-verdict").expanduser()
@@ -76,9 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def kept_name(base: BaseModel, evaluator: Path) -> str:
     """Name the folder of what depends on base model, defaults, evaluator and judging."""
+    judge = Evaluator(evaluator)
+    judging = judging_of(base.defaults, text_floor=measures_text_floor(base, judge))
     told = (
-        base.fingerprint, base.covariance_fingerprint, base.defaults, judging_of(base.defaults),
-        Evaluator(evaluator).ref.fingerprint,
+        base.fingerprint, base.covariance_fingerprint, base.defaults, judging,
+        judge.ref.fingerprint,
     )  # fmt: skip
     return f"{base.name}-{hashlib.sha256(repr(told).encode()).hexdigest()[:12]}"
 
