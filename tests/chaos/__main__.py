@@ -20,9 +20,10 @@ from sqlalchemy import func, select
 from service.database.tables import JobRow, WorkerRow
 from service.statuses import TERMINAL
 from service.wiring import Service
-from tests.chaos import checks, scenes
+from tests.chaos import checks, scenes, webhooks
 from tests.chaos.orders import Clients, orders
 from tests.chaos.scenes import Scene
+from tests.chaos.webhooks import Hooks
 from tests.integration.stack.deployment import ROOT, START_SECONDS, Deployment, wait_until
 from tests.integration.stack.processes import Process
 
@@ -33,7 +34,12 @@ _DRAIN_SECONDS = 240
 def run(seed: int, *, scene: AbstractContextManager[Scene], count: int) -> dict[str, Any]:
     """Start all processes and clients, cause the faults, wait for the jobs' ends, and report."""
     with scene as stage:
-        clients = Clients(stage.apis, orders(seed, count=count, seconds=stage.seconds))
+        hooks = Hooks(seed)
+        clients = Clients(
+            stage.apis,
+            orders(seed, count=count, seconds=stage.seconds),
+            webhook=hooks.receiver.url,
+        )
         clients.start()
         met = _break(stage)
         clients.join()
@@ -48,6 +54,7 @@ def run(seed: int, *, scene: AbstractContextManager[Scene], count: int) -> dict[
                 journal=stage.deployment.folder / "journal",
                 collect=partial(_collect, stage.deployment),
             )
+            found["webhooks"] = webhooks.violations(service, hooks)
             report = _count(service)
         finally:
             service.close()
@@ -58,6 +65,8 @@ def run(seed: int, *, scene: AbstractContextManager[Scene], count: int) -> dict[
         "faults": met,
         "commits": stage.proxy.commits if stage.proxy else 0,
         "answers_lost": stage.proxy.lost if stage.proxy else 0,
+        "webhooks": len(hooks.receiver.received),
+        "webhook_repeats": hooks.repeats,
         "repeated": sum(order.repeats for order in clients.orders),
         "cancelled": sum(order.cancelled for order in clients.orders),
         "refused": sum(clients.refused.values()),
@@ -79,10 +88,21 @@ def _wait_for_the_end(service: Service) -> float:
 
     def ended() -> bool:
         with service.database.read() as session:
-            return not session.scalar(select(func.count()).where(JobRow.status.not_in(TERMINAL)))
+            running = session.scalar(select(func.count()).where(JobRow.status.not_in(TERMINAL)))
+            return not running and webhooks.none_waits(session)
 
-    wait_until(ended, seconds=_DRAIN_SECONDS)
+    try:
+        wait_until(ended, seconds=_DRAIN_SECONDS)
+    except AssertionError as error:
+        raise AssertionError(_what_is_left(service)) from error
     return time.monotonic() - began
+
+
+def _what_is_left(service: Service) -> str:
+    with service.database.read() as session:
+        jobs = session.scalars(select(JobRow).where(JobRow.status.not_in(TERMINAL)))
+        left = [f"{job.id} is {job.status.value}, attempt {job.attempt}" for job in jobs]
+    return "; ".join(left + webhooks.waiting(service)) or "nothing"
 
 
 def _wait_until_all_started(service: Service, stage: Scene) -> None:
@@ -121,18 +141,18 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seed", type=int)
     parser.add_argument("--jobs", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=2, help="how often each fault occurs")
     parser.add_argument("--scene", choices=SCENES, default="postgres")
     parser.add_argument(
         "--share", type=float, default=0.5, help="share of the answers that are lost"
     )
     parser.add_argument("--blobs-url", help="a store of blobs other than the scene's own")
     options = parser.parse_args()
+    more = {"rounds": options.rounds, "blobs_url": options.blobs_url}
     make = {
-        "postgres": partial(scenes.on_postgres, blobs_url=options.blobs_url),
-        "sqlite": partial(scenes.on_sqlite, blobs_url=options.blobs_url),
-        "lost-answers": partial(
-            scenes.with_lost_answers, share=options.share, blobs_url=options.blobs_url
-        ),
+        "postgres": partial(scenes.on_postgres, **more),
+        "sqlite": partial(scenes.on_sqlite, **more),
+        "lost-answers": partial(scenes.with_lost_answers, share=options.share, **more),
         "mutant": scenes.without_the_lease_token,
     }[options.scene]
     print(json.dumps(run(options.seed, scene=make(options.seed), count=options.jobs), indent=1))

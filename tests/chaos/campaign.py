@@ -23,7 +23,8 @@ _TIMEOUT_SECONDS = 900
 _AT_ONCE = 3
 _STORING_SCENES = ("postgres", "sqlite")
 _SHARES = (0.1, 0.2, 0.5)
-_HEADINGS = "scene seed jobs lost doubled ends destroyed orphans other answers_lost".split()
+_KINDS = "lost doubled ends destroyed orphans webhooks".split()
+_HEADINGS = ["scene", "seed", "jobs", *_KINDS, "other", "answers_lost", "hook_repeats"]
 
 
 def run_all(runs: Iterable[list[str]]) -> Iterator[dict[str, Any]]:
@@ -51,7 +52,14 @@ def run_chaos(arguments: list[str]) -> dict[str, Any]:
 
 
 def _empty_report(arguments: list[str]) -> dict[str, Any]:
-    return {"seed": int(arguments[0]), "jobs": 0, "faults": {}, "commits": 0, "answers_lost": 0}
+    return {
+        "seed": int(arguments[0]),
+        "jobs": 0,
+        "faults": {},
+        "commits": 0,
+        "answers_lost": 0,
+        "webhook_repeats": 0,
+    }
 
 
 def main() -> int:
@@ -89,8 +97,9 @@ def _print_row(arguments: list[str], report: dict[str, Any], found: Counter[str]
     scene = arguments[2] if "--share" not in arguments else f"{float(arguments[4]):.0%} lost"
     scene += " sql:" * ("--blobs-url" in arguments)
     other = found["clients"] + found["processes"] + found["run"]
-    kinds = [found[kind] for kind in ("lost", "doubled", "ends", "destroyed", "orphans")]
-    cells = [scene, report["seed"], report["jobs"], *kinds, other, report["answers_lost"]]
+    kinds = [found[kind] for kind in _KINDS]
+    cells = [scene, report["seed"], report["jobs"], *kinds, other]
+    cells += [report["answers_lost"], report["webhook_repeats"]]
     print("".join(f"{cell!s:>14}" for cell in cells), flush=True)
     for sentences in report["violations"].values():
         for sentence in sentences:

@@ -35,8 +35,9 @@ class Order:
 class Clients:
     """The clients, with one thread per order."""
 
-    def __init__(self, apis: Sequence[Api], orders: Sequence[Order]) -> None:
+    def __init__(self, apis: Sequence[Api], orders: Sequence[Order], *, webhook: str) -> None:
         self._apis = apis
+        self._webhook = {"url": webhook}
         self._began = time.monotonic()
         self.orders = orders
         self.slowest_seconds = 0.0
@@ -68,7 +69,7 @@ class Clients:
             self.problems.append(f"{order.key}: {error!r}")
 
     def _send(self, order: Order, choose: random.Random) -> None:
-        answer = self._retry_while_unavailable(choose, lambda api: _post(api, order))
+        answer = self._retry_while_unavailable(choose, lambda api: _post(api, order, self._webhook))
         if answer.status_code != 202:
             self.problems.append(f"{order.key} was answered {answer.status_code}: {answer.text}")
         else:
@@ -125,10 +126,15 @@ def orders(seed: int, *, count: int, seconds: float) -> list[Order]:
     return made
 
 
-def _post(api: Api, order: Order) -> httpx.Response:
+def _post(api: Api, order: Order, webhook: dict[str, str]) -> httpx.Response:
     headers = {"Idempotency-Key": order.key}
     if order.kind == "generate":
-        body = {"prompt": "a boat", "num_inference_steps": order.steps, "seed": 1}
+        body = {
+            "prompt": "a boat",
+            "num_inference_steps": order.steps,
+            "seed": 1,
+            "webhook": webhook,
+        }
         return api.http.post("/generate", json=body, headers=headers, timeout=_ANSWER_SECONDS)
     return api.http.post(
         "/concepts",
@@ -136,6 +142,7 @@ def _post(api: Api, order: Order) -> httpx.Response:
             "name": order.key,
             "superclass": "boat",
             "training": json.dumps({"max_train_steps": order.steps}),
+            "webhook": json.dumps(webhook),
         },
         files=[("images", ("0.png", _PICTURE))],
         headers=headers,

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from tests.chaos import disk, embedded_faults, faults, worker
+from tests.chaos import disk, embedded_faults, faults, webhooks, worker
 from tests.chaos.embedded_faults import EmbeddedStage
 from tests.chaos.faults import Stage
 from tests.integration.stack import servers
-from tests.integration.stack.deployment import Api, Deployment
+from tests.integration.stack.deployment import START_SECONDS, Api, Deployment
 from tests.integration.stack.lost_answers import LostAnswers, lost_answers
 from tests.integration.stack.processes import Process
 
@@ -41,10 +41,13 @@ class Scene:
 
 
 @contextmanager
-def on_postgres(seed: int, *, blobs_url: str | None = None) -> Iterator[Scene]:
-    """Run two API processes, two workers, PostgreSQL behind a proxy, Redis and S3."""
+def on_postgres(seed: int, *, rounds: int, blobs_url: str | None = None) -> Iterator[Scene]:
+    """Run two API processes, two workers, PostgreSQL behind a proxy, Redis and S3.
+
+    Each fault occurs in each of the `rounds`.
+    """
     with _deployed(seed, mutant=False, blobs_url=blobs_url) as (stage, deployment, proxy):
-        chosen = _shuffled(stage.choose, faults.FAULTS * 2)
+        chosen = _shuffled(stage.choose, faults.FAULTS * rounds)
         yield _scene(stage, deployment, proxy, chosen=chosen, seconds=2.4 * len(chosen))
 
 
@@ -62,15 +65,17 @@ def without_the_lease_token(seed: int) -> Iterator[Scene]:
 
 
 @contextmanager
-def with_lost_answers(seed: int, *, share: float, blobs_url: str | None = None) -> Iterator[Scene]:
+def with_lost_answers(
+    seed: int, *, share: float, rounds: int, blobs_url: str | None = None
+) -> Iterator[Scene]:
     """Run the same with one lasting fault: a share of the commits never gets an answer."""
     with _deployed(seed, mutant=False, blobs_url=blobs_url) as (stage, deployment, proxy):
         proxy.share = share
-        yield _scene(stage, deployment, proxy, chosen=[], seconds=60)
+        yield _scene(stage, deployment, proxy, chosen=[], seconds=30 * rounds)
 
 
 @contextmanager
-def on_sqlite(seed: int, *, blobs_url: str | None = None) -> Iterator[Scene]:
+def on_sqlite(seed: int, *, rounds: int, blobs_url: str | None = None) -> Iterator[Scene]:
     """Run `perfusion serve` with its defaults: SQLite, files, and a worker in its process."""
     with tempfile.TemporaryDirectory() as name:
         deployment = _deployment(Path(name), _stored(blobs_url))
@@ -84,7 +89,7 @@ def on_sqlite(seed: int, *, blobs_url: str | None = None) -> Iterator[Scene]:
                 lease_seconds=LEASE_SECONDS,
                 choose=choose,
             )
-            chosen = _shuffled(choose, embedded_faults.FAULTS * 2)
+            chosen = _shuffled(choose, embedded_faults.FAULTS * rounds)
             yield Scene(
                 deployment=deployment,
                 apis=[api],
@@ -153,6 +158,7 @@ def _deployment(folder: Path, environment: dict[str, str]) -> Deployment:
         # A job that meets many faults must still succeed.
         max_attempts=20,
         log_level="info",
+        **webhooks.SETTINGS,
     )
 
 
@@ -160,8 +166,8 @@ def _start(apis: Sequence[Api], workers: Sequence[Process]) -> None:
     for process in (*workers, *(api.process for api in apis)):
         process.start()
     for api in apis:
-        api.process.wait_until(api.answers, what="it answered")
-        api.process.wait_until(api.is_ready, what="a worker was there")
+        api.process.wait_until(api.answers, what="it answered", seconds=START_SECONDS)
+        api.process.wait_until(api.is_ready, what="a worker was there", seconds=START_SECONDS)
 
 
 def _scene(

@@ -18,10 +18,10 @@ from service import log, wiring
 from service.blobs import keys
 from service.database.tables import JobRow
 from service.errors import Unavailable
-from service.execution import checkpoints, leases
+from service.execution import checkpoints, heartbeats, leases
 from service.jobs.lease_types import ClaimedJob, NewImage, TrainedConcept
 from service.settings import environment
-from service.statuses import JobKind
+from service.statuses import JobKind, Queue
 from tests.chaos import disk
 from worker import main as process
 from worker.context import WorkerContext, new_worker_id
@@ -32,7 +32,7 @@ from worker.heartbeat import Heartbeat
 JOURNAL = "CHAOS_JOURNAL"
 MUTANT = "CHAOS_WITHOUT_LEASE_TOKEN"
 STEP_SECONDS = 0.1
-SLOTS = {JobKind.GENERATE.value: 4, JobKind.TRAIN.value: 1}
+SLOTS = {Queue.GENERATE.value: 4, Queue.TRAIN.value: 1}
 
 
 class Loaded:
@@ -49,7 +49,7 @@ class Loaded:
         return True
 
     def base(self) -> Any:
-        return SimpleNamespace(device="none")
+        return SimpleNamespace(device="none", fingerprint="none", covariance_fingerprint="none")
 
 
 def generate(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartbeat) -> bool:
@@ -148,7 +148,8 @@ def _noted(claimed: ClaimedJob, won: bool) -> bool:
 
 
 def _forget_the_lease_token() -> None:
-    leases._held = lambda claimed: (JobRow.id == claimed.id,)  # type: ignore[assignment]
+    for module in (leases, heartbeats):
+        module.held = lambda claimed: (JobRow.id == claimed.id,)  # type: ignore[attr-defined]
 
 
 def main() -> None:

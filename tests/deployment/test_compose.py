@@ -1,6 +1,7 @@
 """docker-compose.yml is valid, and each of its promises is checked."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,12 @@ from tests.deployment.stack import Service
 
 OURS = {"api", "migrate"}
 WORKERS = {"worker-generate", "worker-train", "worker-generate-cpu", "worker-train-cpu"}
+PREPARES = {"prepare", "prepare-cpu"}
 # The deployment sets these itself; each has one right value in a container.
 FIXED = {"PERFUSION_DATA_DIR", "PERFUSION_DEVICE"}
 SECRET = re.compile(r"PASSWORD|SECRET|KEY")
 # The product or a hub makes these secrets; without one, only its own feature is missing.
-OPTIONAL_SECRETS = {"METRICS_KEY", "HF_TOKEN"}
+OPTIONAL_SECRETS = {"METRICS_KEY", "HF_TOKEN", "PERFUSION_C2PA_KEY"}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,9 @@ def services(env_file: Path) -> dict[str, Service]:
 
 
 def test_compose_takes_the_file_and_every_service_of_it(services: dict[str, Service]) -> None:
-    assert {"postgres", "redis", "s3", "prometheus", "grafana", *OURS, *WORKERS} == set(services)
+    assert {"postgres", "redis", "s3", "prometheus", "grafana", *OURS, *PREPARES, *WORKERS} == set(
+        services
+    )
 
 
 def test_what_the_specification_does_not_know_is_refused(env_file: Path, tmp_path: Path) -> None:
@@ -98,7 +102,7 @@ def test_a_variable_of_the_env_file_reaches_the_processes(env_file: Path, tmp_pa
     changed = tmp_path / ".env"
     changed.write_text(env_file.read_text() + "PERFUSION_LEASE_SECONDS=45\n")
     services = stack.resolve(changed)
-    for name in (*OURS, *WORKERS):
+    for name in (*OURS, *PREPARES, *WORKERS):
         assert services[name]["environment"]["PERFUSION_LEASE_SECONDS"] == "45"
 
 
@@ -134,8 +138,10 @@ def test_every_service_is_confined(services: dict[str, Service]) -> None:
 def test_every_service_but_the_one_shot_restarts_and_says_how_it_is(
     services: dict[str, Service],
 ) -> None:
-    assert services["migrate"]["restart"] == "no"
-    for name in services.keys() - {"migrate"}:
+    one_shots = {"migrate", *PREPARES}
+    for name in one_shots:
+        assert services[name]["restart"] == "no"
+    for name in services.keys() - one_shots:
         service = services[name]
         assert service["restart"] == "unless-stopped", name
         assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL"), name
@@ -168,8 +174,32 @@ def test_the_schema_comes_before_the_services_that_need_it(services: dict[str, S
     for name in ("api", *WORKERS):
         waits = {of: how["condition"] for of, how in services[name]["depends_on"].items()}
         assert waits.pop("migrate") == "service_completed_successfully"
+        if name in WORKERS:
+            prepare = "prepare-cpu" if name.endswith("-cpu") else "prepare"
+            assert waits.pop(prepare) == "service_completed_successfully"
         # These may come and go: no service's start depends on their health.
         assert waits == {"redis": "service_started", "s3": "service_started"}
+
+
+def test_a_machine_is_prepared_in_the_place_where_the_workers_look(
+    services: dict[str, Service],
+) -> None:
+    for name, prepare in (("worker-train", "prepare"), ("worker-train-cpu", "prepare-cpu")):
+        for key in ("image", "volumes", "profiles", "user"):
+            assert services[prepare][key] == services[name][key]
+        kept = services[name]["environment"].keys()
+        assert services[prepare]["environment"].keys() == kept
+        targets = {volume["target"]: volume for volume in services[name]["volumes"]}
+        assert targets["/data"]["source"] == "worker"
+        assert targets["/models"]["read_only"] is True
+        # What fails in it, the workers try again, and say in /readyz: it never keeps them away.
+        assert services[prepare]["entrypoint"] == ["sh", "-c"]
+        (script,) = services[prepare]["command"]
+        done = subprocess.run(
+            ["sh", "-c", script.replace("perfusion", "false")], check=False, capture_output=True
+        )
+        assert done.returncode == 0
+        assert b"try again" in done.stderr
 
 
 def test_workers_get_the_time_to_save_their_state(services: dict[str, Service]) -> None:
@@ -200,12 +230,17 @@ def gpus(services: dict[str, Service]) -> dict[str, list[str]]:
 
 
 def test_each_worker_gets_the_gpu_that_is_named_for_it(env_file: Path, tmp_path: Path) -> None:
-    assert gpus(stack.resolve(env_file)) == {"worker-generate": ["0"], "worker-train": ["0"]}
+    assert gpus(stack.resolve(env_file)) == {
+        "prepare": ["0"],
+        "worker-generate": ["0"],
+        "worker-train": ["0"],
+    }
     changed = tmp_path / ".env"
     changed.write_text(
         env_file.read_text() + "WORKER_GENERATE_GPU=1\nWORKER_TRAIN_GPU=GPU-8f6b2a10\n"
     )
     assert gpus(stack.resolve(changed)) == {
+        "prepare": ["1"],
         "worker-generate": ["1"],
         "worker-train": ["GPU-8f6b2a10"],
     }
@@ -216,5 +251,5 @@ def test_the_processes_without_a_device_get_the_image_without_torch(
 ) -> None:
     for name in OURS:
         assert services[name]["build"]["target"] == "api"
-    for name in WORKERS:
+    for name in (*PREPARES, *WORKERS):
         assert services[name]["build"]["target"] == "worker"

@@ -88,6 +88,6 @@ def test_the_images_get_every_package_and_nothing_that_is_secret_or_local() -> N
     assert packages - {"models"} <= allowed
     others = allowed - packages
     installation = {"pyproject.toml", "requirements.lock", "docker/select_locked.py"}
-    models = {"models/__init__.py", "models/base", "models/evaluator"}
+    models = {"models/__init__.py", "models/base", "models/evaluator", "models/families"}
     assert others == installation | {"README.md", "LICENSE"} | models
     assert all((stack.ROOT / name).exists() for name in allowed)

@@ -8,7 +8,15 @@ from running import Photo
 JOB_MS = 90_000
 
 
+def enter(page: Page, room: str) -> None:
+    """Go to a room of the page: Create, Concepts or Gallery."""
+    page.get_by_role("navigation", name="Rooms").get_by_role("link", name=room).click()
+    expect(page.get_by_role("heading", level=1, name=room)).to_be_attached()
+
+
 def show_photos(page: Page, photos: list[Photo]) -> None:
+    """Choose photos to teach, in Concepts."""
+    enter(page, "Concepts")
     page.locator("#pictures").set_input_files([photo.payload for photo in photos])
     expect(page.locator("#thumbs > li")).to_have_count(len(photos))
 
@@ -21,11 +29,9 @@ def fill_in(page: Page, *, name: str, training: dict[str, str]) -> None:
         page.locator(f"#training-{option}").fill(value)
 
 
-def generate(page: Page, *, steps: int, images: int = 1) -> Locator:
+def generate(page: Page, *, steps: int, images: int = 1, cells: int | None = None) -> Locator:
     """Press Generate with quick settings; the images once they are on the page."""
-    details = page.locator("#settings-details")
-    if details.get_attribute("open") is None:
-        page.get_by_text("More settings").click()
+    more_settings(page)
     page.locator("#steps").fill(str(steps))
     page.locator("#num-images").fill(str(images))
     shown = page.locator("#stage-images img[src^='blob:']")
@@ -33,8 +39,13 @@ def generate(page: Page, *, steps: int, images: int = 1) -> Locator:
     before = shown.first.get_attribute("src") if shown.count() else ""
     page.get_by_role("button", name="Generate", exact=True).click()
     expect(shown.first).not_to_have_attribute("src", before or "", timeout=JOB_MS)
-    expect(shown).to_have_count(images, timeout=JOB_MS)
+    expect(shown).to_have_count(cells or images, timeout=JOB_MS)
     return shown
+
+
+def more_settings(page: Page) -> None:
+    if page.locator("#settings-details").get_attribute("open") is None:
+        page.get_by_text("More settings").click()
 
 
 def dial(page: Page, name: str) -> Locator:

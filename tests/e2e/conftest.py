@@ -106,9 +106,13 @@ def moved(
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium or Chrome that is installed on this machine."""
+    """A headless Chromium or Chrome that is installed on this machine.
+
+    Playwright's event loop runs until the fixture ends. The next module of the same process may
+    need a loop of its own.
+    """
     executable = os.environ.get("PERFUSION_TEST_BROWSER") or next(
         (path for name in _BROWSERS if (path := shutil.which(name))), None
     )
@@ -129,12 +133,15 @@ def visits(browser: Browser) -> Iterator[Visits]:
     """Makes tabs of any size and colour scheme; closes them."""
     contexts: list[BrowserContext] = []
 
-    def visit(*, width: int = 1280, height: int = 900, dark: bool = False) -> Visit:
+    def visit(
+        *, width: int = 1280, height: int = 900, dark: bool = False, lenient: bool = False
+    ) -> Visit:
         contexts.append(
             browser.new_context(
                 viewport={"width": width, "height": height},
                 color_scheme="dark" if dark else "light",
                 reduced_motion="reduce",
+                bypass_csp=lenient,  # for a script of the test inside the page
             )
         )
         return Visit(contexts[-1])

@@ -33,7 +33,7 @@ class Photo:
 
 
 @contextmanager
-def serving(folder: Path, **settings: str) -> Iterator[str]:
+def serving(folder: Path, *, port: str = "0", **settings: str) -> Iterator[str]:
     """`perfusion serve` on a free port, its data in `folder`; yields its address."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PERFUSION_")}
     # Many people's visits within a minute come from one caller here.
@@ -45,7 +45,7 @@ def serving(folder: Path, **settings: str) -> Iterator[str]:
         subprocess.run([*perfusion, "migrate"], cwd=_REPOSITORY, env=environment, check=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*perfusion, "serve", "--port", "0"],
+            [*perfusion, "serve", "--port", port],
             cwd=_REPOSITORY,
             env=environment,
             stdout=output,
@@ -138,6 +138,9 @@ class Visit:
         if message.type not in ("error", "warning"):
             return
         address = (message.location or {}).get("url", "")
+        # A server that is not ready says so, and the page asks again.
+        if "status of 503" in message.text and address.endswith("/readyz"):
+            return
         # The contract says 404 until a training has its first preview; Chromium reports each one.
         if "status of 404" in message.text and address.endswith("/preview"):
             return

@@ -1,9 +1,10 @@
 """How the page looks: on a phone, in light and dark."""
 
 import re
+from collections.abc import Iterable
 
 import pytest
-from actions import show_photos
+from actions import enter, more_settings, show_photos
 from playwright.sync_api import Page, expect
 from running import Photo, Visits
 
@@ -16,8 +17,12 @@ def test_a_phone_needs_no_sideways_scrolling(
 ) -> None:
     page = visits(width=_PHONE_WIDTH_PX, height=740, dark=dark).open(server)
     show_photos(page, photos)
-    for disclosure in ("Training options", "More settings"):
-        page.get_by_text(disclosure).click()
+    page.get_by_text("Training options").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= _PHONE_WIDTH_PX
+    enter(page, "Gallery")
+    assert page.evaluate("document.documentElement.scrollWidth") <= _PHONE_WIDTH_PX
+    enter(page, "Create")
+    more_settings(page)
     page.get_by_role("combobox", name="Prompt").fill(f"<{taught}> and <{'long-' * 11}name>")
     expect(page.locator("#strength-list > li")).to_have_count(2)
     assert page.evaluate("document.documentElement.scrollWidth") <= _PHONE_WIDTH_PX
@@ -28,13 +33,28 @@ def test_text_is_readable_in_light_and_dark(server: str, visits: Visits, dark: b
     page = visits(dark=dark).open(server)
     paper = luminance(page, "body", "backgroundColor")
     assert (paper < 0.05) is dark
-    for text, ground in (
-        ("h1", "body"),
-        (".hero p", "body"),
+    create = (
+        ("#generate", "#generate"),
+        (".stage-prompt", ".wall"),
+        ("#settings-details summary", ".desk"),
+        (".connection", ".bar"),
+    )
+    concepts = (
+        ("h1", ".wall"),
+        (".room-head p", ".wall"),
         ("#name-hint", "#teach-form"),
         ("#train", "#train"),
         ("#training-details summary", "#teach-form"),
-    ):
+    )
+    page.locator("#stage-prompt").wait_for()
+    readable(page, create)
+    enter(page, "Concepts")
+    readable(page, concepts)
+
+
+def readable(page: Page, pairs: Iterable[tuple[str, str]]) -> None:
+    """Assert that each text has a contrast of 4.5 to its ground."""
+    for text, ground in pairs:
         ink = luminance(page, text, "color")
         behind = luminance(page, ground, "backgroundColor")
         contrast = (max(ink, behind) + 0.05) / (min(ink, behind) + 0.05)

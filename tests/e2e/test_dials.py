@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import httpx2 as httpx
 import pytest
-from actions import asked_for, dial, natural_width
+from actions import JOB_MS, asked_for, dial, enter, natural_width
 from playwright.sync_api import expect
 from running import Visits
 
@@ -39,7 +39,7 @@ def test_a_number_in_the_prompt_moves_the_dial_and_stays_until_the_dial_moves(
     # Fainter than the dial goes: it rests at its end, and the number is left alone.
     prompt.fill(f"a photo of <{taught}:0.6>")
     expect(slider).to_have_value("-0.9")
-    expect(slider).to_have_attribute("aria-valuetext", "β 0.94, fainter than the dial")
+    expect(slider).to_have_attribute("aria-valuetext", "β 0.94, outside the dial")
     slider.press("ArrowLeft")
     expect(prompt).to_have_value(f"a photo of <{taught}:0.6>")
     assert asked_for(page) == []
@@ -80,14 +80,18 @@ def test_the_curve_under_a_slider_shows_every_strength_and_the_best_one(
 ) -> None:
     page = visits().open(server)
     concept = page.evaluate(f"fetch('concepts/{taught}').then((answer) => answer.json())")
-    verdict = page.locator("#gallery > li", has_text=taught).locator(".verdict")
+    enter(page, "Concepts")
+    verdict = page.locator("#concept-list > li", has_text=taught).locator(".verdict")
     expect(verdict).to_contain_text(concept["verdict"]["reasons"][0])
+    enter(page, "Create")
     page.get_by_role("combobox", name="Prompt").fill(f"<{taught}:0.5> on the beach")
     points = page.get_by_role("group", name=f"Images of <{taught}>").get_by_role("button")
     expect(points).to_have_count(7)
     assert natural_width(points.first.locator("img")) > 0
 
-    best = page.get_by_role("button", name=re.compile(r"^β [\d.]+, [\w ]+, recommended;"))
+    best = page.get_by_role(
+        "button", name=re.compile(r"^Strength [\d.]+, β [\d.]+, [\w ]+, recommended;")
+    )
     expect(best).to_have_attribute("aria-pressed", "false")
     best.focus()
     page.keyboard.press("Enter")
@@ -95,6 +99,28 @@ def test_the_curve_under_a_slider_shows_every_strength_and_the_best_one(
     expect(dial(page, taught)).to_have_value(f"{-round(beta_from_strength(strength), 2):g}")
     expect(best).to_have_attribute("aria-pressed", "true")
     expect(page.locator("#prompt")).to_have_value(f"<{taught}:{strength:g}> on the beach")
+
+
+def test_a_file_of_a_sibling_is_imported_after_a_question_and_measured_here(
+    server: str, taught: str, visits: Visits
+) -> None:
+    concept = Concept.from_bytes(httpx.get(f"{server}/concepts/{taught}/file").content)
+    sibling = replace(concept, name="far-owl", base_model_fingerprint="0" * 32)
+    page = visits().open(server)
+    enter(page, "Concepts")
+    file = {"name": "far-owl.safetensors", "mimeType": "", "buffer": sibling.to_bytes()}
+    for answer in ("Cancel", "Import anyway"):
+        page.locator("#import-file").set_input_files([file])  # type: ignore[list-item]
+        expect(page.get_by_role("dialog")).to_contain_text("same text encoders")
+        page.get_by_role("button", name=answer).click()
+    card = page.locator("#concept-list > li", has_text="far-owl")
+    expect(card).to_have_count(1)
+    expect(card).to_contain_text("It was trained on another base model or covariance")
+    expect(page.locator("#concepts-status")).to_have_text(
+        "far-owl was measured here.", timeout=JOB_MS
+    )
+    expect(card.locator(".verdict")).to_have_count(1)
+    expect(card).to_contain_text("Its likeness was measured on this one.")
 
 
 def test_every_point_of_an_old_files_curve_can_be_chosen_also_beyond_the_dial(
@@ -123,7 +149,7 @@ def test_every_point_of_an_old_files_curve_can_be_chosen_also_beyond_the_dial(
         beta = beta_from_strength(strength)
         points.nth(k).click()
         expect(points.nth(k)).to_have_attribute("aria-pressed", "true")
-        expect(points.nth(k)).to_contain_text(f"{beta:.2f}")
+        expect(points.nth(k)).to_have_attribute("aria-label", re.compile(f"β {beta:.2f},"))
         (sent,) = asked_for(page)
         assert sent == {"name": "old-owl", "beta": pytest.approx(beta, abs=1e-12)}
         expect(dial(page, "old-owl")).to_have_value(f"{-min(0.9, round(beta, 2)):g}")

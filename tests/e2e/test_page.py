@@ -3,7 +3,16 @@
 import re
 from pathlib import Path
 
-from actions import JOB_MS, dial, fill_in, generate, natural_width, show_photos
+from actions import (
+    JOB_MS,
+    dial,
+    enter,
+    fill_in,
+    generate,
+    more_settings,
+    natural_width,
+    show_photos,
+)
 from playwright.sync_api import expect
 from running import Photo, Visits, serving
 
@@ -21,15 +30,15 @@ def test_photos_become_a_concept_and_the_concept_an_image(
     expect(page.locator("#thumbs > li").first).to_contain_text("own mask")
     expect(page.locator("#masks-note")).to_be_visible()
     fill_in(page, name="My Robot!", training=_SHORT_TRAINING)
-    page.get_by_role("button", name="Use my-robot").click()
-    expect(page.locator("#name-hint")).to_contain_text("<my-robot>")
+    expect(page.locator("#name-hint")).to_contain_text("It will be called my-robot")
 
     page.get_by_role("button", name="Train", exact=True).click()
     training = page.locator("#trainings > li", has_text="<my-robot>")
     expect(training.get_by_role("progressbar")).to_be_visible()
     use = training.get_by_role("button", name="Use <my-robot>")
     use.wait_for(timeout=JOB_MS)
-    expect(page.locator("#gallery > li", has_text="<my-robot>")).to_contain_text("your own masks")
+    card = page.locator("#concept-list > li", has_text="<my-robot>")
+    expect(card).to_contain_text("your own masks")
 
     use.click()
     expect(page.locator("#prompt")).to_have_value("a photo of <my-robot> ")
@@ -41,6 +50,7 @@ def test_photos_become_a_concept_and_the_concept_an_image(
     assert natural_width(images.last) > 0
     expect(page.locator("#stage-images")).to_contain_text("Seed 41")
     expect(page.locator("#stage-images")).to_contain_text("Seed 42")
+    page.get_by_role("button", name="Enlarge image 2").click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download, image 2").click()
     assert download.value.suggested_filename == "my-robot-seed-42.png"
@@ -48,8 +58,11 @@ def test_photos_become_a_concept_and_the_concept_an_image(
 
     # What was made outlives the tab, and the image itself tells how it was made.
     page.reload()
-    recent = page.locator("#film > li").first
-    expect(recent).to_contain_text("a photo of <my-robot> on the beach")
+    expect(page.locator("#prompt")).to_have_value("a photo of <my-robot> on the beach")
+    page.locator("#prompt").fill("")
+    recent = page.locator("#film button").first
+    expect(recent).to_have_attribute("aria-label", re.compile("a photo of <my-robot> on the beach"))
+    page.get_by_role("button", name="Enlarge image 2").click()
     page.get_by_role("button", name="Use these settings, image 2").click()
     expect(page.locator("#prompt")).to_have_value("a photo of <my-robot> on the beach")
     expect(page.locator("#seed")).to_have_value("42")
@@ -64,12 +77,13 @@ def test_a_refused_photo_is_told_beside_it_in_words(
 ) -> None:
     page = visits().open(server)
     show_photos(page, [photos[0], Photo(name="notes.png", data=b"these are words, not pixels")])
+    refused = page.locator("#thumbs > li").nth(1)
+    # It is named at once, and training all the same does not wipe what was said.
+    expect(refused.locator(".error")).to_contain_text("not a JPEG, PNG, WebP or HEIC picture")
     fill_in(page, name="wordy", training=_SHORT_TRAINING)
     page.get_by_role("button", name="Train", exact=True).click()
-
-    refused = page.locator("#thumbs > li").nth(1)
     expect(refused).to_have_class(re.compile("bad"))
-    expect(refused.locator(".error")).to_contain_text(re.compile("JPEG, PNG (or|and) WebP"))
+    expect(refused.locator(".error")).to_contain_text("notes.png: ")
     expect(page.locator("#thumbs > li").first.locator(".error")).to_be_hidden()
     # Nothing typed is lost, and the way on is one key away.
     expect(page.get_by_label("Name", exact=True)).to_have_value("wordy")
@@ -81,6 +95,7 @@ def test_a_refused_photo_is_told_beside_it_in_words(
 
 def test_what_is_missing_is_said_before_anything_is_sent(server: str, visits: Visits) -> None:
     page = visits().open(server)
+    enter(page, "Concepts")
     page.get_by_role("button", name="Train", exact=True).click()
     expect(page.locator("#pictures-error")).to_have_text("Add at least one photo.")
     expect(page.locator("#name-error")).to_have_text("Give the concept a name.")
@@ -90,6 +105,7 @@ def test_what_is_missing_is_said_before_anything_is_sent(server: str, visits: Vi
 
 def test_photos_can_be_dropped_and_pasted(server: str, photos: list[Photo], visits: Visits) -> None:
     page = visits().open(server)
+    enter(page, "Concepts")
     give = """(target, [bytes, kind]) => {
       const files = new DataTransfer();
       files.items.add(new File([new Uint8Array(bytes)], `${kind}.png`, { type: "image/png" }));
@@ -116,9 +132,11 @@ def test_a_training_survives_a_reload_and_can_be_cancelled(
     training = page.locator("#trainings > li", has_text="<never-mind>")
     training.get_by_role("button", name="Cancel").wait_for()
     page.reload()
+    # What is wrong with its photos is told while the training can still be cancelled.
+    expect(training.locator(".warnings")).to_contain_text("surroundings", timeout=JOB_MS)
     training.get_by_role("button", name="Cancel").click()
     expect(training.locator(".pill")).to_have_text("cancelled", timeout=JOB_MS)
-    card = page.locator("#gallery > li", has_text="<never-mind>")
+    card = page.locator("#concept-list > li", has_text="<never-mind>")
     expect(card).to_contain_text("cancelled")
 
     card.get_by_role("button", name="Delete <never-mind>").click()
@@ -128,7 +146,7 @@ def test_a_training_survives_a_reload_and_can_be_cancelled(
 
 def test_placeholders_complete_from_the_keyboard(server: str, taught: str, visits: Visits) -> None:
     page = visits().open(server)
-    expect(page.locator("#gallery > li", has_text=taught)).to_be_visible()
+    expect(page.get_by_role("button", name=f"Put <{taught}> into the prompt")).to_be_visible()
     prompt = page.get_by_role("combobox", name="Prompt")
     options = page.locator("#completions").get_by_role("option")
     prompt.focus()
@@ -151,7 +169,7 @@ def test_placeholders_complete_from_the_keyboard(server: str, taught: str, visit
 
     # The concept brings its dial, which answers to the keyboard too.
     slider = dial(page, taught)
-    page.get_by_text("More settings").click()
+    more_settings(page)
     page.get_by_label("Locking").select_option("global")
     expect(slider).to_have_value("-0.5")
     slider.press("ArrowLeft")
@@ -168,21 +186,20 @@ def test_the_enlarged_image_shows_where_each_word_acted(server: str, visits: Vis
     visit = visits()
     page = visit.open(server)
     page.locator("#prompt").fill("a red car")
-    page.get_by_text("More settings").click()
+    more_settings(page)
     page.get_by_label("Show where each word acts").check()
     generate(page, steps=2)
-    page.get_by_role("button", name="Enlarge image 1").click()
-    shown = page.locator("#viewer-image[src^='blob:']")
-    expect(shown).to_be_visible()
+    shown = page.locator("#stage-images img")
     plain = shown.get_attribute("src")
+    page.get_by_role("button", name="Details").click()
     car = page.get_by_role("button", name=re.compile("^car \\d+ %$"))
     car.click()
     expect(car).to_have_attribute("aria-pressed", "true")
-    expect(page.locator("#viewer-image")).not_to_have_attribute("src", plain or "")
+    expect(shown).not_to_have_attribute("src", plain or "")
     assert natural_width(shown) > 0
     car.click()
-    page.locator("#viewer-prompt").hover()
-    expect(page.locator("#viewer-image")).to_have_attribute("src", plain or "")
+    page.locator("#stage-prompt").hover()
+    expect(shown).to_have_attribute("src", plain or "")
     assert visit.complaints == []
 
 
@@ -234,10 +251,10 @@ def test_a_key_is_asked_for_and_what_is_not_ready_is_named(tmp_path: Path, visit
         expect(page.locator("#api-key-error")).to_have_text("The server does not accept this key.")
         field.fill(key)
         field.press("Enter")
-        expect(page.locator("#gallery-empty")).to_be_visible()
+        expect(page.locator("#stage-blank")).to_be_visible()
         expect(field).to_be_hidden()
         page.reload()
-        expect(page.locator("#gallery-empty")).to_be_visible()
+        expect(page.locator("#stage-blank")).to_be_visible()
         assert page.evaluate("Object.keys(localStorage)") == []
         page.get_by_role("button", name="Forget API key").click()
         expect(field).to_be_visible()

@@ -11,7 +11,15 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("api", "worker", "service", "perfusion_core")
 DOCUMENTS = sorted(
     str(file.relative_to(ROOT))
-    for folder in (".", "docs", "docs/decisions", "models", "models/base", "models/evaluator")
+    for folder in (
+        ".",
+        "docs",
+        "docs/decisions",
+        "models",
+        "models/base",
+        "models/evaluator",
+        "models/families",
+    )
     for file in (ROOT / folder).glob("*.md")
 )
 
@@ -28,6 +36,17 @@ def test_every_equation_names_a_function_and_a_test_that_exist() -> None:
     for module, name in functions:
         source = modules[module].read_text()
         assert re.search(rf"(def|class) {name}\b", source), f"{module}.{name}"
+
+
+def test_make_reads_every_folder_with_tests_of_servers() -> None:
+    (folders,) = re.findall(r"addprefix tests/,([\w ]+)\)", (ROOT / "Makefile").read_text())
+    tests = ROOT / "tests"
+    marked = {
+        file.relative_to(tests).parts[0]
+        for file in tests.rglob("test_*.py")
+        if re.search(r"^(@|pytestmark.*)pytest\.mark\.servers", file.read_text(), re.MULTILINE)
+    }
+    assert marked == set(folders.split())
 
 
 def test_every_path_that_the_map_names_exists() -> None:

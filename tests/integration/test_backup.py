@@ -17,11 +17,13 @@ from tests.integration.stack.servers import Servers, postgres_programs
 
 
 @pytest.fixture
-def empty_deployment(servers: Servers, tmp_path: Path) -> Iterator[Deployment]:
+def empty_deployment(servers: Servers, tmp_path: Path, tiny_base: Path) -> Iterator[Deployment]:
     """Yield a deployment with a database without tables and an empty bucket."""
     folder = tmp_path / "restored"
     folder.mkdir()
-    deployment = Deployment(folder, servers.new_deployment())
+    deployment = Deployment(
+        folder, servers.new_deployment(), base_model=tiny_base, evaluator="none"
+    )
     yield deployment
     deployment.close()
 
@@ -32,9 +34,10 @@ def test_a_backup_restored_into_an_empty_deployment_generates_from_an_old_concep
     deploy: Callable[..., Deployment],
     empty_deployment: Deployment,
     servers: Servers,
+    tiny_base: Path,
     tmp_path: Path,
 ) -> None:
-    old = deploy()
+    old = deploy(base_model=tiny_base, evaluator="none")
     api = old.api()
     api.start()
     worker = old.worker()

@@ -3,7 +3,6 @@
 The test needs no container engine: plain_stack.py runs the services as plain processes.
 """
 
-import io
 import os
 import shutil
 import subprocess
@@ -13,9 +12,8 @@ from pathlib import Path
 
 import httpx2 as httpx
 import pytest
-from PIL import Image
 
-from tests.integration.stack.deployment import ROOT, ask_to_teach, wait_until
+from tests.integration.stack.deployment import ROOT
 from tests.integration.stack.plain_stack import PlainStack
 
 STORES = ("postgres", "redis", "s3")
@@ -27,7 +25,8 @@ def stack() -> Iterator[PlainStack]:
     """Yield the stack of the profile `cpu`, in a folder that other users may enter."""
     folder = Path(tempfile.mkdtemp(prefix="perfusion-stack-"))
     folder.chmod(0o711)
-    stack = PlainStack(folder, profile="cpu")
+    # Judging the concepts would take most of the test's time.
+    stack = PlainStack(folder, profile="cpu", evaluator="none")
     try:
         yield stack
     finally:
@@ -49,16 +48,15 @@ def test_the_stack_of_the_compose_file_does_the_main_job(stack: PlainStack) -> N
     for name in WORKERS:
         stack.start(name)
     for name in WORKERS:  # loading torch and the base model is slow on a busy machine
-        stack.wait_until_healthy(name, seconds=400)
+        stack.wait_until_logged(name, "base_model.loaded", seconds=400)
+    for name in WORKERS:
+        stack.wait_until_healthy(name)
 
     with httpx.Client(base_url=stack.url, timeout=60, trust_env=False) as http:
         assert http.get("/readyz").status_code == 200
         assert http.get("/jobs").status_code == 401  # a key is needed, also on loopback
         http.headers["Authorization"] = f"Bearer {stack.key}"
         assert "perfusion_live_workers" in http.get("/metrics").text
-        assert end_of(http, ask_to_teach(http, "rex"))["status"] == "succeeded"
-        image = generate(http)
-    assert Image.open(io.BytesIO(image)).format == "PNG"
 
     run_the_smoke_test(stack)
 
@@ -67,7 +65,10 @@ def test_the_stack_of_the_compose_file_does_the_main_job(stack: PlainStack) -> N
 
 
 def run_the_smoke_test(stack: PlainStack) -> None:
-    """Run docker/smoke.sh on this stack, which is what its `docker compose` starts here."""
+    """Run docker/smoke.sh on this stack, which is what its `docker compose` starts here.
+
+    It teaches a concept, and generates and reads an image of it.
+    """
     programs = stack.env_file.parent / "programs"
     programs.mkdir()
     (programs / "docker").write_text("#!/bin/sh\n")
@@ -84,20 +85,3 @@ def run_the_smoke_test(stack: PlainStack) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("The main job works.\n")
-
-
-def generate(http: httpx.Client) -> bytes:
-    request = {"prompt": "a photo of <rex>", "num_images": 1, "num_inference_steps": 4, "seed": 1}
-    answer = http.post("/generate", json=request)
-    assert answer.status_code == 202, answer.text
-    job = end_of(http, answer.json()["job"]["id"])
-    assert job["status"] == "succeeded", job["error"]
-    return http.get(job["images"][0]["url"]).content
-
-
-def end_of(http: httpx.Client, job_id: str) -> dict[str, object]:
-    def job() -> dict[str, object]:
-        return http.get(f"/jobs/{job_id}").json()  # type: ignore[no-any-return]
-
-    wait_until(lambda: job()["finished_at"] is not None, seconds=180)
-    return job()

@@ -55,7 +55,7 @@ def resumed(server: Server) -> str:
 
 
 def test_generations_survive_kill_9_whether_they_ran_or_waited(server: Server) -> None:
-    request = {"num_inference_steps": 200, "num_images": 1}
+    request = {"num_inference_steps": 60, "num_images": 1}
     job_ids = [server.post_generation(f"a photo of {n} dogs", seed=n, **request) for n in range(10)]
     server.wait_until(lambda: any(server.job(job_id)["progress"]["step"] for job_id in job_ids))
     server.kill()
@@ -79,6 +79,40 @@ def test_generations_survive_kill_9_whether_they_ran_or_waited(server: Server) -
     for image, other in zip(job["images"], again["images"], strict=True):
         assert image["seed"] == other["seed"]
         assert apart(server, image["url"], other["url"]) <= 1
+
+
+def test_a_sweep_survives_kill_9_and_its_sheet_shows_no_deleted_image(server: Server) -> None:
+    axes = [{"field": "guidance_scale", "values": [2, 4, 6]}, {"field": "seed", "values": [1, 2]}]
+    swept = {"num_inference_steps": 30, "sweep": {"axes": axes}}
+    job_id = server.post_generation("a photo of a dog", **swept)
+    server.wait_until(lambda: server.job(job_id)["progress"]["step"] > 0)
+    server.kill()
+    server.start()
+    job = server.wait_for(job_id)
+    assert job["status"] == "succeeded"
+    assert_ended_once(server, job_id, "succeeded")
+    cells = {tuple(image["cell"]): image for image in job["images"]}
+    assert list(cells) == [(column, row) for row in range(2) for column in range(3)]
+    assert [cell["seed"] for cell in cells.values()] == [1, 1, 1, 2, 2, 2]
+    assert job["request"]["sweep"]["axes"] == axes
+
+    alone = server.post_generation(
+        "a photo of a dog", num_inference_steps=30, guidance_scale=6, seed=2
+    )
+    pixels = [
+        np.asarray(Image.open(io.BytesIO(server.http.get(image["url"]).content)), np.int16)
+        for image in (cells[2, 1], server.wait_for(alone)["images"][0])
+    ]
+    assert np.abs(pixels[0] - pixels[1]).max() <= 1
+
+    sheet = server.http.get(f"/jobs/{job_id}/sheet")
+    assert Image.open(io.BytesIO(sheet.content)).format == "PNG"
+    seen = {"If-None-Match": sheet.headers["etag"]}
+    assert server.http.get(f"/jobs/{job_id}/sheet", headers=seen).status_code == 304
+    assert server.http.delete(f"/images/{cells[0, 0]['id']}").status_code == 204
+    without = server.http.get(f"/jobs/{job_id}/sheet", headers=seen)
+    assert (without.status_code, without.content != sheet.content) == (200, True)
+    assert server.http.get(f"/jobs/{alone}/sheet").status_code == 404
 
 
 def test_a_server_that_is_asked_to_stop_does_so_in_good_order(server: Server) -> None:

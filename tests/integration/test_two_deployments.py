@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
@@ -21,7 +22,9 @@ from tests.integration.stack.servers import Servers
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
 STEPS = 8
-LEASE_AND_RECONCILE_SECONDS = 45
+LEASE_SECONDS = 6
+# The last heartbeat may be as old as a heartbeat's interval; the rest is for a busy machine.
+LEASE_AND_RECONCILE_SECONDS = 20
 
 
 def photo() -> bytes:
@@ -62,9 +65,12 @@ def scenario(api: Api) -> tuple[bytes, list[bytes]]:
 
 
 @pytest.fixture(scope="module")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[bytes, list[bytes]]]:
+def embedded(
+    tmp_path_factory: pytest.TempPathFactory, tiny_base: Path
+) -> Iterator[tuple[bytes, list[bytes]]]:
     """Yield the files that the embedded default makes."""
-    deployment = Deployment(tmp_path_factory.mktemp("embedded"), {})
+    folder = tmp_path_factory.mktemp("embedded")
+    deployment = Deployment(folder, {}, base_model=tiny_base, evaluator="none")
     api = deployment.api()
     try:
         api.start()
@@ -76,10 +82,17 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[bytes, 
 
 
 @pytest.fixture(scope="module")
-def distributed(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    # All settings are the defaults, except that checkpoints are frequent, to train only a little.
+def distributed(
+    servers: Servers, tmp_path_factory: pytest.TempPathFactory, tiny_base: Path
+) -> Iterator[Deployment]:
     deployment = Deployment(
-        tmp_path_factory.mktemp("distributed"), servers.new_deployment(), checkpoint_seconds=1
+        tmp_path_factory.mktemp("distributed"),
+        servers.new_deployment(),
+        base_model=tiny_base,
+        evaluator="none",
+        checkpoint_seconds=0.5,
+        lease_seconds=LEASE_SECONDS,
+        reconcile_seconds=1,
     )
     deployment.migrate()
     yield deployment
@@ -113,14 +126,17 @@ def test_both_deployments_make_the_same_bytes(
 def test_a_training_whose_worker_is_killed_goes_on_from_its_state_within_a_lease(
     api: Api, distributed: Deployment, worker: Process
 ) -> None:
-    job_id = teach(api, steps=3000, name="killed")
+    job_id = teach(api, steps=5000, name="killed")
     saved = _saved_step(distributed)
     wait_until(lambda: saved(job_id) >= 2)
+    other = distributed.worker("--queues", "train")
+    other.start()
+    other.wait_until(
+        lambda: '"base_model.loaded"' in other.log, what="its base model was loaded", seconds=300
+    )
     worker.kill()
     killed_at = time.monotonic()
     step = saved(job_id)
-    other = distributed.worker("--queues", "train")
-    other.start()
     wait_until(lambda: api.job(job_id)["attempt"] == 2, seconds=120)
     assert time.monotonic() - killed_at < LEASE_AND_RECONCILE_SECONDS
     wait_until(lambda: f'"step": {step}, "event": "training.resumed"' in other.log)

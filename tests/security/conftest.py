@@ -20,6 +20,7 @@ from service.wiring import Service
 from tests.unit.api.conftest import BASE_URL, build_service
 from tests.unit.api.conftest import migrated as migrated
 from tests.unit.service import staging
+from tests.unit.service.inspected import check_and_finish
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Owned:
     job_id: str
     image_id: str
     training_id: str
+    inspection_id: str
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Scene:
 
 @pytest.fixture
 def scene(tmp_path: Path, migrated: Path) -> Iterator[Scene]:
-    service = build_service(tmp_path / "data", migrated, requests_per_minute=100_000)
+    settings = {"requests_per_minute": 100_000, "openai_wait_seconds": 2}
+    service = build_service(tmp_path / "data", migrated, **settings)
     key, view = auth.create_key(service, label="hers")
     owned = give(service, view.owner_id)
     app = create_app(service, embedded=False, key_required=True)
@@ -68,14 +71,21 @@ def give(service: Service, owner_id: str, *, name: str = "rex") -> Owned:
     """Give an owner one object of each kind."""
     staging.register_base_model(service)
     training_id = staging.ready(service, name, owner_id=owner_id)
-    body = GenerateRequest(prompt=f"a photo of <{name}>", num_images=1, attention_maps=True)
+    body = GenerateRequest.read(
+        {
+            "prompt": f"a photo of <{name}>",
+            "attention_maps": True,
+            "sweep": {"axes": [{"field": "seed", "values": [1]}]},
+        }
+    )
     answer = generations.request(service, owner_id, body=body)
     claimed = staging.claim(service, answer.body["job"]["id"])
     images = staging.generated(service, claimed)
     assert leases.finish_generation(service, claimed, images=images)
     job = jobs.get(service, owner_id, job_id=claimed.id)
     concept = concepts.get(service, owner_id, ref=name)
-    return Owned(name, concept.id, job.id, job.images[0].id, training_id)
+    inspection_id = check_and_finish(service, owner_id=owner_id)
+    return Owned(name, concept.id, job.id, job.images[0].id, training_id, inspection_id)
 
 
 def bearer(key: str) -> dict[str, str]:

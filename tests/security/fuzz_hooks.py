@@ -11,12 +11,17 @@ _OBJECTS = {
     "/concepts/{ref}/curve": os.environ["FUZZED_CONCEPT"],
     "/concepts/{ref}/train": os.environ["FUZZED_CONCEPT"],
     "/concepts/{ref}/revert": os.environ["FUZZED_CONCEPT"],
+    "/concepts/{ref}/pictures": os.environ["FUZZED_CONCEPT"],
     "/concepts/{ref}/curve/{k}": os.environ["FUZZED_CONCEPT"],
     "/jobs/{id}": os.environ["FUZZED_JOB"],
     "/jobs/{id}/events": os.environ["FUZZED_JOB"],
     "/jobs/{id}/cancel": os.environ["FUZZED_JOB"],
+    "/jobs/{id}/finish": os.environ["FUZZED_JOB"],
+    "/jobs/{id}/sheet": os.environ["FUZZED_JOB"],
     "/jobs/{id}/preview": os.environ["FUZZED_TRAINING"],
     "/images/{id}": os.environ["FUZZED_IMAGE"],
+    "/images/{id}.json": os.environ["FUZZED_IMAGE"],
+    "/images/{id}/thumbnail": os.environ["FUZZED_IMAGE"],
 }
 
 
@@ -26,7 +31,7 @@ def map_path_parameters(
 ) -> dict[str, str] | None:
     operation = context.operation
     known = _OBJECTS.get(operation.path) if operation is not None else None
-    if known is None or not path_parameters or operation.method == "delete":
+    if known is None or not path_parameters or operation.method in ("delete", "patch"):
         return path_parameters
     return {
         name: known if name != "k" and sum(str(value).encode(errors="replace")) % 2 else value

@@ -17,6 +17,7 @@ import uvicorn
 from sqlalchemy import select
 
 from service import auth, workers
+from service.concepts import exports
 from service.database.tables import JobRow
 from service.execution import leases
 from service.statuses import JobKind, JobStatus
@@ -34,19 +35,31 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(_MAX_SECONDS + 20)]
 # comes from a list.
 CONFIG = """
 [[operations]]
-include-name = ["POST /concepts/import", "POST /generate", "GET /concepts", "GET /jobs"]
+include-name = ["POST /concepts/import", "GET /concepts", "GET /jobs", "GET /images"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "409", "415", "422", "429"]
+
+# Nor that an image exists, or that a mask lies inside a picture.
+[[operations]]
+include-name = ["POST /generate"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "415", "422", "429"]
+
+# No schema can say which model is served, or that a size is a multiple of 8 here.
+[[operations]]
+include-name = ["POST /v1/images/generations", "GET /v1/models/{name}"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "404", "422", "429"]
 
 # An idempotency key may come again with another request, which is a 422 by contract.
 [[operations]]
-include-name = ["POST /concepts/{ref}/train", "POST /concepts/{ref}/revert"]
+include-name = [
+    "POST /concepts/{ref}/train", "POST /concepts/{ref}/revert", "PATCH /concepts/{ref}"
+]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "422", "429"]
 
 # Each picture is decoded in a separate process, which takes time.
 [[operations]]
-include-name = "POST /concepts"
+include-name = ["POST /concepts", "POST /pictures/check", "POST /v1/images/edits"]
 generation.max-examples = 10
-checks.positive_data_acceptance.expected-statuses = ["2xx", "409", "415", "422", "429"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "415", "422", "429"]
 
 [phases.stateful]
 generation.max-examples = 5
@@ -119,6 +132,10 @@ def finishing_jobs(service: Service) -> Iterator[None]:
     def work() -> None:
         while not over.wait(0.05):
             workers.seen(service, "token", queues=["generate", "train"], device="none")
+            for export in exports.requested(
+                service, base_model="base-1", covariance="cov-1", but=frozenset()
+            ):
+                exports.store(service, export, b"lora")
             with service.database.read() as session:
                 waiting = list(
                     session.scalars(select(JobRow.id).where(JobRow.status == JobStatus.QUEUED))

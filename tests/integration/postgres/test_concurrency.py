@@ -18,7 +18,7 @@ from service.execution import leases, reconciler
 from service.idempotency import Answer, Idempotency, answer_once
 from service.jobs import transitions
 from service.jobs import use_cases as jobs
-from service.statuses import JobKind, JobStatus
+from service.statuses import JobStatus, Queue
 from service.wiring import Service
 from tests.unit.service.staging import OWNER, STRANGER, submit, try_to_claim, uploaded
 
@@ -80,7 +80,7 @@ def test_many_workers_at_once_take_each_job_once_and_by_turns(service: Service) 
 
     def work(n: int) -> list[str]:
         taken = []
-        while (claimed := leases.claim_next(service, JobKind.TRAIN, worker_id=f"w{n}")) is not None:
+        while (claimed := leases.claim_next(service, Queue.TRAIN, worker_id=f"w{n}")) is not None:
             taken.append(claimed.id)
         return taken
 
@@ -103,7 +103,7 @@ def test_a_claim_passes_by_a_job_that_another_worker_is_claiming(service: Servic
     first, second = submit(service, "first"), submit(service, "second")
     with service.database.write() as session:
         session.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"), {"id": first})
-        claimed = leases.claim_next(service, JobKind.TRAIN, worker_id="w")
+        claimed = leases.claim_next(service, Queue.TRAIN, worker_id="w")
         assert claimed is not None and claimed.id == second
 
 

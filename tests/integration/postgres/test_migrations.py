@@ -18,7 +18,7 @@ from service.database import engine as db
 from service.database.tables import ApiKeyRow, Base, BaseModelRow, DeploymentRow
 from service.execution import leases
 from service.settings.environment import Settings
-from service.statuses import JobKind
+from service.statuses import Queue
 from service.wiring import Service, build
 from tests.integration.stack.servers import Postgres
 from tests.unit.service.staging import at_once, register_base_model, submit
@@ -90,7 +90,7 @@ def test_the_previous_release_may_add_jobs_beside_this_one(service: Service) -> 
             )
         )
     for _ in range(2):
-        assert leases.claim_next(service, JobKind.TRAIN, worker_id="w") is not None
+        assert leases.claim_next(service, Queue.TRAIN, worker_id="w") is not None
 
 
 def test_processes_that_migrate_at_once_migrate_once(postgres: Postgres) -> None:

@@ -19,10 +19,11 @@ def test_the_laws_of_jobs_hold_on_postgres_as_on_sqlite(postgres: Postgres) -> N
     laws = (
         *("execution/lease_machine", "execution/leases", "execution/retries"),
         *("execution/reconciler", "execution/lost_answers", "execution/checkpoints"),
-        *("jobs/job_order", "garbage/collection", "garbage/retention"),
+        *("jobs/job_order", "jobs/deletion", "garbage/collection", "garbage/retention"),
         *(f"concepts/{law}" for law in ("use_cases", "creation", "idempotency", "import")),
+        *("concepts/changes", "concepts/pictures"),
         *(f"concepts/trainings/{law}" for law in ("requests", "replacement", "file_before")),
-        *(f"generations/{law}" for law in ("requests", "strengths", "unknown_names")),
+        *("generations/requests", "images/use_cases", "webhooks/outbox"),
         *("auth_keys", "base_models_and_workers", "deployment", "quota"),
     )
     files = [Path("tests/unit/service", law) for law in laws]

@@ -30,10 +30,17 @@ WEED_PORTS = ("master.port", "volume.port", "filer.port", "admin.port")
 class PlainStack:
     """The services of one profile, not started yet. `close` kills those that still run."""
 
-    def __init__(self, folder: Path, *, profile: str) -> None:
-        """Read the file. Other users must be able to enter `folder`: PostgreSQL refuses root."""
+    def __init__(self, folder: Path, *, profile: str, **settings: str) -> None:
+        """Read the file, with the product's `settings` in its `.env`.
+
+        Other users must be able to enter `folder`: PostgreSQL refuses root.
+        """
         self._folder = folder
         self.env_file = stack.make_env(folder)
+        with self.env_file.open("a") as env:
+            env.writelines(
+                f"PERFUSION_{name.upper()}={value}\n" for name, value in settings.items()
+            )
         self.services = stack.resolve(self.env_file, profiles=[profile])
         self._ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
         self._processes: dict[str, Process] = {}
@@ -64,6 +71,15 @@ class PlainStack:
         """Wait until the service's own health check passes."""
         self._processes[name].wait_until(
             lambda: self.is_healthy(name), what="it was healthy", seconds=seconds, every=2
+        )
+
+    def wait_until_logged(self, name: str, event: str, *, seconds: float) -> None:
+        """Wait for a line of a service's log; reading it costs less than a health check."""
+        process = self._processes[name]
+        process.wait_until(
+            lambda: f'"event": "{event}"' in process.log,
+            what=f"{event} was logged",
+            seconds=seconds,
         )
 
     def is_healthy(self, name: str) -> bool:

@@ -50,6 +50,7 @@ class Upgrade:
             "lease_seconds": 10,
             "reconcile_seconds": 0.3,
             "checkpoint_seconds": 0.3,
+            "requests_per_minute": 100_000,  # the waits of the test ask often
         }
         environment = servers.new_deployment()
         self.old = _release(Deployment(folder / "old", environment, code=old_code, **settings))

@@ -52,11 +52,11 @@ def _serving(deployment: Deployment) -> Iterator[Api]:
 def test_the_previous_release_starts_with_the_settings_of_this_one(
     tmp_path: Path, old_code: Path
 ) -> None:
-    names = "from service.settings import Settings; print(*Settings.model_fields)"
+    names = "from service.settings.environment import Settings; print(*Settings.model_fields)"
     old = Deployment(tmp_path, {}, code=old_code)
     unknown = set(Settings.model_fields) - set(succeed(old.python("-c", names)).split())
     unknown.add("of_a_later_release")
-    load = "from service import settings; settings.load()"
+    load = "from service.settings import environment; environment.load()"
     succeed(old.python("-c", load, **dict.fromkeys(unknown, "1")))
 
 

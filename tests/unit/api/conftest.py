@@ -91,3 +91,10 @@ def teddy(service: Service) -> str:
     staging.register_base_model(service)
     staging.ready(service, "teddy", owner_id="local")
     return "teddy"
+
+
+@pytest.fixture
+def openapi(client: TestClient) -> dict[str, Any]:
+    """Return the OpenAPI document that the API serves."""
+    document: dict[str, Any] = client.get("/openapi.json").json()
+    return document

@@ -77,8 +77,14 @@ def test_every_route_that_reads_a_body_knows_its_caller_first(service: Service) 
         assert any(isinstance(call, OwnerWith) for call in calls), route.path
 
 
-@pytest.mark.parametrize("media_type", [FORM, "Multipart/Form-Data; boundary=b", "text/plain"])
-@pytest.mark.parametrize("path", ["/generate", "/jobs/x/cancel", "/nothing"])
+@pytest.mark.parametrize(
+    ("media_type", "path"),
+    [
+        *((kind, path) for kind in (FORM, "Multipart/Form-Data; boundary=b", "text/plain")
+          for path in ("/jobs/x/cancel", "/nothing")),
+        *((kind, "/generate") for kind in ("text/plain", "application/json", "")),
+    ],
+)  # fmt: skip
 def test_only_uploads_may_be_large_whatever_a_body_calls_itself(
     client: TestClient, path: str, media_type: str
 ) -> None:
@@ -86,14 +92,15 @@ def test_only_uploads_may_be_large_whatever_a_body_calls_itself(
     refusal(answer, 413, "body-too-large")
 
 
-def test_an_upload_may_write_its_media_type_as_it_likes(client: TestClient) -> None:
+@pytest.mark.parametrize("path", ["/concepts", "/generate"])
+def test_an_upload_may_write_its_media_type_as_it_likes(client: TestClient, path: str) -> None:
     part = b'--b\r\nContent-Disposition: form-data; name="name"\r\n\r\n'
     body = part + b"x" * 60_000 + b"\r\n--b--\r\n"
     shouted = {"Content-Type": "Multipart/Form-Data; boundary=b"}
-    refusal(client.post("/concepts", content=body, headers=shouted), 422)
+    refusal(client.post(path, content=body, headers=shouted), 422)
     large = (part + b"x" * 60_000 + b"\r\n") * 20 + b"--b--\r\n"
     assert len(large) > MEBIBYTE
-    refusal(client.post("/concepts", content=large, headers=shouted), 422)
+    refusal(client.post(path, content=large, headers=shouted), 422)
 
 
 def test_an_import_may_be_as_large_as_a_concept_file_and_no_larger(client: TestClient) -> None:

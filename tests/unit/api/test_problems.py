@@ -13,8 +13,10 @@ from service import workers
 from service.blobs.keys import DEPLOYMENT_KEY
 from service.garbage import collection
 from service.jobs import use_cases as jobs
+from service.statuses import LoadingPhase, LoadingState
 from service.wiring import Service
 from tests.unit.api.checks import refusal
+from tests.unit.service import staging
 
 SECRET = "the secret of the crash"
 
@@ -35,7 +37,7 @@ def test_a_method_that_a_route_does_not_know_is_a_problem(client: TestClient) ->
     answer = client.put("/jobs")
     refusal(answer, 405, "method-not-allowed")
     assert answer.headers["allow"] == "GET"
-    assert client.put("/concepts/x").headers["allow"] == "GET, DELETE"
+    assert client.put("/concepts/x").headers["allow"] == "GET, DELETE, PATCH"
     refusal(client.post("/"), 405)
     refusal(client.delete("/web/app.js"), 405)
 
@@ -76,8 +78,8 @@ def test_a_log_line_names_the_request_and_nothing_that_was_written_by_the_caller
         client.post("/generate", json={"prompt": "a secret"})
     first, second = [line for line in logged if line["event"] == "request"]
     assert first["path"] == "/jobs/%0a%1b[31mforged"
-    assert (first["request_id"], first["status"]) == ("abc", 404)
-    assert first["problem"] == "job-not-found"
+    assert (first["request_id"], first["status"]) == ("abc", 422)
+    assert first["problem"] == "invalid"
     assert second["status"] == 202
     assert "secret" not in str(logged)
 
@@ -125,6 +127,32 @@ def test_ready_names_what_is_missing(client: TestClient) -> None:
     assert problem["detail"] == "Not ready. Missing: worker."
     assert answer.headers["retry-after"] == "5"
     assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_ready_tells_how_far_a_worker_is_or_why_it_cannot_work(
+    client: TestClient, service: Service
+) -> None:
+    half = LoadingState(
+        phase=LoadingPhase.FETCHING,
+        detail="The base model is being fetched: 2.1 of 4.3 GB.",
+        progress=0.5,
+    )
+    for worker_id in ("w1", "w2"):
+        workers.seen_loading(service, worker_id, state=half)
+    problem = refusal(client.get("/readyz"), 503, "not-ready")
+    assert problem["detail"] == f"Not ready. Missing: worker. {half.detail}"
+    assert problem["workers"] == [{**half.to_json(), "id": each} for each in ("w1", "w2")]
+    workers.gone(service, "w2")
+    workers.seen(service, "w1", queues=["generate"], device="cpu")
+    assert client.get("/readyz").status_code == 200
+
+
+def test_ready_warns_of_an_evaluator_that_could_not_be_loaded(
+    client: TestClient, service: Service
+) -> None:
+    workers.seen(service, "w", queues=["generate"], device="cpu")
+    staging.register_base_model(service, info={"warnings": ["Concepts are not judged."]})
+    assert client.get("/readyz").json()["warnings"] == ["Concepts are not judged."]
 
 
 def test_ready_names_a_database_a_queue_and_blobs_that_are_away(

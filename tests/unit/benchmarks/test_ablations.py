@@ -10,7 +10,7 @@ from benchmarks.paper.subjects import TUNED, photograph
 from perfusion_core import BaseModel
 from perfusion_core.conditioning import ConceptUse, condition
 from perfusion_core.edit_strategy import APART, PUBLISHED, EditStrategy
-from perfusion_core.rank_one import Edit, Metric
+from perfusion_core.rank_one import Decomposition, Metric
 from tests.unit.benchmarks.conftest import SIDE
 
 
@@ -28,7 +28,9 @@ def _concepts(count: int) -> Tensor:
     return torch.randn(count, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
 
-def _decomposed(strategy: EditStrategy, i: Tensor, metric: Metric, *, beta: float = 0.7) -> Edit:
+def _decomposed(
+    strategy: EditStrategy, i: Tensor, metric: Metric, *, beta: float = 0.7
+) -> Decomposition:
     gates = torch.full((len(i),), beta, dtype=torch.float64)
     return strategy.decompose(_encodings(), i, metric=metric, beta=gates, tau=gates / 5)
 

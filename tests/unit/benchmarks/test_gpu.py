@@ -23,6 +23,7 @@ CPU = torch.device("cpu")
 _UNET = "unet/diffusion_pytorch_model.safetensors"
 
 
+@pytest.mark.long
 def test_a_dry_run_goes_through_every_stage_and_its_table_names_each(tmp_path: Path) -> None:
     figures = run(DRY, device=CPU, out=tmp_path, until=0.0)
     stages = [stage.__name__ for stage in STAGES]
@@ -47,6 +48,7 @@ def test_the_shipped_shape_is_that_of_the_shipped_weights(folder: str) -> None:
     assert {name for name in own if not name.endswith("position_ids")} == set(there)
 
 
+@pytest.mark.long
 def test_the_shipped_models_needs_are_counted_at_its_own_size() -> None:
     counted = needs("shipped")
     assert counted.side == 128
@@ -102,6 +104,7 @@ def test_ratios_are_taken_within_rounds() -> None:
     assert ratio([1.0, 20.0, 3.0], [2.0, 40.0, 6.0]) == 0.5
 
 
+@pytest.mark.long
 def test_what_is_counted_on_shapes_is_what_a_real_unet_does() -> None:
     counted, unet = needs("tiny"), shapes.pipeline("tiny").unet
     assert 2 * counted.unet_bytes == sum(4 * weight.numel() for weight in unet.parameters())

@@ -203,6 +203,7 @@ def _quick(*, schedule: Mapping[int, tuple[float, ...]], **more: Any) -> Options
     return Options(schedule={steps // 40: dials for steps, dials in schedule.items()}, **more)
 
 
+@pytest.mark.long
 def test_every_method_and_ablation_learns_and_draws_at_the_base_models_size(
     odd: BaseModel, odd_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +224,7 @@ def test_every_method_and_ablation_learns_and_draws_at_the_base_models_size(
     assert len({images[0].tobytes() for images in drawn.values()}) == len(drawn)
 
 
+@pytest.mark.long
 def test_the_short_form_runs_on_any_base_model_and_writes_its_report(
     odd_folder: Path, odd: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

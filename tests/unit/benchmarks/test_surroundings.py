@@ -59,6 +59,7 @@ def _asked(folder: Path, results: Path) -> list[str]:
     return ["--base-model", str(folder), "--results", str(results)]
 
 
+@pytest.mark.long
 def test_rows_are_taught_measured_and_shown_and_never_twice(
     odd: BaseModel, odd_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -199,6 +199,7 @@ def test_images_are_given_to_shuffled_photos_and_counted(tmp_path: Path) -> None
     assert count_right(tmp_path) == (11, 12)
 
 
+@pytest.mark.long
 def test_the_command_teaches_draws_and_calibrates_a_tiny_base_model_and_goes_on(
     odd_folder: Path, odd: BaseModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

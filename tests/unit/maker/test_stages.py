@@ -18,6 +18,8 @@ from models.maker.stream import tools
 from perfusion_core.config import BaseModelDefaults, read_defaults
 from perfusion_core.evaluators.similarity import Evaluator
 
+pytestmark = pytest.mark.long  # runs every stage
+
 
 @pytest.fixture(scope="module")
 def made(art_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:

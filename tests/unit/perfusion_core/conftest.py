@@ -73,8 +73,13 @@ def unet(width: int, **more: Any) -> UNet2DConditionModel:
     )  # fmt: skip
 
 
-def tiny_pipeline(family: str, *, prediction_type: str = "epsilon", seed: int = 7) -> Any:
-    """A random pipeline of `family`: right classes and wiring, a few thousand weights."""
+def tiny_pipeline(
+    family: str, *, prediction_type: str = "epsilon", seed: int = 7, **more: Any
+) -> Any:
+    """A random pipeline of `family`: right classes and wiring, a few thousand weights.
+
+    `more` goes to an SD U-Net.
+    """
     torch.manual_seed(seed)
     parts: dict[str, Any] = {
         "vae": AutoencoderKL(
@@ -102,7 +107,7 @@ def tiny_pipeline(family: str, *, prediction_type: str = "epsilon", seed: int = 
         )
     width = {"sd1": 32, "sd2": 1024}[family]
     return StableDiffusionPipeline(
-        **parts, text_encoder=text_encoder(width, eos=EOS), unet=unet(width),
+        **parts, text_encoder=text_encoder(width, eos=EOS), unet=unet(width, **more),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from perfusion_core.sampling.sampler import ImageRequest, start
 from perfusion_core.strength import DEFAULT_TAU, beta_from_strength
 from perfusion_core.text.prompt import parse
 from perfusion_core.text.templates import TEMPLATES
+from tests.unit.perfusion_core.conftest import trained_briefly
 from tests.unit.perfusion_core.evaluation.test_record import JUDGED
 
 
@@ -328,3 +330,19 @@ def test_sdxl_reads_the_pooled_embeddings_and_uncropped_sizes_and_others_nothing
     assert added["time_ids"].tolist() == [[40, 48, 0, 0, 40, 48]] * 3
     assert {tensor.dtype for tensor in added.values()} == {torch.bfloat16}
     assert added_conditions(None, width=48, height=40, dtype=torch.float32) == {}
+
+
+def test_under_global_locking_sdxls_pooled_vector_is_of_the_prompt_without_the_concept(
+    tiny: Callable[[str], BaseModel],
+) -> None:
+    base = tiny("sdxl")
+    uses = {"rex": ConceptUse(trained_briefly(base))}
+
+    def pooled(prompt: str, **more: Any) -> Tensor:
+        found = condition(base, prompt, **more).pooled
+        assert found is not None
+        return found
+
+    written = pooled("a photo of a robot")
+    assert torch.equal(pooled("a photo of a <rex>", concepts=uses, locking="global"), written)
+    assert not torch.equal(pooled("a photo of a <rex>", concepts=uses), written)

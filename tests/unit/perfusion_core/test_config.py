@@ -7,13 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from perfusion_core.config import (
-    GenerateConfig,
-    TrainConfig,
-    max_sides,
-    read_defaults,
-    too_large,
-)
+from perfusion_core.config import GenerateConfig, TrainConfig, read_defaults
+from perfusion_core.defaults.bounds import max_sides, too_large
 from perfusion_core.errors import BaseModelError
 
 

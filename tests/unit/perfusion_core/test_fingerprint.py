@@ -13,7 +13,7 @@ from torch import nn
 from perfusion_core.attention import cross_attention_layers
 from perfusion_core.base_model import BaseModel
 from perfusion_core.errors import BaseModelError
-from perfusion_core.fingerprint import fingerprint_of_base_model, fingerprint_of_module
+from perfusion_core.fingerprint import fingerprint_of_module, fingerprints_of_base_model
 from tests.unit.perfusion_core.conftest import SHIPPED, tiny_pipeline
 
 FAMILIES = ["sd1", "sdxl"]
@@ -41,13 +41,13 @@ def renamed(module: nn.Module, name_of: Callable[[str], str]) -> None:
 def test_text_encoders_whose_parameters_are_renamed_and_reordered_are_the_same(family: str) -> None:
     pipeline = tiny_pipeline(family)
     layers = cross_attention_layers(pipeline.unet)
-    before = fingerprint_of_base_model(encoders(pipeline), layers)
+    before = fingerprints_of_base_model(encoders(pipeline), layers).base_model
     names = [[name for name, _ in part.named_parameters()] for part in encoders(pipeline)]
     for part in encoders(pipeline):
         renamed(part, "of_another_release_{}".format)
     after = [[name for name, _ in part.named_parameters()] for part in encoders(pipeline)]
     assert not {name for part in names for name in part} & {name for part in after for name in part}
-    assert fingerprint_of_base_model(encoders(pipeline), layers) == before
+    assert fingerprints_of_base_model(encoders(pipeline), layers).base_model == before
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -78,7 +78,7 @@ def test_every_changed_weight_of_encoders_keys_and_values_changes_it(family: str
     layers = cross_attention_layers(pipeline.unet)
 
     def now() -> str:
-        return fingerprint_of_base_model(encoders(pipeline), layers)
+        return fingerprints_of_base_model(encoders(pipeline), layers).base_model
 
     seen = {now()}
     tensors = [tensor for part in encoders(pipeline) for tensor in part.parameters()]
@@ -97,14 +97,17 @@ def test_layers_that_change_places_and_keys_that_become_values_change_it() -> No
     assert len(alike) >= 2
     swapped = [alike[1], alike[0], *alike[2:]]
     crossed = [replace(layer, W_K=layer.W_V, W_V=layer.W_K) for layer in alike]
-    found = {fingerprint_of_base_model(text, order) for order in (alike, swapped, crossed)}
+    orders = (alike, swapped, crossed)
+    found = {fingerprints_of_base_model(text, order).base_model for order in orders}
     assert len(found) == 3
 
 
 def test_the_order_of_two_text_encoders_counts() -> None:
     pipeline = tiny_pipeline("sdxl")
     one, two = encoders(pipeline)
-    assert fingerprint_of_base_model([one, two], []) != fingerprint_of_base_model([two, one], [])
+    pairs = fingerprints_of_base_model([one, two], []), fingerprints_of_base_model([two, one], [])
+    assert len({found.base_model for found in pairs}) == 2
+    assert len({found.text_encoders for found in pairs}) == 2
 
 
 def test_half_precision_and_weights_that_no_concept_reads_leave_it_as_it_is() -> None:

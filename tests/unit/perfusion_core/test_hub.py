@@ -1,5 +1,6 @@
-"""Pretrained models come from safetensors and nothing else, at the revision that a name pins."""
+"""Pretrained models come from weights alone, at the revision that a name pins."""
 
+import copy
 import json
 import os
 import shutil
@@ -23,9 +24,10 @@ from transformers import (
 from perfusion_core.base_model import BaseModel
 from perfusion_core.errors import BaseModelError
 from perfusion_core.evaluators.similarity import Evaluator
+from perfusion_core.fingerprint import fingerprint_of_module
 from perfusion_core.hub import find_folder, split_revision
-from perfusion_core.training.masks import Segmenter
-from tests.unit.perfusion_core.conftest import SHIPPED, TOKENIZER, tiny_pipeline
+from perfusion_core.pictures.masks import Segmenter
+from tests.unit.perfusion_core.conftest import SHIPPED, TOKENIZER
 from tests.unit.perfusion_core.hub_server import Hub, commit_of, serving
 
 TEXT = {
@@ -89,27 +91,55 @@ def test_a_name_may_pin_a_revision_and_a_folder_is_never_split(tmp_path: Path) -
             split_revision(wrong)
 
 
-def test_an_evaluator_is_loaded_from_safetensors_and_refused_in_words_without(
-    tmp_path: Path,
-) -> None:
-    folder = save_clip(tmp_path / "clip")
-    evaluator = Evaluator(folder)
-    assert evaluator.embed_texts(["a robot"]).shape == (1, 8)
-    assert evaluator.ref.name == "clip"
-    as_pickle(folder)
-    with pytest.raises(BaseModelError, match=r"evaluator '.*clip' has no model\.safetensors"):
-        Evaluator(folder)
+class _Code:
+    """What a pickle may hold besides weights: a call that is made while the file is read."""
+
+    def __init__(self, made: Path) -> None:
+        self._made = made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._made,)
 
 
-def test_a_segmenter_is_loaded_from_safetensors_and_refused_in_words_without(
-    tmp_path: Path,
-) -> None:
-    folder = save_clipseg(tmp_path / "clipseg")
-    mask = Segmenter(folder)(Image.new("RGB", (40, 30)), "robot")
-    assert (mask.mode, mask.size) == ("L", (40, 30))
+@pytest.mark.parametrize("kind", ["evaluator", "segmenter"])
+def test_weights_are_safetensors_or_a_bin_of_weights_alone(tmp_path: Path, kind: str) -> None:
+    folder = (save_clip if kind == "evaluator" else save_clipseg)(tmp_path / "model")
+
+    def use() -> Any:
+        if kind == "segmenter":
+            return Segmenter(folder).model
+        return Evaluator(folder)._model
+
+    expected = fingerprint_of_module(use())
     as_pickle(folder)
-    with pytest.raises(BaseModelError, match=r"segmenter '.*clipseg' has no model\.safetensors"):
-        Segmenter(folder)
+    assert fingerprint_of_module(use()) == expected
+    torch.save({"weights": _Code(tmp_path / "made")}, folder / "pytorch_model.bin")
+    with pytest.raises(BaseModelError, match=f"The {kind} .* cannot be loaded"):
+        use()
+    assert not (tmp_path / "made").exists()
+    (folder / "pytorch_model.bin").unlink()
+    with pytest.raises(BaseModelError, match=rf"{kind} '.*model' has neither model\.safetensors"):
+        use()
+
+
+def test_an_evaluator_of_clip_ls_shape_takes_images_and_texts_of_any_size(tmp_path: Path) -> None:
+    """Tiny and random, with the picture size, patches, text length and processor of ViT-L/14."""
+    torch.manual_seed(1)
+    text = {**TEXT, "max_position_embeddings": 77}
+    vision = {**VISION, "image_size": 224, "patch_size": 14}
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+    CLIPModel(config).save_pretrained(tmp_path)
+    CLIPImageProcessorPil().save_pretrained(tmp_path)  # its defaults are those of ViT-L/14
+    tokenizer = copy.deepcopy(TOKENIZER)
+    tokenizer.model_max_length = 77
+    tokenizer.save_pretrained(tmp_path)
+    evaluator = Evaluator(tmp_path)
+    sides = [(1024, 512), (40, 300), (224, 224)]
+    images = evaluator.embed_images([Image.new("RGB", size, "red") for size in sides])
+    texts = evaluator.embed_texts(["a robot", "a robot " * 100])
+    for vectors in (images, texts):
+        assert torch.allclose(vectors.norm(dim=1), torch.ones(len(vectors)))
+    assert torch.allclose(images[0], images[2], atol=1e-4)
 
 
 @pytest.mark.parametrize("load", [Evaluator, Segmenter])
@@ -117,14 +147,6 @@ def test_weights_beside_safetensors_are_not_looked_at(tmp_path: Path, load: Any)
     folder = (save_clip if load is Evaluator else save_clipseg)(tmp_path / "model")
     (folder / "pytorch_model.bin").write_bytes(b"no weights at all")
     load(folder)
-
-
-def test_a_base_model_with_one_part_as_a_pickle_is_refused(tmp_path: Path) -> None:
-    pipeline = tiny_pipeline("sd1")
-    pipeline.save_pretrained(tmp_path)
-    as_pickle(tmp_path / "text_encoder")
-    with pytest.raises(BaseModelError, match="with safetensors weights"):
-        BaseModel.load(tmp_path, device="cpu")
 
 
 def test_an_adapter_beside_a_model_is_refused(tmp_path: Path) -> None:
@@ -144,7 +166,7 @@ import json, sys
 from pathlib import Path
 from perfusion_core.base_model import BaseModel
 from perfusion_core.errors import BaseModelError
-from perfusion_core.training.masks import Segmenter
+from perfusion_core.pictures.masks import Segmenter
 from perfusion_core.evaluators.similarity import Evaluator
 
 asked, covariance = json.loads(sys.argv[1]), Path(sys.argv[2])
@@ -163,7 +185,7 @@ print(json.dumps(told))
 
 
 @pytest.mark.slow
-def test_a_hub_is_asked_for_the_pinned_revision_and_for_nothing_but_safetensors(
+def test_a_hub_is_asked_for_the_pinned_revision_and_for_weights_in_one_form(
     tmp_path: Path, shipped: BaseModel
 ) -> None:
     today, pinned = (save_clip(tmp_path / f"clip{seed}", seed=seed) for seed in (1, 2))
@@ -195,11 +217,12 @@ def test_a_hub_is_asked_for_the_pinned_revision_and_for_nothing_but_safetensors(
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["a/clip"] == ["a/clip", Evaluator(today).ref.fingerprint]
     assert told[names[1]] == [names[1], _fingerprint_without(pinned)]
-    assert "has no model.safetensors" in told["a/pickle"]
-    assert "cannot be loaded" in told["a/clip@nowhere"]
+    assert told["a/pickle"] == ["a/pickle", Evaluator(tmp_path / "pickle").ref.fingerprint]
+    assert "cannot be fetched" in told["a/clip@nowhere"]
     assert told["base"] == [base, shipped.fingerprint]
     assert "a/clip/model.safetensors" in hub.fetched
-    assert [file for file in hub.fetched if file.endswith(".bin") or "adapter" in file] == []
+    other = [file for file in hub.fetched if file.endswith(".bin") or "adapter" in file]
+    assert other == ["a/pickle/pytorch_model.bin"]
 
 
 def _fingerprint_without(folder: Path) -> str:

@@ -42,6 +42,7 @@ def test_the_covariance_is_of_the_built_in_captions_on_these_weights(shipped: Ba
         captions(CAPTION_COUNT, known=shipped.knows_word),
         lambda batch: torch.eye(shipped.encoding_width)[None],
         base_model_fingerprint=shipped.fingerprint,
+        ridge_unit="mean",
     )
     kept = Covariance.load(SHIPPED / COVARIANCE_FILE)
     assert kept.caption_count == CAPTION_COUNT

@@ -98,5 +98,5 @@ def test_the_scene_still_follows_the_prompt(shipped: BaseModel, rex: Concept) ->
 
 
 def test_an_evaluator_that_is_none_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(BaseModelError, match=r"has no model\.safetensors"):
+    with pytest.raises(BaseModelError, match=r"has neither model\.safetensors nor"):
         Evaluator(tmp_path)

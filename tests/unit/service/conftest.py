@@ -4,6 +4,7 @@ The database is an SQLite file. The same tests run on PostgreSQL where TEST_POST
 server (postgresql+psycopg://...) on which databases may be made.
 """
 
+import functools
 import os
 import shutil
 import uuid
@@ -16,6 +17,7 @@ from sqlalchemy import make_url, text
 import migrations
 from service import wiring
 from service.database import engine as db
+from service.database.tables import Base
 from service.settings.environment import Settings
 from service.wiring import Service
 from tests.unit.service.staging import Clock, RecordedNotifier
@@ -42,13 +44,27 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     _drop_postgres(url)
 
 
+@pytest.fixture(scope="session")
+def emptied() -> Iterator[list[str]]:
+    """Yield the list of PostgreSQL databases that earlier tests used, and that are empty again.
+
+    A test takes one from it. Their engines are kept, because they know their compiled statements.
+    """
+    urls: list[str] = []
+    if POSTGRES_URL is not None:
+        db.make_engine = functools.cache(db.make_engine)
+    yield urls
+    for url in urls:
+        _drop_postgres(url)
+
+
 @pytest.fixture
-def make_database(tmp_path: Path, migrated: str) -> Iterator[Callable[[], str]]:
+def make_database(tmp_path: Path, migrated: str, emptied: list[str]) -> Iterator[Callable[[], str]]:
     made: list[str] = []
 
     def make() -> str:
         if POSTGRES_URL is not None:
-            made.append(_create_postgres(migrated, template=migrated))
+            made.append(emptied.pop() if emptied else _create_postgres(migrated, template=migrated))
             return made[-1]
         file = tmp_path / f"{uuid.uuid4().hex}.db"
         shutil.copy(migrated.removeprefix("sqlite:///"), file)
@@ -56,7 +72,8 @@ def make_database(tmp_path: Path, migrated: str) -> Iterator[Callable[[], str]]:
 
     yield make
     for url in made:
-        _drop_postgres(url)
+        _empty_postgres(url)
+    emptied += made
 
 
 @pytest.fixture
@@ -107,6 +124,13 @@ def _create_postgres(server_url: str, *, template: str = "template1") -> str:
 
 def _drop_postgres(url: str) -> None:
     _execute(url, f'DROP DATABASE "{make_url(url).database}" WITH (FORCE)')
+
+
+def _empty_postgres(url: str) -> None:
+    # Deleting a few rows takes a tenth of the time of TRUNCATE.
+    with db.make_engine(url, patient=True).begin() as connection:
+        for table in reversed(Base.metadata.sorted_tables):
+            connection.execute(table.delete())
 
 
 def _execute(url: str, statement: str) -> None:

@@ -18,7 +18,7 @@ from perfusion_core.concept import Concept
 from perfusion_core.evaluation.calibration import Calibration, Thresholds
 from perfusion_core.evaluation.curve import Curve, Point, Proof, Similarity, recommended
 from perfusion_core.evaluation.record import Evaluation, EvaluatorRef
-from perfusion_core.imaging.thumbnails import thumbnail
+from perfusion_core.imaging.thumbnails import of_png, thumbnail
 from service import base_models
 from service.base_models import RegisteredBaseModel
 from service.blobs import keys
@@ -28,9 +28,16 @@ from service.database.engine import Database
 from service.database.tables import JobRow
 from service.errors import Unavailable
 from service.execution import claiming, leases
-from service.execution.leases import ClaimedJob, NewAttentionMap, NewImage, TrainedConcept
+from service.execution.leases import (
+    ClaimedJob,
+    NewAttentionMap,
+    NewImage,
+    TrainedConcept,
+)
+from service.jobs.cells import cells_of
+from service.jobs.payloads import GeneratePayload
 from service.pictures.uploads import UploadedPicture
-from service.statuses import JobKind
+from service.statuses import Queue
 from service.wiring import Service
 
 T = TypeVar("T")
@@ -81,20 +88,20 @@ class LosingDatabase(Database):
 class RecordedNotifier:
     """A notifier that records its calls and wakes no worker: tests claim jobs themselves."""
 
-    notified: list[tuple[str, JobKind]] = field(default_factory=list)
+    notified: list[tuple[str, Queue]] = field(default_factory=list)
     broken: bool = False
     waiting_messages: int = 0  # messages that no worker has taken
 
-    def notify(self, job_id: str, kind: JobKind) -> bool:
+    def notify(self, job_id: str, queue: Queue) -> bool:
         if self.broken:
             return False
-        self.notified.append((job_id, kind))
+        self.notified.append((job_id, queue))
         return True
 
-    def notify_soon(self, job_id: str, kind: JobKind) -> None:
-        self.notify(job_id, kind)
+    def notify_soon(self, job_id: str, queue: Queue) -> None:
+        self.notify(job_id, queue)
 
-    def pending(self, kind: JobKind) -> int:
+    def pending(self, queue: Queue) -> int:
         return self.waiting_messages
 
     def check(self) -> None:
@@ -109,6 +116,12 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def opened(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
 
 
 def picture(*, size: tuple[int, int] = (48, 40), seed: int = 0, alpha: bool = False) -> Image.Image:
@@ -126,6 +139,7 @@ def uploaded(number: int = 1, *, seed: int = 0) -> list[UploadedPicture]:
             height=40,
             has_alpha=False,
             sha256=f"{len(png):032x}{seed + n:032x}",
+            uploaded_size=(48, 40),
         )
         for n in range(number)
     ]
@@ -246,13 +260,18 @@ def trained(
 
 def generated(service: Service, claimed: ClaimedJob) -> list[NewImage]:
     images = []
-    config = claimed.payload["config"]
-    for index in range(config.get("num_images", 1)):
+    cells = cells_of(GeneratePayload.read(claimed.payload))
+    wanted = [(cell, k) for cell in cells for k in range(cell.options.get("num_images", 1))]
+    for index, (cell, k) in enumerate(wanted):
         key = f"jobs/{claimed.id}/{claimed.attempt}/{index}.png"
         service.blobs.put(key, data := encoded(picture(seed=index)))
+        small = keys.thumbnail_key(claimed.id, claimed.attempt, index=index)
+        service.blobs.put(small, of_png(data))
         image = NewImage(
-            index=index, seed=config["seed"] + index, width=48, height=40, blob_key=key,
-            sha256="6" * 64, size_bytes=len(data),
+            index=index, seed=cell.options["seed"] + k, width=48, height=40, blob_key=key,
+            sha256="6" * 64, size_bytes=len(data), thumbnail_key=small, cell=cell.position,
+            prompt=cell.prompt,
+            concept_refs=tuple(ref for used in cell.concepts for ref in (used.id, used.name)),
             attention_maps=_maps(service, claimed, index=index),
         )  # fmt: skip
         images.append(image)

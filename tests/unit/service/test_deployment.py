@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select
 from service import deployment
 from service.blobs.keys import DEPLOYMENT_KEY
 from service.blobs.local import LocalBlobs
-from service.concepts import use_cases as concepts
+from service.concepts import imports
 from service.database.tables import DeploymentRow
 from service.deployment import Mismatch
 from service.errors import Unavailable
@@ -183,4 +183,4 @@ def test_a_store_that_is_away_at_the_start_is_asked_later(service: Service, tmp_
 
 def imported(service: Service, name: str = "teddy") -> None:
     register_base_model(service)
-    concepts.import_file(service, OWNER, data=core_concept(name).to_bytes())
+    imports.import_file(service, OWNER, data=core_concept(name).to_bytes())

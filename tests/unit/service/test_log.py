@@ -6,17 +6,9 @@ import logging
 import pytest
 import structlog
 
+from perfusion_core.errors import PerfusionError
 from service import log
 from service.settings.environment import Settings
-
-
-@pytest.fixture(autouse=True)
-def restored() -> object:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    yield
-    root.handlers, root.level = handlers, level
-    structlog.reset_defaults()
 
 
 def lines(text: str) -> list[dict[str, object]]:
@@ -49,3 +41,17 @@ def test_people_get_words(capsys: pytest.CaptureFixture[str]) -> None:
     written = capsys.readouterr().err
     assert "notify_failed" in written
     assert "unheard" not in written
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_command_shows_the_trace_of_what_is_unexpected_alone(
+    capsys: pytest.CaptureFixture[str], known: bool
+) -> None:
+    log.configure(Settings(log_level="warning"), for_command=True)
+    try:
+        raise PerfusionError("No such folder.") if known else ValueError("What is this?")
+    except Exception as error:
+        structlog.get_logger().warning("not_loaded", problem=str(error), exc_info=True)
+    written = capsys.readouterr().err
+    assert "not_loaded" in written
+    assert ("Traceback" in written) is not known

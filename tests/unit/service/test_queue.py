@@ -9,7 +9,7 @@ import pytest
 from celery import Celery
 
 from service.queue import TASK_NAME, CeleryNotifier
-from service.statuses import JobKind
+from service.statuses import Queue
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def test_a_worker_of_the_same_process_receives_the_jobs_id_in_its_kinds_queue(
 ) -> None:
     received("train")
     received("generate")
-    assert notifier.notify("job_1", JobKind.TRAIN)
-    assert notifier.notify("job_2", JobKind.GENERATE)
-    assert notifier.notify("job_3", JobKind.GENERATE)
+    assert notifier.notify("job_1", Queue.TRAIN)
+    assert notifier.notify("job_2", Queue.GENERATE)
+    assert notifier.notify("job_3", Queue.GENERATE)
     assert received("train") == [(TASK_NAME, ["job_1"])]
     assert received("generate") == [(TASK_NAME, ["job_2"]), (TASK_NAME, ["job_3"])]
 
@@ -52,7 +52,7 @@ def test_a_refused_queue_is_a_quick_false() -> None:
         unused.bind(("127.0.0.1", 0))
         notifier = CeleryNotifier(f"redis://127.0.0.1:{unused.getsockname()[1]}/0")
         start = time.monotonic()
-        assert not notifier.notify("job_1", JobKind.TRAIN)
+        assert not notifier.notify("job_1", Queue.TRAIN)
         with pytest.raises(Exception, match=r"."):
             notifier.check()
         assert time.monotonic() - start < 5
@@ -66,7 +66,7 @@ def test_a_queue_that_never_answers_is_given_up_in_seconds() -> None:
         silent.listen()
         notifier = CeleryNotifier(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         start = time.monotonic()
-        assert not notifier.notify("job_1", JobKind.TRAIN)
+        assert not notifier.notify("job_1", Queue.TRAIN)
         assert time.monotonic() - start < 8
         notifier.close()
 
@@ -78,7 +78,7 @@ def test_notify_soon_does_not_wait_for_a_queue_that_never_answers() -> None:
         silent.listen()
         notifier = CeleryNotifier(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         start = time.monotonic()
-        notifier.notify_soon("job_1", JobKind.TRAIN)
+        notifier.notify_soon("job_1", Queue.TRAIN)
         assert time.monotonic() - start < 0.5
         notifier.close()
 
@@ -86,6 +86,6 @@ def test_notify_soon_does_not_wait_for_a_queue_that_never_answers() -> None:
 def test_a_job_of_notify_soon_is_notified_before_the_notifier_is_closed() -> None:
     received("train")
     notifier = CeleryNotifier("memory://")
-    notifier.notify_soon("job_1", JobKind.TRAIN)
+    notifier.notify_soon("job_1", Queue.TRAIN)
     notifier.close()
     assert received("train") == [(TASK_NAME, ["job_1"])]

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from service import quota
+from service.concepts import imports
 from service.concepts import use_cases as concepts
 from service.database.tables import ImageRow
 from service.errors import StorageFull
@@ -53,7 +54,7 @@ def test_every_byte_that_an_owner_has_stored_is_counted(service: Service) -> Non
     )
     assert quota.stored_bytes(service, OWNER) == stored_in_blobs(service) > 0
     staging.register_base_model(service)
-    concepts.import_file(service, OWNER, data=staging.core_concept("rex").to_bytes())
+    imports.import_file(service, OWNER, data=staging.core_concept("rex").to_bytes())
     assert quota.stored_bytes(service, OWNER) == stored_in_blobs(service)
     assert quota.stored_bytes(service, STRANGER) == 0
     concepts.delete(service, OWNER, ref="teddy")
@@ -110,7 +111,7 @@ def refused(service: Service) -> list[str]:
     ways: dict[str, Callable[[], object]] = {
         "generate": lambda: generate(service),
         "create": lambda: staging.submit(service, "more"),
-        "import": lambda: concepts.import_file(
+        "import": lambda: imports.import_file(
             service, OWNER, data=staging.core_concept("file").to_bytes()
         ),
     }

@@ -68,6 +68,8 @@ def test_every_setting_can_be_given_by_its_variable() -> None:
         ("LOG_FORMAT", "xml", "it must be one of 'console', 'json'"),
         ("AUTH", "no", "it must be one of"),
         ("DEVICE", "gpu", "it is no device"),
+        ("DTYPE", "half", "it must be one of"),
+        ("OFFLOAD", "all", "it must be one of"),
         ("TRUSTED_PROXIES", "proxy.example.org", "neither an address nor a network"),
         ("DATABASE_URL", "mysql://u:p@h/d", "sqlite:/// and postgresql+psycopg://"),
         ("DATABASE_URL", "sqlite://", "sqlite:/// and postgresql+psycopg://"),
@@ -89,6 +91,16 @@ def test_a_wrong_value_is_answered_with_variable_problem_and_advice(
     assert reason in sentence
     assert "Set it to something like" in sentence
     assert len(sentence.splitlines()) == 1
+
+
+def test_exact_batches_compute_in_float32_and_refuse_another_precision() -> None:
+    assert load({"PERFUSION_BATCHES": "exact"}).device_options.dtype == "float32"
+    assert load({"PERFUSION_DTYPE": "bfloat16"}).device_options.dtype == "bfloat16"
+    assert "computes in float32" in complaint(BATCHES="exact", DTYPE="float16")
+
+
+def test_float16_is_refused_on_a_cpu() -> None:
+    assert "a CPU computes float16 slowly" in complaint(DEVICE="cpu", DTYPE="float16")
 
 
 def test_a_short_lease_shortens_a_heartbeat_that_is_not_set() -> None:

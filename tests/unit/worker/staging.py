@@ -11,8 +11,10 @@ from sqlalchemy import select
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
+from perfusion_core.config import BaseModelDefaults
 from perfusion_core.covariance.captions import captions
 from service.blobs import keys
+from service.concepts import imports
 from service.concepts import use_cases as concepts
 from service.database.tables import JobEventRow
 from service.execution.leases import ClaimedJob
@@ -20,8 +22,9 @@ from service.generations import use_cases as generations
 from service.generations.requests import GenerateRequest
 from service.jobs import use_cases as jobs
 from service.jobs.views import JobView
+from service.pictures.crops import Crop
 from service.pictures.uploads import UploadedPicture
-from service.statuses import JobKind
+from service.statuses import JobKind, Queue
 from service.wiring import Service
 from tests.unit.perfusion_core.conftest import drawing, tiny_pipeline
 from tests.unit.service import staging
@@ -36,6 +39,7 @@ OWNER = "local"
 def noise_model() -> BaseModel:
     """A base model of a few thousand weights, which draws noise and is quick about it."""
     tiny = BaseModel.from_pipeline(tiny_pipeline("sd1"), name="tiny", device="cpu")
+    tiny.override_defaults(BaseModelDefaults(generate={"num_inference_steps": 3}))
     tiny.estimate_covariance(captions(300, known=tiny.knows_word))
     return tiny
 
@@ -60,12 +64,19 @@ def workers(service: Service, base: BaseModel) -> Iterator[Callable[[], WorkerCo
         context.engine.stop()
 
 
-def accept_training(service: Service, *, name: str = "rex", **options: Any) -> str:
+def accept_training(
+    service: Service, *, name: str = "rex", crop: Crop | None = None, **options: Any
+) -> str:
     """Accept a training and return its job's id."""
     file = io.BytesIO()
     drawing().save(file, "PNG")
     picture = UploadedPicture(
-        png=file.getvalue(), width=64, height=64, has_alpha=False, sha256="0" * 64
+        png=file.getvalue(),
+        width=64,
+        height=64,
+        has_alpha=False,
+        sha256="0" * 64,
+        uploaded_size=(64, 64),
     )
     answer = concepts.create(
         service,
@@ -73,6 +84,7 @@ def accept_training(service: Service, *, name: str = "rex", **options: Any) -> s
         name=name,
         superclass="robot",
         pictures=[picture],
+        crops=[crop],
         training={"max_train_steps": 3, "train_batch_size": 1, **options},
     )
     return str(answer.body["job"]["id"])
@@ -94,7 +106,7 @@ def claim(service: Service, job_id: str, worker_id: str = "somebody") -> Claimed
 
 def add_concept(service: Service, concept: Concept) -> str:
     """Import a concept and return its blob's key."""
-    view = concepts.import_file(service, OWNER, data=concept.to_bytes())
+    view = imports.import_file(service, OWNER, data=concept.to_bytes())
     return keys.imported_concept_key(view.id)
 
 
@@ -111,8 +123,8 @@ def blob_keys(service: Service, prefix: str = "") -> list[str]:
     return sorted(blob.key for blob in service.blobs.list(prefix))
 
 
-def in_thread(run: Callable[[JobKind], None], kind: JobKind) -> Thread:
-    thread = Thread(target=run, args=(kind,), daemon=True)
+def in_thread(run: Callable[[Queue], None], queue: Queue) -> Thread:
+    thread = Thread(target=run, args=(queue,), daemon=True)
     thread.start()
     return thread
 

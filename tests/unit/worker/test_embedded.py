@@ -60,7 +60,7 @@ def test_stopping_sends_the_training_back_with_its_state_and_starting_again_goes
     service: Service, base: BaseModel
 ) -> None:
     with running(service, base):
-        job_id = accept_training(service, max_train_steps=400)
+        job_id = accept_training(service, max_train_steps=120)
         wait_until(lambda: look_at(service, job_id).progress.step > 0)
     assert status(service, job_id) is JobStatus.QUEUED
     assert service.blobs.get(keys.state_key(job_id, 1))

@@ -10,7 +10,7 @@ from perfusion_core.concept import Concept
 from perfusion_core.errors import TrainingDiverged
 from service.concepts import use_cases as concepts
 from service.execution.leases import ClaimedJob
-from service.statuses import JobKind, JobStatus
+from service.statuses import JobStatus, Queue
 from service.wiring import Service
 from tests.unit.worker.staging import (
     OWNER,
@@ -33,7 +33,7 @@ def test_a_damaged_concept_file_is_a_named_problem(
     key = add_concept(service, concept)
     job_id = accept_generation(service, "a photo of a <rex>")
     service.blobs.put(key, b"not what it was")
-    Runner(context).run(JobKind.GENERATE)
+    Runner(context).run(Queue.GENERATE)
     job = look_at(service, job_id)
     assert job.status is JobStatus.FAILED
     assert job.error is not None
@@ -47,7 +47,7 @@ def test_a_concept_that_was_deleted_meanwhile_is_a_named_problem(
     key = add_concept(service, concept)
     job_id = accept_generation(service, "a photo of a <rex>")
     service.blobs.delete(key)
-    Runner(context).run(JobKind.GENERATE)
+    Runner(context).run(Queue.GENERATE)
     error = look_at(service, job_id).error
     assert error is not None
     assert error.type == "/problems/file-gone"
@@ -58,12 +58,12 @@ def test_a_worker_that_has_a_deleted_concept_in_memory_generates_nothing_with_it
 ) -> None:
     add_concept(service, concept)
     warm = accept_generation(service, "a photo of a <rex>")
-    Runner(context).run(JobKind.GENERATE)
+    Runner(context).run(Queue.GENERATE)
     assert look_at(service, warm).status is JobStatus.SUCCEEDED
     late = accept_generation(service, "a photo of a <rex>")
     concepts.delete(service, OWNER, ref="rex")
     add_concept(service, concept)  # another of the same name is not the one that was asked for
-    Runner(context).run(JobKind.GENERATE)
+    Runner(context).run(Queue.GENERATE)
     error = look_at(service, late).error
     assert error is not None
     assert error.type == "/problems/file-gone"
@@ -75,7 +75,7 @@ def test_an_error_of_the_method_reaches_the_owner_in_its_own_words(
 ) -> None:
     job_id = accept_training(service)
     runner_of(context, failing(TrainingDiverged("Try a learning_rate below 0.03."))).run(
-        JobKind.TRAIN
+        Queue.TRAIN
     )
     assert look_at(service, job_id).error.to_json() == {
         "type": "/problems/training-diverged",
@@ -84,16 +84,16 @@ def test_an_error_of_the_method_reaches_the_owner_in_its_own_words(
     }
 
 
-@pytest.mark.parametrize("kind", JobKind)
+@pytest.mark.parametrize("queue", Queue)
 def test_a_job_that_is_too_large_for_the_workers_base_model_fails_in_words(
-    service: Service, make_context: Callable[[], WorkerContext], kind: JobKind
+    service: Service, make_context: Callable[[], WorkerContext], queue: Queue
 ) -> None:
     # Accepted while no base model was known.
-    if kind is JobKind.TRAIN:
+    if queue is Queue.TRAIN:
         job_id = accept_training(service, resolution=2048)
     else:
         job_id = accept_generation(service, width=2048, height=2048)
-    Runner(make_context()).run(kind)
+    Runner(make_context()).run(queue)
     error = look_at(service, job_id).error
     assert error is not None
     assert error.type == "/problems/job-too-large"
@@ -105,7 +105,7 @@ def test_an_unexpected_error_shows_only_an_id_whose_trace_is_in_the_log(
 ) -> None:
     job_id = accept_generation(service)
     with capture_logs() as lines:
-        runner_of(context, failing(ZeroDivisionError("secret detail"))).run(JobKind.GENERATE)
+        runner_of(context, failing(ZeroDivisionError("secret detail"))).run(Queue.GENERATE)
     job = look_at(service, job_id)
     assert job.status is JobStatus.FAILED
     assert job.error is not None
@@ -132,7 +132,7 @@ def test_what_an_error_for_want_of_memory_held_is_free_before_memory_is_given_ba
 
     monkeypatch.setattr(runner_module, "free_memory", lambda: freed.append(held[0]() is None))
     job_id = accept_generation(service)
-    runner_of(context, work).run(JobKind.GENERATE)
+    runner_of(context, work).run(Queue.GENERATE)
     assert freed == [True]
     error = look_at(service, job_id).error
     assert error is not None

@@ -12,10 +12,11 @@ from perfusion_core.conditioning import ConceptUse
 from perfusion_core.config import GenerateConfig
 from perfusion_core.errors import Interrupted
 from perfusion_core.sampling import sampler
-from perfusion_core.sampling.sampler import Batch, ImageRequest
+from perfusion_core.sampling.sampler import ImageRequest
+from perfusion_core.sampling.trajectories import Batch
 from service.database.tables import JobRow
 from service.execution import reconciler
-from service.statuses import JobKind, JobStatus
+from service.statuses import JobStatus, Queue
 from service.wiring import Service
 from tests.unit.worker.staging import (
     accept_generation,
@@ -117,10 +118,10 @@ def test_a_hang_spends_an_attempt_of_the_job_that_hangs_and_of_no_neighbour(
     monkeypatch.setattr(sampler, "step", hang)
     culprit = accept_generation(service, width=32)
     runner = Runner(context)
-    threads = [in_thread(runner.run, JobKind.GENERATE)]
+    threads = [in_thread(runner.run, Queue.GENERATE)]
     assert stuck.wait(60)
     generation, training = accept_generation(service), accept_training(service)
-    threads += [in_thread(runner.run, kind) for kind in (JobKind.GENERATE, JobKind.TRAIN)]
+    threads += [in_thread(runner.run, queue) for queue in Queue]
     wait_until(lambda: context.broken.is_set())
     wait_until(
         lambda: all(
@@ -159,7 +160,7 @@ def test_a_job_whose_worker_was_lost_samples_alone(
 
     busy = context.engine.submit(asking_for(steps=20), owner="another", on_step=hold)
     assert began.wait(60)
-    threads = [in_thread(Runner(context).run, JobKind.GENERATE) for _ in range(2)]
+    threads = [in_thread(Runner(context).run, Queue.GENERATE) for _ in range(2)]
     wait_until(lambda: len(context.engine._arrivals) == 2)
     released.set()
     for thread in threads:
@@ -223,7 +224,7 @@ def test_a_generation_behind_others_is_done_however_long_they_take(
     before = context.engine.submit(request, owner="another", on_step=lambda *_: time.sleep(0.02))
     began = time.monotonic()
     job_id = accept_generation(service)
-    Runner(context).run(JobKind.GENERATE)
+    Runner(context).run(Queue.GENERATE)
     assert before.ended and time.monotonic() - began > 2 * heartbeat_module.HANG_SECONDS
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
     assert not context.broken.is_set()

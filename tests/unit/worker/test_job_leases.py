@@ -14,8 +14,9 @@ from service.database.tables import JobRow
 from service.errors import Unavailable
 from service.execution import reconciler
 from service.garbage import collection
+from service.jobs import payloads
 from service.jobs import use_cases as jobs
-from service.statuses import JobKind, JobStatus
+from service.statuses import JobKind, JobStatus, Queue
 from service.wiring import Service
 from tests.unit.worker.staging import (
     OWNER,
@@ -43,14 +44,14 @@ def test_a_lost_lease_changes_nothing_and_the_job_ends_elsewhere(
     released = Event()
     context = make_context()
     zombie = runner_of(context, works_until(released, result=lambda _: True))
-    thread = in_thread(zombie.run, JobKind.GENERATE)
+    thread = in_thread(zombie.run, Queue.GENERATE)
     wait_until(lambda: bool(blob_keys(service, keys.job_prefix(job_id))))
     context.draining.set()  # or it would take the job again itself
     # What the reconciler does once a lease has run out.
     assert reconciler.orphans_at_start(service) == 1
     thread.join(30)
     assert look_at(service, job_id).status is JobStatus.QUEUED
-    Runner(make_context()).run(JobKind.GENERATE)
+    Runner(make_context()).run(Queue.GENERATE)
     assert [status for status, _ in events(service, job_id)] == [
         "queued",
         "running",
@@ -61,7 +62,9 @@ def test_a_lost_lease_changes_nothing_and_the_job_ends_elsewhere(
     assert len(look_at(service, job_id).images) == 1
     # What the first attempt wrote is named by no row: the collector's to remove.
     collection.collect(service, grace=timedelta())
-    assert blob_keys(service, keys.job_prefix(job_id)) == [f"jobs/{job_id}/2/0.png"]
+    assert blob_keys(service, keys.job_prefix(job_id)) == [
+        f"jobs/{job_id}/2/0.png", f"jobs/{job_id}/2/0.webp",
+    ]  # fmt: skip
 
 
 def test_a_job_keeps_its_lease_for_as_long_as_it_works(
@@ -72,7 +75,7 @@ def test_a_job_keeps_its_lease_for_as_long_as_it_works(
     job_id = accept_generation(service)
     released = Event()
     thread = in_thread(
-        runner_of(context, works_until(released, result=lambda _: True)).run, JobKind.GENERATE
+        runner_of(context, works_until(released, result=lambda _: True)).run, Queue.GENERATE
     )
 
     def renewed() -> bool:
@@ -104,10 +107,10 @@ def test_a_job_whose_options_only_a_newer_release_knows_rests_until_one_takes_it
     with service.database.write() as session:
         job = session.get_one(JobRow, job_id)
         if field is None:
-            job.payload = {**job.payload, "version": job.payload["version"] + 1}
+            job.payload = {**job.payload, "version": payloads.NEWEST_VERSION + 1}
         else:
             job.payload = {**job.payload, field: {**job.payload[field], "of_tomorrow": 1}}
-    Runner(context).run(JobKind(kind))
+    Runner(context).run(Queue(kind))
     with service.database.read() as session:
         job = session.get_one(JobRow, job_id)
     assert (job.status, job.attempts_spent) == (JobStatus.QUEUED, 0)
@@ -137,7 +140,7 @@ def test_a_store_that_is_away_sends_the_job_back_without_spending_an_attempt(
     folder.write_text("in the way")
 
     def attempts() -> int:
-        Runner(context).run(JobKind.GENERATE)  # nothing, until the job has rested
+        Runner(context).run(Queue.GENERATE)  # nothing, until the job has rested
         return look_at(service, job_id).attempt
 
     wait_until(lambda: attempts() > service.settings.max_attempts)
@@ -155,7 +158,7 @@ def test_a_job_that_was_taken_thousands_of_times_rests_as_long_as_any_other(
         now = service.database.now(session)
         session.execute(update(JobRow).values(attempt=2000, faulted_at=now))
     away = Unavailable("blobs-unavailable", "The store is away.")
-    runner_of(context, failing(away)).run(JobKind.GENERATE)
+    runner_of(context, failing(away)).run(Queue.GENERATE)
     assert look_at(service, job_id).status is JobStatus.QUEUED
     with service.database.read() as session:
         [job] = session.scalars(select(JobRow))

@@ -11,7 +11,7 @@ from perfusion_core.base_model import BaseModel
 from service.blobs import keys
 from service.execution.leases import ClaimedJob
 from service.jobs import use_cases as jobs
-from service.statuses import JobKind, JobStatus
+from service.statuses import JobStatus, Queue
 from service.wiring import Service
 from tests.unit.worker.staging import (
     OWNER,
@@ -35,18 +35,18 @@ def test_a_job_ends_exactly_once_and_a_double_message_is_ignored(
 ) -> None:
     job_id = accept_generation(service)
     runner = Runner(context)
-    threads = [in_thread(runner.run, JobKind.GENERATE) for _ in range(4)]
+    threads = [in_thread(runner.run, Queue.GENERATE) for _ in range(4)]
     for thread in threads:
         thread.join(60)
-    runner.run(JobKind.GENERATE)
+    runner.run(Queue.GENERATE)
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
     assert events(service, job_id) == [("queued", 0), ("running", 1), ("succeeded", 1)]
     assert len(look_at(service, job_id).images) == 1
 
 
 def test_a_message_without_a_job_is_ignored(context: WorkerContext) -> None:
-    for kind in JobKind:
-        Runner(context).run(kind)
+    for queue in Queue:
+        Runner(context).run(queue)
 
 
 def test_a_job_cancelled_before_it_starts_is_never_claimed(
@@ -54,19 +54,19 @@ def test_a_job_cancelled_before_it_starts_is_never_claimed(
 ) -> None:
     job_id = accept_training(service)
     jobs.cancel(service, OWNER, job_id=job_id)
-    Runner(context).run(JobKind.TRAIN)
+    Runner(context).run(Queue.TRAIN)
     assert events(service, job_id) == [("queued", 0), ("cancelled", 0)]
 
 
-@pytest.mark.parametrize("kind", JobKind)
+@pytest.mark.parametrize("queue", Queue)
 def test_a_running_job_is_cancelled_within_a_step(
-    service: Service, context: WorkerContext, kind: JobKind
+    service: Service, context: WorkerContext, queue: Queue
 ) -> None:
-    if kind is JobKind.TRAIN:
+    if queue is Queue.TRAIN:
         job_id = accept_training(service, max_train_steps=5000)
     else:
         job_id = accept_generation(service, num_inference_steps=200, num_images=8)
-    thread = in_thread(Runner(context).run, kind)
+    thread = in_thread(Runner(context).run, queue)
     wait_until(lambda: look_at(service, job_id).progress.step > 0)
     jobs.cancel(service, OWNER, job_id=job_id)
     asked_at = time.monotonic()
@@ -87,7 +87,7 @@ def test_a_result_that_comes_with_a_cancellation_is_not_kept(
 
     released = Event()
     released.set()
-    runner_of(context, works_until(released, result=result)).run(JobKind.GENERATE)
+    runner_of(context, works_until(released, result=result)).run(Queue.GENERATE)
     assert look_at(service, job_id).status is JobStatus.CANCELLED
 
 
@@ -96,8 +96,8 @@ def test_a_broken_device_ends_the_claims_of_this_process(
 ) -> None:
     first, second = accept_generation(service), accept_generation(service)
     broken = RuntimeError("CUDA error: an illegal memory access was encountered")
-    runner_of(context, failing(broken)).run(JobKind.GENERATE)
-    Runner(context).run(JobKind.GENERATE)
+    runner_of(context, failing(broken)).run(Queue.GENERATE)
+    Runner(context).run(Queue.GENERATE)
     assert context.broken.is_set()
     assert look_at(service, first).status is JobStatus.QUEUED
     assert events(service, second) == [("queued", 0)]
@@ -106,7 +106,7 @@ def test_a_broken_device_ends_the_claims_of_this_process(
 def test_a_draining_worker_claims_nothing(service: Service, context: WorkerContext) -> None:
     job_id = accept_generation(service)
     context.draining.set()
-    Runner(context).run(JobKind.GENERATE)
+    Runner(context).run(Queue.GENERATE)
     assert events(service, job_id) == [("queued", 0)]
 
 
@@ -120,8 +120,8 @@ def test_a_base_model_that_cannot_be_loaded_leaves_jobs_in_the_queue(
     job_id = accept_generation(service)
     with capture_logs() as lines:
         context.model_loader.start()
-        Runner(context).run(JobKind.GENERATE)
+        Runner(context).run(Queue.GENERATE)
         context.model_loader.stop()
     assert look_at(service, job_id).status is JobStatus.QUEUED
-    assert "no/such-folder" in (context.model_loader.problem or "")
-    assert [line["event"] for line in lines] == ["base_model.not_loaded"]
+    assert "no/such-folder" in context.model_loader.state.detail
+    assert [line["event"] for line in lines] == ["worker.loading", "base_model.not_loaded"]

@@ -1,4 +1,3 @@
-import logging
 import os
 import re
 import signal
@@ -28,13 +27,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["perfusion", *arguments])
         code: object = 0
-        handlers = logging.getLogger().handlers[:]
         try:
             main()
         except SystemExit as end:
             code = end.code or 0
-        finally:
-            logging.getLogger().handlers = handlers  # `serve` sets up the logs of its process
         captured = capsys.readouterr()
         assert "Traceback" not in captured.out + captured.err
         assert isinstance(code, int)
@@ -61,7 +57,21 @@ def picture_file(folder: Path, name: str = "a.png") -> str:
 
 @pytest.mark.parametrize(
     "command",
-    ["serve", "worker", "migrate", "train", "generate", "prepare", "keys", "blobs", "demo"],
+    [
+        "serve",
+        "worker",
+        "migrate",
+        "check",
+        "train",
+        "generate",
+        "prepare",
+        "keys",
+        "blobs",
+        "demo",
+        "export",
+        "inspect",
+        "push",
+    ],
 )
 def test_every_command_explains_itself(run: Run, command: str) -> None:
     code, out, _ = run(command, "--help")
@@ -142,8 +152,45 @@ def test_keys_are_made_listed_and_revoked(run: Run) -> None:
     _, listed, _ = run("keys", "list")
     assert "studio" in listed
     assert key.strip() not in listed
+    identity, prefix, *_ = listed.split("\t")  # a pipe gets whole values
+    assert prefix == key[:11]
+    assert run("keys", "revoke", identity)[0] == 0
     assert run("keys", "revoke", key[:11])[0] == 0
     assert "no key" in refused(run("keys", "revoke", "sk_nothing"))
+
+
+def test_the_secret_of_webhooks_is_printed_and_rotated(run: Run) -> None:
+    code, secret, _ = run("keys", "webhook-secret")
+    assert (code, secret[:6]) == (0, "whsec_")
+    assert run("keys", "webhook-secret", "--owner", "local")[1] == secret
+    assert run("keys", "webhook-secret", "--rotate")[1] != secret
+    assert "keys list" in refused(run("keys", "webhook-secret", "--owner", "nobody"))
+
+
+def test_a_terminal_of_80_columns_shows_whole_ids(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("keys", "create", "a label that is as long as a label may well become, and longer")
+    identity = run("keys", "list")[1].split("\t")[0]
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("api.cli.keys._to_terminal", lambda: True)
+    _, listed, _ = run("keys", "list")
+    assert identity in listed and "and longer" in listed
+
+
+def test_a_key_for_an_owner_who_is_not_there_is_a_mistake_unless_he_is_new(run: Run) -> None:
+    assert "'alcie'" in refused(run("keys", "create", "laptop", "--owner", "alcie"))
+    assert run("keys", "create", "laptop", "--new-owner", "alice")[0] == 0
+    assert run("keys", "create", "phone", "--owner", "alice")[0] == 0
+    assert run("keys", "create", "old", "--owner", "local")[0] == 0
+    assert "exists" in refused(run("keys", "create", "x", "--new-owner", "alice"))
+    assert "both" in refused(run("keys", "create", "x", "--owner", "a", "--new-owner", "b"))
+
+
+def test_the_version_is_printed(run: Run) -> None:
+    code, out, _ = run("--version")
+    assert code == 0
+    assert re.fullmatch(r"perfusion \d+(\.\d+)*\n", out)
 
 
 def test_mistakes_are_told_before_anything_is_loaded(run: Run, tmp_path: Path) -> None:

@@ -1,18 +1,35 @@
-"""`perfusion train`, `generate` and `prepare` with the shipped base model."""
+"""`perfusion train` and `generate` on a tiny base model, with the shipped evaluator."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from perfusion_core.concept import Concept
 from perfusion_core.evaluation.curve import recommended_strength
 from perfusion_core.strength import beta_from_strength
+from service.settings.environment import SHIPPED_BASE_MODEL
+from tests.integration.stack.tiny_base import write_tiny_base
 from tests.unit.api.cli.test_commands import Run, picture_file, refused, run
 from tests.unit.service import staging
 
 __all__ = ["run"]  # the fixture
+
+
+@pytest.fixture(scope="module")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_tiny_base(tmp_path_factory.mktemp("models") / "tiny")
+    (folder / "perfusion.json").write_text('{"generate": {"num_inference_steps": 3}}')
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def served(base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERFUSION_BASE_MODEL", str(base_folder))
+    monkeypatch.setenv("PERFUSION_EVALUATOR", str(SHIPPED_BASE_MODEL.with_name("evaluator")))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +76,7 @@ def test_a_concept_is_taught_and_used_without_a_server(
     # An image is never overwritten.
     assert out.split() == ["made/7.png", "made/8-2.png"]
     image = Image.open(tmp_path / "made" / "7.png")
-    assert image.size[0] >= 32
+    assert image.size == (16, 16)  # the base model's own
     assert "Steps: 2" in image.info["parameters"]
     assert json.loads(image.info["perfusion"])["concepts"][0]["name"] == "rex"
 
@@ -74,6 +91,15 @@ def test_a_concept_is_taught_and_used_without_a_server(
     rex.renamed("other").save(tmp_path / "other.safetensors")
     sentence = refused(run("generate", "a <rex>", "--concept", "other.safetensors", "--steps", "1"))
     assert "<other>" in sentence
+
+
+def test_an_image_that_diverges_is_an_error_and_no_file(
+    run: Run, rex: Concept, tmp_path: Path
+) -> None:
+    replace(rex, o_v=np.full_like(rex.o_v, 1e38)).save(tmp_path / "rex.safetensors")
+    command = ("generate", "a <rex>", "--beta", "rex=-5", "--steps", "1", "--seed", "9")
+    assert "The image of seed 9 diverged" in refused(run(*command))
+    assert not list(tmp_path.glob("*9*.png"))
 
 
 def test_a_gate_comes_from_the_options_the_prompt_the_file_or_the_locking(
@@ -95,16 +121,33 @@ def test_a_gate_comes_from_the_options_the_prompt_the_file_or_the_locking(
         assert (used["beta"], used["tau"]) == (beta, tau), arguments
 
 
-def test_a_base_model_is_prepared_with_captions_of_ones_own(run: Run, tmp_path: Path) -> None:
-    from perfusion_core.covariance.estimate import Covariance
-
-    shipped = Path(__file__).parents[4] / "models" / "base"
-    words = ["a photo of a robot", "a teddy on the beach", "a red car", "two dogs at night"]
-    (tmp_path / "captions.txt").write_text("\n".join(words * 200), "utf-8")
-    code, out, err = run("prepare", str(shipped), "--captions", "captions.txt")
+def test_a_concept_of_a_sibling_is_used_where_the_caller_asks_for_it_and_is_warned(
+    run: Run, rex: Concept, tmp_path: Path
+) -> None:
+    elsewhere = replace(rex, base_model_fingerprint="0" * 32)
+    elsewhere.save(tmp_path / "rex.safetensors")
+    command = ("generate", "a <rex>", "--steps", "1", "--seed", "4")
+    assert "0" * 32 in refused(run(*command))
+    code, out, err = run(*command, "--adapt")
     assert code == 0, err
-    assert "fingerprint: " in out
-    assert "condition number: " in out
-    (kept,) = (tmp_path / "data" / "covariance").iterdir()
-    assert Covariance.load(kept).fingerprint in out
-    assert "cannot be loaded" in refused(run("prepare", str(tmp_path)))
+    assert (
+        f"<rex>: It was trained on another base model or covariance ({rex.base_model_name}" in err
+    )
+    used = json.loads(Image.open(tmp_path / out.strip()).info["perfusion"])["concepts"][0]
+    assert used["beta"] == 0.7  # its curve is of the other base model
+    assert rex.shared_parts is not None
+    parts = replace(rex.shared_parts, text_encoders_fingerprint="0" * 32)
+    replace(elsewhere, shared_parts=parts).save(tmp_path / "rex.safetensors")
+    assert "text encoders differ" in refused(run(*command, "--adapt"))
+
+
+def test_precision_and_offloading_are_options_of_the_command_and_refused_where_impossible(
+    run: Run,
+) -> None:
+    options = ("--device", "cpu", "--steps", "1", "--seed", "1")
+    for option, value in (("--dtype", "float16"), ("--offload", "model")):
+        sentence = refused(run("generate", "a robot", *options, option, value))
+        assert f"PERFUSION_{option[2:].upper()} to" in sentence
+    code, out, err = run("generate", "a robot", *options, "--dtype", "bfloat16")
+    assert code == 0, err
+    assert out.strip() == "1.png"

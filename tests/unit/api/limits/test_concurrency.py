@@ -1,9 +1,11 @@
 """The number of open requests is bounded exactly, and each request gives its slot back."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import islice
 from typing import Any
 
 import httpx2
@@ -18,6 +20,7 @@ from api.limits.concurrency import (
     MAX_WAITS_PER_CALLER,
     CallerLimit,
     ProcessLimit,
+    limits,
 )
 from service import auth
 from service.errors import TooManyRequests, Unavailable
@@ -29,9 +32,10 @@ from tests.unit.api.routes.test_jobs import open_streams, queue, real_server
 Make = Callable[..., Any]
 
 
-def limit(most: int) -> CallerLimit:
+def limit(most: int, *, most_bytes: float = math.inf) -> CallerLimit:
     return CallerLimit(
         most=most,
+        most_bytes=most_bytes,
         slug="too-many-streams",
         detail="Too many.",
         refused=Counter("x", "x", registry=None),
@@ -53,6 +57,27 @@ def test_a_slot_is_given_back_when_its_request_fails() -> None:
     for _ in range(3):
         with pytest.raises(ZeroDivisionError), slots.hold("a"), space.hold(10):
             raise ZeroDivisionError
+
+
+def test_a_callers_bodies_together_are_bounded_and_another_callers_are_its_own() -> None:
+    slots = limit(4, most_bytes=10)
+    with slots.hold("a", 6), slots.hold("b", 10):
+        with pytest.raises(TooManyRequests), slots.hold("a", 5):
+            pass
+        with slots.hold("a", 4):
+            pass
+    with slots.hold("a", 10):
+        pass
+
+
+def test_one_owner_cannot_hold_the_whole_spool() -> None:
+    refused = Counter("x", "x", registry=None)
+    bounds = limits(spool_bytes=1024, max_body_bytes=256, refused=refused)
+    with bounds.uploads.hold("a", 512), bounds.all_uploads.hold(512):
+        with pytest.raises(TooManyRequests), bounds.uploads.hold("a", 1):
+            pass
+        with bounds.uploads.hold("b", 256), bounds.all_uploads.hold(256):
+            pass
 
 
 def test_all_callers_together_hold_a_bounded_number_of_slots_and_bytes() -> None:
@@ -80,13 +105,14 @@ def test_a_burst_opens_as_many_streams_as_a_caller_may_have(service: Service) ->
                     return stream.status_code
 
         with ThreadPoolExecutor(burst) as pool:
-            statuses = pool.map(follow, range(burst))
-            deadline = time.monotonic() + 10
-            while open_streams(client) < MAX_STREAMS_PER_CALLER and time.monotonic() < deadline:
-                time.sleep(0.05)
+            following = [pool.submit(follow, number) for number in range(burst)]
+            # The job ends only after every refusal has been answered: a follower that comes later
+            # than the end is served at once.
+            refused = islice(as_completed(following, timeout=20), burst - MAX_STREAMS_PER_CALLER)
+            assert {future.result() for future in refused} == {429}
             refusal(client.get(f"/jobs/{job_id}/events"), 429, "too-many-streams")
             jobs.cancel(service, "local", job_id=job_id)
-            counted = sorted(statuses)
+            counted = [future.result() for future in following]
         assert counted.count(200) == MAX_STREAMS_PER_CALLER
         assert counted.count(429) == burst - MAX_STREAMS_PER_CALLER
         assert open_streams(client) == 0

@@ -61,6 +61,37 @@ def test_pictures_are_accepted_and_the_answer_names_concept_and_job(client: Test
     assert client.get(answer.headers["location"]).json() == body["job"]
 
 
+def test_crops_are_accepted_as_many_as_pictures(client: TestClient, service: Service) -> None:
+    crops = json.dumps([None, [8, 0, 40, 40]])
+    answer = upload(client, images=[png(), png(seed=1)], fields={"crops": crops})
+    assert answer.status_code == 202, answer.text
+    payload = staging.claim(service, answer.json()["job"]["id"]).payload
+    assert [picture["crop"] for picture in payload["pictures"]] == [None, [8, 0, 40, 40]]
+
+
+@pytest.mark.parametrize(
+    ("crops", "pointer"),
+    [
+        ("x", "/crops"),
+        ("{}", "/crops"),
+        ("[null]", "/crops"),
+        ("[null, null, null]", "/crops"),
+        ("[null, 7]", "/crops/1"),
+        ("[[1, 2, 3], null]", "/crops/0"),
+        ("[null, [0, 0, 40.5, 40]]", "/crops/1"),
+        ("[null, [0, 0, true, 40]]", "/crops/1"),
+        ("[null, [0, 0, 1e400, 40]]", "/crops/1"),
+        ("[null, [0, 0, 40, 41]]", "/crops/1"),
+        ("[null, [0, 0, 8, 8]]", "/crops/1"),
+    ],
+)
+def test_wrong_crops_are_refused_with_their_pointer(
+    client: TestClient, crops: str, pointer: str
+) -> None:
+    answer = upload(client, images=[png(), png(seed=1)], fields={"crops": crops})
+    assert pointers(refusal(answer, 422)) == {pointer}
+
+
 def test_masks_and_options_sent_as_files_are_accepted(client: TestClient) -> None:
     mask = staging.encoded(Image.new("L", (48, 40), "white"))
     files: Any = [

@@ -19,7 +19,7 @@ def test_a_curve_shows_what_each_strength_gives_and_which_to_take(
     assert curve["evaluator"] == "evaluator"
     assert curve["prompts"] == ["a photo of a <teddy> on the beach"]
     assert curve["superclass"] == {"image_similarity": 0.35, "text_similarity": 0.3}
-    assert curve["ceiling"] == 0.75
+    assert (curve["ceiling"], curve["text_floor"]) == (0.75, 0)
     assert [point["strength"] for point in curve["points"]] == [0.2, 0.6, 0.9]
     biases = [beta_from_strength(strength) for strength in (0.2, 0.6, 0.9)]
     assert [point["beta"] for point in curve["points"]] == biases

@@ -14,10 +14,11 @@ from starlette.testclient import TestClient
 
 from api import events
 from api.app import create_app
-from service.execution import leases
+from service.execution import checkpoints, leases
 from service.execution.leases import ClaimedJob
 from service.jobs import use_cases as jobs
 from service.jobs.views import ProgressView
+from service.statuses import Phase
 from service.wiring import Service
 from tests.unit.api.checks import pointers, refusal
 from tests.unit.api.routes.test_generate import finish
@@ -31,8 +32,10 @@ def queue(client: TestClient, **body: Any) -> str:
 
 
 def report(service: Service, claimed: ClaimedJob, step: int) -> None:
-    progress = ProgressView(step=step, total_steps=50, seconds_per_step=0.5)
-    leases.heartbeat(service, claimed, progress=progress)
+    progress = ProgressView(
+        step=step, total_steps=50, seconds_per_step=0.5, eta_seconds=(50 - step) * 0.5
+    )
+    leases.heartbeat(service, claimed, progress=progress, phase=Phase.SAMPLING)
 
 
 def events_of(text: str) -> list[dict[str, Any]]:
@@ -75,6 +78,7 @@ def test_progress_is_told(client: TestClient, service: Service) -> None:
         "total_steps": 50,
         "seconds_per_step": 0.5,
         "eta_seconds": 20.0,
+        "phase": "sampling",
     }
     assert job["queue_position"] is None
     assert job["started_at"].endswith("Z")
@@ -91,7 +95,18 @@ def test_a_running_job_is_asked_to_stop(client: TestClient, service: Service) ->
     job_id = queue(client)
     claimed = staging.claim(service, job_id)
     assert client.post(f"/jobs/{job_id}/cancel").status_code == 202
-    assert leases.heartbeat(service, claimed) is leases.Lease.CANCEL_REQUESTED
+    assert leases.heartbeat(service, claimed).lease is leases.Lease.CANCEL_REQUESTED
+
+
+def test_a_training_that_has_learned_something_can_be_finished_early(
+    client: TestClient, service: Service
+) -> None:
+    job_id = staging.submit(service, "rex", owner_id="local")
+    refusal(client.post(f"/jobs/{job_id}/finish"), 409, "nothing-learned")
+    report(service, staging.claim(service, job_id), 3)
+    answer = client.post(f"/jobs/{job_id}/finish")
+    assert (answer.status_code, answer.json()["status"]) == (202, "running")
+    refusal(client.post(f"/jobs/{queue(client)}/finish"), 409, "not-a-training")
 
 
 def test_a_finished_job_cannot_be_cancelled(client: TestClient, service: Service) -> None:
@@ -104,6 +119,7 @@ def test_a_finished_job_cannot_be_cancelled(client: TestClient, service: Service
 def test_what_is_no_job_is_not_found(refusing: TestClient, job_id: str) -> None:
     refusal(refusing.get(f"/jobs/{job_id}"), 404)
     refusal(refusing.post(f"/jobs/{job_id}/cancel"), 404)
+    refusal(refusing.post(f"/jobs/{job_id}/finish"), 404)
     refusal(refusing.get(f"/jobs/{job_id}/events"), 404)
     refusal(refusing.get(f"/jobs/{job_id}/preview"), 404)
     refusal(refusing.get(f"/images/{job_id}"), 404)
@@ -141,6 +157,31 @@ def in_background(work: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=work)
     thread.start()
     return thread
+
+
+@pytest.mark.parametrize("previews", [True, False])
+def test_an_event_carries_a_new_preview_once_and_only_if_asked_for(
+    client: TestClient, service: Service, previews: bool
+) -> None:
+    job_id = queue(client)
+    claimed = staging.claim(service, job_id)
+    checkpoints.save_live_preview(service, claimed, jpeg=b"jpeg")
+
+    def work() -> None:
+        for step in range(1, 8):
+            time.sleep(0.5)
+            report(service, claimed, step)
+        wanted = leases.heartbeat(service, claimed).wants_previews
+        leases.finish_generation(service, claimed, images=staging.generated(service, claimed))
+        assert wanted == previews
+
+    worker = in_background(work)
+    answer = client.get(f"/jobs/{job_id}/events", params={"previews": previews})
+    worker.join()
+    told = [event["data"].get("preview") for event in events_of(answer.text)]
+    assert len(told) >= 3
+    assert told[0] == ("data:image/jpeg;base64,anBlZw==" if previews else None)
+    assert set(told[1:]) == {None}
 
 
 def test_a_job_is_followed_to_its_end(client: TestClient, service: Service) -> None:

@@ -94,7 +94,9 @@ def test_a_caller_has_so_many_uploads_at_once_and_one_more_is_not_read(
 def test_all_uploads_together_are_bounded_before_they_are_read(
     make_service: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Here all uploads come from one caller, whose own limits are out of reach.
     monkeypatch.setattr(concurrency, "MAX_UPLOADS_PER_CALLER", 100)
+    monkeypatch.setattr(concurrency, "SPOOL_SHARES", 0.1)
     service = make_service(max_body_bytes=MEBIBYTE, spool_bytes=3 * MEBIBYTE // 2)
     with bounded_server(service) as port:
         pair = [begun(port, "/concepts", MEBIBYTE, body=b"") for _ in range(2)]

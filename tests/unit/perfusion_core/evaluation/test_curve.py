@@ -72,6 +72,23 @@ def test_a_point_holds_four_digits_of_strength_and_its_bias_comes_back(
     assert point.beta == pytest.approx(beta, abs=0.005)
 
 
+@given(cosines, cosines)
+def test_without_a_floor_the_kept_text_is_the_share_of_the_superclasss(
+    text: float, plain: float
+) -> None:
+    kept = text_kept(text, superclass=plain)
+    assert kept == (min(1.0, max(0.0, text / plain)) if plain > 0.02 else 1.0)
+
+
+@pytest.mark.parametrize(("text", "kept"), [(0.15, 0), (0.225, 0.5), (0.3, 1), (0.1, 0), (0.4, 1)])
+def test_from_the_floor_on_text_is_kept(text: float, kept: float) -> None:
+    assert text_kept(text, superclass=0.3, floor=0.15) == pytest.approx(kept)
+
+
+def test_where_the_superclass_is_no_better_than_its_floor_the_text_counts_for_nothing() -> None:
+    assert text_kept(0.1, superclass=0.16, floor=0.15) == 1
+
+
 @given(similarities, similarities, ceilings)
 def test_a_balance_lies_between_nothing_and_all_and_near_the_worse_of_both(
     measured: Similarity, superclass: Similarity, ceiling: float | None

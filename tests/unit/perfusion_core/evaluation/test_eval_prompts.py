@@ -1,5 +1,7 @@
 """When and how concepts are tried out: by the options alone, held out, and for a bounded share."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from perfusion_core.evaluation.eval_prompts import (
     PROOF,
     curve_prompts,
     eval_schedule,
+    image_config,
     judging_of,
 )
 from perfusion_core.text.templates import TEMPLATES
@@ -101,3 +104,21 @@ def test_the_version_of_the_judging_is_of_how_images_are_drawn_and_of_no_trainin
     assert version() == judging_of(BaseModelDefaults())
     assert version(num_inference_steps=99) == version()  # a trial has its own
     assert version(guidance_scale=3.0) != version()
+
+
+@pytest.mark.parametrize(
+    ("own", "quick"),
+    [
+        ({"scheduler": "ddim"}, ("dpmpp_2m", 12)),
+        ({"scheduler": "euler"}, ("euler", 12)),  # SDXL
+        ({"scheduler": "lcm", "num_inference_steps": 4}, ("lcm", 4)),
+        ({}, ("dpmpp_2m", 12)),
+    ],
+)
+def test_quick_images_take_the_base_models_own_scheduler_and_never_more_steps(
+    own: dict[str, Any], quick: tuple[str, int]
+) -> None:
+    defaults = BaseModelDefaults(generate={**own, "guidance_scale": 0.0})
+    drawn = image_config(defaults, seed=7)
+    assert (drawn.scheduler, drawn.num_inference_steps) == quick
+    assert (drawn.guidance_scale, drawn.seed, drawn.locking) == (0.0, 7, "local")

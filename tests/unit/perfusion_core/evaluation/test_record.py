@@ -79,6 +79,18 @@ def test_the_pictures_embedding_may_come_without_a_curve() -> None:
     assert read.reference is not None and read.curve is None
 
 
+def test_a_text_floor_is_read_as_it_was_written_and_a_file_without_one_has_none() -> None:
+    assert FOUND.curve is not None and FOUND.curve.text_floor == 0
+    assert "perfusion.text_floor" not in metadata(JUDGED.to_bytes())
+    curve = replace(FOUND.curve, text_floor=0.15)
+    written = replace(SD15, evaluation=replace(FOUND, curve=curve)).to_bytes()
+    assert Concept.from_bytes(written).curve == curve
+    # The previous release refuses a curve with another key, and ignores unknown metadata.
+    assert set(json.loads(metadata(written)["perfusion.curve"])) == {
+        "prompts", "superclass", "ceiling", "points", "proof",
+    }  # fmt: skip
+
+
 def test_the_same_evaluation_gives_the_same_bytes() -> None:
     again = Concept.from_bytes(JUDGED.to_bytes()).to_bytes()
     assert again == JUDGED.to_bytes()
@@ -151,6 +163,8 @@ DAMAGED = {
     "a similarity that is true": changed(of_curve=points(text=True)),
     "a similarity without end": changed(of_curve=points(text=10**400)),
     "no similarity": changed(of_curve=points(image=None)),
+    "a text floor of words": changed(text_floor='"low"'),
+    "a text floor of 2": changed(text_floor="2"),
     "a ceiling of words": changed(of_curve={"ceiling": "high"}),
     "a prompt for nobody": changed(of_curve={"prompts": ["a beach"]}),
     "a prompt that reads attributes": changed(of_curve={"prompts": ["{0.__class__}"]}),

@@ -22,7 +22,8 @@ from perfusion_core.sampling.attention_maps import (
     probabilities,
     the_most_telling,
 )
-from perfusion_core.sampling.sampler import ImageRequest, Trajectory, decode, start, step
+from perfusion_core.sampling.sampler import ImageRequest, decode, start, step
+from perfusion_core.sampling.trajectories import Trajectory
 from perfusion_core.text.words import Word
 from tests.unit.perfusion_core.test_conditioning import concept_like
 
@@ -171,6 +172,28 @@ def test_coverage_is_the_share_of_places_above_the_threshold() -> None:
     assert coverage(share, threshold=0.05) == 1.0
     assert coverage(torch.zeros(3, 3)) == 0.0
     assert coverage(torch.ones(3, 3)) == 1.0
+
+
+@pytest.mark.parametrize("begin", [0.0, 0.1, 0.9, 1.0])
+def test_a_begin_token_that_takes_most_attention_does_not_hide_what_words_cover(
+    begin: float,
+) -> None:
+    """Half of the places attend to the cat, the other half to the article."""
+    words = [Word("a", None, (1,)), Word("cat", None, (2,))]
+    maps = AttentionMaps(words, token_count=3, grid=(2, 2), device=torch.device("cpu"))
+    rest = 1 - begin
+    at_article = torch.tensor([begin, 0.9 * rest, 0.1 * rest])
+    at_cat = torch.tensor([begin, 0.1 * rest, 0.9 * rest])
+    wanted = torch.stack([at_article, at_article, at_cat, at_cat])  # (P, N)
+    # Queries that choose a row of logits give exactly these probabilities.
+    q = torch.eye(4)[None] * 2.0  # sqrt of the width
+    k = wanted.clamp(min=1e-30).log().T[None]
+    assert torch.allclose(probabilities(q, k), wanted, atol=1e-6)
+    maps.see(q, k)
+    maps.keep_step()
+    article, cat = maps.means()
+    assert cat.coverage == article.coverage == (0.5 if begin < 1 else 0.0)
+    assert float(cat.share.max()) == pytest.approx(0.9 * rest, abs=1e-6)  # maps stay as they are
 
 
 def test_a_long_prompt_keeps_its_concepts_and_its_first_other_words() -> None:

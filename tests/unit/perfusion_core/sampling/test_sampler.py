@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,16 +11,9 @@ from PIL import Image
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.conditioning import ConceptUse
-from perfusion_core.config import GenerateConfig
-from perfusion_core.sampling.sampler import (
-    Batch,
-    ImageRequest,
-    Trajectory,
-    decode,
-    generate,
-    start,
-    step,
-)
+from perfusion_core.config import GenerateConfig, SchedulerName
+from perfusion_core.sampling.sampler import ImageRequest, decode, generate, start, step
+from perfusion_core.sampling.trajectories import Batch, Trajectory
 from tests.unit.perfusion_core.test_conditioning import concept_like
 
 QUICK = GenerateConfig(num_inference_steps=4, guidance_scale=4.0, seed=3)
@@ -35,7 +28,7 @@ def grey_levels_apart(one: Image.Image, two: Image.Image) -> int:
     return int(np.abs(np.asarray(one, np.int16) - np.asarray(two, np.int16)).max())
 
 
-@pytest.mark.parametrize("scheduler", ["ddim", "dpmpp_2m", "euler", "unipc"])
+@pytest.mark.parametrize("scheduler", get_args(SchedulerName))
 def test_every_scheduler_draws_and_repeats_itself(base: BaseModel, scheduler: str) -> None:
     config = GenerateConfig(**{**vars(QUICK), "scheduler": scheduler})
     one, two = (generate(base, "a photo of a cat", config=config)[0] for _ in range(2))

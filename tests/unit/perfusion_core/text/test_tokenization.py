@@ -7,7 +7,7 @@ from transformers import CLIPTokenizer
 
 from perfusion_core.errors import PromptTooLong, SuperclassError
 from perfusion_core.text.prompt import parse
-from perfusion_core.text.tokenization import Tokens, superclass_ids, tokenise
+from perfusion_core.text.tokenization import Tokens, cut_text, superclass_ids, tokenise
 from tests.unit.perfusion_core.text.test_prompt import written_out
 
 TOKENIZER = CLIPTokenizer.from_pretrained(
@@ -78,3 +78,32 @@ def test_a_placeholder_behind_the_limit_is_refused_by_name() -> None:
 def test_a_superclass_without_a_word_is_refused(superclass: str) -> None:
     with pytest.raises(SuperclassError, match="no word for"):
         superclass_ids(TOKENIZER, superclass)
+
+
+def test_a_prompt_that_is_read_to_its_end_has_no_cut_text() -> None:
+    most = TOKENIZER.model_max_length - 2
+    assert cut_text(TOKENIZER, parse("cat " * most)) == ""
+    assert cut_text(TOKENIZER, parse("<rex> " + "cat " * (most - 1))) == ""
+    assert cut_text(TOKENIZER, parse("")) == ""
+
+
+def test_the_words_that_are_not_read_are_told_as_they_were_written() -> None:
+    most = TOKENIZER.model_max_length - 2
+    assert cut_text(TOKENIZER, parse("cat " * most + "dog  at Night")) == "dog  at Night"
+    assert cut_text(TOKENIZER, parse("<rex> " + "cat " * most + "dog")) == "cat dog"
+
+
+def test_a_word_of_which_only_the_beginning_is_read_counts_as_cut() -> None:
+    most = TOKENIZER.model_max_length - 2
+    assert len(TOKENIZER("xylophonist", add_special_tokens=False).input_ids) > 1
+    text = "cat " * (most - 1) + "xylophonist dog"
+    assert cut_text(TOKENIZER, parse(text)) == "xylophonist dog"
+
+
+@pytest.mark.parametrize("text", ["cat " * 60, "<rex> " + "a red dog, " * 20 + "at night"])
+def test_without_the_cut_text_the_prompt_has_the_same_tokens(text: str) -> None:
+    prompt = parse(text)
+    cut = cut_text(TOKENIZER, prompt)
+    assert cut and text.strip().endswith(cut)
+    kept = text.strip().removesuffix(cut)
+    assert tokens(text).ids == tokens(kept).ids

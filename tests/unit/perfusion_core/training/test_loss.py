@@ -14,6 +14,9 @@ from torch.nn import functional as F
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.config import TrainConfig
+from perfusion_core.covariance.captions import captions
+from perfusion_core.sampling.schedulers import guidance_input
+from perfusion_core.training import loss
 from perfusion_core.training.batches import TrainingBatch
 from perfusion_core.training.trainer import Training, train
 from tests.unit.perfusion_core.conftest import tiny_pipeline
@@ -99,6 +102,27 @@ def test_examples_of_one_prompt_share_its_encoding_and_nothing_else_changes(tiny
     assert near(gradients(base, batch=batch), gradients(base, batch=apart), 1e-4)
 
 
+def test_a_batch_begins_in_as_many_passes_as_the_free_memory_demands_with_the_same_total(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = tiny("sd1")
+    each = base.placed.needs.training(base.default_resolution**2)
+    text = base.placed.needs.text_graph * CONFIG.train_batch_size
+    whole = gradients(base)
+    for pictures, recomputes in ((2.5, False), (0.5, True)):
+        # 1.3 is the waste that is expected, and 0.92 the share of memory that is used.
+        free = int((text + pictures * each) * 1.3 / 0.92)
+        monkeypatch.setattr(loss, "free_bytes", lambda device, free=free: free)
+        training = begin(base)
+        assert training.loss.recomputes == recomputes
+        assert recomputes or training.loss.parts == 3
+        found, _ = training._backward(training._batches.of(0))
+        assert near([found], whole[:1], 1e-5)
+        assert training.o_v.grad is not None
+        assert near([training.o_v.grad], whole[1:2], 1e-4)
+    assert not caplog.records
+
+
 @pytest.mark.slow
 def test_out_of_memory_leads_to_smaller_passes_of_the_same_total_and_is_said(
     tiny: Tiny, caplog: pytest.LogCaptureFixture
@@ -172,3 +196,20 @@ def test_a_half_precision_unet_gives_the_gradient_of_a_float32_one(dtype: torch.
     assert all(gradient.dtype == torch.float32 for gradient in half)
     for found, expected in zip(half[1:], exact[1:], strict=True):
         assert float(F.cosine_similarity(found, expected, dim=0)) > 0.99
+
+
+def test_a_distilled_u_net_is_trained_at_the_guidance_of_its_images() -> None:
+    base = BaseModel.from_pipeline(
+        tiny_pipeline("sd1", time_cond_proj_dim=8), name="lcm", device="cpu"
+    )
+    base.estimate_covariance(captions(100, known=base.knows_word))
+    given = []
+    hook = base.unet.register_forward_pre_hook(
+        lambda _module, _args, options: given.append(options["timestep_cond"]), with_kwargs=True
+    )
+    next(begin(base))
+    hook.remove()
+    expected = guidance_input(base, base.defaults.generate_config().guidance_scale)
+    assert expected is not None
+    assert all(torch.equal(rows, expected.expand(len(rows), -1)) for rows in given)
+    assert sum(map(len, given)) == 2 * CONFIG.train_batch_size  # the frozen model's rows, too

@@ -10,7 +10,7 @@ from torch import Tensor
 from perfusion_core.base_model import BaseModel
 from perfusion_core.conditioning import keys_and_values, plain_keys_and_values
 from perfusion_core.config import TrainConfig
-from perfusion_core.sampling.sampler import make_scheduler
+from perfusion_core.sampling.schedulers import make_scheduler
 from perfusion_core.training.batches import TrainingBatch
 from perfusion_core.training.loss import wanted_prediction
 from perfusion_core.training.trainer import Training, train
@@ -23,11 +23,13 @@ def lopsided(colour: str) -> Image.Image:
     return image
 
 
-def with_lopsided_mask(base: BaseModel, config: TrainConfig = SHORT) -> Training:
+EIGHT = replace(SHORT, train_batch_size=8)
+
+
+def with_lopsided_mask(base: BaseModel, config: TrainConfig = EIGHT) -> Training:
     mask = Image.new("L", (64, 64), 0)
     mask.paste(255, (4, 20, 24, 44))
     mask.paste(128, (24, 20, 40, 30))
-    config = replace(config, train_batch_size=8, flip=True)
     pictures = [lopsided("purple"), lopsided("red")]
     return train(base, pictures, name="x", superclass="teddy", masks=[mask, None], config=config)
 
@@ -43,13 +45,13 @@ def test_a_mirrored_picture_has_a_mirrored_mask_and_each_example_its_own(
     base: BaseModel,
 ) -> None:
     training = with_lopsided_mask(base)
-    examples, batch = training._examples, training._batches.of(0)
+    examples, batch = training.examples, training._batches.of(0)
     assert len(examples.masks) == len(examples.latents) == 4
     assert torch.equal(examples.masks[2:], examples.masks[:2].flip(-1))
     assert not torch.equal(examples.masks[0], examples.masks[2])
-    mirrored = [ImageOps.mirror(lopsided(colour)) for colour in ("purple", "red")]
+    mirrored = [ImageOps.mirror(picture.square) for picture in examples.prepared]
     plain = train(base, mirrored, name="x", superclass="teddy", config=replace(SHORT, flip=False))
-    assert torch.allclose(examples.latents[2:], plain._examples.latents, atol=1e-4)
+    assert torch.allclose(examples.latents[2:], plain.examples.latents, atol=1e-4)
     for latents, mask in zip(batch.latents, batch.masks, strict=True):
         (k,) = [k for k in range(4) if torch.equal(latents, examples.latents[k])]
         assert torch.equal(mask, examples.masks[k])
@@ -80,7 +82,7 @@ def test_around_the_object_the_loss_asks_for_what_the_superclasss_word_would_giv
     base: BaseModel,
 ) -> None:
     """w mean(|| (1 − M) ⊙ (plain − prediction) ||²) is what `background_weight` w adds."""
-    config = replace(SHORT, background_weight=3.0)
+    config = replace(EIGHT, background_weight=3.0)
     free, keeping = with_lopsided_mask(base), with_lopsided_mask(base, config)
     batch = free._batches.of(0)
     e = encodings(free, batch)
@@ -103,7 +105,7 @@ def test_what_surrounds_the_object_stays_nearer_to_plain_the_more_it_weighs(
     base: BaseModel,
 ) -> None:
     strayed = [
-        strayed_background(base, replace(SHORT, learning_rate=0.3, background_weight=weight))
+        strayed_background(base, replace(EIGHT, learning_rate=0.3, background_weight=weight))
         for weight in (0.0, 1.0, 100.0)
     ]
     assert strayed[0] > strayed[1] > strayed[2] > 0

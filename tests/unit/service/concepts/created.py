@@ -1,10 +1,14 @@
 """Create a concept with any of its options, and count what is stored."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import func, select
 
 from service.concepts import use_cases as concepts
 from service.idempotency import Answer, Idempotency
+from service.pictures.crops import Crop
 from service.pictures.uploads import UploadedPicture
+from service.webhooks.requests import Webhook
 from service.wiring import Service
 from tests.unit.service.staging import OWNER, uploaded
 
@@ -17,6 +21,8 @@ def create(
     key: str | None = None,
     pictures: list[UploadedPicture] | None = None,
     training: dict[str, object] | None = None,
+    crops: Sequence[Crop | None] = (),
+    webhook: Webhook | None = None,
 ) -> Answer:
     return concepts.create(
         service,
@@ -25,6 +31,8 @@ def create(
         superclass=superclass,
         pictures=uploaded() if pictures is None else pictures,
         training=training or {},
+        crops=crops,
+        webhook=webhook,
         idempotency=Idempotency(key) if key else None,
     )
 

@@ -10,10 +10,11 @@ import pytest
 
 from service.blobs.local import LocalBlobs
 from service.blobs.store import unavailable
+from service.concepts import trainings
 from service.concepts import use_cases as concepts
 from service.database.tables import ConceptRow, JobRow
-from service.errors import Conflict, Invalid, TooManyRequests, Unavailable
-from service.execution import reconciler
+from service.errors import Conflict, Invalid, TooManyRequests, Unavailable, problem
+from service.execution import leases, reconciler
 from service.jobs import use_cases as jobs
 from service.pictures.uploads import UploadedPicture
 from service.wiring import Service
@@ -52,6 +53,7 @@ def test_an_accepted_concept_is_all_there_before_the_answer(
     assert payload["pictures"][0] == {
         "blob_key": f"pictures/{concept['id']}/0.png",
         "mask_key": None,
+        "crop": None,
     }
 
 
@@ -75,12 +77,58 @@ def test_a_training_is_bounded_by_the_size_of_the_base_model(
 def test_masks_are_stored_with_their_pictures(service: Service) -> None:
     [plain] = uploaded()
     masked = UploadedPicture(
-        png=plain.png, width=48, height=40, has_alpha=False, sha256="1" * 64, mask_png=b"mask"
+        png=plain.png,
+        width=48,
+        height=40,
+        has_alpha=False,
+        sha256="1" * 64,
+        uploaded_size=(48, 40),
+        mask_png=b"mask",
     )
     answer = create(service, pictures=[plain, masked])
     first, second = claim(service, answer.body["job"]["id"]).payload["pictures"]
     assert first["mask_key"] is None
     assert service.blobs.get(second["mask_key"]) == b"mask"
+
+
+def test_a_crop_is_kept_for_every_training_of_its_picture(service: Service) -> None:
+    first, second = uploaded(2)
+    shrunk = replace(second, uploaded_size=(480, 400))  # stored at a tenth of its size
+    answer = create(service, pictures=[first, shrunk], crops=[None, (100, 50, 320, 340)])
+    claimed = claim(service, answer.body["job"]["id"])
+    crops = [None, [10, 5, 32, 34]]
+    assert [picture["crop"] for picture in claimed.payload["pictures"]] == crops
+    assert leases.fail(service, claimed, problem=problem("internal", "It failed."))
+    again = trainings.train_again(service, OWNER, ref="teddy", training={})
+    pictures = claim(service, again.body["job"]["id"]).payload["pictures"]
+    assert [picture["crop"] for picture in pictures] == crops
+
+
+@pytest.mark.parametrize(
+    "crop", [(0, 0, 49, 40), (0, 0, 48, 41), (17, 0, 32, 32), (-1, 0, 32, 32), (0, 0, 32, 31)]
+)
+def test_a_crop_outside_its_picture_or_too_small_is_refused(
+    service: Service, crop: tuple[int, int, int, int]
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        create(service, pictures=uploaded(3), crops=[None, None, crop])
+    assert [item.pointer for item in refused.value.errors] == ["/crops/2"]
+    assert blob_keys(service) == set()
+
+
+def test_a_number_of_crops_other_than_that_of_the_pictures_is_refused(service: Service) -> None:
+    for number in (1, 3):
+        with pytest.raises(Invalid) as refused:
+            create(service, pictures=uploaded(2), crops=[None] * number)
+        assert [item.pointer for item in refused.value.errors] == ["/crops"]
+
+
+def test_another_crop_under_the_same_key_is_another_request(service: Service) -> None:
+    create(service, key="k")
+    assert create(service, key="k", crops=[None]).replayed
+    with pytest.raises(Invalid) as refused:
+        create(service, key="k", crops=[(0, 0, 40, 40)])
+    assert [item.pointer for item in refused.value.errors] == ["/Idempotency-Key"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from sqlalchemy import event
 
 from perfusion_core.concept import MAX_TRAINING_BYTES, Concept
 from perfusion_core.imaging.thumbnails import is_thumbnail
-from service.concepts import curves, rows
+from perfusion_core.shared_parts import SharedParts
+from service.concepts import curves, imports, rows
 from service.concepts import use_cases as concepts
 from service.database.tables import ConceptRow
 from service.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
@@ -36,7 +37,7 @@ def base_model(service: Service) -> None:
 
 def test_an_imported_concept_is_ready_at_once(service: Service) -> None:
     core = core_concept()
-    view = concepts.import_file(service, OWNER, data=core.to_bytes())
+    view = imports.import_file(service, OWNER, data=core.to_bytes())
     assert (view.name, view.superclass, view.status.value) == ("teddy", "bear", "ready")
     assert (view.job_id, view.mask_source) == (None, "uniform")
     assert view.ready_at == view.created_at
@@ -48,8 +49,8 @@ def test_an_imported_concept_is_ready_at_once(service: Service) -> None:
 
 def test_a_concept_may_be_imported_under_another_name(service: Service) -> None:
     data = core_concept().to_bytes()
-    concepts.import_file(service, OWNER, data=data)
-    view = concepts.import_file(service, OWNER, data=data, name="other")
+    imports.import_file(service, OWNER, data=data)
+    view = imports.import_file(service, OWNER, data=data, name="other")
     assert view.placeholder == "<other>"
     file = concepts.read_file(service, OWNER, ref="other")
     assert Concept.from_bytes(file.data).name == "other"
@@ -58,8 +59,8 @@ def test_a_concept_may_be_imported_under_another_name(service: Service) -> None:
 def test_a_file_in_half_precision_stays_so(service: Service) -> None:
     values = np.linspace(0, 1, 4000, dtype=np.float32)
     core = core_concept(o_v=values)
-    small = concepts.import_file(service, OWNER, data=core.to_bytes("float16"))
-    large = concepts.import_file(service, OWNER, data=core.to_bytes(), name="large")
+    small = imports.import_file(service, OWNER, data=core.to_bytes("float16"))
+    large = imports.import_file(service, OWNER, data=core.to_bytes(), name="large")
     assert (small.bytes or 0) < 0.6 * (large.bytes or 0)
 
 
@@ -68,12 +69,12 @@ def test_a_taken_name_is_a_conflict(service: Service) -> None:
     ready(service)
     before = blob_keys(service)
     with pytest.raises(Conflict) as caught:
-        concepts.import_file(service, OWNER, data=data)
+        imports.import_file(service, OWNER, data=data)
     assert (caught.value.slug, blob_keys(service)) == ("name-taken", before)
-    concepts.import_file(service, STRANGER, data=data)
+    imports.import_file(service, STRANGER, data=data)
     submit(service, "rex")
     with pytest.raises(Conflict, match="it is training"):
-        concepts.import_file(service, OWNER, data=data, name="rex")
+        imports.import_file(service, OWNER, data=data, name="rex")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_a_file_of_another_base_model_is_a_conflict_that_names_both(
 ) -> None:
     data = core_concept(**{field: "another-one"}).to_bytes()
     with pytest.raises(Conflict) as caught:
-        concepts.import_file(service, OWNER, data=data)
+        imports.import_file(service, OWNER, data=data)
     own = "base-1" if what.startswith("base") else "cov-1"
     assert caught.value.slug == what
     assert "another-one" in caught.value.detail
@@ -99,7 +100,7 @@ def test_a_file_of_another_base_model_is_a_conflict_that_names_both(
 def test_without_a_base_model_an_import_has_to_wait(make_service: object) -> None:
     fresh: Service = make_service()  # type: ignore[operator]
     with pytest.raises(Unavailable) as caught:
-        concepts.import_file(fresh, OWNER, data=core_concept().to_bytes())
+        imports.import_file(fresh, OWNER, data=core_concept().to_bytes())
     assert (caught.value.slug, caught.value.retry_after_seconds) == ("no-base-model", 10)
 
 
@@ -150,28 +151,51 @@ GOOD = core_concept().to_bytes()
 )
 def test_what_is_no_whole_concept_file_is_refused(service: Service, data: bytes) -> None:
     with pytest.raises(Invalid) as caught:
-        concepts.import_file(service, OWNER, data=data)
+        imports.import_file(service, OWNER, data=data)
     assert caught.value.errors[0].pointer == "/file"
     caught.value.detail.encode()
     assert concepts.list_page(service, OWNER).items == ()
     assert blob_keys(service) == set()
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"o_v": np.ones(65, np.float32)},
+        {"i_star": np.ones(17, np.float32), "e_super": np.ones(17, np.float32)},
+        {"embeddings": (np.ones(15, np.float32),)},
+    ],
+)
+@pytest.mark.parametrize("adapt", [False, True])
+def test_vectors_of_other_sizes_than_the_base_models_are_refused(
+    service: Service, changes: dict[str, Any], adapt: bool
+) -> None:
+    widths = {"value_width": 64, "encoding_width": 16, "embedding_widths": [16]}
+    parts = SharedParts("texts-1", (40, 24))
+    register_base_model(service, info={**widths, "shared_parts": parts.to_json()})
+    imports.import_file(service, OWNER, data=GOOD)
+    with pytest.raises(Invalid, match="base-1, but its vectors have other sizes") as caught:
+        changed = core_concept(name="other", **changes).to_bytes()
+        imports.import_file(service, OWNER, data=changed, adapt=adapt)
+    assert (caught.value.slug, caught.value.errors[0].pointer) == ("concept-file", "/file")
+    assert [item.name for item in concepts.list_page(service, OWNER).items] == ["teddy"]
+
+
 def test_a_file_that_is_far_too_large_is_refused_unread(service: Service) -> None:
     with pytest.raises(TooLarge):
-        concepts.import_file(service, OWNER, data=bytes(3 * 1024**2))
+        imports.import_file(service, OWNER, data=bytes(3 * 1024**2))
 
 
 @pytest.mark.parametrize("name", ["", "Teddy", "\ud800", "a\0"])
 def test_the_new_name_is_checked(service: Service, name: str) -> None:
     with pytest.raises(Invalid) as caught:
-        concepts.import_file(service, OWNER, data=GOOD, name=name)
+        imports.import_file(service, OWNER, data=GOOD, name=name)
     assert caught.value.errors[0].pointer == "/name"
 
 
 def test_an_import_keeps_the_curve_and_what_it_says(service: Service) -> None:
     data = core_concept(evaluation=evaluation()).to_bytes()
-    view = concepts.import_file(service, OWNER, data=data, name="other")
+    view = imports.import_file(service, OWNER, data=data, name="other")
     assert view.verdict is not None
     assert (view.verdict.quality, view.recommended_strength) == ("good", 0.6)
     assert concepts.get(service, OWNER, ref="other") == view
@@ -180,7 +204,7 @@ def test_an_import_keeps_the_curve_and_what_it_says(service: Service) -> None:
     assert (curve.recommended_strength, curve.verdict) == (0.6, view.verdict)
     assert curve.prompts == ("a photo of a <other> on the beach",)
     exported = concepts.read_file(service, OWNER, ref="other").data
-    again = concepts.import_file(service, STRANGER, data=exported)
+    again = imports.import_file(service, STRANGER, data=exported)
     assert again.verdict == view.verdict
 
 
@@ -190,10 +214,10 @@ def test_an_import_keeps_the_format_of_the_file(
     service: Service, changes: dict[str, Any], version: str, dtype: Any
 ) -> None:
     data = core_concept(**changes).to_bytes(dtype)
-    concepts.import_file(service, OWNER, data=data)
+    imports.import_file(service, OWNER, data=data)
     assert concepts.read_file(service, OWNER, ref="teddy").data == data
     judged = core_concept("judged", evaluation=evaluation(), **changes).to_bytes(dtype)
-    concepts.import_file(service, OWNER, data=judged, name="other")
+    imports.import_file(service, OWNER, data=judged, name="other")
     for name in ("teddy", "other"):
         exported = concepts.read_file(service, OWNER, ref=name).data
         assert Concept.from_bytes(exported).format_version == version
@@ -204,14 +228,14 @@ def test_a_file_whose_superclass_has_an_encoding_of_another_width_is_refused(
 ) -> None:
     data = core_concept(e_super=np.ones(15, np.float32)).to_bytes()
     with pytest.raises(Invalid, match="e_super and i_star are not of one length") as caught:
-        concepts.import_file(service, OWNER, data=data)
+        imports.import_file(service, OWNER, data=data)
     assert caught.value.errors[0].pointer == "/file"
 
 
 def test_a_half_file_with_a_curve_stays_half_as_long(service: Service) -> None:
     core = core_concept(o_v=np.linspace(0, 1, 8000, dtype=np.float32), evaluation=evaluation())
-    half = concepts.import_file(service, OWNER, data=core.to_bytes("float16"), name="half")
-    whole = concepts.import_file(service, OWNER, data=core.to_bytes(), name="whole")
+    half = imports.import_file(service, OWNER, data=core.to_bytes("float16"), name="half")
+    whole = imports.import_file(service, OWNER, data=core.to_bytes(), name="whole")
     assert (whole.bytes or 0) - (half.bytes or 0) > 15_000
 
 
@@ -219,7 +243,7 @@ def test_pictures_in_a_file_are_never_kept_as_they_came(service: Service) -> Non
     found = evaluation()
     hidden = found.thumbnails[0] + b"<script>"  # behind the picture's end
     sent = replace(found, thumbnails=(hidden, *found.thumbnails[1:]))
-    concepts.import_file(service, OWNER, data=core_concept(evaluation=sent).to_bytes())
+    imports.import_file(service, OWNER, data=core_concept(evaluation=sent).to_bytes())
     kept = curves.read_thumbnail(service, OWNER, ref="teddy", index=0).data
     assert b"script" not in kept
     assert is_thumbnail(kept)
@@ -230,13 +254,13 @@ def test_a_thumbnail_that_is_no_picture_is_refused_with_the_whole_file(service: 
     found = evaluation()
     sent = replace(found, thumbnails=(b"RIFF\0\0\0\0WEBPnonsense", *found.thumbnails[1:]))
     with pytest.raises(Invalid) as caught:
-        concepts.import_file(service, OWNER, data=core_concept(evaluation=sent).to_bytes())
+        imports.import_file(service, OWNER, data=core_concept(evaluation=sent).to_bytes())
     assert (caught.value.slug, caught.value.errors[0].pointer) == ("concept-file", "/file")
     assert concepts.list_page(service, OWNER).items == ()
 
 
 def test_a_concept_that_was_never_evaluated_is_imported_without_a_verdict(service: Service) -> None:
-    view = concepts.import_file(service, OWNER, data=core_concept().to_bytes())
+    view = imports.import_file(service, OWNER, data=core_concept().to_bytes())
     assert (view.verdict, view.recommended_strength) == (None, None)
     with pytest.raises(NotFound) as caught:
         curves.get(service, OWNER, ref="teddy")
@@ -247,18 +271,18 @@ def test_a_concept_that_was_never_evaluated_is_imported_without_a_verdict(servic
 def test_training_options_that_no_training_writes_are_refused(service: Service) -> None:
     """The row would keep them, and every list would load them."""
     fits = {"note": "x" * (MAX_TRAINING_BYTES - 100)}
-    view = concepts.import_file(service, OWNER, data=core_concept(training=fits).to_bytes())
+    view = imports.import_file(service, OWNER, data=core_concept(training=fits).to_bytes())
     assert view.training == fits
     large = core_concept("large", training={"note": "x" * MAX_TRAINING_BYTES}).to_bytes()
     with pytest.raises(Invalid, match="training options") as refused:
-        concepts.import_file(service, OWNER, data=large)
+        imports.import_file(service, OWNER, data=large)
     assert refused.value.errors[0].pointer == "/file"
     assert len(blob_keys(service)) == 1
 
 
 def test_a_list_does_not_load_what_an_earlier_release_has_imported(service: Service) -> None:
-    concepts.import_file(service, OWNER, data=core_concept("small").to_bytes())
-    concepts.import_file(service, OWNER, data=core_concept("large").to_bytes())
+    imports.import_file(service, OWNER, data=core_concept("small").to_bytes())
+    imports.import_file(service, OWNER, data=core_concept("large").to_bytes())
     with service.database.write() as session:
         row = rows.find(session, OWNER, ref="large")
         row.training = {"note": "x" * 1_800_000}

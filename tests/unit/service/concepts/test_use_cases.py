@@ -93,7 +93,7 @@ def test_deleting_a_concept_cancels_its_training_first(service: Service, clock: 
     concepts.delete(service, OWNER, ref="queued")
     concepts.delete(service, OWNER, ref="running")
     assert jobs.get(service, OWNER, job_id=queued).status is JobStatus.CANCELLED
-    assert leases.heartbeat(service, running) is leases.Lease.CANCEL_REQUESTED
+    assert leases.heartbeat(service, running).lease is leases.Lease.CANCEL_REQUESTED
     assert not leases.finish_training(service, running, trained=trained(service, running))
     assert leases.cancelled(service, running)
     assert jobs.get(service, OWNER, job_id=running.id).status is JobStatus.CANCELLED
@@ -129,6 +129,7 @@ def test_a_concept_as_json_has_exactly_the_fields_of_the_contract(service: Servi
         "name",
         "placeholder",
         "superclass",
+        "description",
         "status",
         "usable",
         "reason",
@@ -145,4 +146,5 @@ def test_a_concept_as_json_has_exactly_the_fields_of_the_contract(service: Servi
         "has_file_before",
         "verdict",
         "recommended_strength",
+        "warning",
     ]

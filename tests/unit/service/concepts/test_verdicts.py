@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from service.concepts import curves
+from service.concepts import curves, imports
 from service.concepts import use_cases as concepts
 from service.concepts.views import VerdictView
 from service.database.tables import ConceptRow
@@ -109,7 +109,7 @@ def test_a_file_of_an_earlier_release_is_imported_without_a_verdict_of_this_one(
 ) -> None:
     register_base_model(service)
     data = core_concept(evaluation=evaluation(proof=None)).to_bytes()
-    concepts.import_file(service, OWNER, data=data)
+    imports.import_file(service, OWNER, data=data)
     assert seen(service).quality == "uncalibrated"
 
 

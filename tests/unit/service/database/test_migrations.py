@@ -5,11 +5,12 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from alembic import command
-from sqlalchemy import inspect, text
+from sqlalchemy import MetaData, insert, inspect, text
 
 import migrations
 from service.database import engine as db
@@ -88,6 +89,50 @@ def test_a_job_is_not_deleted_from_under_its_images(url: str) -> None:
             migrations.upgrade(url)
         (keys,) = read(url, "SELECT on_delete FROM pragma_foreign_key_list('images')")
         assert keys == ("RESTRICT",)
+
+
+def test_images_of_the_release_before_are_found_by_their_prompts_and_concepts(url: str) -> None:
+    migrations.upgrade(url)
+    migrations.downgrade(url, "c0008", series=migrations.COMPATIBLE)
+    engine = db.make_engine(url)
+    schema = MetaData()
+    schema.reflect(engine, only=("jobs", "images"))
+    jobs, images = schema.tables["jobs"], schema.tables["images"]
+    now = datetime(2026, 1, 1)
+    # More than the migration reads at once, and the trainings and images without a concept too.
+    count, rex = 2001, {"id": "concept_1", "name": "rex", "sha256": "0" * 64}
+    payloads = [{"prompt": f"Stra\u00dfe {k}", "concepts": [rex] * (k % 2)} for k in range(count)]
+    ended = {"owner_id": "o", "status": "succeeded", "step": 1, "total_steps": 1, "attempt": 1}
+    never = {"attempts_spent": 1, "max_attempts": 3, "dispatch_at": now, "rings": 0, "version": 1}
+    same: dict[str, object] = {
+        "owner_id": "o",
+        "seed": 1,
+        "width": 64,
+        "height": 64,
+        "sha256": "0" * 64,
+    }
+    same["created_at"] = now
+    with engine.begin() as connection:
+        rows = [
+            {"id": f"job_{k}", "kind": "generate", "payload": payload, "created_at": now}
+            for k, payload in enumerate(payloads)
+        ]
+        rows.append({"id": "job_t", "kind": "train", "payload": {"name": "x"}, "created_at": now})
+        connection.execute(insert(jobs), [ended | never | row for row in rows])
+        connection.execute(
+            insert(images),
+            [
+                {**same, "id": f"{job}/{k}", "job_id": job, "position": k, "blob_key": job}
+                for job in (row["id"] for row in rows[:-1])
+                for k in range(2)
+            ],
+        )
+    engine.dispose()
+    migrations.upgrade(url)
+    filled = read(url, "SELECT job_id, searched_prompt, concept_refs FROM images")
+    assert len(filled) == 2 * count
+    refs = ["[]", '["concept_1", "rex"]']
+    assert set(filled) == {(f"job_{k}", f"strasse {k}", refs[k % 2]) for k in range(count)}
 
 
 def write(url: str, statement: str) -> None:

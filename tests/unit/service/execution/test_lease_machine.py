@@ -33,7 +33,7 @@ from service.generations import use_cases as generations
 from service.generations.requests import GenerateRequest
 from service.jobs import use_cases as jobs
 from service.jobs.views import ProgressView
-from service.statuses import TERMINAL, JobKind, JobStatus
+from service.statuses import TERMINAL, JobStatus, Queue
 from service.wiring import Service
 from tests.unit.service.staging import OWNER, Clock, LosingDatabase, try_to_claim
 
@@ -90,7 +90,7 @@ class LeaseMachine(RuleBasedStateMachine):
         token = leases.new_token()
         with suppress(Unavailable):
             leases.claim_next(
-                self.answering(answered), JobKind.GENERATE, worker_id=worker, token=token
+                self.answering(answered), Queue.GENERATE, worker_id=worker, token=token
             )
         claimed = leases.claimed_with(self.service, token)
         return multiple() if claimed is None else claimed
@@ -99,7 +99,7 @@ class LeaseMachine(RuleBasedStateMachine):
     def heartbeat(self, claimed: ClaimedJob, step: int) -> None:
         held = self.holds(claimed)
         progress = ProgressView(step=step, total_steps=5)
-        lease = leases.heartbeat(self.service, claimed, progress=progress)
+        lease = leases.heartbeat(self.service, claimed, progress=progress).lease
         assert (lease is not leases.Lease.LOST) == held
 
     @rule(claimed=claims, answered=st.booleans())
@@ -232,6 +232,6 @@ def zombie_finishes() -> None:
 
 def test_without_the_token_check_the_machine_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     zombie_finishes()
-    monkeypatch.setattr(leases, "_held", lambda claimed: (JobRow.id == claimed.id,))
+    monkeypatch.setattr(leases, "held", lambda claimed: (JobRow.id == claimed.id,))
     with pytest.raises(AssertionError):
         zombie_finishes()

@@ -105,12 +105,12 @@ def test_a_worker_that_lost_its_lease_can_end_nothing(service: Service, clock: C
     assert reconciler.reconcile(service).requeued == 1
     heir = claim(service, zombie.id, "worker-2")
     assert heir.attempt == 2
-    assert leases.heartbeat(service, zombie) is Lease.LOST
+    assert leases.heartbeat(service, zombie).lease is Lease.LOST
     assert not leases.finish_training(service, zombie, trained=trained(service, zombie))
     assert not leases.fail(service, zombie, problem=PROBLEM)
     assert not leases.cancelled(service, zombie)
     assert not leases.release(service, zombie, delay_seconds=0, spend_attempt=True)
-    assert leases.heartbeat(service, heir) is Lease.KEPT
+    assert leases.heartbeat(service, heir).lease is Lease.KEPT
     assert leases.finish_training(service, heir, trained=trained(service, heir))
     file = concepts.read_file(service, OWNER, ref="teddy")
     assert file.data == service.blobs.get(f"jobs/{heir.id}/2/concept.safetensors")
@@ -122,7 +122,7 @@ def test_a_heartbeat_keeps_the_lease_and_reports_progress(service: Service, cloc
     for step in range(1, 4):
         clock.tick(25)
         progress = ProgressView(step=step, total_steps=10, seconds_per_step=2.0)
-        assert leases.heartbeat(service, claimed, progress=progress) is Lease.KEPT
+        assert leases.heartbeat(service, claimed, progress=progress).lease is Lease.KEPT
         assert reconciler.reconcile(service).requeued == 0
         view = jobs.get(service, OWNER, job_id=claimed.id)
         versions.append(view.version)
@@ -175,7 +175,7 @@ def test_cancelling_wins_over_finishing_and_over_failing(service: Service) -> No
     for name, end in (("finishing", "finish"), ("failing", "fail"), ("stopping", "cancelled")):
         claimed = claim(service, submit(service, name))
         jobs.cancel(service, OWNER, job_id=claimed.id)
-        assert leases.heartbeat(service, claimed) is Lease.CANCEL_REQUESTED
+        assert leases.heartbeat(service, claimed).lease is Lease.CANCEL_REQUESTED
         if end == "finish":
             assert not leases.finish_training(service, claimed, trained=trained(service, claimed))
             assert leases.cancelled(service, claimed)

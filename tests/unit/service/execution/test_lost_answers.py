@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from service.blobs import keys
+from service.concepts import imports
 from service.concepts import use_cases as concepts
 from service.concepts.use_cases import create
 from service.errors import Unavailable
@@ -53,7 +54,7 @@ def test_the_pictures_of_a_concept_that_was_accepted_stay(
 def test_the_file_of_a_concept_that_was_imported_stays(service: Service, losing: Service) -> None:
     register_base_model(service)
     with pytest.raises(Unavailable):
-        concepts.import_file(losing, OWNER, data=core_concept().to_bytes())
+        imports.import_file(losing, OWNER, data=core_concept().to_bytes())
     assert concepts.read_file(service, OWNER, ref="teddy").data
 
 

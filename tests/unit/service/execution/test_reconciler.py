@@ -10,7 +10,7 @@ from service.execution import leases, reconciler
 from service.generations import use_cases as generations
 from service.generations.requests import GenerateRequest
 from service.jobs import use_cases as jobs
-from service.statuses import ConceptStatus, JobKind, JobStatus
+from service.statuses import ConceptStatus, JobStatus, Queue
 from service.wiring import Service
 from tests.unit.service.staging import (
     OWNER,
@@ -104,14 +104,14 @@ def test_an_owner_at_the_running_limit_is_notified_as_soon_as_a_job_of_the_other
     too = generations.request(service, OWNER, body=body).body["job"]["id"]
     for _ in range(10):  # it is notified every minute by now, and no worker may claim it
         clock.tick(20)
-        assert leases.heartbeat(service, runs) is leases.Lease.KEPT
+        assert leases.heartbeat(service, runs).lease is leases.Lease.KEPT
         reconciler.reconcile(service)
-        assert leases.claim_next(service, JobKind.TRAIN, worker_id="trainer") is None
+        assert leases.claim_next(service, Queue.TRAIN, worker_id="trainer") is None
     notifier.notified.clear()
     leases.finish_generation(service, runs, images=generated(service, runs))
     reconciler.reconcile(service)
-    assert sorted(notifier.notified) == sorted([(waits, JobKind.TRAIN), (too, JobKind.GENERATE)])
-    assert leases.claim_next(service, JobKind.TRAIN, worker_id="trainer") is not None
+    assert sorted(notifier.notified) == sorted([(waits, Queue.TRAIN), (too, Queue.GENERATE)])
+    assert leases.claim_next(service, Queue.TRAIN, worker_id="trainer") is not None
 
 
 def test_waiting_jobs_are_notified_in_the_order_of_their_arrival(

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import delete, event, update
 
 from service import deployment
+from service.concepts import imports
 from service.concepts import use_cases as concepts
 from service.database.tables import ImageRow, JobRow, PictureRow
 from service.execution import leases
@@ -54,7 +55,7 @@ def test_what_a_row_names_stays(service: Service, clock: Clock) -> None:
     service.blobs.put(f"jobs/{done}/preview.png", b"png")
     running = claim(service, submit(service, "running"))
     service.blobs.put(f"jobs/{running.id}/state.safetensors", b"state")
-    concepts.import_file(service, OWNER, data=core_concept("imported").to_bytes())
+    imports.import_file(service, OWNER, data=core_concept("imported").to_bytes())
     drawn = draw(service, attention_maps=True)
     before = blob_keys(service)
     assert f"jobs/{drawn}/1/0.attention-0.png" in before
@@ -68,7 +69,7 @@ def test_a_blob_that_a_row_names_stays_whatever_job_or_folder_it_lies_under(
 ) -> None:
     register_base_model(service)
     done = ready(service)
-    imported = concepts.import_file(service, OWNER, data=core_concept("imported").to_bytes())
+    imported = imports.import_file(service, OWNER, data=core_concept("imported").to_bytes())
     drawn = draw(service)
     moved = "jobs/job_of_another_name/1/0.png"
     service.blobs.put(moved, b"png")
@@ -145,7 +146,7 @@ def test_a_pass_asks_for_many_blobs_in_few_questions(service: Service, clock: Cl
         "before_cursor_execute",
         lambda *arguments: asked.append(arguments[2]),
     )
-    assert collection.survey(service).stored == 101
+    assert collection.survey(service).stored == 1 + 100 * 2
     assert sum(statement.startswith("SELECT") for statement in asked) < 10
 
 

@@ -87,7 +87,7 @@ def test_images_go_with_their_maps_when_their_time_is_over(service: Service, clo
     assert jobs.get(service, OWNER, job_id=old).images == ()
     assert len(jobs.get(service, OWNER, job_id=young).images) == 2
     assert {key.split("/")[1] for key in blob_keys(service)} == {young}
-    assert len(blob_keys(service)) == 2 + 2
+    assert len(blob_keys(service)) == 2 * 3  # with a thumbnail and a map
 
 
 def test_what_retention_releases_goes_with_its_row_and_counts_for_no_bound(

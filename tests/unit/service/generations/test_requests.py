@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from perfusion_core.strength import DEFAULT_TAU, beta_from_strength
+from service import base_models
 from service.concepts import use_cases as concepts
 from service.errors import Conflict, Invalid, TooManyRequests
 from service.generations import use_cases as generations
@@ -111,6 +112,8 @@ def test_a_concept_of_another_base_model_is_a_conflict_that_names_both(service: 
         ({"height": 4096}, "/height"),
         ({"width": False}, "/width"),
         ({"scheduler": "magic"}, "/scheduler"),
+        ({"scheduler": "lcm", "num_inference_steps": 51}, "/num_inference_steps"),
+        ({"guidance_rescale": 1.1}, "/guidance_rescale"),
         ({"locking": "both"}, "/locking"),
         ({"concepts": [{"name": "a"}] * 17}, "/concepts"),
     ],
@@ -120,6 +123,17 @@ def test_every_field_is_checked_strictly(
 ) -> None:
     error = refused(service, **{"prompt": "a boat", **fields})
     assert pointer in [item.pointer for item in error.errors]
+
+
+def test_auto_is_the_base_models_own_scheduler_and_the_job_says_which(service: Service) -> None:
+    own = {"scheduler": "tcd", "num_inference_steps": 4, "guidance_scale": 0.0}
+    register_base_model(service, info={"defaults": {"train": {}, "generate": own}})
+    for asked in ({}, {"scheduler": "auto"}):
+        config = request(service, "a boat", **asked)["config"]
+        assert {name: config[name] for name in own} == own
+    assert request(service, "a boat", scheduler="euler")["config"]["scheduler"] == "euler"
+    told = base_models.describe(service).defaults["generate"]
+    assert {name: told[name] for name in own} == own
 
 
 def test_an_image_is_bounded_by_the_size_of_the_base_model_once_that_is_known(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from perfusion_core.strength import DEFAULT_TAU, beta_from_strength
+from service.concepts import imports
 from service.concepts import use_cases as concepts
 from service.wiring import Service
 from tests.unit.service.generations.requested import choose, refused, request
@@ -39,7 +40,7 @@ def test_a_concept_that_was_never_evaluated_takes_the_usual_bias_of_the_locking(
     service: Service,
 ) -> None:
     register_base_model(service)
-    concepts.import_file(service, OWNER, data=core_concept().to_bytes())
+    imports.import_file(service, OWNER, data=core_concept().to_bytes())
     assert request(service, "a <teddy>")["concepts"][0]["beta"] == 0.7
     assert request(service, "a <teddy>", locking="global")["concepts"][0]["beta"] == 0.5
 

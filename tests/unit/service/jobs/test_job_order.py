@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import text
 
 from service.errors import TooManyRequests
 from service.execution import leases
@@ -10,9 +11,16 @@ from service.execution.leases import ClaimedJob
 from service.generations.requests import GenerateRequest
 from service.generations.use_cases import request
 from service.jobs import use_cases as jobs
-from service.statuses import JobKind
+from service.statuses import JobKind, Queue
 from service.wiring import Service
-from tests.unit.service.staging import OWNER, STRANGER, Clock, generated, submit
+from tests.unit.service.inspected import check_pictures
+from tests.unit.service.staging import (
+    OWNER,
+    STRANGER,
+    Clock,
+    generated,
+    submit,
+)
 
 THIRD = "owner_c"
 
@@ -22,8 +30,8 @@ def draw(service: Service, owner_id: str = OWNER) -> str:
     return str(request(service, owner_id, body=body).body["job"]["id"])
 
 
-def take(service: Service, kind: JobKind = JobKind.GENERATE) -> ClaimedJob:
-    claimed = leases.claim_next(service, kind, worker_id="w")
+def take(service: Service, queue: Queue = Queue.GENERATE) -> ClaimedJob:
+    claimed = leases.claim_next(service, queue, worker_id="w")
     assert claimed is not None
     return claimed
 
@@ -45,7 +53,7 @@ def owners_in_turn(service: Service, count: int) -> list[str]:
 def test_one_owners_jobs_run_in_the_order_of_their_arrival(service: Service) -> None:
     job_ids = [draw(service) for _ in range(4)]
     assert [take(service).id for _ in range(4)] == job_ids
-    assert leases.claim_next(service, JobKind.GENERATE, worker_id="w") is None
+    assert leases.claim_next(service, Queue.GENERATE, worker_id="w") is None
 
 
 def test_a_thousand_jobs_of_one_owner_do_not_starve_another_owners_job(service: Service) -> None:
@@ -88,8 +96,34 @@ def test_an_owner_who_was_alone_is_not_punished_for_it(service: Service) -> None
 
 def test_trainings_and_generations_wait_in_queues_of_their_own(service: Service) -> None:
     training, drawing = submit(service), draw(service)
-    assert take(service, JobKind.TRAIN).id == training
+    assert take(service, Queue.TRAIN).id == training
     assert take(service).id == drawing
+
+
+def test_jobs_of_every_kind_wait_in_the_order_of_their_queue(service: Service) -> None:
+    inspection, drawing = check_pictures(service), draw(service)
+    last, strangers = check_pictures(service), draw(service, STRANGER)
+    assert jobs.get(service, OWNER, job_id=last).queue_position == 4
+    claims = [take(service) for _ in range(4)]
+    assert [claimed.id for claimed in claims] == [inspection, strangers, drawing, last]
+    assert [claimed.kind for claimed in claims[1:]] == ["generate", "generate", "inspect"]
+
+
+def test_a_kind_is_shown_and_filtered_although_another_kind_shares_its_queue(
+    service: Service,
+) -> None:
+    inspection, drawing = check_pictures(service), draw(service)
+    for kind, job_id in ((JobKind.INSPECT, inspection), (JobKind.GENERATE, drawing)):
+        [job] = jobs.list_page(service, OWNER, kind=kind).items
+        assert (job.id, job.kind) == (job_id, kind)
+
+
+def test_a_kind_of_a_newer_release_counts_as_the_kind_of_its_queue(service: Service) -> None:
+    job_id = check_pictures(service)
+    with service.database.write() as session:
+        session.execute(text("UPDATE jobs SET own_kind = 'of-tomorrow'"))
+    assert jobs.get(service, OWNER, job_id=job_id).kind is JobKind.GENERATE
+    assert take(service).kind is JobKind.GENERATE
 
 
 def test_a_job_that_goes_back_keeps_its_turn_but_rests_after_a_fault(
@@ -98,7 +132,7 @@ def test_a_job_that_goes_back_keeps_its_turn_but_rests_after_a_fault(
     first, second = draw(service), draw(service)
     assert leases.release(service, take(service), delay_seconds=10, spend_attempt=False)
     assert take(service).id == second
-    assert leases.claim_next(service, JobKind.GENERATE, worker_id="w") is None
+    assert leases.claim_next(service, Queue.GENERATE, worker_id="w") is None
     third = draw(service)
     clock.tick(11)
     retried = take(service)
@@ -114,7 +148,7 @@ def test_an_owner_runs_no_more_jobs_at_once_than_allowed(
     other = draw(service, STRANGER)
     claims = [take(service) for _ in range(3)]
     assert {claimed.id for claimed in claims} == {*waiting[:2], other}
-    assert leases.claim_next(service, JobKind.GENERATE, worker_id="w") is None
+    assert leases.claim_next(service, Queue.GENERATE, worker_id="w") is None
     end(service, next(claimed for claimed in claims if claimed.id == waiting[0]))
     assert take(service).id == waiting[2]
 

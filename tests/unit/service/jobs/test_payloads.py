@@ -8,7 +8,14 @@ from perfusion_core.config import TrainConfig
 from service.concepts import use_cases as concepts
 from service.generations import use_cases as generations
 from service.generations.requests import GenerateRequest
-from service.jobs.payloads import VERSION, GeneratePayload, NewerPayload, TrainPayload
+from service.jobs.payloads import (
+    NEWEST_VERSION,
+    VERSION,
+    EditPayload,
+    GeneratePayload,
+    NewerPayload,
+    TrainPayload,
+)
 from service.wiring import Service
 from tests.unit.service.staging import OWNER, claim, ready, submit, uploaded
 
@@ -64,7 +71,7 @@ def test_what_this_release_writes_has_the_keys_that_the_previous_one_reads(
     training = claim(service, submit(service, "rex")).payload
     assert training["version"] == VERSION
     assert set(training) >= {"name", "superclass", "pictures", "training", "replace"}
-    assert set(training["pictures"][0]) == {"blob_key", "mask_key"}
+    assert set(training["pictures"][0]) >= {"blob_key", "mask_key"}
     assert TrainPayload.read(training).to_row() == training
 
 
@@ -74,9 +81,17 @@ def test_what_this_release_writes_has_the_keys_that_the_previous_one_reads(
 def test_a_payload_that_only_a_newer_release_knows_is_refused(kind: Any, stored: Any) -> None:
     assert kind.read({**stored, "version": VERSION, "of_tomorrow": 1}) == kind.read(stored)
     with pytest.raises(NewerPayload):
-        kind.read({**stored, "version": VERSION + 1})
+        kind.read({**stored, "version": NEWEST_VERSION + 1})
     with pytest.raises(NewerPayload):
         kind.read({"version": VERSION})
+
+
+def test_an_edit_is_written_so_that_earlier_releases_leave_it_alone() -> None:
+    plain = GeneratePayload.read(GENERATION)
+    edit = plain.model_copy(update={"edit": EditPayload(image_id="image_1")})
+    assert (plain.to_row()["version"], edit.to_row()["version"]) == (VERSION, NEWEST_VERSION)
+    assert NEWEST_VERSION > VERSION  # which is the highest version that earlier releases read
+    assert GeneratePayload.read(edit.to_row()).edit == edit.edit
 
 
 def test_a_whole_number_with_a_point_is_an_option_that_the_worker_takes(service: Service) -> None:

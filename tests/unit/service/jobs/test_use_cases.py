@@ -219,11 +219,19 @@ def test_a_job_as_json_has_exactly_the_fields_of_the_contract(service: Service) 
         "attempt",
         "concept_id",
         "images",
+        "pictures",
         "error",
         "warnings",
+        "request",
         "created_at",
         "started_at",
         "finished_at",
     ]
-    assert list(body["progress"]) == ["step", "total_steps", "seconds_per_step", "eta_seconds"]
+    assert list(body["progress"]) == [
+        "step",
+        "total_steps",
+        "seconds_per_step",
+        "eta_seconds",
+        "phase",
+    ]
     assert body["created_at"].endswith("Z")

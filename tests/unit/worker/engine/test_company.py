@@ -5,6 +5,7 @@ All of that happens in the engine's thread between two steps, so that an example
 """
 
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +14,7 @@ from PIL import Image
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.conditioning import ConceptUse
-from perfusion_core.config import GenerateConfig
+from perfusion_core.config import GenerateConfig, SchedulerName
 from perfusion_core.sampling.sampler import ImageRequest
 from tests.unit.perfusion_core.test_conditioning import concept_like
 from tests.unit.worker.engine.conftest import grey_levels_apart
@@ -49,7 +50,7 @@ ARRIVALS = st.builds(
         num_inference_steps=st.integers(1, 6),
         num_images=st.integers(1, 2),
         guidance_scale=st.sampled_from([1.0, 3.0, 4.0]),
-        scheduler=st.sampled_from(["ddim", "dpmpp_2m", "euler", "unipc"]),
+        scheduler=st.sampled_from(get_args(SchedulerName)),
         locking=st.sampled_from(["local", "global"]),
         width=st.sampled_from([32, 40]),
         height=st.just(32),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from perfusion_core.base_model import BaseModel
-from perfusion_core.sampling import sampler
+from perfusion_core.sampling.trajectories import Batch, Trajectory
 from tests.unit.worker.engine.conftest import asking, grey_levels_apart
 from worker.engine.engine import Engine
 from worker.engine.requests import Request
@@ -106,8 +106,8 @@ def test_keys_and_values_are_copied_only_when_the_company_changes(
 ) -> None:
     made: list[int] = []
 
-    class Counted(sampler.Batch):
-        def __init__(self, trajectories: Sequence[sampler.Trajectory], *, rows: int = 0) -> None:
+    class Counted(Batch):
+        def __init__(self, trajectories: Sequence[Trajectory], *, rows: int = 0) -> None:
             made.append(len(trajectories))
             super().__init__(trajectories, rows=rows)
 

@@ -13,6 +13,7 @@ from perfusion_core.conditioning import ConceptUse
 from perfusion_core.errors import ImageDiverged, PromptError
 from perfusion_core.sampling import sampler
 from perfusion_core.sampling.sampler import ImageRequest
+from perfusion_core.sampling.trajectories import Batch, Trajectory
 from tests.unit.worker.engine.conftest import alone, asking, grey_levels_apart
 from worker.engine.engine import Engine
 from worker.engine.requests import Request
@@ -104,7 +105,7 @@ def test_only_what_the_device_works_at_is_in_hand(base: BaseModel) -> None:
     seen: set[tuple[bool, bool]] = set()
     real = sampler.step
 
-    def step(base: BaseModel, batch: sampler.Batch) -> None:
+    def step(base: BaseModel, batch: Batch) -> None:
         seen.add((first.on_device, second.on_device))
         real(base, batch)
 
@@ -124,7 +125,7 @@ def test_a_device_that_breaks_is_held_against_its_batch_and_sends_everybody_else
     broken = threading.Event()
     engine = Engine(lambda: base, max_rows=4, broken=broken)
 
-    def step(base: BaseModel, batch: sampler.Batch) -> None:
+    def step(base: BaseModel, batch: Batch) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(sampler, "step", step)
@@ -147,12 +148,12 @@ def test_a_device_that_breaks_is_not_asked_again_for_those_who_only_waited(
     engine = Engine(lambda: base, broken=broken)
     real = sampler.start
 
-    def start(base: BaseModel, request: ImageRequest) -> list[sampler.Trajectory]:
+    def start(base: BaseModel, request: ImageRequest) -> list[Trajectory]:
         if broken.is_set() or "fatal" in request.prompt:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         return real(base, request)
 
-    def step(base: BaseModel, batch: sampler.Batch) -> None:
+    def step(base: BaseModel, batch: Batch) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(sampler, "start", start)

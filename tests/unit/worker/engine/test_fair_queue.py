@@ -7,7 +7,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from perfusion_core.sampling.sampler import ImageRequest, Trajectory
+from perfusion_core.sampling.sampler import ImageRequest
+from perfusion_core.sampling.trajectories import Trajectory
 from worker.engine.fair_queue import FairQueue
 from worker.engine.requests import Request, Slot
 
@@ -37,7 +38,7 @@ class Crowd:
 
     def arrive(self, owner: str, *images: Trajectory, alone: bool = False) -> None:
         request = Request(
-            image_request=ImageRequest(prompt=""), owner=owner, on_step=None, alone=alone
+            image_requests=(ImageRequest(prompt=""),), owner=owner, on_step=None, alone=alone
         )
         self.slots += self.queue.join(request, images, waiting=self.slots)
 

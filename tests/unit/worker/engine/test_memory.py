@@ -8,6 +8,7 @@ import torch
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.sampling import sampler
+from perfusion_core.sampling.trajectories import Batch
 from tests.unit.worker.engine.conftest import alone, asking, grey_levels_apart
 from worker.engine.engine import Engine
 from worker.errors import OutOfMemory
@@ -61,7 +62,7 @@ def _limit_memory(monkeypatch: pytest.MonkeyPatch, *, rows: int) -> list[int]:
     sizes: list[int] = []
     real = sampler.step
 
-    def step(base: BaseModel, batch: sampler.Batch) -> None:
+    def step(base: BaseModel, batch: Batch) -> None:
         sizes.append(len(batch.packed))
         if sizes[-1] > rows:
             raise torch.OutOfMemoryError("out of memory")

@@ -15,13 +15,15 @@ from perfusion_core.conditioning import ConceptUse
 from perfusion_core.encodings import superclass_encoding
 from perfusion_core.sampling import sampler
 from perfusion_core.strength import beta_from_strength
+from service.concepts import imports
 from service.concepts import use_cases as concepts
 from service.database.tables import ImageRow
 from service.errors import problem
 from service.execution import leases
+from service.images import use_cases as images
 from service.jobs import use_cases as jobs
 from service.jobs.views import JobWarning
-from service.statuses import JobKind, JobStatus
+from service.statuses import JobStatus, Queue
 from service.wiring import Service
 from tests.unit.worker.staging import (
     OWNER,
@@ -38,7 +40,7 @@ from worker.runner import Runner
 
 def generated(service: Service, context: WorkerContext, prompt: str, **options: Any) -> list[bytes]:
     job_id = accept_generation(service, prompt, **options)
-    Runner(context).run(JobKind.GENERATE)
+    Runner(context).run(Queue.GENERATE)
     job = look_at(service, job_id)
     assert job.status is JobStatus.SUCCEEDED, job.error
     return [jobs.read_image(service, OWNER, image_id=image.id).data for image in job.images]
@@ -116,7 +118,7 @@ def test_jobs_side_by_side_share_batches_and_all_succeed(
     service: Service, context: WorkerContext
 ) -> None:
     job_ids = [accept_generation(service, f"a photo of {n} dogs", seed=n) for n in range(5)]
-    threads = [in_thread(Runner(context).run, JobKind.GENERATE) for _ in job_ids]
+    threads = [in_thread(Runner(context).run, Queue.GENERATE) for _ in job_ids]
     for thread in threads:
         thread.join(60)
     together = [look_at(service, job_id) for job_id in job_ids]
@@ -131,7 +133,7 @@ def test_jobs_side_by_side_share_batches_and_all_succeed(
 def test_an_imported_concept_is_used_under_the_name_that_its_owner_gave_it(
     service: Service, context: WorkerContext, concept: Concept
 ) -> None:
-    concepts.import_file(service, OWNER, data=concept.to_bytes(), name="dino")
+    imports.import_file(service, OWNER, data=concept.to_bytes(), name="dino")
     assert len(generated(service, context, "a photo of a <dino>")) == 1
 
 
@@ -142,7 +144,7 @@ def test_maps_come_beside_an_image_that_is_the_same_file_without_them(
     prompt, size = "a <rex> on the beach", {"width": 32}
     plain = generated(service, context, prompt, **size)
     job_id = accept_generation(service, prompt, attention_maps=True, **size)
-    Runner(context).run(JobKind.GENERATE)
+    Runner(context).run(Queue.GENERATE)
     (image,) = look_at(service, job_id).images
     assert [jobs.read_image(service, OWNER, image_id=image.id).data] == plain
     assert image.attention_maps is not None
@@ -167,11 +169,31 @@ def test_maps_come_beside_an_image_that_is_the_same_file_without_them(
     assert len(set(drawn)) == 5
     with service.database.read() as session:
         stored = session.scalar(select(ImageRow.size_bytes).where(ImageRow.id == image.id))
-    assert stored == len(plain[0]) + sum(map(len, drawn))
+    thumbnail = images.read_thumbnail(service, OWNER, image_id=image.id).data
+    assert stored == len(plain[0]) + len(thumbnail) + sum(map(len, drawn))
     for attention_map in image.attention_maps:
         assert 0 <= attention_map.coverage <= 1
     for data in drawn:
         assert opened(data).size == (32, 16) and opened(data).info == {}
+
+
+def test_the_words_of_a_prompt_that_are_not_read_are_told(
+    service: Service, context: WorkerContext, concept: Concept
+) -> None:
+    add_concept(service, concept)
+    long = accept_generation(
+        service, "a <rex>" + " cat" * 90 + " dog", num_inference_steps=1,
+        negative_prompt="tree " * 40 + "moon",
+    )  # fmt: skip
+    fits = accept_generation(service, "a <rex> at night", num_inference_steps=1)
+    for _ in range(2):
+        Runner(context).run(Queue.GENERATE)
+    own, negative = look_at(service, long).warnings
+    assert own.type == negative.type == "/problems/prompt-cut"
+    assert own.detail.startswith("The prompt is") and "cat …'" in own.detail
+    assert negative.detail.startswith("The negative prompt is") and "moon'" in negative.detail
+    assert own.concepts == ()
+    assert look_at(service, fits).warnings == ()
 
 
 def test_concepts_that_may_blend_are_told_before_the_first_step(
@@ -182,7 +204,7 @@ def test_concepts_that_may_blend_are_told_before_the_first_step(
     for added in (concept, twin):
         add_concept(service, added)
     job_id = accept_generation(service, "a <rex> beside a <twin>", num_inference_steps=150)
-    running = in_thread(Runner(context).run, JobKind.GENERATE)
+    running = in_thread(Runner(context).run, Queue.GENERATE)
     wait_until(lambda: bool(look_at(service, job_id).warnings))
     assert look_at(service, job_id).status is JobStatus.RUNNING
     jobs.cancel(service, OWNER, job_id=job_id)
@@ -195,7 +217,7 @@ def test_concepts_that_may_blend_are_told_before_the_first_step(
     assert warning.concepts[1].id == twin_id
 
     alone = accept_generation(service, "a <twin>")
-    Runner(context).run(JobKind.GENERATE)
+    Runner(context).run(Queue.GENERATE)
     assert look_at(service, alone).warnings == ()
 
 
@@ -208,6 +230,6 @@ def test_what_an_attempt_before_has_warned_of_is_forgotten(
     assert leases.warn(service, first, warnings=[warning])
     assert leases.release(service, first, delay_seconds=0, spend_attempt=False)
     assert look_at(service, job_id).warnings == (JobWarning(**warning),)
-    Runner(context).run(JobKind.GENERATE)
+    Runner(context).run(Queue.GENERATE)
     job = look_at(service, job_id)
     assert (job.status, job.warnings) == (JobStatus.SUCCEEDED, ())

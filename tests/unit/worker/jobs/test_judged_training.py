@@ -15,7 +15,7 @@ from perfusion_core.evaluators.similarity import Evaluator
 from service.concepts import curves
 from service.concepts import use_cases as concepts
 from service.settings.environment import SHIPPED_BASE_MODEL
-from service.statuses import JobKind, JobStatus
+from service.statuses import JobStatus, Queue
 from service.wiring import Service
 from tests.unit.worker.staging import (
     OWNER,
@@ -44,7 +44,7 @@ def test_a_trained_concept_comes_with_its_curve_and_verdict(
 ) -> None:
     service, make = judging
     accept_training(service, max_train_steps=4)
-    Runner(make()).run(JobKind.TRAIN)
+    Runner(make()).run(Queue.TRAIN)
     view = concepts.get(service, OWNER, ref="rex")
     curve = curves.get(service, OWNER, ref="rex")
     assert view.verdict == curve.verdict
@@ -67,8 +67,8 @@ def test_a_judged_training_gives_the_same_file_beside_generations(
         accept_training(service, name=name, max_train_steps=4)
         if name == "beside":
             job_id = accept_generation(service, num_images=4, num_inference_steps=20)
-            thread = in_thread(Runner(context).run, JobKind.GENERATE)
-        Runner(context).run(JobKind.TRAIN)
+            thread = in_thread(Runner(context).run, Queue.GENERATE)
+        Runner(context).run(Queue.TRAIN)
         data = concepts.read_file(service, OWNER, ref=name).data
         files.append(Concept.from_bytes(data).renamed("x").to_bytes())
     thread.join(60)
@@ -99,7 +99,7 @@ def test_a_judgement_that_fails_costs_the_curve_and_never_the_concept(
     assert context.evaluators is not None
     context.evaluators._loaded = broken
     job_id = accept_training(service)
-    Runner(context).run(JobKind.TRAIN)
+    Runner(context).run(Queue.TRAIN)
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
     view = concepts.get(service, OWNER, ref="rex")
     assert view.verdict is None
@@ -112,7 +112,7 @@ def test_an_interrupted_judgement_is_made_by_the_next_attempt(
 ) -> None:
     service, make = judging
     accept_training(service, name="whole")
-    Runner(make()).run(JobKind.TRAIN)
+    Runner(make()).run(Queue.TRAIN)
     job_id = accept_training(service, name="interrupted")
     first = make()
     evaluate = ConceptEvaluator.evaluate
@@ -123,9 +123,9 @@ def test_an_interrupted_judgement_is_made_by_the_next_attempt(
 
     with monkeypatch.context() as patch:
         patch.setattr(ConceptEvaluator, "evaluate", drained)
-        Runner(first).run(JobKind.TRAIN)
+        Runner(first).run(Queue.TRAIN)
     assert look_at(service, job_id).status is JobStatus.QUEUED
-    Runner(make()).run(JobKind.TRAIN)
+    Runner(make()).run(Queue.TRAIN)
     whole, interrupted = (
         Concept.from_bytes(concepts.read_file(service, OWNER, ref=name).data).renamed("x")
         for name in ("whole", "interrupted")

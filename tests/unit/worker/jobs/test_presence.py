@@ -18,7 +18,7 @@ from perfusion_core.imaging.thumbnails import thumbnail
 from service.concepts import use_cases as concepts
 from service.jobs.views import JobView, NamedConcept
 from service.settings.environment import SHIPPED_BASE_MODEL
-from service.statuses import JobKind, JobStatus
+from service.statuses import JobStatus, Queue
 from service.wiring import Service
 from tests.unit.perfusion_core.conftest import drawing
 from tests.unit.worker.staging import (
@@ -69,7 +69,7 @@ def working(service: Service, base: BaseModel) -> WorkerContext:
 def generate(context: WorkerContext, prompt: str, *, num_images: int = 1) -> JobView:
     context.engine.start()
     job_id = accept_generation(context.service, prompt, num_images=num_images)
-    Runner(context).run(JobKind.GENERATE)
+    Runner(context).run(Queue.GENERATE)
     context.engine.stop()
     job = look_at(context.service, job_id)
     assert job.status is JobStatus.SUCCEEDED, job.error

@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,14 +12,17 @@ from PIL import Image
 
 from perfusion_core.base_model import BaseModel
 from perfusion_core.concept import Concept
+from perfusion_core.training import trainer
+from perfusion_core.training.trainer import Training
 from service.blobs import keys, store
 from service.blobs.store import BlobNotFound
 from service.concepts import use_cases as concepts
 from service.database.tables import JobRow
 from service.errors import NotFound
 from service.jobs import use_cases as jobs
-from service.statuses import ConceptStatus, JobKind, JobStatus
+from service.statuses import ConceptStatus, JobStatus, Queue
 from service.wiring import Service
+from tests.unit.perfusion_core.conftest import drawing
 from tests.unit.worker.staging import (
     OWNER,
     accept_training,
@@ -37,18 +41,37 @@ def trained_file(service: Service, name: str = "rex") -> bytes:
 
 
 def drain_after(service: Service, context: WorkerContext, job_id: str, *, steps: int) -> Thread:
-    thread = in_thread(Runner(context).run, JobKind.TRAIN)
+    thread = in_thread(Runner(context).run, Queue.TRAIN)
     wait_until(lambda: look_at(service, job_id).progress.step >= steps)
     context.draining.set()
     thread.join(60)
     return thread
 
 
+def test_a_training_sees_the_crops_that_its_owner_asked_for(
+    service: Service, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from worker.jobs import train as module
+
+    seen: list[Image.Image] = []
+
+    def train(*given: Any, **options: Any) -> Training:
+        training = trainer.train(*given, **options)
+        seen.extend(training.examples.squares)
+        return training
+
+    monkeypatch.setattr(module, "train", train)
+    accept_training(service, crop=(16, 16, 40, 40))
+    Runner(context).run(Queue.TRAIN)
+    [square] = seen
+    assert square.tobytes() == drawing().crop((16, 16, 56, 56)).tobytes()
+
+
 def test_a_training_ends_with_a_ready_concept_and_its_file(
     service: Service, context: WorkerContext, base: BaseModel
 ) -> None:
     job_id = accept_training(service, max_train_steps=4)
-    Runner(context).run(JobKind.TRAIN)
+    Runner(context).run(Queue.TRAIN)
     job = look_at(service, job_id)
     assert (job.status, job.progress.step, job.progress.total_steps) == (JobStatus.SUCCEEDED, 4, 4)
     view = concepts.get(service, OWNER, ref="rex")
@@ -65,7 +88,7 @@ def test_a_drained_training_goes_on_from_its_state_and_ends_with_the_same_concep
     service: Service, make_context: Callable[[], WorkerContext]
 ) -> None:
     accept_training(service, name="whole", max_train_steps=16)
-    Runner(make_context()).run(JobKind.TRAIN)
+    Runner(make_context()).run(Queue.TRAIN)
     job_id = accept_training(service, name="interrupted", max_train_steps=16)
     drain_after(service, make_context(), job_id, steps=3)
     drained = look_at(service, job_id)
@@ -73,7 +96,7 @@ def test_a_drained_training_goes_on_from_its_state_and_ends_with_the_same_concep
     assert drained.progress.step < 16
     assert service.blobs.get(keys.state_key(job_id, 1))
     second = make_context()
-    Runner(second).run(JobKind.TRAIN)
+    Runner(second).run(Queue.TRAIN)
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
     interrupted = Concept.from_bytes(trained_file(service, "interrupted"))
     expected = Concept.from_bytes(trained_file(service, "whole"))
@@ -118,7 +141,7 @@ def test_the_state_is_saved_now_and_then_while_training(
     context.model_loader.start()
     context.engine.start()
     job_id = accept_training(service, max_train_steps=5000)
-    thread = in_thread(Runner(context).run, JobKind.TRAIN)
+    thread = in_thread(Runner(context).run, Queue.TRAIN)
     wait_until(lambda: keys.state_key(job_id, 1) in blob_keys(service))
     jobs.cancel(service, OWNER, job_id=job_id)
     thread.join(60)
@@ -131,7 +154,7 @@ def test_a_state_that_cannot_be_used_costs_time_but_not_the_job(
 ) -> None:
     job_id = accept_training(service)
     service.blobs.put(keys.previous_state_key(job_id), b"of another release")
-    Runner(context).run(JobKind.TRAIN)
+    Runner(context).run(Queue.TRAIN)
     assert look_at(service, job_id).status is JobStatus.SUCCEEDED
 
 
@@ -139,7 +162,7 @@ def test_a_preview_shows_the_concept_while_it_is_trained(
     service: Service, context: WorkerContext
 ) -> None:
     job_id = accept_training(service, max_train_steps=5000, train_batch_size=8)
-    thread = in_thread(Runner(context).run, JobKind.TRAIN)
+    thread = in_thread(Runner(context).run, Queue.TRAIN)
 
     def preview() -> bytes:
         with suppress(NotFound):
@@ -160,7 +183,7 @@ def test_a_picture_that_is_gone_is_a_named_problem(
     concept_id = look_at(service, job_id).concept_id
     assert concept_id is not None
     service.blobs.delete(keys.picture_key(concept_id, 0))
-    Runner(context).run(JobKind.TRAIN)
+    Runner(context).run(Queue.TRAIN)
     error = look_at(service, job_id).error
     assert error is not None
     assert error.type == "/problems/file-gone"
@@ -178,5 +201,5 @@ def test_alpha_serves_as_the_mask_through_the_whole_chain(
     file = io.BytesIO()
     picture.save(file, "PNG")
     service.blobs.put(keys.picture_key(concept_id, 0), file.getvalue())
-    Runner(context).run(JobKind.TRAIN)
+    Runner(context).run(Queue.TRAIN)
     assert concepts.get(service, OWNER, ref="rex").mask_source == "alpha"

@@ -8,7 +8,7 @@ from perfusion_core.base_model import BaseModel
 from service.concepts import trainings, versions
 from service.concepts import use_cases as concepts
 from service.jobs import use_cases as jobs
-from service.statuses import JobKind, JobStatus
+from service.statuses import JobStatus, Queue
 from service.wiring import Service
 from tests.unit.worker.staging import (
     OWNER,
@@ -41,7 +41,7 @@ def train_again(service: Service, context: WorkerContext) -> Callable[..., str]:
         options = {"max_train_steps": 3, "train_batch_size": 1, **training}
         answer = trainings.train_again(service, OWNER, ref="rex", training=options)
         job_id = str(answer.body["job"]["id"])
-        Runner(context).run(JobKind.TRAIN)
+        Runner(context).run(Queue.TRAIN)
         assert look_at(service, job_id).status is JobStatus.SUCCEEDED
         return job_id
 
@@ -58,7 +58,7 @@ def test_a_second_training_replaces_the_file_and_the_first_one_comes_back(
     service: Service, context: WorkerContext, train_again: Callable[..., str]
 ) -> None:
     accept_training(service)
-    Runner(context).run(JobKind.TRAIN)
+    Runner(context).run(Queue.TRAIN)
     first = concepts.read_file(service, OWNER, ref="rex")
     job_id = train_again(seed=99)
     second = concepts.read_file(service, OWNER, ref="rex")
@@ -73,13 +73,13 @@ def test_a_request_that_waited_through_a_replacement_is_drawn_with_the_file_it_w
     service: Service, context: WorkerContext, train_again: Callable[..., str]
 ) -> None:
     accept_training(service)
-    Runner(context).run(JobKind.TRAIN)
+    Runner(context).run(Queue.TRAIN)
     at_once = accept_generation(service, "a photo of a <rex>")
-    Runner(context).run(JobKind.GENERATE)
+    Runner(context).run(Queue.GENERATE)
     waiting = accept_generation(service, "a photo of a <rex>")
     train_again(seed=99, learning_rate=0.5)
     after = accept_generation(service, "a photo of a <rex>")
-    Runner(context).run(JobKind.GENERATE)
+    Runner(context).run(Queue.GENERATE)
     assert drawn(service, waiting) == drawn(service, at_once)
     assert drawn(service, after) != drawn(service, at_once)
 
@@ -88,11 +88,11 @@ def test_a_request_that_waited_through_two_replacements_says_what_happened(
     service: Service, context: WorkerContext, train_again: Callable[..., str]
 ) -> None:
     accept_training(service)
-    Runner(context).run(JobKind.TRAIN)
+    Runner(context).run(Queue.TRAIN)
     waiting = accept_generation(service, "a photo of a <rex>")
     train_again(seed=98)
     train_again(seed=99)
-    Runner(context).run(JobKind.GENERATE)
+    Runner(context).run(Queue.GENERATE)
     error = look_at(service, waiting).error
     assert error is not None
     assert error.type == "/problems/file-gone"

@@ -27,7 +27,7 @@ def put(service: Service, concept: Concept, key: str, *, half: bool = False) -> 
 
 def of_size(concept: Concept, values: int, *, name: str = "rex") -> Concept:
     o_v = np.random.default_rng(values).standard_normal(values, np.float32)
-    return replace(concept.renamed(name), o_v=o_v)
+    return replace(concept.renamed(name), o_v=o_v, shared_parts=None)
 
 
 def test_a_concept_is_read_once(service: Service, concept: Concept) -> None:

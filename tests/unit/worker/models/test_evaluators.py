@@ -10,12 +10,13 @@ from worker.models.evaluators import Evaluators
 SHIPPED = SHIPPED_BASE_MODEL.with_name("evaluator")
 
 
-def test_the_shipped_evaluator_goes_with_the_shipped_base_model_and_with_no_other() -> None:
+def test_the_shipped_evaluator_goes_with_the_shipped_base_model_and_clip_l_with_any_other() -> None:
     def name(**options: str) -> str | None:
         return evaluators.name_of(Settings.model_validate(options))
 
     assert name() == str(SHIPPED)
-    assert name(base_model="stable-diffusion-v1-5/stable-diffusion-v1-5") is None
+    assert name(base_model="stable-diffusion-v1-5/stable-diffusion-v1-5") == evaluators.DEFAULT
+    assert evaluators.DEFAULT == "openai/clip-vit-large-patch14"
     assert name(evaluator="none") is None
     assert name(base_model="x/y", evaluator="some/clip") == "some/clip"
 
@@ -28,3 +29,6 @@ def test_an_evaluator_is_loaded_once_and_one_that_cannot_be_is_none(
         each.load(base)
     assert shipped.for_base_model(base) is shipped.for_base_model(base) is not None
     assert broken.for_base_model(base) is None
+    assert (shipped.loaded_name, shipped.problem) == (str(SHIPPED), None)
+    assert broken.loaded_name is None
+    assert "Concepts are not judged." in (broken.problem or "")

@@ -37,15 +37,16 @@ def test_a_pinned_revision_in_the_cache_is_loaded(cache: Path, revision: str) ->
     assert find(f"{NAME}@{revision}") is not None
 
 
-def test_weights_that_are_no_safetensors_are_told_and_cost_the_masks_alone(cache: Path) -> None:
+def test_weights_that_are_missing_are_told_and_cost_the_masks_alone(cache: Path) -> None:
+    (cache / "models--a--clipseg" / "snapshots" / COMMITS["main"] / "pytorch_model.bin").unlink()
     with capture_logs() as lines:
         assert find(NAME) is None
     (line,) = lines
     assert line["event"] == "segmenter.not_loaded"
-    assert "has no model.safetensors" in line["problem"]
+    assert "has neither model.safetensors" in line["problem"]
 
 
-@pytest.mark.parametrize("name", ["a/other", f"{NAME}@{'3' * 40}", "none"])
+@pytest.mark.parametrize("name", ["a/other", f"{NAME}@{'3' * 40}", "none", "/no/folder"])
 def test_what_is_not_on_this_machine_is_not_fetched_and_not_missed(cache: Path, name: str) -> None:
     with capture_logs() as lines:
         assert find(name) is None

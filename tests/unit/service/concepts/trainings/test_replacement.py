@@ -16,7 +16,7 @@ from service.execution import leases, reconciler
 from service.garbage import collection
 from service.jobs import use_cases as jobs
 from service.jobs.views import NamedConcept
-from service.statuses import ConceptStatus, JobKind, JobStatus
+from service.statuses import ConceptStatus, JobStatus, Queue
 from service.wiring import Service
 from tests.unit.service.concepts.trainings.retraining import (
     BETTER,
@@ -59,7 +59,7 @@ def test_a_ready_concept_stays_as_it_is_until_the_new_file_replaces_it(
     assert answer.location == f"/jobs/{job_id}"
     assert answer.body["job"]["progress"]["total_steps"] == 7
     assert answer.body["job"]["concept_id"] == before.id
-    assert notifier.notified[-1] == (job_id, JobKind.TRAIN)
+    assert notifier.notified[-1] == (job_id, Queue.TRAIN)
     claimed = claim(service, job_id)
     assert claimed.payload["training"] == {"max_train_steps": 7, "seed": 3}
     assert [picture["blob_key"] for picture in claimed.payload["pictures"]] == [

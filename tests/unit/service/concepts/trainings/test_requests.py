@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select
 
-from service.concepts import trainings, versions
+from service.concepts import imports, trainings, versions
 from service.concepts import use_cases as concepts
 from service.database.tables import ConceptRow, JobRow
 from service.errors import Conflict, Invalid, NotFound
@@ -121,7 +121,7 @@ def test_a_first_training_that_fails_the_second_time_says_so(service: Service) -
 
 
 def test_an_imported_concept_has_no_pictures_to_train_on(service: Service) -> None:
-    concepts.import_file(service, OWNER, data=core_concept().to_bytes())
+    imports.import_file(service, OWNER, data=core_concept().to_bytes())
     with pytest.raises(Conflict) as caught:
         again(service)
     assert caught.value.slug == "no-pictures"
@@ -168,6 +168,7 @@ def test_a_training_accepted_in_the_middle_of_a_deletion_is_cancelled(
                 job_id="job_late",
                 plan=planned,
                 replace="always",
+                webhook=None,
                 now=service.database.now(session),  # type: ignore[arg-type]
             )
             accepted.append("job_late")

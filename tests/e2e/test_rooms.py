@@ -1,0 +1,153 @@
+"""The three rooms: reachable, readable by everyone, and there again after the server was away."""
+
+import re
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+from actions import JOB_MS, enter, generate, show_photos
+from playwright.sync_api import Page, expect
+from running import Photo, Visits, await_ready, serving
+
+from service.settings.environment import SHIPPED_BASE_MODEL
+from tests.integration.stack.tiny_base import write_tiny_base
+
+_AXE = Path(__file__).with_name("vendor") / "axe.min.js"
+_SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
+_MOST_BYTES = 400_000
+_MOST_TABS = 6
+
+
+def violations(page: Page) -> list[str]:
+    """Return what axe finds; the combobox role of the prompt's textarea is meant."""
+    page.evaluate(_AXE.read_text("utf-8"))
+    found = page.evaluate("axe.run({rules: {'aria-allowed-role': {enabled: false}}})")
+    return [
+        f"{violation['id']}: {node['target']}"
+        for violation in found["violations"]
+        for node in violation["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", _SIZES)
+def test_axe_finds_nothing_in_any_room(
+    server: str, taught: str, photos: list[Photo], visits: Visits, size: str, dark: bool
+) -> None:
+    width, height = _SIZES[size]
+    page = visits(width=width, height=height, dark=dark, lenient=True).open(server)
+    page.locator("#prompt").fill(f"a <{taught}> and <nobody>")
+    expect(page.get_by_role("slider", name=f"<{taught}>")).to_be_visible()
+    page.get_by_role("button", name="Make a grid").click()
+    assert violations(page) == []
+    show_photos(page, photos)
+    expect(page.locator("#concept-list .concept").first).to_be_visible()
+    assert violations(page) == []
+    page.get_by_role("button", name=f"Crop and mask of {photos[0].name}").click()
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    enter(page, "Gallery")
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize("size", _SIZES)
+def test_prompt_and_button_are_in_reach_without_scrolling(
+    server: str, taught: str, visits: Visits, size: str
+) -> None:
+    width, height = _SIZES[size]
+    page = visits(width=width, height=height).open(server)
+    page.locator("#prompt").fill(f"a photo of <{taught}>")
+    expect(page.get_by_role("slider", name=f"<{taught}>")).to_be_visible()
+    for control in ("#prompt", "#generate"):
+        box = page.locator(control).bounding_box()
+        assert box is not None
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= height
+    page.mouse.wheel(0, 4000)
+    expect(page.locator("#connection")).to_be_in_viewport()
+    expect(page.locator("#connection")).to_have_text(re.compile("Ready"))
+
+
+def test_few_presses_of_tab_lead_to_the_prompt(server: str, visits: Visits) -> None:
+    page = visits().open(server)
+    for _ in range(_MOST_TABS):
+        page.keyboard.press("Tab")
+        if page.locator("#prompt").evaluate("prompt => prompt === document.activeElement"):
+            return
+    pytest.fail(f"{_MOST_TABS} presses of Tab do not lead to the prompt")
+
+
+def test_all_rooms_together_are_small(server: str, visits: Visits) -> None:
+    visit = visits()
+    sizes: dict[str, int] = {}
+    visit.page.on(
+        "response",
+        lambda answer: sizes.update({answer.url: int(answer.headers.get("content-length", 0))}),
+    )
+    page = visit.open(server)
+    for room in ("Concepts", "Gallery", "Create"):
+        enter(page, room)
+    code = {url: size for url, size in sizes.items() if re.search(r"\.(js|css)$|/$", url)}
+    assert len(code) > 60
+    assert sum(code.values()) <= _MOST_BYTES
+
+
+def test_rooms_have_addresses_and_the_prompt_outlives_a_reload(server: str, visits: Visits) -> None:
+    page = visits().open(f"{server}/#/gallery")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Gallery")
+    enter(page, "Create")
+    assert page.url.endswith("#/create")
+    page.locator("#prompt").fill("a red car")
+    page.locator("#seed").fill("5")
+    page.reload()
+    expect(page.locator("#prompt")).to_have_value("a red car")
+    expect(page.locator("#seed")).to_have_value("5")
+
+
+def test_one_click_on_an_empty_server_leads_to_the_first_image_of_a_toy(
+    tmp_path: Path, visits: Visits
+) -> None:
+    base = write_tiny_base(tmp_path / "tiny")
+    train = {"max_train_steps": 6, "train_batch_size": 1}
+    (base / "perfusion.json").write_text(f'{{"train": {str(train).replace(chr(39), chr(34))}}}')
+    settings = {"PERFUSION_BASE_MODEL": str(base), "PERFUSION_EVALUATOR": "none"}
+    with serving(tmp_path, **settings) as url:
+        await_ready(url, base_model="tiny")
+        visit = visits()
+        page = visit.open(url)
+        page.get_by_role("button", name="Try it with two toys").click()
+        expect(page.locator("#stage-images img[src^='blob:']")).to_have_count(4, timeout=JOB_MS)
+        expect(page.locator("#film button")).to_have_count(2, timeout=JOB_MS)
+        names = {each["name"] for each in httpx.get(f"{url}/concepts").json()["items"]}
+        assert names == {"rex", "bruno"}
+        assert visit.complaints == []
+
+
+@pytest.mark.timeout(600)
+def test_every_room_says_that_the_server_is_away_and_goes_on_when_it_is_back(
+    tmp_path: Path, visits: Visits
+) -> None:
+    base = write_tiny_base(tmp_path / "tiny")
+    settings = {
+        "PERFUSION_BASE_MODEL": str(base),
+        "PERFUSION_EVALUATOR": str(SHIPPED_BASE_MODEL.with_name("evaluator")),
+    }
+    with serving(tmp_path, **settings) as url:
+        await_ready(url, base_model="tiny")
+        page = visits().open(url)
+        page.locator("#prompt").fill("a red car")
+        generate(page, steps=2)
+    for room in ("Create", "Concepts", "Gallery"):
+        enter(page, room)
+        page.evaluate("dispatchEvent(new Event('offline'))")
+        expect(page.locator("#banner")).to_contain_text("cannot be reached")
+        expect(page.locator("#connection")).to_have_text(re.compile("No connection"))
+    enter(page, "Create")
+    page.get_by_role("button", name="Generate", exact=True).click()
+    expect(page.locator("#create-alert")).to_contain_text("cannot be reached")
+    port = url.rsplit(":", 1)[1].strip("/")
+    with serving(tmp_path, port=port, **settings) as again:
+        await_ready(again, base_model="tiny")
+        expect(page.locator("#banner")).to_be_hidden(timeout=JOB_MS)
+        expect(page.locator("#prompt")).to_have_value("a red car")
+        generate(page, steps=2)
