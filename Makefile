@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run demo check format test test-fast test-integration bench browser servers chaos lost-answers mutants
+.PHONY: help setup lock run demo check format test test-fast test-integration test-long bench browser servers node chaos lost-answers mutants
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -38,6 +38,7 @@ run: setup ## Serve the page and the REST interface on http://127.0.0.1:8000
 demo: setup ## Train two concepts from drawn photos, compose them, write demo/
 	$(BIN)/perfusion demo
 
+TSC := tests/integration/clients/typescript/node_modules/.bin/tsc
 check: setup ## Style, types, layers; Python, JavaScript and CSS
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -45,6 +46,8 @@ check: setup ## Style, types, layers; Python, JavaScript and CSS
 	$(BIN)/lint-imports
 	$(BIN)/oxlint api/web
 	test ! -x $(BIN)/biome || $(BIN)/biome lint --error-on-warnings api/web
+	@test -x $(TSC) || echo "The page's types are not checked: make node installs what checks them."
+	test ! -x $(TSC) || $(TSC) --project api/web/jsconfig.json
 
 format: setup ## Rewrite to the project's style
 	$(BIN)/ruff check --fix
@@ -53,20 +56,27 @@ format: setup ## Rewrite to the project's style
 # One thread for each process: the tests run several, and threads that wait for each other's cores
 # are many times slower than one.
 test: setup browser ## The whole suite, on the embedded default
-	OMP_NUM_THREADS=1 $(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup ## Core and service in under a minute, for the inner loop
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist worksteal \
-		-m 'not servers and not slow' tests/unit/perfusion_core tests/unit/service
+		-m 'not servers and not long and not slow' tests/unit/perfusion_core tests/unit/service
 
 browser: # A Chromium for the page's tests: the system's, else its package, else Playwright's own
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
 	|| (test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium) \
 	|| $(BIN)/playwright install chromium
 
+# Two processes, each with servers of its own: many of these tests wait, for a lease or a fault. Only
+# these folders hold tests of servers; reading the others takes a minute.
 CHAOS_SEEDS ?= 1
-test-integration: setup servers ## The same promises on real PostgreSQL, Redis and S3, and under chaos
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m servers --chaos-seeds $(CHAOS_SEEDS)
+test-integration: setup servers node ## The same promises on real PostgreSQL, Redis and S3, and under chaos
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+		-m 'servers and not long' --chaos-seeds $(CHAOS_SEEDS) \
+		$(addprefix tests/,chaos deployment integration security)
+
+test-long: setup servers ## What takes minutes and rarely fails for its own reason; before a release
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m long --timeout 900
 
 chaos: setup servers ## Chaos on new random seeds: 6 on PostgreSQL, 3 on SQLite in one process
 	$(BIN)/python -m tests.chaos.campaign seeds
@@ -82,6 +92,14 @@ servers: # PostgreSQL and Redis, from the system's packages; the S3 server is in
 	|| (test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq \
 		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql redis-server wget) \
 	|| (echo "Install wget, PostgreSQL 15 or newer and Redis 7 or newer, and put initdb and redis-server on PATH." >&2; exit 1)
+
+node: # Node.js, from the system's packages, and what generates TypeScript, as its lock file names it
+	@command -v npm >/dev/null \
+	|| (test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm) \
+	|| (echo "Install Node.js 18 or newer with npm." >&2; exit 1)
+	@test tests/integration/clients/typescript/node_modules/.package-lock.json -nt tests/integration/clients/typescript/package-lock.json \
+	|| npm ci --silent --no-audit --no-fund --prefix tests/integration/clients/typescript
 
 bench: setup ## Some of the figures of docs/measurements.md
 	$(BIN)/python -m benchmarks.steps

@@ -75,7 +75,7 @@ lines=$(printf '%s\n' "$images" | while read -r service image; do
     echo "  $service: {image: \"$image@$digest\"}"
 done)
 digest=$(digest_of "$python")
-for service in api migrate worker-generate worker-train worker-generate-cpu worker-train-cpu; do
+for service in api migrate prepare prepare-cpu worker-generate worker-train worker-generate-cpu worker-train-cpu; do
     lines="$lines
   $service: {build: {args: {PYTHON_IMAGE: \"$python@$digest\"}}}"
 done
