@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 import pytest
-from actions import enter, more_settings, show_photos
+from actions import enter, generate, more_settings, show_photos
 from playwright.sync_api import Page, expect
 from running import Photo, Visits
 
@@ -46,7 +46,8 @@ def test_text_is_readable_in_light_and_dark(server: str, visits: Visits, dark: b
         ("#train", "#train"),
         ("#training-details summary", "#teach-form"),
     )
-    page.locator("#stage-prompt").wait_for()
+    page.get_by_role("combobox", name="Prompt").fill("a photo of a robot")
+    generate(page, steps=1)
     readable(page, create)
     enter(page, "Concepts")
     readable(page, concepts)

@@ -41,6 +41,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> None:
     always = property(lambda _: True, lambda *_: None)
     monkeypatch.setattr(Heartbeat, "wants_previews", always, raising=False)
     monkeypatch.setattr(module, "_SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr("worker.engine.waiting._POLL_SECONDS", 0.005)  # an image is quick
     monkeypatch.setattr("worker.progress._SHARE_OF_PREVIEWS", 1.0)
 
 
