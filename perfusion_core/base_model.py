@@ -293,6 +293,7 @@ class BaseModel:
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
             "defaults": {"train": self.defaults.train, "generate": self.defaults.generate},
+            "known_superclasses": self.defaults.known_superclasses,
             "calibration": None if self.calibration is None else self.calibration.to_json(),
         }
 

@@ -250,12 +250,13 @@ class ScheduleConfig:
 class BaseModelDefaults:
     """A base model's overrides of the defaults of TrainConfig, GenerateConfig and ScheduleConfig.
 
-    Each is a dict by field name.
+    Each is a dict by field name. `known_superclasses` are the things that it was trained to draw.
     """
 
     train: dict[str, Any] = field(default_factory=dict)
     generate: dict[str, Any] = field(default_factory=dict)
     schedule: dict[str, Any] = field(default_factory=dict)
+    known_superclasses: list[str] = field(default_factory=list)
 
     def train_config(self, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
         """Return a TrainConfig: the defaults, then the base model's values, then `overrides`."""
@@ -271,6 +272,7 @@ class BaseModelDefaults:
             train={**self.train, **other.train},
             generate={**self.generate, **without_auto(other.generate)},
             schedule={**self.schedule, **other.schedule},
+            known_superclasses=other.known_superclasses or self.known_superclasses,
         )
 
 
@@ -302,7 +304,7 @@ def read_defaults(path: str | Path) -> BaseModelDefaults:
     except (ValueError, TypeError) as error:
         raise BaseModelError(
             f"{file.name} of the base model is not valid: it may hold "
-            '{"train": {...}, "generate": {...}, "schedule": {...}} with the options of this '
-            "release."
+            '{"train": {...}, "generate": {...}, "schedule": {...}, "known_superclasses": [...]} '
+            "with the options of this release."
         ) from error
     return defaults

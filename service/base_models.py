@@ -41,6 +41,7 @@ class RegisteredBaseModel:
 
     `info` is JSON-ready. The service reads these fields of `info`:
     `defaults`: `{"train": {...}, "generate": {...}}`, which override the method's defaults;
+    `known_superclasses`: the kinds of things that it was trained to draw, if these are few;
     `resolution`: the side in pixels; `shared_parts`: what siblings of the base model share;
     `calibration`: the thresholds for verdicts; `evaluator` and `segmenter`: the names of the models
     that the worker has; `warnings`: sentences for the operator about those that it could not get.
@@ -120,6 +121,13 @@ class BaseModelInfo(View):
         str | None,
         Field(description="The model that finds the object if a picture has no mask; null: none."),
     ]
+    known_superclasses: Annotated[
+        list[str] | None,
+        Field(
+            description="The kinds of things that the base model was trained to draw; null: it "
+            "does not say. Any other `superclass` is allowed, with a warning."
+        ),
+    ]
     defaults: Annotated[
         dict[str, dict[str, Any]],
         Field(description="The current default of every option of `train` and `generate`."),
@@ -155,6 +163,7 @@ def describe(service: Service) -> BaseModelInfo:
         max_pixels=max_pixels(side) if side else None,
         evaluator=model.info.get("evaluator"),
         segmenter=model.info.get("segmenter"),
+        known_superclasses=model.info.get("known_superclasses") or None,
         defaults=in_force,
         bounds={
             kind: _bounds(options[kind], in_force[kind], largest=sides.get(kind, {}))

@@ -9,6 +9,8 @@ from PIL import Image, ImageDraw
 
 from api.cli.errors import CommandError
 from api.cli.files import open_readable
+from perfusion_core.config import read_defaults
+from perfusion_core.text.superclasses import superclass_sentence
 from service import log, validation
 from service.settings import environment
 
@@ -79,6 +81,11 @@ def check(
         else None,
         resolution=resolution,
     )
+    if superclass is not None:
+        # A model of the hub need not be here, and is not fetched to look at pictures.
+        known = read_defaults(chosen.base_model).known_superclasses
+        if unfamiliar := superclass_sentence(superclass, known=known):
+            typer.echo(unfamiliar)
     shared = _shared([inspected.findings for inspected in found])
     for sentence in sentences(shared):
         typer.echo(f"All pictures: {sentence}")

@@ -20,6 +20,7 @@ from perfusion_core.callbacks import run_at_once
 from perfusion_core.config import TrainConfig
 from perfusion_core.evaluation.verdict import figures_of, verdict
 from perfusion_core.strength import beta_from_strength
+from perfusion_core.text.superclasses import superclass_sentence
 from service import log, validation
 
 
@@ -61,6 +62,11 @@ def train(
     # While a progress bar is shown, only warnings are logged, on stderr.
     log.configure(chosen.model_copy(update={"log_level": "warning"}), for_command=True)
     base = load(chosen)
+    unfamiliar = superclass_sentence(
+        superclass, known=base.defaults.known_superclasses, tokenizer=base.tokenizers[0]
+    )
+    if unfamiliar is not None:
+        typer.echo(unfamiliar, err=True)
     begun_s = time.perf_counter()
     finds_objects = segmenter.find(
         opened,

@@ -99,7 +99,9 @@ def moved(
         old.backup(new)
     base = write_tiny_base(folder / "another", seed=8)
     train = {"max_train_steps": 10, "train_batch_size": 1}
-    (base / "perfusion.json").write_text(json.dumps({"train": train}))
+    (base / "perfusion.json").write_text(
+        json.dumps({"train": train, "known_superclasses": ["bear", "burger", "robot"]})
+    )
     settings = {"PERFUSION_BASE_MODEL": str(base), "PERFUSION_EVALUATOR": "none"}
     with serving(folder, **settings) as url:
         await_ready(url, base_model="another")

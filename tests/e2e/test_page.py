@@ -103,6 +103,19 @@ def test_what_is_missing_is_said_before_anything_is_sent(server: str, visits: Vi
     expect(page.locator("#pictures")).to_be_focused()
 
 
+def test_a_word_that_the_vocabulary_cuts_up_is_told_by_the_check_of_the_photos(
+    server: str, photos: list[Photo], visits: Visits
+) -> None:
+    page = visits().open(server)
+    show_photos(page, photos[:1])
+    page.get_by_label("What is it?").fill("axolotl")
+    page.keyboard.press("Tab")
+    told = page.locator("#word-finding").get_by_role("status")
+    expect(told).to_contain_text("'axolotl' is made of 6 pieces", timeout=JOB_MS)
+    page.get_by_label("What is it?").fill("robot")
+    expect(told).to_be_hidden()
+
+
 def test_photos_can_be_dropped_and_pasted(server: str, photos: list[Photo], visits: Visits) -> None:
     page = visits().open(server)
     enter(page, "Concepts")

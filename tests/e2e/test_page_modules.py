@@ -17,11 +17,15 @@ from running import Photo
 
 import api
 from api.demo.subjects import SUBJECTS, photograph
+from perfusion_core.config import read_defaults
 from perfusion_core.errors import PromptError
 from perfusion_core.evaluation.curve import BETAS, STRENGTHS, image_gain, text_kept
 from perfusion_core.strength import DEFAULT_BETA, DEFAULT_TAU, beta_from_strength
 from perfusion_core.text.prompt import parse
+from perfusion_core.text.superclasses import superclass_sentence
 from service.pictures.decoder import STORED_SIDE_PIXELS
+from service.settings.environment import SHIPPED_BASE_MODEL
+from service.validation import check_superclass
 
 _WEB = Path(api.__file__).parent / "web"
 _MAX_LINES = 200
@@ -70,6 +74,25 @@ def test_warnings_are_shown_in_the_servers_words_and_go_with_their_job(page: Pag
     job = {"warnings": [{"type": f"/problems/{k}", "detail": each} for k, each in enumerate(told)]}
     assert call(page, "shared/job-progress", code, job) == told
     assert call(page, "shared/job-progress", code, {"warnings": []}) == []
+
+
+@pytest.mark.parametrize(
+    "superclass", ["badger", "mug", "Polar  Bear", "hot dog stand", "teddies", "ct", "zzz", "boot"]
+)
+def test_the_page_says_of_a_superclass_what_the_server_says(page: Page, superclass: str) -> None:
+    known = read_defaults(SHIPPED_BASE_MODEL).known_superclasses
+    code = (
+        "const { store } = await import('/web/shared/store.js');"
+        "const base = store.base.value;"
+        "store.base.value = { ...base, known_superclasses: a.known };"
+        "const { detail, near } = m.findingOf(a.superclass);"
+        "store.base.value = base;"
+        "return [detail, near]"
+    )
+    detail, near = call(page, "teach/word", code, {"superclass": superclass, "known": known})
+    told = superclass_sentence(check_superclass(superclass), known=known)
+    spelled = f" Nearest in spelling: {', '.join(near)}." if near else ""
+    assert told == ((detail and f"{detail}{spelled} It knows: {', '.join(known)}.") or None)
 
 
 @pytest.mark.parametrize("strength", ["0", "1", "-1", "nan", "", "x", "1e9"])

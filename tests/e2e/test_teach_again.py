@@ -83,3 +83,22 @@ def test_a_concept_of_another_base_model_is_usable_again_after_one_click(
     ended(page)
     expect(card.get_by_role("button", name="Use <glass-cat> in a prompt")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_word_that_the_base_model_was_not_trained_on_is_told_as_it_is_typed(
+    moved: str, visits: Visits
+) -> None:
+    page = visits().open(moved)
+    enter(page, "Concepts")
+    word = page.get_by_label("What is it?")
+    word.press_sequentially("badger")
+    told = page.locator("#word-finding").get_by_role("status")
+    expect(told).to_contain_text("This base model was not trained to draw 'badger'.")
+    near = page.get_by_role("group", name="Nearest in spelling")
+    expect(near.get_by_role("button")).to_have_text(["burger", "bear"])
+    page.get_by_text("It knows 3 words").click()
+    expect(page.get_by_role("button", name="robot", exact=True)).to_be_visible()
+    near.get_by_role("button", name="bear").click()
+    expect(word).to_have_value("bear")
+    expect(word).to_be_focused()
+    expect(told).to_be_hidden()

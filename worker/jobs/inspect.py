@@ -19,7 +19,7 @@ from service.pictures import crops
 from service.statuses import Phase
 from worker.context import WorkerContext
 from worker.heartbeat import Heartbeat
-from worker.jobs import options, pictures
+from worker.jobs import options, pictures, teaching_warnings
 from worker.models import segmenter
 
 
@@ -27,6 +27,13 @@ def inspect_upload(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heart
     """Inspect a claimed job's pictures, record the result; return False if the row refused it."""
     payload = options.inspect_payload(claimed)
     heartbeat.report(0, len(payload.pictures))
+    base = context.model_loader.base()
+    if payload.superclass is not None:
+        warnings = teaching_warnings.about_superclass(base, payload.superclass)
+        if warnings and not heartbeat.retry_while_unavailable(
+            lambda: leases.warn(context.service, claimed, warnings=warnings)
+        ):
+            return False
     uploaded, masks = pictures.read(context.service, payload.pictures)
     heartbeat.enter(Phase.EVALUATING)
     found = inspect_pictures(
@@ -36,7 +43,7 @@ def inspect_upload(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heart
         segmenter=_segmenter(context, heartbeat, uploaded, masks=masks)
         if payload.superclass
         else None,
-        resolution=context.model_loader.base().default_resolution,
+        resolution=base.default_resolution,
     )
     heartbeat.check()
     heartbeat.enter(Phase.SAVING)

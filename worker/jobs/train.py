@@ -21,7 +21,7 @@ from service.statuses import Phase
 from worker.context import WorkerContext
 from worker.errors import Draining
 from worker.heartbeat import Heartbeat
-from worker.jobs import concept_files, options, picture_warnings
+from worker.jobs import concept_files, options, teaching_warnings
 from worker.jobs import pictures as stored_pictures
 from worker.jobs.checkpoints import Checkpoints
 from worker.jobs.previews import Previews
@@ -51,7 +51,7 @@ def train_concept(context: WorkerContext, claimed: ClaimedJob, heartbeat: Heartb
         finds_objects=finds_objects,
         checkpoints=checkpoints,
     )
-    warnings = picture_warnings.warnings(
+    warnings = teaching_warnings.warnings(
         training, searched=finds_objects is not None, concept_id=claimed.concept_id
     )
     if warnings and not heartbeat.retry_while_unavailable(

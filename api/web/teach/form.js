@@ -10,6 +10,7 @@ import { PhotoDialog } from "./photo-dialog.js";
 import { DropZone, PhotoList } from "./photo-list.js";
 import { appendPictures, chosenCrops, clearPhotos, photos, placeRefusals, setKind } from "./pictures.js";
 import { TrainingOptions, readTraining } from "./training-options.js";
+import { WordFinding } from "./word.js";
 
 const NOTHING = { name: "", superclass: "", training: {} };
 const draft = signal(NOTHING);
@@ -76,6 +77,12 @@ function typed({ target }) {
   store.refusals.value = others;
 }
 
+function chooseWord(word) {
+  typed({ target: { name: "superclass", value: word } });
+  setKind(word);
+  document.getElementById("superclass")?.focus();
+}
+
 export function TeachForm() {
   const { name, superclass, training } = draft.value;
   const stored = slug(name);
@@ -96,6 +103,7 @@ export function TeachForm() {
         <${Field} id="superclass" label="What is it?" pointer="/superclass" hint="The plain word for its kind, one to three words.">
           <input name="superclass" autocomplete="off" autocapitalize="none" maxlength="80" placeholder="teddy bear" ...${controlOf("superclass", "/superclass", "hint")}
             value=${superclass} onInput=${typed} onChange=${({ target }) => setKind(target.value.trim())} />
+          <${WordFinding} word=${superclass} onChoose=${chooseWord} />
         <//>
         <details id="training-details">
           <summary>Training options</summary>

@@ -6,6 +6,7 @@ import { ended } from "../server/jobs.js";
 import { signal } from "../shared/html.js";
 import { probe, wholeMask } from "./image-probe.js";
 import { shrunk } from "./shrink.js";
+import { noteWord } from "./word.js";
 
 export const MAX_PICTURES = 20;
 const CHECK_AFTER_MS = 700;
@@ -149,6 +150,7 @@ async function check(mine) {
     const done = hasEnded(job) ? job : await ended(job);
     if (mine !== generation) return;
     checking.value = "";
+    noteWord(superclass, done.warnings);
     for (const found of done.pictures ?? []) await note(looked[found.index], found);
   } catch (error) {
     if (mine !== generation) return;

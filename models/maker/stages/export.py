@@ -45,7 +45,8 @@ def export(recipe: Recipe, art_file: Path) -> Path:
     pipeline.to(dtype=torch.float16)
     vae.register_to_config(_name_or_path="")  # without the name of a folder of this machine
     pipeline.save_pretrained(folder, safe_serialization=True)
-    (folder / DEFAULTS_FILE).write_text(_DEFAULTS.read_text())
+    defaults = json.loads(_DEFAULTS.read_text()) | {"known_superclasses": list(SUBJECTS)}
+    (folder / DEFAULTS_FILE).write_text(json.dumps(defaults, indent=1) + "\n")
     (folder / "data.json").write_text(json.dumps(_described(recipe, art_file, state), indent=1))
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
     log.info("exported %s, %.1f MB, after %d samples", folder, size, state["seen"])

@@ -49,8 +49,11 @@ def test_the_base_model_is_described_with_its_defaults_and_every_bound(
     client: TestClient, service: Service
 ) -> None:
     info = {"resolution": 64, "defaults": {"train": {"max_train_steps": 150}, "generate": {}}}
-    staging.register_base_model(service, info=info)
+    staging.register_base_model(service, info={**info, "known_superclasses": ["teddy"]})
+    assert client.get("/models").json()["known_superclasses"] == ["teddy"]
+    staging.register_base_model(service, info=info)  # as a worker of an earlier release
     described = client.get("/base-model").json()
+    assert described["known_superclasses"] is None
     assert described["resolution"] == {"width": 64, "height": 64}
     assert described["defaults"]["train"]["max_train_steps"] == 150
     assert described["defaults"]["generate"]["num_inference_steps"] == 50

@@ -12,6 +12,7 @@ from models.maker.checkpoints import Checkpoints
 from models.maker.recipe import Recipe, recipe_of, rescheduled
 from models.maker.report.questions import load_base
 from models.maker.report.timing import time_one_image
+from models.maker.scenes.catalogue import SUBJECTS
 from models.maker.scenes.scene import Facts
 from models.maker.stages.returned import draw_mixed, load_returned
 from models.maker.stream import tools
@@ -54,7 +55,9 @@ def test_the_export_names_no_folder_of_the_machine_that_made_it(made: Recipe) ->
 
 def test_the_export_has_the_shipped_models_defaults(made: Recipe) -> None:
     shipped = Path(__file__).parents[3] / "models" / "base"
-    assert read_defaults(made.cache / "export") == read_defaults(shipped)
+    exported = read_defaults(made.cache / "export")
+    assert exported == read_defaults(shipped)
+    assert exported.known_superclasses == list(SUBJECTS)
 
 
 def test_the_card_states_a_figure_of_every_kind(made: Recipe) -> None:

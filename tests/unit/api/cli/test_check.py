@@ -40,6 +40,16 @@ def test_each_picture_has_a_line_and_each_problem_a_remedy(run: Run, photos: lis
     assert lines[0].endswith("mask: none; crop: 256 x 256 at (0, 0) of 256 x 256 pixels")
 
 
+def test_a_superclass_that_the_base_model_does_not_list_is_said_once(
+    run: Run, photos: list[str]
+) -> None:
+    code, out, err = run("check", *photos, "--superclass", "badger")
+    assert (code, err) == (0, "")
+    assert out.startswith("This base model was not trained to draw 'badger'. ")
+    assert out.count("badger") == 1
+    assert "badger" not in run("check", *photos, "--superclass", "toy robot")[1]
+
+
 def test_what_all_pictures_have_is_said_once(run: Run, photos: list[str]) -> None:
     lines = run("check", *photos)[1].splitlines()
     assert [line for line in lines if "no-mask" in line] == [lines[0]]

@@ -22,7 +22,8 @@ __all__ = ["run"]  # the fixture
 @pytest.fixture(scope="module")
 def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_tiny_base(tmp_path_factory.mktemp("models") / "tiny")
-    (folder / "perfusion.json").write_text('{"generate": {"num_inference_steps": 3}}')
+    own = {"generate": {"num_inference_steps": 3}, "known_superclasses": ["teddy", "rabbit"]}
+    (folder / "perfusion.json").write_text(json.dumps(own))
     return folder
 
 
@@ -53,6 +54,8 @@ def rex(run: Run, tmp_path: Path, taught: dict[str, bytes]) -> Concept:
         assert code == 0, err
         assert out.startswith("rex.safetensors: <rex>")
         assert "Best at β = " in out.splitlines()[1]
+        assert "not trained to draw 'robot'" in err
+        assert "Nearest in spelling: rabbit. It knows: teddy, rabbit." in err
         taught["rex"] = file.read_bytes()
     file.write_bytes(taught["rex"])
     return Concept.load(file)

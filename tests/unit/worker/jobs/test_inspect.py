@@ -119,6 +119,18 @@ def test_without_a_superclass_no_segmenter_is_asked(
     assert picture.crop == (40, 0, 160, 160)
 
 
+def test_a_superclass_that_the_base_model_does_not_know_is_warned_of(
+    service: Service, context: WorkerContext, found: list[str]
+) -> None:
+    unknown, known = (accept(service, [photo()], superclass=word) for word in ("axolotl", "robot"))
+    Runner(context).run(Queue.GENERATE)
+    (warning,) = look_at(service, unknown).warnings
+    assert warning.type == "/problems/unfamiliar-superclass"
+    assert warning.detail.startswith("'axolotl' is made of 6 pieces in this base model's")
+    assert look_at(service, unknown).status is JobStatus.SUCCEEDED
+    assert look_at(service, known).warnings == ()
+
+
 def test_a_picture_that_is_gone_fails_the_job_in_words(
     service: Service, context: WorkerContext
 ) -> None:

@@ -1,4 +1,4 @@
-"""A training's owner learns before the first step what may be wrong with the pictures."""
+"""A training's owner learns before the first step what may be wrong with pictures and word."""
 
 import pytest
 from PIL import Image
@@ -11,20 +11,20 @@ from service.wiring import Service
 from tests.unit.perfusion_core.conftest import drawing
 from tests.unit.worker.staging import accept_training, look_at
 from worker.context import WorkerContext
-from worker.jobs import picture_warnings
+from worker.jobs import teaching_warnings
 from worker.runner import Runner
 
 
 def test_a_training_without_masks_is_warned_of_and_ends_as_any_other(
     service: Service, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told, warnings = [], picture_warnings.warnings
+    told, warnings = [], teaching_warnings.warnings
 
     def watch(*given: object, **options: object) -> list[dict[str, object]]:
         told.append(look_at(service, job_id).progress.step)
         return warnings(*given, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(picture_warnings, "warnings", watch)
+    monkeypatch.setattr(teaching_warnings, "warnings", watch)
     job_id = accept_training(service)
     Runner(context).run(Queue.TRAIN)
     job = look_at(service, job_id)
@@ -42,13 +42,18 @@ def test_equal_problems_are_told_once_with_their_pictures(base: BaseModel) -> No
         base,
         [drawing(), drawing(), Image.effect_noise((32, 32), 90)],
         name="rex",
-        superclass="robot",
+        superclass="axolotl",
         config=TrainConfig(resolution=64),
         masks=[mask, mask, None],
     )
-    unmasked, others = picture_warnings.warnings(training, searched=True, concept_id="concept_1")
+    word, unmasked, others = teaching_warnings.warnings(
+        training, searched=True, concept_id="concept_1"
+    )
+    assert word["type"] == "/problems/unfamiliar-superclass"
+    assert word["detail"].startswith("'axolotl' is made of 6 pieces")
+    assert word["concepts"] == others["concepts"]
     assert unmasked["type"] == "/problems/uniform-masks"
-    assert unmasked["detail"].startswith("Picture 3: No robot was found")
+    assert unmasked["detail"].startswith("Picture 3: No axolotl was found")
     assert others["type"] == "/problems/picture-findings"
     assert others["detail"].startswith("Pictures 1, 2: The part around the object has 50 pixels")
     assert "Picture 2: This picture is nearly the same as picture 1." in others["detail"]
