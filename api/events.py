@@ -5,7 +5,6 @@ truth, so a reader sees the same states on every API process. For the same reaso
 resume a broken stream on any API process.
 """
 
-import base64
 import json
 import re
 import time
@@ -20,7 +19,7 @@ from starlette.requests import Request
 
 from service.errors import NotFound, Unavailable
 from service.jobs import use_cases as jobs
-from service.jobs.views import JobView
+from service.jobs.views import EventPreviews, JobView
 from service.wiring import Service
 
 POLL_SECONDS = 0.25
@@ -83,26 +82,26 @@ async def wait_for_end(
         await anyio.sleep(POLL_SECONDS)
 
 
-class NewestPreview:
-    """Adds to each event of a stream the newest preview, unless the stream has sent it already."""
+class NewestPreviews:
+    """Adds to each event of a stream the newest previews, unless the stream has sent them."""
 
-    def __init__(self, watch: Callable[[], Awaitable[bytes | None]] | None) -> None:
+    def __init__(self, watch: Callable[[], Awaitable[EventPreviews | None]] | None) -> None:
         """`watch` asks for previews and returns the newest; None: the reader wants none."""
         self._watch = watch
-        self._sent: bytes | None = None
+        self._sent: EventPreviews | None = None
 
-    async def of(self, job: JobView) -> dict[str, str]:
-        """Return the field `preview` with a data URL; nothing if there is no new preview."""
+    async def of(self, job: JobView) -> dict[str, Any]:
+        """Return the fields `preview` and `previews`; nothing if there are no new previews."""
         if self._watch is None or job.finished:
             return {}
         try:
-            jpeg = await self._watch()
+            newest = await self._watch()
         except (Unavailable, NotFound):
             return {}
-        if jpeg is None or jpeg == self._sent:
+        if newest is None or newest == self._sent:
             return {}
-        self._sent = jpeg
-        return {"preview": f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"}
+        self._sent = newest
+        return newest.to_json()
 
 
 def event_of(job: JobView, *, body: dict[str, Any]) -> ServerSentEvent:

@@ -7,6 +7,7 @@ from fastapi.openapi.models import Example
 
 from api import problems
 from api.openai import errors as openai_errors
+from service.jobs.views import EventPreviews
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -164,13 +165,8 @@ JOB_EVENT: Final = {
             "contentMediaType": "application/json",
             "contentSchema": {
                 "allOf": [{"$ref": "#/components/schemas/Job"}],
-                "properties": {
-                    "preview": {
-                        "type": "string",
-                        "description": "Of a generation, with `previews=true`: a JPEG as a data "
-                        "URL, if it is new.",
-                    }
-                },
+                # Of a generation, with `previews=true`, if they are new.
+                "properties": EventPreviews.model_json_schema()["properties"],
             },
         },
     },

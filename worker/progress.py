@@ -113,7 +113,7 @@ class GenerationProgress:
         """`pixels` are those of all `images` together."""
         self._heartbeat = heartbeat
         self._steps = steps
-        self._images = images
+        self.images = images
         self._pixels = pixels
         self._after_sampling = after_sampling
         self._begun = 0  # images
@@ -126,7 +126,7 @@ class GenerationProgress:
         before, self._begun = self._begun, self._begun + images
 
         def report(done: int, total: int) -> None:
-            self._report(before * total + done * images, self._images * total)
+            self._report(before * total + done * images, self.images * total)
 
         return report
 

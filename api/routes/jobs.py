@@ -25,7 +25,7 @@ from api.files import FORGET, IfNoneMatch, file_answer, file_responses, picture_
 from api.openapi import FORGOTTEN_HEADERS, JOB_EVENT, refusals
 from service.jobs import deletion, finishing, live_previews, sheets
 from service.jobs import use_cases as jobs
-from service.jobs.views import JobView
+from service.jobs.views import EventPreviews, JobView
 from service.pages import Page
 
 router = APIRouter(tags=["jobs"])
@@ -118,7 +118,7 @@ async def follow_job(
     ] = None,
     previews: Annotated[
         bool,
-        Query(description="Let events of a generation carry `preview`, a JPEG as a data URL."),
+        Query(description="Let events of a generation carry `preview` and `previews`."),
     ] = False,
 ) -> Response:
     """Send server-sent events and keep-alives until the job ends."""
@@ -131,12 +131,12 @@ async def follow_job(
     async def allowed() -> bool:
         return await run_in_threadpool(may_read, state, authorization)
 
-    async def watched() -> bytes | None:
+    async def watched() -> EventPreviews | None:
         return await with_blobs(state, lambda: live_previews.watch(service, caller, job_id=id))
 
     async def stream() -> AsyncIterator[ServerSentEvent]:
         views = events.follow(service, caller, job=job, last_event_id=seen, allowed=allowed)
-        newest = events.NewestPreview(watched if previews else None)
+        newest = events.NewestPreviews(watched if previews else None)
         async for view in views:
             body = {**state["signed_urls"].to_json(view), **await newest.of(view)}
             yield events.event_of(view, body=body)

@@ -11,7 +11,7 @@ truth. `--out` gets the previews of the last round and the image, next to each o
 """
 
 import argparse
-import hashlib
+import base64
 import io
 import statistics
 import tempfile
@@ -30,7 +30,7 @@ from service.generations import use_cases as generations
 from service.generations.requests import GenerateRequest
 from service.jobs import live_previews
 from service.jobs import use_cases as jobs
-from service.jobs.views import JobView
+from service.jobs.views import EventPreviews, JobView
 from service.pictures import uploads
 from service.settings.environment import Settings
 from service.statuses import JobStatus, Queue
@@ -70,12 +70,12 @@ def main() -> None:
 def _generate(service: Service, context: WorkerContext, arguments: argparse.Namespace) -> None:
     ratios: list[float] = []
     for number in range(arguments.rounds + 1):
-        seen: dict[str, bytes] = {}
+        seen: list[EventPreviews] = []
 
-        def watch(job: JobView, seen: dict[str, bytes] = seen) -> None:
-            jpeg = live_previews.watch(service, _OWNER, job_id=job.id)
-            if jpeg is not None:
-                seen[hashlib.sha256(jpeg).hexdigest()] = jpeg
+        def watch(job: JobView, seen: list[EventPreviews] = seen) -> None:
+            previews = live_previews.watch(service, _OWNER, job_id=job.id)
+            if previews is not None and previews not in seen:
+                seen.append(previews)
 
         seconds, files = {}, {}
         order = [("watched", watch), ("alone", lambda _: None)]
@@ -92,7 +92,7 @@ def _generate(service: Service, context: WorkerContext, arguments: argparse.Name
         assert files["watched"] == files["alone"], "previews changed an image"
         if number:  # the first round warms up
             ratios.append(seconds["watched"] / seconds["alone"])
-            sizes = [len(jpeg) for jpeg in seen.values()]
+            sizes = [len(previews.model_dump_json()) for previews in seen]
             print(
                 f"watched {seconds['watched']:.2f} s, alone {seconds['alone']:.2f} s, "
                 f"{len(seen)} previews of at most {max(sizes, default=0)} bytes",
@@ -100,7 +100,9 @@ def _generate(service: Service, context: WorkerContext, arguments: argparse.Name
             )
     print(f"watched / alone: {statistics.median(ratios):.3f}, the images are equal", flush=True)
     if arguments.out is not None:
-        _save_sheet([*seen.values(), files["alone"][0]], arguments.out)
+        urls = [previews.preview for previews in seen]
+        jpegs = [base64.b64decode(url.partition(",")[2]) for url in urls]
+        _save_sheet([*jpegs, files["alone"][0]], arguments.out)
 
 
 def _train(service: Service, context: WorkerContext, *, steps: int | None) -> None:

@@ -2,13 +2,16 @@
 
 import io
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from perfusion_core.imaging.pixels import to_image
 from perfusion_core.sampling.autoencoder import decode_latents
+from perfusion_core.sampling.linear_decoder import LinearDecoder
 from perfusion_core.sampling.trajectories import Trajectory
 
 if TYPE_CHECKING:
@@ -16,34 +19,57 @@ if TYPE_CHECKING:
 
 MAX_ESTIMATE_BYTES = 12_000
 """A data URL of so many bytes has less than 16 KiB."""
+MAX_ROUGH_BYTES = 2_000
+"""The data URLs of so many bytes for 16 images have less than 43 KiB."""
 
 _MOST_PIXELS_A_SIDE = 256
 _QUALITIES = (80, 60, 40, 20)
 
 
 @torch.no_grad()
-def estimate(base: "BaseModel", trajectory: Trajectory) -> Image.Image | None:
-    """Return what the sampler takes the finished image for; None before its first step.
+def estimates(
+    base: "BaseModel", trajectory: Trajectory, others: Sequence[Trajectory]
+) -> tuple[Image.Image, list[Image.Image | None]] | None:
+    """Return what the sampler takes the finished image for, and small soft pictures of others.
 
-    These are the predicted original latents of the last step, decoded by the VAE. Latents of a
-    large image are averaged first, because decoding costs as much as the pixels that it gives.
-    Nothing of the trajectory changes.
+    These are the predicted original latents of the last step. The VAE decodes those of
+    `trajectory`, and a function that is fitted to the result decodes those of `others`, at a
+    hundredth of the cost or less. None before the first step. No trajectory changes.
+    """
+    latents = _small_latents(base, trajectory)
+    if latents is None:
+        return None
+    pixels = decode_latents(base, latents)  # (1, 3, H, W)
+    picture = _to_image(pixels)
+    if picture is None:
+        return None
+    decoder = LinearDecoder.fit(latents, pixels)
+    small = [_small_latents(base, other) for other in others]
+    return picture, [None if each is None else _to_image(decoder.decode(each)) for each in small]
+
+
+def _small_latents(base: "BaseModel", trajectory: Trajectory) -> Tensor | None:
+    """Return the predicted original latents (1, c, h, w) of the last step, if there are any.
+
+    Latents of a large image are averaged, because decoding costs as much as the pixels it gives.
     """
     latents = trajectory.predicted  # (1, c, h, w)
     if latents is None:
         return None
     longest = max(latents.shape[-2:]) * base.vae_factor
-    latents = torch.nn.functional.avg_pool2d(latents, math.ceil(longest / _MOST_PIXELS_A_SIDE))
-    (pixels,) = decode_latents(base, latents)  # (3, H, W)
-    return to_image(pixels) if bool(pixels.isfinite().all()) else None
+    return torch.nn.functional.avg_pool2d(latents, math.ceil(longest / _MOST_PIXELS_A_SIDE))
 
 
-def encode_estimate(picture: Image.Image) -> bytes:
-    """Return a picture as a JPEG of at most MAX_ESTIMATE_BYTES, as good as fits."""
+def _to_image(pixels: Tensor) -> Image.Image | None:
+    return to_image(pixels[0]) if bool(pixels.isfinite().all()) else None
+
+
+def encode_estimate(picture: Image.Image, *, max_bytes: int = MAX_ESTIMATE_BYTES) -> bytes:
+    """Return a picture as a JPEG of at most `max_bytes`, as good as fits."""
     while True:
         for quality in _QUALITIES:
             file = io.BytesIO()
             picture.save(file, "JPEG", quality=quality)
-            if file.tell() <= MAX_ESTIMATE_BYTES:
+            if file.tell() <= max_bytes:
                 return file.getvalue()
         picture = picture.reduce(2)

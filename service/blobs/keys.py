@@ -122,9 +122,9 @@ def preview_key(job_id: str, attempt: int) -> str:
     return f"{attempt_prefix(job_id, attempt)}preview.png"
 
 
-def live_preview_key(job_id: str, attempt: int) -> str:
-    """Return the key of the preview that an attempt draws of the images that it samples."""
-    return f"{attempt_prefix(job_id, attempt)}preview.jpg"
+def live_previews_key(job_id: str, attempt: int) -> str:
+    """Return the key of the previews that an attempt draws of the images that it samples."""
+    return f"{attempt_prefix(job_id, attempt)}previews.json"
 
 
 def last_preview_key(job_id: str) -> str:

@@ -6,13 +6,15 @@ saved the newest state and preview. So a worker that continues after its lease h
 overwrite its successor's files.
 """
 
-from collections.abc import Callable
+import base64
+from collections.abc import Callable, Sequence
 
 from service.blobs import keys
 from service.blobs.store import BlobNotFound
 from service.execution import leases
 from service.jobs import transitions
 from service.jobs.lease_types import ClaimedJob
+from service.jobs.views import EventPreviews
 from service.wiring import Service
 
 
@@ -61,9 +63,24 @@ def save_preview(service: Service, claimed: ClaimedJob, *, png: bytes) -> bool:
     return _save_preview(service, claimed, png, key_of=keys.preview_key)
 
 
-def save_live_preview(service: Service, claimed: ClaimedJob, *, jpeg: bytes) -> bool:
-    """Save a preview of a generation; return False if this claim does not hold the job."""
-    return _save_preview(service, claimed, jpeg, key_of=keys.live_preview_key)
+def save_live_previews(
+    service: Service, claimed: ClaimedJob, *, first: bytes, each: Sequence[bytes | None]
+) -> bool:
+    """Save JPEGs of a generation; return False if this claim does not hold the job.
+
+    `first` shows the first unfinished image, and `each` has a small one of every image of the job;
+    None: the image is not being sampled.
+    """
+    previews = EventPreviews(
+        preview=_data_url(first),
+        previews=tuple(None if jpeg is None else _data_url(jpeg) for jpeg in each),
+    )
+    data = previews.model_dump_json().encode()
+    return _save_preview(service, claimed, data, key_of=keys.live_previews_key)
+
+
+def _data_url(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
 def _save_preview(

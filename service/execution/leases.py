@@ -127,7 +127,7 @@ def finish_generation(service: Service, claimed: ClaimedJob, *, images: Sequence
     if job is not None:
         transitions.clear_earlier_attempts(service, job)
         if job.preview_attempt is not None:
-            key = keys.live_preview_key(job.id, job.preview_attempt)
+            key = keys.live_previews_key(job.id, job.preview_attempt)
             transitions.remove_blobs(service, key=key)
         if job.payload.get("edit"):
             transitions.remove_blobs(service, prefix=keys.edit_prefix(job.id))

@@ -8,6 +8,7 @@ from service.blobs import keys
 from service.blobs.store import BlobNotFound
 from service.database.tables import JobRow
 from service.jobs import use_cases
+from service.jobs.views import EventPreviews
 from service.statuses import JobKind, JobStatus
 from service.wiring import Service
 
@@ -15,8 +16,8 @@ from service.wiring import Service
 _WISH_AGAIN_SECONDS = 3.0
 
 
-def watch(service: Service, owner_id: str, *, job_id: str) -> bytes | None:
-    """Ask for previews of a generation of this owner; return the newest as JPEG, if there is one.
+def watch(service: Service, owner_id: str, *, job_id: str) -> EventPreviews | None:
+    """Ask for previews of a generation of this owner; return the newest ones, if there are any.
 
     Raises NotFound for a job of another owner.
     """
@@ -37,6 +38,7 @@ def watch(service: Service, owner_id: str, *, job_id: str) -> bytes | None:
     if job.preview_attempt is None:
         return None
     try:
-        return service.blobs.get(keys.live_preview_key(job_id, job.preview_attempt))
+        stored = service.blobs.get(keys.live_previews_key(job_id, job.preview_attempt))
     except BlobNotFound:
         return None
+    return EventPreviews.model_validate_json(stored)

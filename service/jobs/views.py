@@ -180,6 +180,22 @@ class JobView(View):
         return self.status in TERMINAL
 
 
+class EventPreviews(View):
+    """What an event of a running generation carries if a follower asks for previews."""
+
+    preview: Annotated[
+        str,
+        Field(description="The first unfinished image: a JPEG as a data URL of less than 16 KiB."),
+    ]
+    previews: Annotated[
+        tuple[str | None, ...],
+        Field(
+            description="One for each image of the job, in the order of `images`: a small JPEG as "
+            "a data URL of less than 3 KiB; null: not being sampled. At most 16 are not null."
+        ),
+    ]
+
+
 class JobAnswer(View):
     """A job as the only field of an answer."""
 

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 import httpx2 as httpx
-from actions import JOB_MS, dial, enter, generate, natural_width
+from actions import JOB_MS, dial, enter, generate, more_settings, natural_width
 from PIL import Image
 from playwright.sync_api import Page, expect
 from running import Visits
@@ -70,6 +70,36 @@ def test_a_grid_has_labels_a_zoom_and_a_sheet(server: str, taught: str, visits: 
     with page.expect_download() as download:
         page.get_by_role("button", name="Download the sheet").click()
     assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
+    assert visit.complaints == []
+
+
+def test_every_image_of_a_batch_and_of_a_grid_is_seen_while_it_forms(
+    server: str, visits: Visits
+) -> None:
+    visit = visits()
+    page = visit.open(server)
+    more_settings(page)
+    page.locator("#prompt").fill("a red car")
+    page.locator("#steps").fill("200")
+    page.locator("#num-images").fill("12")
+    forming = page.locator("#stage-images img[src^='data:image/jpeg']")
+    button = page.get_by_role("button", name="Generate", exact=True)
+    cancel = page.get_by_role("button", name="Cancel", exact=True)
+    for images in (12, 20):
+        button.click()
+        # Of a grid the first 16 cells are sampled at once.
+        expect(forming).to_have_count(min(images, 16), timeout=JOB_MS)
+        shown = forming.evaluate_all("images => images.map((image) => image.src)")
+        assert len(set(shown)) == len(shown)
+        expect(page.get_by_alt_text("Image 2 as it forms")).to_be_visible()
+        cancel.click()
+        expect(cancel).to_have_count(0, timeout=JOB_MS)
+        if images == 12:
+            page.get_by_role("button", name="Make a grid").click()
+            page.locator("#axis-0").fill("1, 2, 3, 4, 5")
+            page.get_by_role("button", name="Add rows").click()
+            page.locator("#axis-1-field").select_option("guidance_scale")
+            page.locator("#axis-1").fill("2, 3, 4, 5")
     assert visit.complaints == []
 
 

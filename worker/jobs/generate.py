@@ -116,7 +116,9 @@ def _images_of(
 ) -> list[NewImage]:
     """Sample, measure and store the images of a portion; return what to record."""
     heartbeat.enter(Phase.SAMPLING)
-    samples = _sample(context, claimed, portion, heartbeat, progress=progress)
+    samples = _sample(
+        context, claimed, portion, heartbeat, first_index=first_index, progress=progress
+    )
     heartbeat.check()
     heartbeat.enter(Phase.EVALUATING)
     cells = [part.cell for part in portion for _ in range(part.count)]
@@ -137,6 +139,7 @@ def _sample(
     portion: Sequence[CellImages],
     heartbeat: Heartbeat,
     *,
+    first_index: int,
     progress: GenerationProgress,
 ) -> Sequence[Sample]:
     request = context.engine.submit(
@@ -146,7 +149,15 @@ def _sample(
         alone=claimed.lost_before,
     )
     while_waiting = heartbeat.while_waiting(lambda: context.engine.moved_at)
-    previews = LivePreviews(context, claimed, heartbeat, request, while_waiting=while_waiting)
+    previews = LivePreviews(
+        context,
+        claimed,
+        heartbeat,
+        request,
+        first_index=first_index,
+        image_count=progress.images,
+        while_waiting=while_waiting,
+    )
 
     def wait(on_device: bool) -> None:
         while_waiting(on_device)

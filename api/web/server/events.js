@@ -20,7 +20,7 @@ export const hasEnded = (job) => ENDED.has(job.status);
 
 /**
  * Call `listener(job)` now and at every change until the job ends. Watchers of one job share
- * one stream. Returns a function that stops listening. A generation's `preview` is a data URL.
+ * one stream. Returns a function that stops listening. A generation's `preview` and `previews` are data URLs.
  * @param {Job} job
  * @param {(job: Job) => void} listener
  */

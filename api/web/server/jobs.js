@@ -23,12 +23,22 @@ export function follow(job) {
   const now = signal(job);
   known.set(job.id, now);
   watchJob(job, (latest) => {
-    // The last preview stays until the image is there.
-    const preview = hasEnded(latest) ? undefined : (latest.preview ?? now.peek().preview);
-    now.value = { ...latest, preview };
+    now.value = hasEnded(latest) ? latest : { ...latest, ...keptPreviews(now.peek(), latest) };
   });
   return now;
 }
+
+/** The last preview of an image stays until the image is there, also while others are sampled. */
+function keptPreviews(before, latest) {
+  const kept = before.previews ?? [];
+  return {
+    preview: latest.preview ?? before.preview,
+    previews: latest.previews?.map((preview, k) => preview ?? kept[k] ?? null) ?? kept,
+  };
+}
+
+/** What image number k of a job looks like while it forms; a single one has the large preview. */
+export const formingAt = ({ preview, previews }, k) => (previews?.length === 1 ? preview : previews?.[k]) ?? "";
 
 /** The job's last state, once it has ended. */
 export function ended(job) {

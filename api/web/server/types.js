@@ -52,7 +52,8 @@
  * @property {Warning[]} warnings
  * @property {?GenerationRequest} request
  * @property {string} created_at
- * @property {string} [preview]
+ * @property {string} [preview] a data URL of the first unfinished image
+ * @property {(?string)[]} [previews] a small data URL of each image that is sampled
  *
  * @typedef {object} Concept
  * @property {string} id

@@ -1,5 +1,6 @@
 """Previews of a generation: only for somebody who watches, and never at the images' cost."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from service.execution import checkpoints
 from service.execution.leases import ClaimedJob
 from service.jobs import live_previews
 from service.jobs import use_cases as jobs
+from service.jobs.views import EventPreviews
 from service.statuses import JobStatus, Queue
 from service.wiring import Service
 from tests.unit.worker.staging import (
@@ -63,25 +65,62 @@ def test_previews_change_no_bit_of_an_image_and_go_with_the_end_of_its_job(
     service: Service, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[bytes] = []
-    save = checkpoints.save_live_preview
+    save = checkpoints.save_live_previews
 
-    def note(to: Service, claimed: ClaimedJob, *, jpeg: bytes) -> bool:
-        drawn.append(jpeg)
-        return save(to, claimed, jpeg=jpeg)
+    def note(
+        to: Service, claimed: ClaimedJob, *, first: bytes, each: Sequence[bytes | None]
+    ) -> bool:
+        drawn.extend([first, *filter(None, each)])
+        return save(to, claimed, first=first, each=each)
 
-    monkeypatch.setattr(checkpoints, "save_live_preview", note)
+    monkeypatch.setattr(checkpoints, "save_live_previews", note)
     watched = image_of(service, context)
     assert drawn and all(jpeg[:2] == b"\xff\xd8" for jpeg in drawn)
-    assert [key for key in blob_keys(service) if key.endswith(".jpg")] == []
+    assert [key for key in blob_keys(service) if "preview" in key] == []
     monkeypatch.undo()
     assert image_of(service, context) == watched
+
+
+@pytest.mark.usefixtures("watched")
+def test_every_image_that_is_sampled_has_a_small_preview_in_its_place(
+    service: Service, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[EventPreviews] = []
+    save = checkpoints.save_live_previews
+
+    def note(to: Service, claimed: ClaimedJob, **drawn: Any) -> bool:
+        kept = save(to, claimed, **drawn)
+        told = live_previews.watch(service, OWNER, job_id=claimed.id)
+        assert told is not None
+        events.append(told)
+        return kept
+
+    monkeypatch.setattr(checkpoints, "save_live_previews", note)
+    seeds = {"axes": [{"field": "seed", "values": list(range(18))}]}
+    for images, options in ((4, {"num_images": 4}), (18, {"sweep": seeds})):
+        events.clear()
+        accept_generation(service, num_inference_steps=40, **options)
+        Runner(context).run(Queue.GENERATE)
+        shown = [{k for k, url in enumerate(told.previews) if url} for told in events]
+        assert {len(told.previews) for told in events} == {images}
+        # A sweep's first 16 images are sampled, then its last two.
+        first = set(range(min(images, 16)))
+        assert all(each <= first or each.isdisjoint(first) for each in shown)
+        assert set().union(*shown) == set(range(images))
+        assert all(
+            len(set(filter(None, told.previews))) == len(each)
+            for told, each in zip(events, shown, strict=True)
+        )
+        for told in events:
+            assert all(len(url) < 3 * 1024 for url in told.previews if url)
+            assert len(told.model_dump_json()) < 64 * 1024
 
 
 def test_nobody_asks_and_nothing_is_drawn(
     service: Service, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr(module, "estimate", lambda *_: drawn.append(1))
+    monkeypatch.setattr(module, "estimates", lambda *_: drawn.append(1))
     image_of(service, context)
     assert not drawn
 
@@ -98,9 +137,9 @@ def test_a_preview_that_fails_costs_no_image(
         raise store.unavailable() if broken == "store" else RuntimeError("no")
 
     if broken == "device":
-        monkeypatch.setattr(module, "estimate", fail)
+        monkeypatch.setattr(module, "estimates", fail)
     else:
-        monkeypatch.setattr(checkpoints, "save_live_preview", fail)
+        monkeypatch.setattr(checkpoints, "save_live_previews", fail)
     assert image_of(service, context)
     assert len(failures) == 1
 

@@ -8,6 +8,7 @@ import { Picture } from "../../shared/pictures.js";
 import { notify } from "../../shared/store.js";
 import { cellLabel } from "./request.js";
 import { show } from "../stage/stage-state.js";
+import { Forming } from "../stage/tiles.js";
 
 export function GridView({ job }) {
   const [zoom, setZoom] = useState(100);
@@ -36,7 +37,7 @@ export function GridView({ job }) {
           ${Array.from({ length: rowCount }, (_row, y) => html`
             <tr>
               ${rows && html`<th scope="row">${cellLabel(rows, y)}</th>`}
-              ${columns.values.map((_column, x) => html`<td><${Cell} job=${job} cell=${at.get(`${x},${y}`)} first=${x + y === 0} /></td>`)}
+              ${columns.values.map((_column, x) => html`<td><${Cell} job=${job} cell=${at.get(`${x},${y}`)} place=${y * columns.values.length + x} /></td>`)}
             </tr>
           `)}
         </tbody>
@@ -49,8 +50,8 @@ export function GridView({ job }) {
   `;
 }
 
-function Cell({ job, cell, first }) {
-  if (!cell) return first && job.preview ? html`<img src=${job.preview} alt="The first image as it forms" />` : html`<span class="later"></span>`;
+function Cell({ job, cell, place }) {
+  if (!cell) return html`<${Forming} job=${job} k=${place} />`;
   const { image, k } = cell;
   return html`
     <button type="button" class="open" aria-label="Enlarge image ${k + 1}" onClick=${() => show(job.id, k)}>

@@ -1,13 +1,14 @@
 // All images of a generation: a placeholder for each, a preview while they form, then the images.
 
 import { hasEnded } from "../../server/events.js";
+import { formingAt } from "../../server/jobs.js";
 import { html } from "../../shared/html.js";
 import { Picture } from "../../shared/pictures.js";
 import { Favourite } from "../favourite.js";
 import { show } from "./stage-state.js";
 
 export function Tiles({ job }) {
-  const { images, preview } = job;
+  const { images } = job;
   const over = hasEnded(job);
   const wanted = job.request?.num_images ?? 1;
   if (over && images.length === 0) return null;
@@ -18,12 +19,16 @@ export function Tiles({ job }) {
       ${over
         ? images.map((image, k) => html`<${Tile} key=${image.id} job=${job} image=${image} k=${k} />`)
         : Array.from({ length: wanted }, (_, k) => html`
-            <li class="tile forming" key=${k}>
-              ${preview && k === 0 ? html`<img src=${preview} alt="The image as it forms" />` : html`<span class="later"></span>`}
-            </li>
+            <li class="tile forming" key=${k}><${Forming} job=${job} k=${k} /></li>
           `)}
     </ul>
   `;
+}
+
+/** Image number k before it is there. */
+export function Forming({ job, k }) {
+  const preview = formingAt(job, k);
+  return preview ? html`<img class="soft" src=${preview} alt="Image ${k + 1} as it forms" />` : html`<span class="later"></span>`;
 }
 
 function Tile({ job, image, k }) {

@@ -165,7 +165,7 @@ def test_an_event_carries_a_new_preview_once_and_only_if_asked_for(
 ) -> None:
     job_id = queue(client)
     claimed = staging.claim(service, job_id)
-    checkpoints.save_live_preview(service, claimed, jpeg=b"jpeg")
+    checkpoints.save_live_previews(service, claimed, first=b"jpeg", each=[b"small", None])
 
     def work() -> None:
         for step in range(1, 8):
@@ -182,6 +182,9 @@ def test_an_event_carries_a_new_preview_once_and_only_if_asked_for(
     assert len(told) >= 3
     assert told[0] == ("data:image/jpeg;base64,anBlZw==" if previews else None)
     assert set(told[1:]) == {None}
+    small = [event["data"].get("previews") for event in events_of(answer.text)]
+    assert small[0] == (["data:image/jpeg;base64,c21hbGw=", None] if previews else None)
+    assert small[1:] == [None] * (len(told) - 1)
 
 
 def test_a_job_is_followed_to_its_end(client: TestClient, service: Service) -> None:

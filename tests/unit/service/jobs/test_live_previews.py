@@ -1,5 +1,7 @@
 """Asking for previews of a running generation."""
 
+from base64 import b64encode
+
 import pytest
 
 from service.database.tables import JobRow
@@ -8,6 +10,7 @@ from service.execution import checkpoints, leases
 from service.generations import use_cases as generations
 from service.generations.requests import GenerateRequest
 from service.jobs import live_previews
+from service.jobs.views import EventPreviews
 from service.wiring import Service
 from tests.unit.service.staging import (
     OWNER,
@@ -26,8 +29,12 @@ def running(service: Service) -> leases.ClaimedJob:
     return claim(service, str(answer["job"]["id"]))
 
 
-def watch(service: Service, claimed: leases.ClaimedJob) -> bytes | None:
+def watch(service: Service, claimed: leases.ClaimedJob) -> EventPreviews | None:
     return live_previews.watch(service, OWNER, job_id=claimed.id)
+
+
+def url(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
 
 
 def test_a_worker_learns_of_the_wish_for_as_long_as_somebody_follows(
@@ -46,16 +53,17 @@ def test_a_worker_learns_of_the_wish_for_as_long_as_somebody_follows(
 def test_the_newest_preview_is_there_until_the_job_ends(service: Service) -> None:
     claimed = running(service)
     for data in (b"first", b"second"):
-        assert checkpoints.save_live_preview(service, claimed, jpeg=data)
-        assert watch(service, claimed) == data
+        assert checkpoints.save_live_previews(service, claimed, first=data, each=[data, None])
+        told = EventPreviews(preview=url(data), previews=(url(data), None))
+        assert watch(service, claimed) == told
     assert leases.finish_generation(service, claimed, images=generated(service, claimed))
     assert watch(service, claimed) is None
-    assert not [key for key in blob_keys(service) if key.endswith(".jpg")]
+    assert not [key for key in blob_keys(service) if "preview" in key]
 
 
 def test_a_stranger_learns_nothing_and_asks_for_nothing(service: Service) -> None:
     claimed = running(service)
-    checkpoints.save_live_preview(service, claimed, jpeg=b"jpeg")
+    checkpoints.save_live_previews(service, claimed, first=b"jpeg", each=[])
     with pytest.raises(NotFound):
         live_previews.watch(service, STRANGER, job_id=claimed.id)
     assert not leases.heartbeat(service, claimed).wants_previews
