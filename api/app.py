@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse, HTMLResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
@@ -187,7 +188,9 @@ def _add_pages(app: FastAPI) -> None:
     def index() -> FileResponse:
         return FileResponse(_WEB / "index.html", headers={"Cache-Control": "no-cache"})
 
-    app.mount("/web", _Static(directory=_WEB, check_dir=False))
+    # Only the page's text: answers of the API may hold secrets next to what a caller chose, and
+    # event streams must not wait for a compressor.
+    app.mount("/web", GZipMiddleware(_Static(directory=_WEB, check_dir=False)))
 
 
 class _Static(StaticFiles):

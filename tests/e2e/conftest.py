@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -12,23 +11,11 @@ from pathlib import Path
 import pytest
 from PIL.Image import Image
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
-from running import Photo, Visit, Visits, await_ready, serving, teach
+from running import Photo, Visit, Visits, await_ready, launch, serving, teach
 
 from api.demo.subjects import SUBJECTS, photograph
 from service.settings.environment import SHIPPED_BASE_MODEL
 from tests.integration.stack.tiny_base import write_tiny_base
-
-_BROWSERS = ("chromium", "google-chrome", "chromium-browser", "google-chrome-stable")
-_FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 @pytest.fixture(scope="session")
@@ -115,17 +102,8 @@ def browser() -> Iterator[Browser]:
     Playwright's event loop runs until the fixture ends. The next module of the same process may
     need a loop of its own.
     """
-    executable = os.environ.get("PERFUSION_TEST_BROWSER") or next(
-        (path for name in _BROWSERS if (path := shutil.which(name))), None
-    )
-    if executable is None:
-        pytest.fail(
-            "The page is tested in a real browser and none was found. Install Chromium (on Debian "
-            "and Ubuntu: apt-get install chromium), or set PERFUSION_TEST_BROWSER to the path of a "
-            "Chromium or Chrome."
-        )
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=list(_FLAGS))
+        browser = launch(playwright)
         yield browser
         browser.close()
 

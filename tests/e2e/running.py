@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -11,11 +12,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2 as httpx
-from playwright.sync_api import BrowserContext, ConsoleMessage, FilePayload, Page, expect
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    FilePayload,
+    Page,
+    Playwright,
+    expect,
+)
 
 _REPOSITORY = Path(__file__).parents[2]
 START_SECONDS = 150
 _JOB_SECONDS = 90
+_BROWSERS = ("chromium", "google-chrome", "chromium-browser", "google-chrome-stable")
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +50,20 @@ class Photo:
     def payload(self) -> FilePayload:
         """The file as Playwright hands it to a file picker."""
         return {"name": self.name, "mimeType": self.media_type, "buffer": self.data}
+
+
+def launch(playwright: Playwright) -> Browser:
+    """Start a headless Chromium or Chrome that is installed on this machine."""
+    executable = os.environ.get("PERFUSION_TEST_BROWSER") or next(
+        (path for name in _BROWSERS if (path := shutil.which(name))), None
+    )
+    if executable is None:
+        raise RuntimeError(
+            "The page is tested in a real browser and none was found. Install Chromium (on Debian "
+            "and Ubuntu: apt-get install chromium), or set PERFUSION_TEST_BROWSER to the path of a "
+            "Chromium or Chrome."
+        )
+    return playwright.chromium.launch(executable_path=executable, args=list(_FLAGS))
 
 
 @contextmanager

@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 from starlette.testclient import TestClient
 from structlog.contextvars import merge_contextvars
@@ -236,3 +237,22 @@ def test_the_page_is_served_with_its_files(client: TestClient) -> None:
     assert script.headers["cache-control"] == "no-cache"
     tag = {"If-None-Match": script.headers["etag"]}
     assert client.get("/web/app.js", headers=tag).status_code == 304
+
+
+def test_the_pages_text_is_compressed_for_those_who_take_it_and_pictures_and_answers_are_not(
+    client: TestClient,
+) -> None:
+    def sent(path: str, accepted: str = "gzip") -> httpx.Response:
+        return client.get(path, headers={"Accept-Encoding": accepted})
+
+    script = sent("/web/create/room.js")
+    assert script.headers["content-encoding"] == "gzip"
+    assert "accept-encoding" in script.headers["vary"].lower()
+    plain = sent("/web/create/room.js", "identity")
+    assert "content-encoding" not in plain.headers
+    assert script.content == plain.content
+    assert int(script.headers["content-length"]) < len(plain.content) / 2
+    tag = {"If-None-Match": script.headers["etag"], "Accept-Encoding": "gzip"}
+    assert client.get("/web/create/room.js", headers=tag).status_code == 304
+    for path in ("/web/toys/rex-0.webp", "/openapi.json", "/jobs"):
+        assert "content-encoding" not in sent(path).headers
