@@ -47,15 +47,14 @@ function skip(event) {
 /** Everything that the server knows; again after a key was entered. */
 async function fill() {
   try {
-    await readConcepts();
-    await readTrainings();
-    const jobs = await readRecent();
+    const [jobs] = await Promise.all([readRecent(), readConcepts(), readTrainings(), loadBaseModel()]);
     const worthSeeing = jobs.find((job) => !hasEnded(job) || job.images.length > 0);
     if (worthSeeing && !store.stage.value.jobId && !store.edit.value) show(worthSeeing.id);
-    await loadBaseModel();
   } catch (error) {
     // A missing key and a server that is away are told by the key panel and the banner.
     if (error.status !== 401 && error.status !== 0) notify(error.message);
+  } finally {
+    store.asked.value = true;
   }
 }
 

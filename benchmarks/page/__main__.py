@@ -1,12 +1,13 @@
 """The page in a real browser, served as `perfusion serve` does: how fast, how steady, how large.
 
     python -m benchmarks.page [--only PART ...] [--loads 5] [--moves 12] [--data FOLDER]
+    python -m benchmarks.page --pictures docs/images [--data FOLDER]
 
 On an empty server the benchmark first presses the button that teaches the two toys, and counts
 clicks and seconds until the first image. `loads` opens each room from a cold cache in a browser
 that is slowed down (10 Mbit/s, 40 ms, a quarter of the processor), and counts bytes, presses of Tab
-and how far things move. `live` drags a dial. With --data the server keeps its data there, and is
-not taught again.
+and how far things move. `live` drags a dial. --pictures makes the pictures of docs/page.md. With
+--data the server keeps its data there, and is not taught again.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from benchmarks.page import first_image, live, loads
+from benchmarks.page import first_image, live, loads, pictures
 from service.settings.environment import SHIPPED_BASE_MODEL
 from tests.e2e.running import await_ready, launch, serving
 
@@ -31,9 +32,13 @@ def main() -> None:
     parser.add_argument("--loads", type=int, default=5, help="cold loads of each room")
     parser.add_argument("--moves", type=int, default=12, help="moves of the dial")
     parser.add_argument("--data", type=Path, help="keep the server's data in this folder")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write them, and no table")
     arguments = parser.parse_args()
     with _server(arguments.data) as url, _browser() as browser:
         rows = first_image.measure(browser, url)
+        if arguments.pictures:
+            pictures.write(browser, url, folder=arguments.pictures)
+            return
         if "loads" in arguments.only:
             rows += loads.measure(browser, url, loads=arguments.loads)
         if "live" in arguments.only:

@@ -9,6 +9,7 @@ from typing import Any
 from playwright.sync_api import Browser, Page
 
 from benchmarks.page.first_image import Row
+from tests.e2e.running import WATCH_SHIFTS
 
 ROOMS = ("create", "concepts", "gallery")
 # 10 Mbit/s, 40 ms and a quarter of the processor: a telephone on a good day.
@@ -23,15 +24,8 @@ _SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 _MOST_TABS = 30
 _JOB_MS = 120_000
 _QUIET_MS = 1500
-# Shifts within half a second of a press or a key are wanted, and do not count: that is the metric's
-# definition. All others are added up, where the metric takes the worst five seconds.
-_WATCH = """
-    window.shifted = 0;
+_WATCH_ROOM = """
     window.roomMs = 0;
-    new PerformanceObserver((list) => {
-      const unasked = list.getEntries().filter((shift) => !shift.hadRecentInput);
-      for (const { value } of unasked) window.shifted += value;
-    }).observe({ type: "layout-shift", buffered: true });
     const look = () => {
       if (document.querySelector("main h1")) window.roomMs = performance.now();
       else requestAnimationFrame(look);
@@ -154,7 +148,8 @@ def _cold(browser: Browser, *, width: int = 1440, height: int = 900) -> Iterator
     """Open a tab with an empty cache that notes what moves."""
     context = browser.new_context(viewport={"width": width, "height": height})
     page = context.new_page()
-    page.add_init_script(_WATCH)
+    page.add_init_script(WATCH_SHIFTS)
+    page.add_init_script(_WATCH_ROOM)
     yield page
     context.close()
 

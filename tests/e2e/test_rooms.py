@@ -7,7 +7,7 @@ import httpx2 as httpx
 import pytest
 from actions import JOB_MS, enter, generate, show_photos
 from playwright.sync_api import Page, expect
-from running import Photo, Visits, await_ready, serving
+from running import WATCH_SHIFTS, Photo, Visits, await_ready, serving
 
 from service.settings.environment import SHIPPED_BASE_MODEL
 from tests.integration.stack.tiny_base import write_tiny_base
@@ -16,6 +16,7 @@ _AXE = Path(__file__).with_name("vendor") / "axe.min.js"
 _SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 _MOST_BYTES = 400_000
 _MOST_TABS = 6
+_MOST_SHIFT = 0.05
 
 
 def violations(page: Page) -> list[str]:
@@ -66,6 +67,24 @@ def test_prompt_and_button_are_in_reach_without_scrolling(
     page.mouse.wheel(0, 4000)
     expect(page.locator("#connection")).to_be_in_viewport()
     expect(page.locator("#connection")).to_have_text(re.compile("Ready"))
+
+
+@pytest.mark.parametrize("size", _SIZES)
+def test_hardly_anything_moves_while_rooms_load_and_images_arrive(
+    server: str, taught: str, visits: Visits, size: str
+) -> None:
+    width, height = _SIZES[size]
+    visit = visits(width=width, height=height)
+    visit.page.add_init_script(WATCH_SHIFTS)
+    for room in ("concepts", "gallery", "create"):
+        page = visit.open(f"{server}/#/{room}")
+        page.reload()  # another hash alone loads nothing
+        page.wait_for_timeout(700)
+        assert page.evaluate("window.shifted") <= _MOST_SHIFT
+    page.locator("#prompt").fill(f"a <{taught}>")
+    generate(page, steps=20, images=4)
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.shifted") <= _MOST_SHIFT
 
 
 def test_few_presses_of_tab_lead_to_the_prompt(server: str, visits: Visits) -> None:

@@ -15,6 +15,7 @@ import { send } from "./send.js";
 import { Stage } from "./stage/stage.js";
 
 export function CreateRoom() {
+  const asked = store.asked.value;
   const submit = (event) => {
     event?.preventDefault();
     send();
@@ -30,20 +31,24 @@ export function CreateRoom() {
           </div>
           <button class="primary big" type="submit" id="generate" disabled=${store.sending.value}>Generate</button>
         </div>
-        <div class="desk-scroll">
+        <div class="desk-scroll" aria-busy=${String(!asked)}>
           <${FormAlert} id="create-alert" />
-          <${Examples} />
-          <${Faces} />
-          <${EditOptions} />
-          <${Dials} />
-          <${QuickSettings} />
-          <${GridForm} />
-          <${Settings} />
+          ${asked && html`
+            <${Examples} />
+            <${Faces} />
+            <${EditOptions} />
+            <${Dials} />
+            <${QuickSettings} />
+            <${GridForm} />
+            <${Settings} />
+          `}
         </div>
       </form>
       <div class="wall">
-        <${Stage} />
-        <${Film} />
+        ${asked && html`
+          <${Stage} />
+          <${Film} />
+        `}
       </div>
     </section>
   `;

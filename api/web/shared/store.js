@@ -17,6 +17,8 @@ export const store = {
   key: signal({ needed: false, known: false, error: "" }),
   /** GET /models, or null while no worker has told it. */
   base: signal(/** @type {any} */ (null)),
+  /** Whether concepts and generations were asked for once: nothing shown before then may move. */
+  asked: signal(false),
   concepts: signal(/** @type {Concept[]} */ ([])),
   conceptsRead: signal(false),
   /** The job ids of the trainings shown in Concepts, newest first. */

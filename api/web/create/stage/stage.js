@@ -47,7 +47,7 @@ function Shown() {
       </label>
     </div>
     <${Warnings} job=${job} />
-    ${(!hasEnded(job) || job.images.length === 0) && html`<${JobProgress} key=${job.id} job=${job} what="Generation" />`}
+    ${(!hasEnded(job) || job.images.length === 0) && html`<div class="over"><${JobProgress} key=${job.id} job=${job} what="Generation" /></div>`}
     ${compared ? html`<${Compare} />` : alone ? html`<${Single} ...${alone} />` : job.request?.sweep ? html`<${GridView} job=${job} />` : html`<${Tiles} job=${job} />`}
   `;
 }
