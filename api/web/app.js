@@ -44,8 +44,11 @@ function skip(event) {
   document.getElementById("main")?.focus();
 }
 
-/** Everything that the server knows; again after a key was entered. */
-async function fill() {
+let filling = /** @type {?Promise<void>} */ (null);
+/** Everything that the server knows; again after a key was entered. Asked for twice at once, it is read once. */
+const fill = () => (filling ??= read().finally(() => (filling = null)));
+
+async function read() {
   try {
     const [jobs] = await Promise.all([readRecent(), readConcepts(), readTrainings(), loadBaseModel()]);
     const worthSeeing = jobs.find((job) => !hasEnded(job) || job.images.length > 0);
@@ -68,7 +71,11 @@ effect(() => {
   document.documentElement.classList.toggle("sharp", store.sharp.value);
 });
 render(html`<${Page} />`, /** @type {HTMLElement} */ (document.getElementById("page")));
-watchConnection(() => (store.conceptsRead.value ? loadBaseModel() : fill()));
+watchConnection(async () => {
+  const known = store.conceptsRead.value;
+  if (!known) await fill();
+  if (known || !store.base.value) await loadBaseModel();
+});
 fill();
 startToys();
 // A file that is dropped next to its place must not replace the page.
