@@ -3,7 +3,7 @@
 import logging
 import statistics
 import time
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -64,7 +64,7 @@ def _graph(unet: Any, dtype: DtypeName, *, device: torch.device, packed_width: i
     # Imported here, because GPUs do without.
     from perfusion_core.backends import openvino_graph
 
-    precision: Literal["float32", "bfloat16"] = (
+    precision: openvino_graph.Precision = (
         "float32" if dtype == "float32" or not openvino_graph.knows_bfloat16() else "bfloat16"
     )
     return openvino_graph.OpenVinoBackend(unet, packed_width=packed_width, precision=precision)

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from perfusion_core.backends.backend import UNetInput, example_input
 
+Precision = Literal["float32", "bfloat16"]
+
 _EXAMPLE_SIDE = 2  # of the innermost feature maps, when the U-Net is traced
 _EXAMPLE_TOKENS = 8
 
@@ -26,9 +28,7 @@ class OpenVinoBackend:
 
     name = "openvino"
 
-    def __init__(
-        self, unet: Any, *, packed_width: int, precision: Literal["float32", "bfloat16"]
-    ) -> None:
+    def __init__(self, unet: Any, *, packed_width: int, precision: Precision) -> None:
         """Trace and compile the U-Net; in bfloat16 the convolutions and products are in bfloat16.
 
         `packed_width` is the last dimension of packed Keys and Values.

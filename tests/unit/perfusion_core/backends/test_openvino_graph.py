@@ -3,14 +3,13 @@
 import importlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
 from perfusion_core.backends.backend import UNetInput, example_input
-from perfusion_core.backends.openvino_graph import OpenVinoBackend, knows_bfloat16
+from perfusion_core.backends.openvino_graph import OpenVinoBackend, Precision, knows_bfloat16
 from perfusion_core.base_model import BaseModel
 from perfusion_core.config import GenerateConfig
 from perfusion_core.sampling.sampler import ImageRequest, decode, generate, start, step
@@ -19,9 +18,7 @@ from tests.unit.perfusion_core.conftest import tiny_pipeline
 needs_bfloat16 = pytest.mark.skipif(not knows_bfloat16(), reason="this CPU has no bfloat16")
 
 
-def graph_of(
-    base: BaseModel, precision: Literal["float32", "bfloat16"] = "float32"
-) -> OpenVinoBackend:
+def graph_of(base: BaseModel, precision: Precision = "float32") -> OpenVinoBackend:
     return OpenVinoBackend(base.unet, packed_width=base.packed_width, precision=precision)
 
 
