@@ -81,8 +81,12 @@ def launch(playwright: Playwright) -> Browser:
 def serving(folder: Path, *, port: str = "0", **settings: str) -> Iterator[str]:
     """`perfusion serve` on a free port, its data in `folder`; yields its address."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PERFUSION_")}
-    # Many people's visits within a minute come from one caller here.
-    ours = {"PERFUSION_DATA_DIR": str(folder / "data"), "PERFUSION_REQUESTS_PER_MINUTE": "100000"}
+    # Many people's visits within a minute come from one caller here. Nothing is fetched from a hub.
+    ours = {
+        "PERFUSION_DATA_DIR": str(folder / "data"),
+        "PERFUSION_REQUESTS_PER_MINUTE": "100000",
+        "PERFUSION_SEGMENTER": "none",
+    }
     environment = {**inherited, **ours, **settings}
     log = folder / "server.log"
     perfusion = [sys.executable, "-m", "api"]
