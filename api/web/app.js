@@ -7,11 +7,13 @@ import { GalleryRoom } from "./gallery/room.js";
 import { loadBaseModel } from "./server/base-model.js";
 import { readConcepts, readTrainings } from "./server/concepts.js";
 import { watchConnection } from "./server/connection.js";
+import { watchTabs } from "./server/tabs.js";
 import { hasEnded } from "./server/events.js";
 import { readRecent } from "./server/jobs.js";
 import { KeyPanel, startAccess } from "./shared/access.js";
 import { Question } from "./shared/confirm.js";
 import { Header } from "./header.js";
+import { keepFocus } from "./shared/keep-focus.js";
 import { effect, html, render } from "./shared/html.js";
 import { Notice } from "./shared/notice.js";
 import { startRouter } from "./shared/router.js";
@@ -44,11 +46,8 @@ function skip(event) {
   document.getElementById("main")?.focus();
 }
 
-let filling = /** @type {?Promise<void>} */ (null);
-/** Everything that the server knows; again after a key was entered. Asked for twice at once, it is read once. */
-const fill = () => (filling ??= read().finally(() => (filling = null)));
-
-async function read() {
+/** Everything that the server knows; again after a key was entered. */
+async function fill() {
   try {
     const [jobs] = await Promise.all([readRecent(), readConcepts(), readTrainings(), loadBaseModel()]);
     const worthSeeing = jobs.find((job) => !hasEnded(job) || job.images.length > 0);
@@ -61,6 +60,16 @@ async function read() {
   }
 }
 
+/** What the server has now, where it may have changed without this tab. */
+async function readAgain() {
+  if (store.key.value.needed) return;
+  try {
+    await Promise.all([readConcepts(), readTrainings(), readRecent()]);
+  } catch {
+    // The next return, or the banner, says more.
+  }
+}
+
 startRouter();
 startAccess(fill);
 // What was refused belongs to the room where it was refused.
@@ -70,17 +79,20 @@ effect(() => {
 effect(() => {
   document.documentElement.classList.toggle("sharp", store.sharp.value);
 });
-render(html`<${Page} />`, /** @type {HTMLElement} */ (document.getElementById("page")));
-watchConnection(async () => {
-  const known = store.conceptsRead.value;
-  if (!known) await fill();
-  if (known || !store.base.value) await loadBaseModel();
+const page = /** @type {HTMLElement} */ (document.getElementById("page"));
+render(html`<${Page} />`, page);
+keepFocus(page);
+watchConnection(() => {
+  if (!store.conceptsRead.value) return fill();
+  loadBaseModel();
+  return readAgain();
 });
+watchTabs(readAgain);
 fill();
 startToys();
 // A file that is dropped next to its place must not replace the page.
 for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
-// Concepts may come from elsewhere while the tab is away: a command line, another person.
+// Much may come from elsewhere while the tab is away: from a command line, or another person.
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && !store.key.value.needed) readConcepts().catch(() => {});
+  if (!document.hidden) readAgain();
 });

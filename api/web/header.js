@@ -31,10 +31,10 @@ export function Header() {
             ...${room === "create" ? { onDrop: drop } : {}}>${label}</a>
         `)}
       </nav>
-      <p class="connection" id="connection" data-state=${state} title=${detail || STATES[state]}><span class="dot" aria-hidden="true"></span> ${STATES[state]}</p>
-      <p class="model" id="model" hidden=${!model}>${model}</p>
+      <p class="connection" id="connection" data-state=${state} title=${detail || STATES[state]}><span class="dot" aria-hidden="true"></span> <span class="sr">Server: </span>${STATES[state]}</p>
+      <p class="model" id="model" hidden=${!model}><span class="sr">Base model: </span>${model}</p>
       <${ForgetKey} />
-      <a class="docs" href="docs">API</a>
+      <a class="docs" href="docs" aria-label="API documentation">API</a>
     </header>
   `;
 }

@@ -114,13 +114,19 @@ def visits(browser: Browser) -> Iterator[Visits]:
     contexts: list[BrowserContext] = []
 
     def visit(
-        *, width: int = 1280, height: int = 900, dark: bool = False, lenient: bool = False
+        *,
+        width: int = 1280,
+        height: int = 900,
+        dark: bool = False,
+        touch: bool = False,
+        lenient: bool = False,
     ) -> Visit:
         contexts.append(
             browser.new_context(
                 viewport={"width": width, "height": height},
                 color_scheme="dark" if dark else "light",
                 reduced_motion="reduce",
+                has_touch=touch,
                 bypass_csp=lenient,  # for a script of the test inside the page
             )
         )

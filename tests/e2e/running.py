@@ -78,15 +78,16 @@ def launch(playwright: Playwright) -> Browser:
 
 
 @contextmanager
-def serving(folder: Path, *, port: str = "0", **settings: str) -> Iterator[str]:
-    """`perfusion serve` on a free port, its data in `folder`; yields its address."""
+def serving(
+    folder: Path, *, port: str = "0", killed: bool = False, **settings: str
+) -> Iterator[str]:
+    """`perfusion serve` on a free port, its data in `folder`; yields its address.
+
+    At the end it is asked to stop, or killed where it stands.
+    """
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PERFUSION_")}
-    # Many people's visits within a minute come from one caller here. Nothing is fetched from a hub.
-    ours = {
-        "PERFUSION_DATA_DIR": str(folder / "data"),
-        "PERFUSION_REQUESTS_PER_MINUTE": "100000",
-        "PERFUSION_SEGMENTER": "none",
-    }
+    # Many people's visits within a minute come from one caller here.
+    ours = {"PERFUSION_DATA_DIR": str(folder / "data"), "PERFUSION_REQUESTS_PER_MINUTE": "100000"}
     environment = {**inherited, **ours, **settings}
     log = folder / "server.log"
     perfusion = [sys.executable, "-m", "api"]
@@ -103,7 +104,7 @@ def serving(folder: Path, *, port: str = "0", **settings: str) -> Iterator[str]:
         try:
             yield _address(process, log)
         finally:
-            process.terminate()
+            process.kill() if killed else process.terminate()
             try:
                 process.wait(timeout=30)
             except subprocess.TimeoutExpired:

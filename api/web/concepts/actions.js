@@ -72,7 +72,6 @@ export async function remove({ id, name, placeholder, status }) {
   await attempt(async () => {
     await deleteConcept(id);
     said.value = `${name} was deleted.`;
-    document.getElementById("import")?.focus();
   });
 }
 

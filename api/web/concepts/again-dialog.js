@@ -1,7 +1,7 @@
 // Teaching again with other options: the old file is kept until the new one is better.
 
 import { goToRefusal } from "../shared/fields.js";
-import { html, signal, useEffect, useRef, useState } from "../shared/html.js";
+import { html, signal, useLayoutEffect, useRef, useState } from "../shared/html.js";
 import { store } from "../shared/store.js";
 import { TrainingOptions, readTraining } from "../teach/training-options.js";
 import { teachAgain } from "./actions.js";
@@ -18,7 +18,7 @@ function Opened({ concept }) {
   const dialog = useRef(null);
   const [values, setValues] = useState({});
   const [always, setAlways] = useState(false);
-  useEffect(() => dialog.current.showModal(), []);
+  useLayoutEffect(() => dialog.current.showModal(), []);
   const start = (event) => {
     event.preventDefault();
     const { chosen, refusals } = readTraining(values);

@@ -8,7 +8,8 @@ import { usePhotos, hueOf } from "../shared/face.js";
 import { html, useEffect, useState } from "../shared/html.js";
 import { problemText } from "../shared/job-progress.js";
 import { LazyPicture } from "../shared/pictures.js";
-import { fileSize, qualityWord, stateWord } from "../shared/words.js";
+import { store } from "../shared/store.js";
+import { count, fileSize, qualityWord, stateWord } from "../shared/words.js";
 import { download, goBack, remove, rename, teachAgain } from "./actions.js";
 import { openAgain } from "./again-dialog.js";
 
@@ -28,13 +29,13 @@ export function Card({ concept }) {
     <li class="concept" data-name=${name}>
       <${Looks} concept=${concept} />
       <div class="concept-body">
-        <h2><code>${placeholder}</code></h2>
+        <h3><code>${placeholder}</code></h3>
         <p class="hint">${facts}</p>
         <p class="pills">
           ${!usable && html`<span class="pill" data-status=${status}>${stateWord(concept)}</span>`}
           ${again && html`<span class="pill" data-status="training">training again</span>`}
         </p>
-        ${verdict && html`<${Verdict} verdict=${verdict} />`}
+        ${verdict && html`<${Verdict} placeholder=${placeholder} verdict=${verdict} />`}
         ${usable && html`<${CurveGlance} concept=${concept} />`}
         ${warning && html`<p class="hint">${warning}</p>`}
         ${MASKS[concept.mask_source] && html`<p class="hint">${MASKS[concept.mask_source]}</p>`}
@@ -57,8 +58,8 @@ function Looks({ concept }) {
     return () => {
       wanted = false;
     };
-  }, [concept.id, concept.sha256]);
-  const label = `${concept.placeholder}: ${photos.length} photos, ${images.length} images of it`;
+  }, [concept.id, concept.sha256, store.returns.value]);
+  const label = `${concept.placeholder}: ${count(photos.length, "photo")}, ${count(images.length, "image")} of it`;
   return html`
     <div class="looks-row" role="img" aria-label=${label} style=${{ "--hue": hueOf(concept.name) }}>
       <div class="looks-photos" data-count=${Math.min(4, photos.length)}>
@@ -71,10 +72,10 @@ function Looks({ concept }) {
 }
 
 /** What the server thinks of the concept; good news may be folded, advice may not. */
-function Verdict({ verdict: { quality, reasons } }) {
+function Verdict({ placeholder, verdict: { quality, reasons } }) {
   return html`
     <details class="verdict" open=${quality !== "good"} data-quality=${quality}>
-      <summary><span class="sr">Verdict: </span><span class="pill">${qualityWord(quality)}</span></summary>
+      <summary><span class="sr">Verdict of ${placeholder}: </span><span class="pill">${qualityWord(quality)}</span></summary>
       ${reasons.map((reason) => html`<p class="hint" key=${reason}>${reason}</p>`)}
     </details>
   `;
@@ -102,7 +103,7 @@ function Reason({ concept }) {
   useEffect(() => {
     if (status !== "failed" || !jobId) return;
     getJob(jobId).then((job) => setWhy(problemText(job)), () => {});
-  }, [jobId, status]);
+  }, [jobId, status, store.returns.value]);
   const text = status === "failed" ? why : status === "ready" && !usable ? reason : "";
   return html`<p class="error" hidden=${!text}>${text}</p>`;
 }
@@ -123,9 +124,10 @@ function CardActions({ concept, again }) {
       <details class="more">
         <summary aria-label="More about ${placeholder}">More</summary>
         <div class="card-actions">
-          ${free && jobId && button("Teach again with other options", `Teach ${placeholder} again with other options`, () => openAgain(concept))}
-          ${status === "ready" && Object.entries(FORMATS).slice(1).map(([format, words]) => button(words, `${words}: download of ${placeholder}`, () => download(concept, format)))}
+          ${free && jobId && button("Teach again with other options", `Teach again with other options, ${placeholder}`, () => openAgain(concept))}
           ${button("Rename", `Rename ${placeholder}`, () => rename(concept))}
+          ${status === "ready" && html`<span class="hint wide">Download as</span>`}
+          ${status === "ready" && Object.entries(FORMATS).slice(1).map(([format, words]) => button(words, `${words}: download of ${placeholder}`, () => download(concept, format)))}
         </div>
       </details>
       ${button("Delete", `Delete ${placeholder}`, () => remove(concept), "quiet")}

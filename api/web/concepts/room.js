@@ -3,6 +3,7 @@
 import { html, useEffect, useRef } from "../shared/html.js";
 import { concepts, store } from "../shared/store.js";
 import { TeachForm } from "../teach/form.js";
+import { PhotoDialog } from "../teach/photo-dialog.js";
 import { takePhotos } from "../teach/photo-list.js";
 import { addFiles } from "../teach/pictures.js";
 import { Trainings } from "../teach/trainings.js";
@@ -31,10 +32,11 @@ export function ConceptsRoom() {
   };
   return html`
     <section class="concepts-room" aria-labelledby="concepts-title" ...${takePhotos}>
+      <h1 class="sr" id="concepts-title">Concepts</h1>
       <${TeachForm} />
       <div class="wall scroll">
         <header class="room-head">
-          <h1 id="concepts-title">Concepts</h1>
+          <h2>Your concepts</h2>
           <p>What your server has learned. Each one is a single small file that you can keep and share.</p>
           <input class="sr" id="import-file" ref=${chooser} type="file" accept=".safetensors,.zip" tabindex="-1" aria-hidden="true" onChange=${choose} />
           <button type="button" class="small" id="import" onClick=${() => chooser.current.click()}>Import a file</button>
@@ -47,6 +49,7 @@ export function ConceptsRoom() {
         ${store.conceptsRead.value && list.length === 0 && html`<p class="empty" id="concepts-empty">No concepts yet. Teach the first one here, or import a file.</p>`}
         <p class="sr" id="concepts-status" role="status">${said.value}</p>
       </div>
+      <${PhotoDialog} />
       <${AgainDialog} />
     </section>
   `;

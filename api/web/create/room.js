@@ -23,13 +23,13 @@ export function CreateRoom() {
   return html`
     <section class="create" aria-labelledby="create-title" ...${restoreOrEdit}>
       <h1 class="sr" id="create-title">Create</h1>
-      <form class="desk" id="create-form" novalidate onSubmit=${submit}>
+      <form class="desk" id="create-form" aria-label="Prompt and settings" novalidate onSubmit=${submit}>
         <div class="composer">
           <div class="field">
             <label for="prompt">Prompt</label>
             <${PromptBox} submit=${submit} />
           </div>
-          <button class="primary big" type="submit" id="generate" disabled=${store.sending.value}>Generate</button>
+          <button class="primary big" type="submit" id="generate" aria-disabled=${store.sending.value ? "true" : undefined}>Generate</button>
         </div>
         <div class="desk-scroll" aria-busy=${String(!asked)}>
           <${FormAlert} id="create-alert" />

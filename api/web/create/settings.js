@@ -37,7 +37,7 @@ export function QuickSettings() {
           <input type="number" inputmode="numeric" min="0" max="4294967295" step="1" placeholder="random"
             ...${controlOf("seed", "/seed")} value=${seed === "?" ? undefined : seed}
             onInput=${(event) => keepSeed(event.target.validity.badInput ? "?" : event.target.value)} />
-          <button type="button" id="seed-random" aria-pressed=${String(random)} onClick=${() => keepSeed("")}>Random</button>
+          <button type="button" id="seed-random" aria-label="Random seed" aria-pressed=${String(random)} onClick=${() => keepSeed("")}>Random</button>
         </div>
       <//>
     </div>

@@ -1,6 +1,7 @@
 // A picture to paint on: brush, eraser and boxes, with mouse, pen, touch and keys.
 
 import { html, useEffect, useRef, useState } from "../shared/html.js";
+import { count } from "../shared/words.js";
 import { boxBetween, draw } from "./strokes.js";
 
 const COLOUR = "rgb(11 160 138)";
@@ -32,9 +33,10 @@ export function Paint({ id, picture, strokes, tool, size, onStrokes, alt }) {
   };
 
   function press(event) {
-    if (event.button !== 0) return;
+    // A second finger paints nothing.
+    if (event.button !== 0 || !event.isPrimary) return;
     event.preventDefault();
-    canvas.current.focus();
+    canvas.current.focus({ preventScroll: true });
     canvas.current.setPointerCapture(event.pointerId);
     const point = at(event);
     const brush = (size / 100) * Math.max(width, height);
@@ -42,6 +44,7 @@ export function Paint({ id, picture, strokes, tool, size, onStrokes, alt }) {
   }
 
   function move(event) {
+    if (!event.isPrimary) return;
     const point = at(event);
     setGrowing((line) => {
       if (!line) return line;
@@ -50,8 +53,8 @@ export function Paint({ id, picture, strokes, tool, size, onStrokes, alt }) {
     });
   }
 
-  function release() {
-    if (!growing) return;
+  function release(event) {
+    if (!growing || !event.isPrimary) return;
     const { from: _, ...stroke } = growing;
     setGrowing(null);
     if (stroke.tool !== "box" || stroke.box[2] > 0) onStrokes([...strokes, stroke]);
@@ -69,12 +72,15 @@ export function Paint({ id, picture, strokes, tool, size, onStrokes, alt }) {
     if (box) onStrokes([...strokes.slice(0, -1), { tool: "box", box }]);
   }
 
+  const last = strokes.at(-1);
+  const spoken = last?.tool === "box" ? `Box of ${last.box[2]} × ${last.box[3]} pixels at ${last.box[0]}, ${last.box[1]}.` : "";
   return html`
     <div class="easel" style=${{ "--ratio": width / height }}>
       <img src=${url} alt=${alt} />
       <canvas ref=${canvas} id=${id} tabindex="0" role="application" data-tool=${tool} width=${Math.round(width * scale)} height=${Math.round(height * scale)}
-        aria-label="Mask: ${strokes.length} strokes. Arrow keys move the last box, with Shift they change its size."
+        aria-label="Mask: ${count(strokes.length, "stroke")}. Arrow keys move the last box, with Shift they change its size."
         onPointerDown=${press} onPointerMove=${move} onPointerUp=${release} onPointerCancel=${release} onKeyDown=${onKeyDown}></canvas>
+      <p class="sr" role="status">${spoken}</p>
     </div>
   `;
 }

@@ -3,7 +3,8 @@
 /**
  * @typedef {{tool: "brush"|"erase", size: number, points: Array<[number, number]>}} Line
  * @typedef {{tool: "box", box: [number, number, number, number]}} Box
- * @typedef {Line | Box} Stroke
+ * @typedef {{tool: "mask", alpha: OffscreenCanvas}} Mask
+ * @typedef {Line | Box | Mask} Stroke
  */
 
 /** Draw strokes on a context that is scaled to the picture's pixels. @param {Stroke[]} strokes */
@@ -15,19 +16,49 @@ export function draw(context, strokes, colour) {
   for (const stroke of strokes) {
     context.globalCompositeOperation = stroke.tool === "erase" ? "destination-out" : "source-over";
     if (stroke.tool === "box") context.fillRect(...stroke.box);
+    else if (stroke.tool === "mask") drawMask(context, stroke, colour);
     else drawLine(context, stroke);
   }
   context.globalCompositeOperation = "source-over";
 }
 
 function drawLine(context, { size, points }) {
-  const [[x, y]] = points;
+  const [[x, y], ...others] = points;
   context.lineWidth = size;
   context.beginPath();
+  // A single press is a dot, and a line without length is drawn as nothing.
+  if (others.length === 0) {
+    context.arc(x, y, size / 2, 0, 2 * Math.PI);
+    context.fill();
+    return;
+  }
   context.moveTo(x, y);
-  // A line to where it begins is the dot of a single press.
-  for (const point of points.length > 1 ? points.slice(1) : points) context.lineTo(...point);
+  for (const point of others) context.lineTo(...point);
   context.stroke();
+}
+
+function drawMask(context, { alpha }, colour) {
+  const { width, height } = alpha;
+  const tinted = new OffscreenCanvas(width, height);
+  const ink = /** @type {OffscreenCanvasRenderingContext2D} */ (tinted.getContext("2d"));
+  ink.fillStyle = colour;
+  ink.fillRect(0, 0, width, height);
+  ink.globalCompositeOperation = "destination-in";
+  ink.drawImage(alpha, 0, 0);
+  context.drawImage(tinted, 0, 0);
+}
+
+/** A mask that is there already, as the first stroke: what is white is painted. @returns {Promise<Mask>} */
+export async function maskStroke(file, { width, height }) {
+  const bitmap = await createImageBitmap(file);
+  const alpha = new OffscreenCanvas(width, height);
+  const context = /** @type {OffscreenCanvasRenderingContext2D} */ (alpha.getContext("2d"));
+  context.drawImage(bitmap, 0, 0, width, height);
+  bitmap.close();
+  const pixels = context.getImageData(0, 0, width, height);
+  for (let at = 0; at < pixels.data.length; at += 4) pixels.data[at + 3] = pixels.data[at];
+  context.putImageData(pixels, 0, 0);
+  return { tool: "mask", alpha };
 }
 
 /** Whether boxes alone say it: then they are sent as numbers, exact and small. */

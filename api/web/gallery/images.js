@@ -1,20 +1,22 @@
 // Reading the gallery: all images, newest first, page by page, as the filters say.
 
 import { listImages } from "../server/api.js";
+import { renewed } from "../shared/pages.js";
 import { notify, store } from "../shared/store.js";
 
 const PAGE = 60;
 let asked = 0;
 
-/** Read the first page anew. */
-export async function readGallery() {
+/** Read the first page; where it is read again, pages behind it stay. */
+export async function readGallery({ anew = false } = {}) {
   const mine = ++asked;
   const { q, concept } = store.filters.value;
   store.gallery.value = { ...store.gallery.value, busy: true };
   try {
     const page = await listImages({ limit: PAGE, q: q.trim(), concept });
     if (mine !== asked) return;
-    store.gallery.value = { items: page.items, cursor: page.next_cursor, read: true, busy: false };
+    const before = anew ? { items: [], cursor: null } : store.gallery.value;
+    store.gallery.value = { ...renewed(page, before), read: true, busy: false };
   } catch (error) {
     if (mine !== asked) return;
     store.gallery.value = { ...store.gallery.value, read: true, busy: false };
@@ -42,5 +44,5 @@ export async function readMore() {
 export function setFilter(changes) {
   store.filters.value = { ...store.filters.value, ...changes };
   store.selected.value = [];
-  readGallery();
+  readGallery({ anew: true });
 }

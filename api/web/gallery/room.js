@@ -1,7 +1,8 @@
 // Gallery: every image, found again, selected, kept, thrown away, or taken back to Create.
 
 import { getJob } from "../server/api.js";
-import { follow } from "../server/jobs.js";
+import { hasEnded } from "../server/events.js";
+import { follow, jobNow } from "../server/jobs.js";
 import { deleteImages, fileName } from "../create/stage/actions.js";
 import { restoreImage, takeFile } from "../create/dropped.js";
 import { Favourite, isFavourite } from "../create/favourite.js";
@@ -21,9 +22,11 @@ export function GalleryRoom() {
   const { items, cursor, read, busy } = store.gallery.value;
   const { q, concept, favourites } = store.filters.value;
   const end = useRef(null);
+  const over = store.recent.value.ids.map(jobNow).filter((job) => job && hasEnded(job)).map((job) => job?.id).join(" ");
+  // Read again when a generation ends, also one of another tab, and when the server is back.
   useEffect(() => {
     readGallery();
-  }, []);
+  }, [over, store.returns.value]);
   useEffect(() => {
     const seen = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && readMore(), { rootMargin: "600px" });
     if (end.current) seen.observe(end.current);
@@ -57,7 +60,7 @@ export function GalleryRoom() {
       </header>
       <${Selection} shown=${shown} />
       <ul class="gallery" id="gallery" aria-label="Images" aria-busy=${String(busy)}>
-        ${shown.map((image) => html`<${Item} key=${image.id} image=${image} />`)}
+        ${shown.map((image, n) => html`<${Item} key=${image.id} image=${image} n=${n} />`)}
       </ul>
       ${read && !busy && shown.length === 0 && html`<p class="empty" id="gallery-empty">${q || concept || favourites ? "No image fits." : "No images yet. What you create appears here. Drop an image of this server on the page to have its settings back."}</p>`}
       <div ref=${end}>${cursor && html`<button type="button" class="small" id="gallery-more" onClick=${readMore}>Show more</button>`}</div>
@@ -84,7 +87,7 @@ function Selection({ shown }) {
   `;
 }
 
-function Item({ image }) {
+function Item({ image, n }) {
   const { id, request, created_at: made, seed } = image;
   const prompt = request?.prompt ?? "";
   const selected = store.selected.value.includes(id);
@@ -96,13 +99,15 @@ function Item({ image }) {
       const job = follow(await getJob(image.job_id)).value;
       show(job.id, Math.max(0, job.images.findIndex((each) => each.id === id)));
       go("create");
+      // There the arrow keys go on.
+      setTimeout(() => document.getElementById("stage")?.focus({ preventScroll: true }));
     } catch (error) {
       notify(error.message);
     }
   };
   const drag = (event) => event.dataTransfer.setData("application/x-perfusion-image", id);
   const restore = () => restoreImage(id).catch((error) => notify(error.message));
-  const name = `${prompt}, seed ${seed}`;
+  const name = `image ${n + 1}, ${prompt}, seed ${seed}`;
   return html`
     <li class="item" data-selected=${selected ? "yes" : undefined}>
       <button type="button" class="open" aria-label="Open ${name}" draggable onDragStart=${drag} onClick=${open}>

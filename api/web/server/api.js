@@ -5,7 +5,7 @@
 const KEY_SLOT = "perfusion.api-key";
 const RETRIES = 2;
 
-/** Tells `needed` when the server asks for a key, `changed` when one was entered, `lost` when it is away. */
+/** Tells `needed` when the server asks for a key, `changed` when one was entered, `lost` when it is away, and `done` of each change on the server. */
 export const access = new EventTarget();
 
 export const apiKey = () => sessionStorage.getItem(KEY_SLOT);
@@ -47,7 +47,10 @@ export async function send(path, { method = "GET", headers = {}, body, signal } 
     access.dispatchEvent(new Event("lost"));
     throw new ApiError(0, { detail: "The server cannot be reached. Is it still running?" });
   }
-  if (answer.ok) return answer;
+  if (answer.ok) {
+    if (method !== "GET") access.dispatchEvent(new CustomEvent("done", { detail: { method, path } }));
+    return answer;
+  }
   if (answer.status === 401) access.dispatchEvent(new Event("needed"));
   throw new ApiError(answer.status, await problemOf(answer));
 }
@@ -70,14 +73,23 @@ function withWait(problem, answer) {
 const json = async (path, options) => (await send(path, options)).json();
 const JSON_TYPE = { "Content-Type": "application/json" };
 
+// The last request without an answer may have arrived: if it is sent again as it was, its key is the same.
+let unanswered = { request: "", key: "" };
+
 /** A POST that may be repeated safely: the same key makes the server answer the same. */
 async function submit(path, options) {
-  const headers = { ...options.headers, "Idempotency-Key": randomKey() };
+  const request = typeof options.body === "string" ? `${path} ${options.body}` : "";
+  const key = request && request === unanswered.request ? unanswered.key : randomKey();
+  const headers = { ...options.headers, "Idempotency-Key": key };
   for (let attempt = 0; ; attempt += 1) {
     try {
-      return await json(path, { ...options, method: "POST", headers });
+      const answer = await json(path, { ...options, method: "POST", headers });
+      unanswered = { request: "", key: "" };
+      return answer;
     } catch (error) {
-      if (error.status !== 0 || attempt === RETRIES) throw error;
+      if (error.status !== 0) throw error;
+      unanswered = { request, key };
+      if (attempt === RETRIES) throw error;
       await new Promise((done) => setTimeout(done, 400 * 2 ** attempt));
     }
   }

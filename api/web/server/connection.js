@@ -19,7 +19,10 @@ export function watchConnection(whenReady) {
     asking = false;
     const before = store.connection.value;
     if (before.state !== found.state || before.detail !== found.detail) store.connection.value = found;
-    if (found.state === "ready" && before.state !== "ready") whenReady();
+    if (found.state === "ready" && before.state !== "ready") {
+      store.returns.value += 1;
+      whenReady();
+    }
     timer = setTimeout(ask, found.state === "ready" ? WHILE_READY_MS : WHILE_WAITING_MS);
   }
 

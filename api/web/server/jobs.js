@@ -3,6 +3,7 @@
 import { deleteJob, listJobs } from "./api.js";
 import { hasEnded, watchJob } from "./events.js";
 import { signal } from "../shared/html.js";
+import { renewed } from "../shared/pages.js";
 import { store } from "../shared/store.js";
 
 /** @typedef {import("./types.js").Job} Job */
@@ -19,7 +20,11 @@ export const jobNow = (id) => known.get(id)?.value ?? null;
 /** Know a job and follow it to its end; its signal. */
 export function follow(job) {
   const present = known.get(job.id);
-  if (present) return present;
+  if (present) {
+    // Its images may have been deleted elsewhere meanwhile.
+    if (hasEnded(job)) present.value = job;
+    return present;
+  }
   const now = signal(job);
   known.set(job.id, now);
   watchJob(job, (latest) => {
@@ -51,11 +56,13 @@ export function ended(job) {
   });
 }
 
-/** Read the newest generations again. */
+/** Read the newest generations again; older ones that were read before stay behind them. */
 export async function readRecent() {
   const page = await listJobs({ kind: "generate", limit: PAGE });
   for (const job of page.items) follow(job);
-  store.recent.value = { ids: page.items.map(({ id }) => id), cursor: page.next_cursor, read: true };
+  const { ids, cursor: before } = store.recent.value;
+  const { items, cursor } = renewed(page, { items: ids.map((id) => ({ id })), cursor: before });
+  store.recent.value = { ids: items.map(({ id }) => id), cursor, read: true };
   return page.items;
 }
 
@@ -87,7 +94,7 @@ function forgetJob(id) {
   if (store.stage.value.jobId === id) store.stage.value = { jobId: null, index: null };
 }
 
-/** Images that were deleted go from their jobs; a job without images goes from the film strip. */
+/** Images that were deleted go from everything that shows them; a job without images goes from the film strip. */
 export function forgetImages(gone) {
   for (const [id, job] of known) {
     const images = job.peek().images.filter((image) => !gone.has(image.id));
@@ -95,4 +102,8 @@ export function forgetImages(gone) {
     job.value = { ...job.peek(), images };
     if (images.length === 0) forgetJob(id);
   }
+  const { items, ...others } = store.gallery.value;
+  store.gallery.value = { ...others, items: items.filter(({ id }) => !gone.has(id)) };
+  store.selected.value = store.selected.value.filter((id) => !gone.has(id));
+  store.favourites.value = store.favourites.value.filter((id) => !gone.has(id));
 }

@@ -1,6 +1,6 @@
 // A question before something is lost, or done with a warning.
 
-import { html, useEffect, useRef } from "./html.js";
+import { html, useLayoutEffect, useRef } from "./html.js";
 import { store } from "./store.js";
 
 /**
@@ -21,7 +21,8 @@ export function Question() {
   const dialog = useRef(null);
   const field = useRef(null);
   const question = store.question.value;
-  useEffect(() => {
+  // Before the next key arrives.
+  useLayoutEffect(() => {
     if (!question) return;
     dialog.current.returnValue = "no";
     dialog.current.showModal();

@@ -3,7 +3,7 @@
 import { go } from "./router.js";
 import { betaOf, defaultBeta, strengthOf } from "./gate.js";
 import { mentionedNames, withStrength } from "./prompt.js";
-import { findConcept, store } from "./store.js";
+import { clearRefusal, findConcept, store } from "./store.js";
 import { defaultOf } from "../server/base-model.js";
 
 /** The settings that a request may bring back. */
@@ -109,10 +109,4 @@ export function restore(request, seed) {
   store.refusals.value = {};
   store.grid.value = null;
   go("create");
-}
-
-function clearRefusal(pointer) {
-  if (!(pointer in store.refusals.value)) return;
-  const { [pointer]: _, ...others } = store.refusals.value;
-  store.refusals.value = others;
 }

@@ -3,6 +3,7 @@
 import { conceptPictures } from "../server/api.js";
 import { html, useEffect, useState } from "./html.js";
 import { Picture } from "./pictures.js";
+import { store } from "./store.js";
 
 /** @type {Map<string, Promise<any[]>>} */
 const read = new Map();
@@ -26,7 +27,7 @@ export function usePhotos(concept) {
     return () => {
       wanted = false;
     };
-  }, [concept?.id, concept?.job_id, concept?.status]);
+  }, [concept?.id, concept?.job_id, concept?.status, store.returns.value]);
   return photos;
 }
 

@@ -22,6 +22,7 @@ export function JobProgress({ job, what, children = null }) {
   const share = total && (step || job.status === "queued") ? step / total : undefined;
 
   async function askToStop() {
+    if (stopping) return;
     setStopping(true);
     try {
       await cancelJob(job.id);
@@ -38,10 +39,10 @@ export function JobProgress({ job, what, children = null }) {
   return html`
     <div class="progress" data-status=${job.status}>
       ${!over &&
-      html`<div class="progress-row">
+      html`<div class="progress-row" role="group" aria-label=${what}>
         <progress aria-label=${what} max="1" value=${share}></progress>
         ${children}
-        <button type="button" class="quiet small cancel" disabled=${stopping} onClick=${askToStop}>Cancel</button>
+        <button type="button" class="quiet small cancel" aria-disabled=${stopping ? "true" : undefined} onClick=${askToStop}>Cancel</button>
       </div>`}
       ${(!over || job.status === "cancelled") &&
       html`<p class="line">${stopping && !over ? "Stopping after this step" : progressLine(job)}</p>`}

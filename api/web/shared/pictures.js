@@ -2,6 +2,7 @@
 
 import { fileAt } from "../server/api.js";
 import { html, useEffect, useRef, useState } from "./html.js";
+import { store } from "./store.js";
 
 // Above this many, those that were asked for first are fetched again when they are needed.
 const MOST = 800;
@@ -37,7 +38,7 @@ export function usePicture(address) {
     return () => {
       wanted = false;
     };
-  }, [address]);
+  }, [address, store.returns.value]);
   return found.address === address ? found : { url: null, error: "" };
 }
 

@@ -13,6 +13,8 @@ export const store = {
   room: signal("create"),
   /** Whether the server can work: `state` is "connecting", "ready", "waiting" or "away". */
   connection: signal({ state: "connecting", detail: "" }),
+  /** How often the server became ready: what could not be read while it was away is asked for again. */
+  returns: signal(0),
   /** Whether the server waits for an API key, and what it said to the last one. */
   key: signal({ needed: false, known: false, error: "" }),
   /** GET /models, or null while no worker has told it. */
@@ -61,6 +63,18 @@ effect(() => keep("session", "draft", store.draft.value));
 effect(() => keep("session", "toys", store.toys.value));
 effect(() => keep("local", "favourites", store.favourites.value));
 effect(() => keep("local", "sharp-pixels", store.sharp.value));
+// What the browser keeps for good is the same in all its tabs.
+addEventListener("storage", () => {
+  store.favourites.value = kept("local", "favourites", []);
+  store.sharp.value = kept("local", "sharp-pixels", true);
+});
+
+/** What was refused is changed now. */
+export function clearRefusal(pointer) {
+  if (!(pointer in store.refusals.value)) return;
+  const { [pointer]: _, ...others } = store.refusals.value;
+  store.refusals.value = others;
+}
 
 /**
  * Say something to everyone.

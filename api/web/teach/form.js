@@ -4,9 +4,8 @@ import { createConcept } from "../server/api.js";
 import { addTraining, readConcepts } from "../server/concepts.js";
 import { Field, FormAlert, controlOf, goToRefusal, showRefusals } from "../shared/fields.js";
 import { html, signal } from "../shared/html.js";
-import { findConcept, store } from "../shared/store.js";
+import { clearRefusal, findConcept, store } from "../shared/store.js";
 import { slug } from "../shared/words.js";
-import { PhotoDialog } from "./photo-dialog.js";
 import { DropZone, PhotoList } from "./photo-list.js";
 import { appendPictures, chosenCrops, clearPhotos, photos, placeRefusals, setKind } from "./pictures.js";
 import { TrainingOptions, readTraining } from "./training-options.js";
@@ -73,8 +72,7 @@ async function teach(event) {
 /** A field's text counts from now on, and what was wrong with it no longer. */
 function typed({ target }) {
   change({ [target.name]: target.value });
-  const { [`/${target.name}`]: _, ...others } = store.refusals.value;
-  store.refusals.value = others;
+  clearRefusal(`/${target.name}`);
 }
 
 function chooseWord(word) {
@@ -112,9 +110,8 @@ export function TeachForm() {
         <${FormAlert} id="teach-alert" />
       </div>
       <div class="desk-foot">
-        <button class="primary big" type="submit" id="train" disabled=${sending.value}>${sending.value ? "Sending photos" : "Train"}</button>
+        <button class="primary big" type="submit" id="train" aria-disabled=${sending.value ? "true" : undefined}>${sending.value ? "Sending photos" : "Train"}</button>
       </div>
-      <${PhotoDialog} />
     </form>
   `;
 }

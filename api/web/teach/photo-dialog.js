@@ -1,13 +1,14 @@
 // One photo, large: the crop that the training sees, and a mask to paint.
 
 import { Paint, PaintTools } from "../edit/paint.js";
-import { maskFile } from "../edit/strokes.js";
-import { html, useEffect, useRef, useState } from "../shared/html.js";
+import { maskFile, maskStroke } from "../edit/strokes.js";
+import { html, useLayoutEffect, useRef, useState } from "../shared/html.js";
 import { openPhoto } from "./photo-list.js";
 import { changePhoto, photos, setMask } from "./pictures.js";
 
 export function PhotoDialog() {
-  const photo = photos.value.find(({ key }) => key === openPhoto.value);
+  // The size is known a moment after the file is chosen.
+  const photo = photos.value.find(({ key, width }) => key === openPhoto.value && width > 0);
   return photo ? html`<${Opened} key=${photo.key} photo=${photo} />` : null;
 }
 
@@ -16,25 +17,39 @@ function Opened({ photo }) {
   const [strokes, setStrokes] = useState(/** @type {any[]} */ ([]));
   const [tool, setTool] = useState("brush");
   const [size, setSize] = useState(14);
-  useEffect(() => dialog.current.showModal(), []);
+  const [changed, setChanged] = useState(false);
   const picture = { url: photo.url, width: photo.width, height: photo.height };
-  const own = { id: "photo-mask", picture, strokes, tool, size, onStrokes: setStrokes };
+  useLayoutEffect(() => {
+    dialog.current.showModal();
+    maskOf(photo).then((stroke) => stroke && setStrokes((now) => [stroke, ...now]), () => {});
+  }, []);
+  const paint = (painted) => {
+    setStrokes(painted);
+    setChanged(true);
+  };
+  const own = { id: "photo-mask", picture, strokes, tool, size, onStrokes: paint };
+  // Escape keeps what was painted, too.
   const keep = async () => {
-    if (strokes.length > 0) setMask(photo.key, await maskFile(strokes, picture));
-    dialog.current.close();
+    openPhoto.value = null;
+    if (changed) setMask(photo.key, strokes.length > 0 ? await maskFile(strokes, picture) : null);
   };
   return html`
-    <dialog class="photo-dialog" ref=${dialog} aria-label="Crop and mask of ${photo.file.name}" onClose=${() => (openPhoto.value = null)}>
+    <dialog class="photo-dialog" ref=${dialog} aria-label="Crop and mask of ${photo.file.name}" onClose=${keep}>
       <p class="hint">Paint the object: the training learns what is painted, and keeps the rest plain.</p>
       <div class="photo-stage"><${Paint} ...${own} alt=${photo.file.name} /></div>
       <${PaintTools} ...${own} onTool=${setTool} onSize=${setSize} />
       <${Crop} photo=${photo} />
       <div class="row end">
-        ${photo.mask && html`<button type="button" onClick=${() => setMask(photo.key, null)}>Without the mask</button>`}
-        <button type="button" class="primary" onClick=${keep}>Done</button>
+        <button type="button" class="primary" onClick=${() => dialog.current.close()}>Done</button>
       </div>
     </dialog>
   `;
+}
+
+/** The mask that the photo has, or that the server found, to paint on; null if there is none. */
+async function maskOf({ mask, foundMask, width, height }) {
+  const file = mask ?? (foundMask && (await (await fetch(foundMask)).blob()));
+  return file && maskStroke(file, { width, height });
 }
 
 /** The square that the training sees: its size and place, in per cent. */
@@ -51,7 +66,7 @@ function Crop({ photo }) {
     changePhoto(photo.key, { crop: [inside(now.left, sw), inside(now.top, sh), sw, sh], ownCrop: true });
   };
   const range = (id, label, value, change) => html`
-    <label class="zoom" for=${id}>${label} <input id=${id} type="range" min="0" max="100" value=${value} onInput=${({ target }) => change(Number(target.value) / 100)} /></label>
+    <label class="zoom" for=${id}>${label} <input id=${id} type="range" min="0" max="100" value=${value} aria-valuetext="${value} %" onInput=${({ target }) => change(Number(target.value) / 100)} /></label>
   `;
   const place = (at, share) => (share < 1 ? Math.round((100 * at) / (1 - share)) : 0);
   return html`

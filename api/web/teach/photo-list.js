@@ -49,7 +49,7 @@ export function PhotoList() {
 
 function Thumb({ photo, n }) {
   const { key, file, url, mask, maskName, readable, transparent, refusal, findings, crop } = photo;
-  const name = file.name;
+  const name = `${file.name}, photo ${n + 1}`;
   const badge = mask ? "own mask" : transparent ? "mask from transparency" : photo.foundMask ? "mask found" : "";
   const remove = () => {
     removePhoto(key);
@@ -61,9 +61,9 @@ function Thumb({ photo, n }) {
       <div class="frame checker">
         ${readable
           ? html`<button type="button" class="open" aria-label="Crop and mask of ${name}" onClick=${() => (openPhoto.value = key)}>
-              <span class="photo"><img src=${url} alt=${name} decoding="async" />${crop && html`<span class="crop" style=${cropStyle(crop)}></span>`}</span>
+              <span class="photo"><img src=${url} alt=${file.name} decoding="async" />${crop && html`<span class="crop" style=${cropStyle(crop)}></span>`}</span>
             </button>`
-          : html`<span class="unreadable">${name}</span>`}
+          : html`<span class="unreadable">${file.name}</span>`}
         ${badge && html`<span class="badge">${badge}</span>`}
         <button type="button" class="remove" aria-label="Remove ${name}" aria-invalid=${refusal ? "true" : undefined} onClick=${remove}>×</button>
       </div>
@@ -75,7 +75,7 @@ function Thumb({ photo, n }) {
         </label>
         ${n > 0 && html`<button type="button" class="quiet small" aria-label="Move ${name} to the front by one" title="Move to the front by one" onClick=${() => moveEarlier(key)}>←</button>`}
       </div>
-      <p class="error" hidden=${!refusal}>${refusal && `${name}: ${refusal}`}</p>
+      <p class="error" hidden=${!refusal}>${refusal && `${file.name}: ${refusal}`}</p>
       ${findings.map(({ code, detail, remedy }) => html`<p class="finding" key=${code}>${detail} <span class="hint">${remedy}</span></p>`)}
     </li>
   `;

@@ -4,6 +4,7 @@ import { checkPictures, fileAt } from "../server/api.js";
 import { hasEnded } from "../server/events.js";
 import { ended } from "../server/jobs.js";
 import { signal } from "../shared/html.js";
+import { clearRefusal } from "../shared/store.js";
 import { probe, wholeMask } from "./image-probe.js";
 import { shrunk } from "./shrink.js";
 import { noteWord } from "./word.js";
@@ -54,6 +55,7 @@ export async function addFiles(files) {
     width: 0, height: 0, refusal: "", findings: [], crop: null, ownCrop: false, foundMask: null,
   }));
   photos.value = [...photos.value, ...taken];
+  clearRefusal("/images");
   leftOut.value = files.length > room ? `A concept learns from at most ${MAX_PICTURES} photos; the rest was left out.` : "";
   await Promise.all(
     taken.map(async ({ key, look }) => {

@@ -26,6 +26,7 @@ function Training({ id }) {
   const placeholder = concept?.placeholder ?? "A concept";
   const over = hasEnded(job);
   const finish = async () => {
+    if (finishing) return;
     setFinishing(true);
     try {
       await finishJob(id);
@@ -45,13 +46,13 @@ function Training({ id }) {
           ${over && job.status === "succeeded" && concept?.verdict && html` <span class="pill" data-quality=${concept.verdict.quality}>${qualityWord(concept.verdict.quality)}</span>`}
         </p>
         <${JobProgress} job=${job} what="Training of ${placeholder}">
-          ${started && job.status === "running" && html`<button type="button" class="quiet small" disabled=${finishing} onClick=${finish}>Finish now</button>`}
+          ${started && job.status === "running" && html`<button type="button" class="quiet small" aria-disabled=${finishing ? "true" : undefined} onClick=${finish}>Finish now</button>`}
         <//>
         <${PreviewFilm} job=${job} name=${placeholder} />
         <${Warnings} job=${job} />
         ${over && html`<div class="row">
           ${job.status === "succeeded" && concept && html`<button type="button" class="primary small" onClick=${() => insertConcept(concept.name)}>Use ${placeholder}</button>`}
-          <button type="button" class="quiet small" onClick=${() => dismissTraining(id)}>Dismiss</button>
+          <button type="button" class="quiet small" aria-label="Dismiss the training of ${placeholder}" onClick=${() => dismissTraining(id)}>Dismiss</button>
         </div>`}
       </div>
     </li>

@@ -3,6 +3,7 @@
 import { conceptCurve } from "../../server/api.js";
 import { figures, inWords, strengthOf } from "../../shared/gate.js";
 import { useEffect, useState } from "../../shared/html.js";
+import { store } from "../../shared/store.js";
 
 // As in perfusion_core/evaluation/curve.py.
 const NARROW = 0.02;
@@ -22,7 +23,7 @@ export function useCurve(concept) {
       curves.set(key, pending);
     }
     curves.get(key)?.then((curve) => setFound({ key, curve }), () => {});
-  }, [key, has]);
+  }, [key, has, store.returns.value]);
   return has && found.key === key ? found.curve : null;
 }
 

@@ -29,11 +29,11 @@ export function Dial({ concept }) {
         <output for=${id}><strong>${strengthText(gate)}</strong> ${words}</output>
       </div>
       <input id=${id} type="range" min=${-FAINTEST} max=${-STRONGEST} step=${STEP} value=${-gate.beta}
-        aria-describedby="strength-hint" aria-valuetext="${figures(gate)}, ${words}"
+        aria-label="Strength of ${concept.placeholder}" aria-describedby="strength-hint" aria-valuetext="${figures(gate)}, ${words}"
         onInput=${(event) => move(-Number(event.target.value))} />
       ${curve && html`<${Points} concept=${concept} curve=${curve} beta=${gate.beta} pick=${move} />`}
       <p class="ends" aria-hidden="true"><span>follows the prompt</span><span>like your photos</span></p>
-      <div class="dial-foot">
+      <div class="dial-foot" role="group" aria-label="Dial of ${concept.placeholder}">
         ${!store.edit.value && html`<${LiveButton} name=${name} />`}
         ${!source && html`<button type="button" class="quiet small" onClick=${() => forgetGate(name)} aria-label="Let ${concept.placeholder} follow the locking again">Automatic</button>`}
       </div>

@@ -17,6 +17,7 @@ const FAST_STEPS = 5;
 const REST_MS = 350;
 
 let timer = 0;
+let rests = 0;
 /** The strip that was asked for: its key, its job and its images. */
 let strip = { key: "", job: /** @type {any} */ (null), images: /** @type {any[]} */ ([]) };
 /** The image of the stage: `{image, sharp}`, or null. */
@@ -101,26 +102,27 @@ async function askForStrip(name) {
 
 /** Where the dial rests, the image is made with all steps; a strip that is out of date, too. */
 async function rest(name) {
+  const mine = ++rests;
   await askForStrip(name);
   const { body } = readRequest();
   if (!body || !store.live.value.on) return;
-  const key = JSON.stringify(body);
   tell("Sharpening.");
-  const { job } = await generate({ ...body, num_images: 1 }).catch((error) => {
+  try {
+    const { job } = await generate({ ...body, num_images: 1 });
+    const done = await ended(job);
+    const latest = JSON.stringify(readRequest().body) === JSON.stringify(body);
+    if (store.live.value.on && latest && done.images.length > 0) showSharp(done);
+    else discard(done);
+  } catch (error) {
     notify(error.message);
-    return { job: null };
-  });
-  if (!job) return;
-  const done = await ended(job);
-  const latest = JSON.stringify(readRequest().body ?? null);
-  if (!store.live.value.on || latest !== key || done.images.length === 0) {
-    discard(done);
-    return;
   }
-  tell("");
-  liveImage.value = { image: done.images[0], sharp: true };
-  addRecent(done);
-  store.stage.value = { jobId: done.id, index: null };
+  if (mine === rests) tell("");
+}
+
+function showSharp(job) {
+  liveImage.value = { image: job.images[0], sharp: true };
+  addRecent(job);
+  store.stage.value = { jobId: job.id, index: null };
 }
 
 const tell = (state) => {

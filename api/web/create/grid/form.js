@@ -64,7 +64,7 @@ function Axis({ k, label }) {
       </select>
     <//>
     <${Field} id=${id} label="Values" pointer=${pointer} hint=${axis.field === "prompt" ? "One prompt a line." : "With commas between them."}>
-      <textarea rows=${axis.field === "prompt" ? 3 : 1} ...${controlOf(id, pointer, "with")} value=${axis.text}
+      <textarea aria-label="${label}: values" rows=${axis.field === "prompt" ? 3 : 1} ...${controlOf(id, pointer, "with")} value=${axis.text}
         onInput=${({ target }) => setAxis(k, { ...axis, text: target.value })}></textarea>
     <//>
   `;

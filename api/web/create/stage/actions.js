@@ -47,10 +47,6 @@ export async function deleteImages(images) {
     notify(error.message);
   }
   forgetImages(gone);
-  const { items, ...others } = store.gallery.value;
-  store.gallery.value = { ...others, items: items.filter(({ id }) => !gone.has(id)) };
-  store.selected.value = store.selected.value.filter((id) => !gone.has(id));
-  store.favourites.value = store.favourites.value.filter((id) => !gone.has(id));
   return gone.size === images.length;
 }
 

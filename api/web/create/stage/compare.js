@@ -9,8 +9,16 @@ const Side = ({ side, role }) =>
     ? html`<img class=${role} src=${side.url} alt=${side.label} />`
     : html`<${Picture} class=${role} address=${side.address} alt=${side.label} />`;
 
+/** Both sides; two of one seed are told apart by their strengths. */
+function apart({ a, b }) {
+  if (a.label !== b.label || a.strengths === b.strengths) return [a, b];
+  const inWords = ({ strengths }) => (strengths ? `strength ${strengths}` : "without a concept");
+  return [a, b].map((side) => ({ ...side, label: `${side.label}, ${inWords(side)}` }));
+}
+
 export function Compare() {
-  const { a, b, way, choosing } = store.compare.value;
+  const { way, choosing, ...sides } = store.compare.value;
+  const [a, b] = apart(sides);
   const [split, setSplit] = useState(50);
   const set = (changes) => {
     store.compare.value = { ...store.compare.value, ...changes };
@@ -28,7 +36,7 @@ export function Compare() {
         <input id="split" type="range" min="0" max="100" value=${split} onInput=${({ target }) => setSplit(Number(target.value))} />
       </label>`}
       <button type="button" class="small" onClick=${() => set({ way: way === "slider" ? "sides" : "slider" })}>${way === "slider" ? "Side by side" : "With a slider"}</button>
-      <button type="button" class="small" onClick=${() => set({ a: b, b: a })}>Swap</button>
+      <button type="button" class="small" onClick=${() => set({ a: sides.b, b: sides.a })}>Swap</button>
       <button type="button" class="small" onClick=${() => (store.compare.value = null)}>Done</button>
       ${choosing && html`<span class="hint">Choose the other image in the film strip.</span>`}
     </div>

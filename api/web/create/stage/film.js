@@ -16,14 +16,14 @@ export function Film() {
   return html`
     <nav class="film" aria-label="Recent generations">
       <ul id="film">
-        ${ids.map((id) => html`<${Frame} key=${id} id=${id} />`)}
+        ${ids.map((id, n) => html`<${Frame} key=${id} id=${id} n=${n} />`)}
         ${cursor && html`<li><button type="button" class="frame more" onClick=${older}>Show older</button></li>`}
       </ul>
     </nav>
   `;
 }
 
-function Frame({ id }) {
+function Frame({ id, n }) {
   const job = jobOf(id)?.value;
   // A generation whose images were all deleted leaves no empty frame.
   if (!job || (job.status === "succeeded" && job.images.length === 0)) return null;
@@ -37,7 +37,7 @@ function Frame({ id }) {
   const drag = (event) => first && event.dataTransfer.setData("application/x-perfusion-image", first.id);
   return html`
     <li data-status=${job.status}>
-      <button type="button" class="frame" aria-label=${words} title=${words} aria-current=${current ? "true" : undefined}
+      <button type="button" class="frame" aria-label="${n + 1}: ${words}" title=${words} aria-current=${current ? "true" : undefined}
         draggable=${Boolean(first)} onDragStart=${drag} onClick=${choose}>
         ${first && html`<${LazyPicture} address=${first.thumbnail_url} />`}
         ${!first && job.preview && html`<img src=${job.preview} alt="" />`}

@@ -6,6 +6,7 @@ import { html } from "../../shared/html.js";
 import { JobProgress, Warnings } from "../../shared/job-progress.js";
 import { Picture } from "../../shared/pictures.js";
 import { store } from "../../shared/store.js";
+import { count } from "../../shared/words.js";
 import { Editor } from "../../edit/editor.js";
 import { Welcome } from "../../welcome/welcome.js";
 import { Compare } from "./compare.js";
@@ -23,9 +24,13 @@ export function Stage() {
     if (MOVES[event.key] && step(MOVES[event.key])) event.preventDefault();
     if (event.key === "Escape" && store.stage.value.index !== null) show(store.stage.value.jobId);
   };
+  const job = jobOf(store.stage.value.jobId)?.value;
+  const made = job && hasEnded(job) && job.images.length > 0 ? `${count(job.images.length, "image")} made.` : "";
   return html`
-    <section class="stage" id="stage" aria-label="Stage" onKeyDown=${onKeyDown}>
+    <section class="stage" id="stage" tabindex="-1" aria-labelledby="stage-title" onKeyDown=${onKeyDown}>
+      <h2 class="sr" id="stage-title">Stage</h2>
       <${Shown} />
+      <p class="sr" role="status">${made}</p>
     </section>
   `;
 }

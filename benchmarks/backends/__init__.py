@@ -1,1 +1,0 @@
-"""Backends of the U-Net: how long a step takes, and how far their images are apart."""
