@@ -7,21 +7,21 @@ from typing import Any
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
-from starlette.staticfiles import StaticFiles
+from starlette.staticfiles import PathLike, StaticFiles
 
-from api import docs_page, openapi, openapi_for_clients, problems
 from api import embedded as embedded_worker
+from api import openapi, openapi_for_clients, problems
 from api.access.auth_cache import AuthCache
 from api.dependencies import State
 from api.limits import concurrency
 from api.limits.rate import Limiter
 from api.metrics import Metrics
-from api.middleware import BodyLimit, HeadAsGet, RequestContext
+from api.middleware import DOCS_CSP, BodyLimit, HeadAsGet, RequestContext
 from api.routes import (
     base_model,
     changes,
@@ -175,14 +175,10 @@ def _describe(app: FastAPI, *, key_required: bool) -> None:
 
 
 def _add_pages(app: FastAPI) -> None:
-    rendered: list[str] = []
-
     @app.get("/docs", include_in_schema=False)
-    def docs() -> HTMLResponse:
-        if not rendered:
-            rendered.append(docs_page.render(app.openapi()))
-        policy = {"Content-Security-Policy": docs_page.CONTENT_SECURITY_POLICY}
-        return HTMLResponse(rendered[0], headers=policy)
+    def docs() -> FileResponse:
+        headers = {"Cache-Control": "no-cache", "Content-Security-Policy": DOCS_CSP}
+        return FileResponse(_WEB / "docs" / "index.html", headers=headers)
 
     @app.get("/", include_in_schema=False)
     def index() -> FileResponse:
@@ -194,10 +190,15 @@ def _add_pages(app: FastAPI) -> None:
 
 
 class _Static(StaticFiles):
-    """The page's files, which the browser caches but revalidates at each visit."""
+    """The pages' files, which the browser caches but revalidates at each visit.
 
-    def file_response(self, *args: object, **kwargs: object) -> Response:
+    A file whose name ends in `.gz` is sent as it is stored; every browser unpacks it.
+    """
+
+    def file_response(self, full_path: PathLike, *args: Any, **kwargs: Any) -> Response:
         """Return the file with `no-cache`, because an upgrade must not mix old and new modules."""
-        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
+        response = super().file_response(full_path, *args, **kwargs)
         response.headers["Cache-Control"] = "no-cache"
+        if Path(full_path).suffix == ".gz":
+            response.headers["Content-Encoding"] = "gzip"
         return response

@@ -40,6 +40,11 @@ PAGE_CSP = (
     "img-src 'self' blob: data:; font-src 'self'; manifest-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+# What the documentation page needs of it: images that it fetched are blobs, its icons data URLs.
+DOCS_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 class RequestContext:

@@ -126,6 +126,10 @@ FORGOTTEN_HEADERS: Final = headers(
 )
 
 GENERATE_EXAMPLES: Final[dict[str, Example]] = {
+    "no concept": {
+        "summary": "One image of what the base model knows by itself",
+        "value": {"prompt": "a cup on a wooden table", "seed": 7},
+    },
     "two concepts": {
         "summary": "Two concepts in one image, the second more like its pictures",
         "value": {

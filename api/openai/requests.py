@@ -7,7 +7,7 @@ another file format, is refused.
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from service.errors import FieldProblem, Invalid
 from service.generations.requests import GenerateRequest
@@ -20,6 +20,10 @@ _Ignored = Annotated[Any, Field(description="Ignored.")]
 
 class ImagesRequest(Inbound):
     """A request for images, as OpenAI's clients send it; `seed` is an extension."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"prompt": "a cup on a wooden table", "n": 1}]}
+    )
 
     prompt: Annotated[
         str,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body
 from fastapi.responses import JSONResponse
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from api.accepted import accepted, replay_headers
@@ -33,6 +33,8 @@ class TrainAgainRequest(TrainingOptions):
 
     An option that is left out takes the base model's own default.
     """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"seed": 7}]})
 
     replace: Annotated[
         Replace,

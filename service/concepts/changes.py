@@ -8,7 +8,7 @@ reads from the file the name of the prompt.
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
@@ -23,6 +23,8 @@ from service.wiring import Service
 
 class ConceptChanges(Inbound):
     """What changes about a concept; a field that is left out stays as it is."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"description": "My old teddy."}]})
 
     # Without a default in the schema, because a name that is left out stays.
     name: Annotated[

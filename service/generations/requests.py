@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, PlainValidator, StringConstraints, WithJsonSchema
+from pydantic import ConfigDict, Field, PlainValidator, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from perfusion_core.config import MAX_PROMPT_LENGTH
@@ -188,3 +188,7 @@ class _Prompted(Inbound):
 
 class GenerateRequest(GenerationOptions, _Edited, _Prompted):
     """A request for images. An option that is left out takes the base model's own default."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"prompt": "a cup on a wooden table", "seed": 7}]}
+    )

@@ -83,6 +83,7 @@ def test_the_wheel_holds_the_models_and_whatever_else_is_no_module(wheel: Path) 
     assert set(tracked.split()) <= names
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
     assert {"api/web/index.html", "migrations/script.py.mako", "api/demo/art/robot.png"} <= names
+    assert "api/web/docs/vendor/swagger-ui-bundle.js.gz" in names
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == set(PACKAGES)
     assert not [name for name in names if name.startswith("models/maker")]

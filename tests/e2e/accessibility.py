@@ -1,5 +1,6 @@
 """What is wrong with the page for people who hear it, or see it badly: axe, names, outline."""
 
+import gzip
 import itertools
 from collections import Counter
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-_AXE = Path(__file__).with_name("vendor") / "axe.min.js"
+_AXE = Path(__file__).with_name("vendor") / "axe.min.js.gz"
 _DESKTOP, _PHONE = (1440, 900), (390, 844)
 # Colours change with the scheme alone, and everything else with the size alone.
 _COLOURS = "{runOnly: ['color-contrast']}"
@@ -32,7 +33,7 @@ _MUST_BE_NAMED = {"complementary", "dialog", "navigation", "region"}
 def violations(page: Page) -> list[str]:
     """Return what axe finds at both sizes, light and dark; the page is as before afterwards."""
     if not page.evaluate("'axe' in window"):
-        page.evaluate(_AXE.read_text("utf-8"))
+        page.evaluate(gzip.decompress(_AXE.read_bytes()).decode())
     wrong = []
     for (width, height), scheme, rules in (*_LOOKS, (_DESKTOP, "light", None)):
         page.set_viewport_size({"width": width, "height": height})

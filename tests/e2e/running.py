@@ -177,7 +177,7 @@ class Visit:
 
     def open(self, url: str, *, wait: bool = True) -> Page:
         """Open the page and wait until it has read what the server knows."""
-        self._own = url
+        self._own = "/".join(url.split("/")[:3])
         self.page.goto(url)
         if not wait:
             return self.page
