@@ -13,8 +13,9 @@ import pytest
 from actions import JOB_MS, dial, enter, fill_in, generate, show_photos
 from keyboard import focus_is_seen, tab_to, type_into
 from PIL import Image
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Route, expect
 from running import Photo, Visit, Visits, await_ready, serving, teach
+from touch import draw, swipe
 
 from tests.integration.stack.tiny_base import write_tiny_base
 
@@ -98,31 +99,6 @@ def test_a_tab_shows_what_another_tab_changes_and_keeps_its_own_draft(
         tab.reload()
         expect(tab.locator("#prompt")).to_have_value(prompt)
     assert visit.complaints == other_visit.complaints == []
-
-
-def swipe(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """Draw a finger over the screen, as the browser hears it from a touch screen."""
-    screen = page.context.new_cdp_session(page)
-    steps = 8
-    for k in range(steps + 1):
-        x, y = (a + (b - a) * k / steps for a, b in zip(start, end, strict=True))
-        kind = "touchMove" if k else "touchStart"
-        screen.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
-        page.wait_for_timeout(10)
-    page.wait_for_timeout(
-        150
-    )  # a finger that rests leaves no momentum, which the next tap would only stop
-    screen.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-
-
-def draw(page: Page, mask: Locator, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """Draw a finger over a mask, from and to shares of its sides."""
-    box = mask.bounding_box()
-    assert box is not None
-    (ax, ay), (bx, by) = (
-        (box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)
-    )
-    swipe(page, (ax, ay), (bx, by))
 
 
 def test_fingers_draw_boxes_and_paint_and_the_page_does_not_scroll_meanwhile(
