@@ -12,8 +12,9 @@ from playwright.sync_api import Page
 _AXE = Path(__file__).with_name("vendor") / "axe.min.js.gz"
 _DESKTOP, _PHONE = (1440, 900), (390, 844)
 # Colours change with the scheme alone, and everything else with the size alone.
-_COLOURS = "{runOnly: ['color-contrast']}"
-_EVERYTHING = "{rules: {'aria-allowed-role': {enabled: false}}}"  # the prompt's combobox is meant
+_COLOURS = "{resultTypes: ['violations'], runOnly: ['color-contrast']}"
+# The prompt's role is meant.
+_EVERYTHING = "{resultTypes: ['violations'], rules: {'aria-allowed-role': {enabled: false}}}"
 _LOOKS = (
     (_DESKTOP, "light", _EVERYTHING),
     (_DESKTOP, "dark", _COLOURS),
@@ -38,7 +39,7 @@ def violations(page: Page) -> list[str]:
     for (width, height), scheme, rules in (*_LOOKS, (_DESKTOP, "light", None)):
         page.set_viewport_size({"width": width, "height": height})
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-        found = page.evaluate(f"axe.run({rules})")["violations"] if rules else []
+        found = page.evaluate(f"axe.run({rules}).then((all) => all.violations)") if rules else []
         wrong += [
             f"{width} px, {scheme}, {violation['id']}: {node['target']}"
             for violation in found
