@@ -43,7 +43,10 @@ def main() -> None:
 
     base = BaseModel.load(arguments.base_model)
     concepts = [untrained(base, name) for name in ("teddy", "robot", "dog")]
-    print(f"base model {base.name} on {base.device}, {base.dtype}, {arguments.rounds} rounds")
+    print(
+        f"base model {base.name} on {base.device}, {base.dtype}, images by {base.backend.name} in "
+        f"{base.backend.precision}, {arguments.rounds} rounds"
+    )
     for dtype in ("float32", "float16"):
         print(f"concept file, {dtype}: {len(concepts[0].to_bytes(dtype)):,} bytes")
     _print_training_step(base, clock)
@@ -69,6 +72,13 @@ def _variants(
     def ours(used: list[Concept]) -> Callable[[int], object]:
         return lambda steps: _sample(base, image_request(used, _config(steps, images)))
 
+    def in_torch(steps: int) -> None:
+        chosen, base.backend = base.backend, base.eager
+        try:
+            ours(concepts[:1])(steps)
+        finally:
+            base.backend = chosen
+
     return {
         _PLAIN: lambda steps: _run(plain, steps, images),
         "ours, no concept": lambda steps: _sample(
@@ -76,6 +86,7 @@ def _variants(
         ),
         "ours, 1 concept": ours(concepts[:1]),
         "ours, 3 concepts": ours(concepts),
+        "ours, 1 concept, in torch": in_torch,
         "the edit of 1 concept computed in each step": lambda steps: _sample_recomputed(
             base, image_request(concepts[:1], _config(steps, images))
         ),

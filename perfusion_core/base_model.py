@@ -11,6 +11,8 @@ from torch import Tensor
 
 from perfusion_core import downloads
 from perfusion_core.attention import attach, cross_attention_layers, packed_width
+from perfusion_core.backends.backend import Backend, EagerBackend
+from perfusion_core.backends.choice import choose_backend
 from perfusion_core.checkpoints.fetching import fetch
 from perfusion_core.checkpoints.reading import read_checkpoint
 from perfusion_core.concept import Concept, has_direction
@@ -20,6 +22,7 @@ from perfusion_core.covariance.captions import captions
 from perfusion_core.covariance.estimate import CAPTION_COUNT, Covariance, estimate
 from perfusion_core.covariance.once import once
 from perfusion_core.defaults import noise_schedule
+from perfusion_core.defaults.families import family_of
 from perfusion_core.devices.options import AUTO, DeviceOptions, device_of, dtype_of
 from perfusion_core.devices.placement import place
 from perfusion_core.errors import BaseModelError, ConceptFileError
@@ -48,7 +51,7 @@ class BaseModel:
     ) -> None:  # fmt: skip
         """Take over a diffusers pipeline on the CPU; see `load` and `from_pipeline`."""
         self.name, self.device, self.dtype = name, device, dtype
-        self.family = _family(pipeline)
+        self.family = family_of(pipeline)
         encoders = [pipeline.text_encoder]
         self.tokenizers: list[Any] = [pipeline.tokenizer]
         if self.family == "sdxl":
@@ -74,6 +77,8 @@ class BaseModel:
         self.zeros_for_no_prompt = bool(pipeline.config.get("force_zeros_for_empty_prompt"))
         self.layers = cross_attention_layers(self.unet)
         attach(self.unet, self.layers, fused=self.placed.attention == "sdpa")
+        self.eager = EagerBackend(self.unet)
+        self.backend: Backend = self.eager
         self.override_defaults(BaseModelDefaults())
         self.calibration: Calibration | None = None
         self.superclass_encodings: dict[tuple[str, tuple[str, ...]], Tensor] = {}
@@ -114,6 +119,9 @@ class BaseModel:
         pipeline.unet.to(memory_format=torch.channels_last)
         base = cls.from_pipeline(pipeline, name=shown, device=device, device_options=device_options)
         base.override_defaults(read_defaults(path))
+        base.backend = choose_backend(
+            base.unet, device_options, device=where, packed_width=base.packed_width
+        )
         if path.is_dir():
             base.calibration = read_calibration(path)
         if estimate is not None:
@@ -292,18 +300,8 @@ class BaseModel:
             "embedding_widths": [table.shape[1] for table in self.text.tables],
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
+            "backend": f"{self.backend.name} {self.backend.precision}",
             "defaults": {"train": self.defaults.train, "generate": self.defaults.generate},
             "known_superclasses": self.defaults.known_superclasses,
             "calibration": None if self.calibration is None else self.calibration.to_json(),
         }
-
-
-def _family(pipeline: Any) -> str:
-    if not hasattr(pipeline, "unet") or not hasattr(pipeline, "text_encoder"):
-        raise BaseModelError(
-            f"{type(pipeline).__name__} is not supported: use a model of the Stable Diffusion "
-            "1.x, 2.x or XL families."
-        )
-    if getattr(pipeline, "text_encoder_2", None) is not None:
-        return "sdxl"
-    return "sd2" if pipeline.unet.config.cross_attention_dim == 1024 else "sd1"

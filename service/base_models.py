@@ -114,6 +114,9 @@ class BaseModelInfo(View):
             "train_batch_size times resolution squared."
         ),
     ]
+    backend: Annotated[
+        str | None, Field(description="What computes the U-Net of an image, and its precision.")
+    ]
     evaluator: Annotated[
         str | None, Field(description="The CLIP model that measures concepts; null: none.")
     ]
@@ -161,6 +164,7 @@ def describe(service: Service) -> BaseModelInfo:
         # Every supported family was trained on squares; a worker reports their side.
         resolution={"width": side, "height": side} if side else None,
         max_pixels=max_pixels(side) if side else None,
+        backend=model.info.get("backend"),
         evaluator=model.info.get("evaluator"),
         segmenter=model.info.get("segmenter"),
         known_superclasses=model.info.get("known_superclasses") or None,

@@ -46,8 +46,11 @@ function skip(event) {
   document.getElementById("main")?.focus();
 }
 
-/** Everything that the server knows; again after a key was entered. */
-async function fill() {
+let filling = /** @type {?Promise<void>} */ (null);
+/** Everything that the server knows; again after a key was entered. Asked for twice at once, it is read once. */
+const fill = () => (filling ??= read().finally(() => (filling = null)));
+
+async function read() {
   try {
     const [jobs] = await Promise.all([readRecent(), readConcepts(), readTrainings(), loadBaseModel()]);
     const worthSeeing = jobs.find((job) => !hasEnded(job) || job.images.length > 0);
@@ -82,10 +85,11 @@ effect(() => {
 const page = /** @type {HTMLElement} */ (document.getElementById("page"));
 render(html`<${Page} />`, page);
 keepFocus(page);
-watchConnection(() => {
-  if (!store.conceptsRead.value) return fill();
-  loadBaseModel();
-  return readAgain();
+watchConnection(async () => {
+  const known = store.conceptsRead.value;
+  if (!known) await fill();
+  if (known || !store.base.value) await loadBaseModel();
+  if (known) await readAgain();
 });
 watchTabs(readAgain);
 fill();

@@ -1,12 +1,13 @@
 """What a visit costs: time to the first paint, bytes, presses of Tab, and what moves on the way."""
 
 import statistics
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, TimeoutError
 
 from benchmarks.page.first_image import Row
 from tests.e2e.running import WATCH_SHIFTS
@@ -24,6 +25,8 @@ _SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 _MOST_TABS = 30
 _JOB_MS = 120_000
 _QUIET_MS = 1500
+_LOAD_MS = 15_000
+_MOST_REPEATS = 5
 _WATCH_ROOM = """
     window.roomMs = 0;
     const look = () => {
@@ -47,7 +50,7 @@ def measure(browser: Browser, url: str, *, loads: int) -> list[Row]:
     """Return the rows of all rooms; medians over cold loads, and the worst shift."""
     rows: list[Row] = []
     for room in ROOMS:
-        timed = [_load(browser, f"{url}/#/{room}") for _ in range(loads)]
+        timed = [_loaded(browser, f"{url}/#/{room}") for _ in range(loads)]
         for what, times in (
             ("first contentful paint", [load.painted_ms for load in timed]),
             ("the room is there", [load.room_ms for load in timed]),
@@ -60,14 +63,24 @@ def measure(browser: Browser, url: str, *, loads: int) -> list[Row]:
     return [*rows, *_bytes(browser, url), ("presses of Tab to the prompt", _tabs(browser, url))]
 
 
+def _loaded(browser: Browser, address: str) -> _Load:
+    """Return a load; one whose requests never leave the browser's throttle is repeated."""
+    for _ in range(_MOST_REPEATS):
+        try:
+            return _load(browser, address)
+        except TimeoutError:
+            print("A load stood still in the browser's throttle and is repeated.", file=sys.stderr)
+    raise SystemExit("The page did not load.")
+
+
 def _load(browser: Browser, address: str) -> _Load:
     with _cold(browser) as page:
         session = page.context.new_cdp_session(page)
         session.send("Network.enable")
         session.send("Network.emulateNetworkConditions", _NETWORK)
         session.send("Emulation.setCPUThrottlingRate", {"rate": _PROCESSOR_DIVISOR})
-        page.goto(address)
-        page.wait_for_function("window.roomMs > 0")
+        page.goto(address, wait_until="commit")
+        page.locator("main h1").first.wait_for(state="attached", timeout=_LOAD_MS)
         _settle(page)
         return _Load(
             painted_ms=page.evaluate(_PAINTED),

@@ -7,8 +7,10 @@ counted work, and its comment says which. This module does not import torch.
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from perfusion_core.config import BaseModelDefaults
+from perfusion_core.errors import BaseModelError
 
 FAMILY_DEFAULTS: Mapping[str, BaseModelDefaults] = MappingProxyType(
     {
@@ -38,3 +40,15 @@ FAMILY_DEFAULTS: Mapping[str, BaseModelDefaults] = MappingProxyType(
 def family_defaults(family: str) -> BaseModelDefaults:
     """Return the defaults of a family; a family without an entry has the paper's values."""
     return FAMILY_DEFAULTS.get(family, BaseModelDefaults())
+
+
+def family_of(pipeline: Any) -> str:
+    """Return sd1, sd2 or sdxl; raises BaseModelError for a pipeline of another kind."""
+    if not hasattr(pipeline, "unet") or not hasattr(pipeline, "text_encoder"):
+        raise BaseModelError(
+            f"{type(pipeline).__name__} is not supported: use a model of the Stable Diffusion "
+            "1.x, 2.x or XL families."
+        )
+    if getattr(pipeline, "text_encoder_2", None) is not None:
+        return "sdxl"
+    return "sd2" if pipeline.unet.config.cross_attention_dim == 1024 else "sd1"

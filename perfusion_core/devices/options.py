@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 Offload = Literal["auto", "none", "text", "model"]
 Attention = Literal["auto", "sdpa", "math", "sliced"]
+BackendName = Literal["auto", "eager", "openvino"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +21,14 @@ class DeviceOptions:
     `offload` says what leaves the device while it is not used: nothing, the text encoders, or each
     of U-Net, text encoders and VAE ("model"). `attention` chooses torch's fused kernels (sdpa),
     plain matrix products (math), or one head at a time (sliced), which needs the least memory where
-    no fused kernel exists.
+    no fused kernel exists. `backend` says what computes the U-Net of a sampling step: torch (eager)
+    or a graph of OpenVINO, on a CPU alone.
     """
 
     dtype: DtypeName = "auto"
     offload: Offload = "auto"
     attention: Attention = "auto"
+    backend: BackendName = "auto"
 
     def check(self, device: "torch.device") -> None:
         """Raise BaseModelError if the device cannot do what the options ask for."""

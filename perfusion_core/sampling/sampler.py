@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from perfusion_core.attention import observed
+from perfusion_core.backends.backend import UNetInput
 from perfusion_core.conditioning import (
     ConceptUse,
     Conditioning,
@@ -161,14 +162,18 @@ def step(base: "BaseModel", batch: Batch | Sequence[Trajectory]) -> None:
         scaled = trajectory.scheduler.scale_model_input(trajectory.latents, t)
         rows += [scaled] * trajectory.rows
         times += [t[None]] * trajectory.rows
-    with observed(batch.observer()):
-        prediction = base.unet(
-            batch.padded(rows).to(base.dtype),
-            batch.padded(times).to(base.device),
-            encoder_hidden_states=batch.packed,
-            timestep_cond=batch.guidance_input,
-            added_cond_kwargs=batch.added or None,
-        ).sample.float()  # (rows, c, h, w)
+    given = UNetInput(
+        latents=batch.padded(rows),
+        timesteps=batch.padded(times).to(base.device),
+        packed=batch.packed,
+        guidance=batch.guidance_input,
+        added=batch.added,
+    )
+    if (observer := batch.observer()) is None:
+        prediction = base.backend(given)  # (rows, c, h, w)
+    else:
+        with observed(observer):
+            prediction = base.eager(given)
     begin = 0
     for trajectory in trajectories:
         own, begin = prediction[begin : begin + trajectory.rows], begin + trajectory.rows

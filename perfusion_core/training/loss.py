@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from perfusion_core.backends.backend import UNetInput
 from perfusion_core.conditioning import Plain, added_conditions
 from perfusion_core.devices.plans import plan_training
 from perfusion_core.memory import free_bytes, free_memory, is_out_of_memory
@@ -120,9 +121,11 @@ class MaskedLoss:
         self, batch: TrainingBatch, part: slice, leaves: Sequence[Tensor], plain: Plain | None
     ) -> Tensor:
         latents, noise, t = batch.latents[part], batch.noise[part], batch.t[part]
-        noisy = self._scheduler.add_noise(latents, noise, t).to(self._base.dtype)  # (B, c, h, w)
+        noisy = self._scheduler.add_noise(latents, noise, t)  # (B, c, h, w)
         prompt, M = batch.prompt[part], batch.masks[part]
-        prediction = self._predict(noisy, t, [_of_prompts(leaf, prompt) for leaf in leaves])
+        prediction = self._base.eager.with_gradients(
+            self._input(noisy, t, [_of_prompts(leaf, prompt) for leaf in leaves])
+        )
         wanted = wanted_prediction(self._scheduler, latents, noise, t)
         scale: Tensor | float = 1.0
         if self._gamma is not None:
@@ -133,32 +136,28 @@ class MaskedLoss:
             # This differs from the paper. The paper's loss ignores the surroundings of the object,
             # so nothing bounds the effect of o*_V on them, and a background that attends to the
             # concept's word becomes speckled.
-            with torch.no_grad():
-                told = [plain.packed] if plain.pooled is None else [plain.packed, plain.pooled]
-                kept = self._predict(noisy, t, [_of_prompts(each, prompt) for each in told])
+            told = [plain.packed] if plain.pooled is None else [plain.packed, plain.pooled]
+            given = self._input(noisy, t, [_of_prompts(each, prompt) for each in told])
+            kept = self._base.backend(given)
             around = (scale * (1 - M) * (kept - prediction)).square().sum()
             squares = squares + self._background_weight * around
         return squares
 
-    def _predict(self, noisy: Tensor, t: Tensor, told: Sequence[Tensor]) -> Tensor:
-        """Return the prediction (B, c, h, w); `told` is [packed] or, for SDXL, [packed, pooled]."""
+    def _input(self, noisy: Tensor, t: Tensor, told: Sequence[Tensor]) -> UNetInput:
+        """Return the U-Net's input; `told` is [packed] or, for SDXL, [packed, pooled]."""
         packed, *pooled = told
-        predicted: Tensor = self._base.unet(
-            noisy,
-            t,
-            encoder_hidden_states=packed.to(self._base.dtype),
-            timestep_cond=(
-                None if self._guidance is None else self._guidance.expand(len(noisy), -1)
-            ),
-            added_cond_kwargs=added_conditions(
+        return UNetInput(
+            latents=noisy,
+            timesteps=t,
+            packed=packed.to(self._base.dtype),
+            guidance=None if self._guidance is None else self._guidance.expand(len(noisy), -1),
+            added=added_conditions(
                 pooled[0] if pooled else None,
                 width=self._side,
                 height=self._side,
                 dtype=self._base.dtype,
-            )
-            or None,
-        ).sample.float()
-        return predicted
+            ),
+        )
 
     def _can_do_with_less(self, examples: int) -> bool:
         return self.parts < examples or not self.recomputes

@@ -4,7 +4,13 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
-from perfusion_core.devices.options import Attention, DeviceOptions, DtypeName, Offload
+from perfusion_core.devices.options import (
+    Attention,
+    BackendName,
+    DeviceOptions,
+    DtypeName,
+    Offload,
+)
 
 
 class DeviceSettings(BaseModel):
@@ -22,7 +28,7 @@ class DeviceSettings(BaseModel):
     )
     dtype: DtypeName = Field(
         default="auto",
-        description="Precision of the U-Net; auto: half precision on CUDA, else float32.",
+        description="Precision of the U-Net; auto: what its device computes fastest.",
         examples=["auto", "float32", "bfloat16", "float16"],
     )
     offload: Offload = Field(
@@ -36,7 +42,13 @@ class DeviceSettings(BaseModel):
         examples=["auto", "sdpa", "math", "sliced"],
     )
 
-    @field_validator("dtype", "offload", "attention", mode="before")
+    backend: BackendName = Field(
+        default="auto",
+        description="What computes the U-Net; auto: on a CPU a graph of OpenVINO, if it is faster.",
+        examples=["auto", "eager", "openvino"],
+    )
+
+    @field_validator("dtype", "offload", "attention", "backend", mode="before")
     @classmethod
     def _in_small_letters(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
@@ -50,8 +62,20 @@ class DeviceSettings(BaseModel):
             raise ValueError("a CPU computes float16 slowly, and bfloat16 takes as little memory")
         return value
 
+    @field_validator("backend")
+    @classmethod
+    def _check_backend(cls, value: BackendName, info: ValidationInfo) -> BackendName:
+        if value == "openvino" and info.data.get("batches") == "exact":
+            raise ValueError("PERFUSION_BATCHES=exact computes in torch")
+        return value
+
     @property
     def device_options(self) -> DeviceOptions:
-        """How the base model uses its device; exact batches imply float32."""
-        dtype: DtypeName = "float32" if self.batches == "exact" else self.dtype
-        return DeviceOptions(dtype=dtype, offload=self.offload, attention=self.attention)
+        """How the base model uses its device; exact batches imply float32 and torch."""
+        exact = self.batches == "exact"
+        return DeviceOptions(
+            dtype="float32" if exact else self.dtype,
+            offload=self.offload,
+            attention=self.attention,
+            backend="eager" if exact else self.backend,
+        )

@@ -86,8 +86,12 @@ def serving(
     At the end it is asked to stop, or killed where it stands.
     """
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PERFUSION_")}
-    # Many people's visits within a minute come from one caller here.
-    ours = {"PERFUSION_DATA_DIR": str(folder / "data"), "PERFUSION_REQUESTS_PER_MINUTE": "100000"}
+    # Many people's visits within a minute come from one caller here. Nothing is fetched from a hub.
+    ours = {
+        "PERFUSION_DATA_DIR": str(folder / "data"),
+        "PERFUSION_REQUESTS_PER_MINUTE": "100000",
+        "PERFUSION_SEGMENTER": "none",
+    }
     environment = {**inherited, **ours, **settings}
     log = folder / "server.log"
     perfusion = [sys.executable, "-m", "api"]

@@ -35,6 +35,8 @@ def test_prompt_and_button_are_in_reach_without_scrolling(
     page.mouse.wheel(0, 4000)
     expect(page.locator("#connection")).to_be_in_viewport()
     expect(page.locator("#connection")).to_have_text(re.compile("Ready"))
+    generate(page, steps=1)
+    expect(page.locator("#stage-prompt")).to_be_in_viewport()
 
 
 @pytest.mark.parametrize("size", _SIZES)

@@ -101,6 +101,7 @@ class ModelLoader:
                     name=base.name,
                     device=str(base.device),
                     dtype=str(base.dtype).removeprefix("torch."),
+                    backend=f"{base.backend.name} {base.backend.precision}",
                     offload=base.placed.offload,
                     attention=base.placed.attention,
                     seconds=round(time.monotonic() - began, 2),

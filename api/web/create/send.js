@@ -30,6 +30,8 @@ export async function send() {
     const { job } = await generate(edit ? { ...withoutSize(body, files), ...editOptions(edit) } : body, files);
     addRecent(job);
     show(job.id);
+    // On a phone the fields lie below the stage.
+    document.getElementById("stage")?.scrollIntoView({ block: "nearest" });
     if (edit) {
       rememberBefore(job.id, edit);
       ended(job).then(showChange);

@@ -65,12 +65,18 @@ def test_the_base_model_is_described_with_its_defaults_and_every_bound(
 def test_what_the_base_model_decides_has_its_default_in_models_and_none_in_openapi(
     client: TestClient, service: Service, openapi: dict[str, Any]
 ) -> None:
-    told = {"resolution": 64, "evaluator": "clip-vit", "segmenter": None}
+    told = {
+        "resolution": 64,
+        "evaluator": "clip-vit",
+        "segmenter": None,
+        "backend": "eager",
+    }
     overrides = {"train": {"beta": 0.5}, "generate": {"scheduler": "euler"}}
     staging.register_base_model(service, info={**told, "defaults": overrides})
     described = client.get("/models").json()
     assert client.get("/base-model").json() == described
     assert (described["evaluator"], described["segmenter"]) == ("clip-vit", None)
+    assert described["backend"] == "eager"
     assert described["defaults"]["generate"]["scheduler"] == "euler"
     for kind in ("train", "generate"):
         bounds = described["bounds"][kind].items()

@@ -18,6 +18,7 @@ from perfusion_core.conditioning import ConceptUse, condition
 from perfusion_core.config import GenerateConfig, TrainConfig
 from perfusion_core.covariance.captions import captions
 from perfusion_core.covariance.estimate import Covariance, estimate
+from perfusion_core.devices.options import BackendName, DeviceOptions
 from perfusion_core.errors import (
     BaseModelError,
     ConceptFileError,
@@ -83,9 +84,14 @@ def test_a_plain_pipeline_draws_the_same_bits_before_with_and_after(family: str)
 
 
 @pytest.mark.slow
-def test_the_shipped_model_without_concepts_draws_what_diffusers_draws(shipped: BaseModel) -> None:
+@pytest.mark.parametrize("backend", ["eager", "openvino"])
+def test_the_shipped_model_without_concepts_draws_what_diffusers_draws(
+    backend: BackendName,
+) -> None:
     from diffusers import StableDiffusionPipeline
 
+    float32 = DeviceOptions(dtype="float32", backend=backend)
+    shipped = BaseModel.load(SHIPPED, device="cpu", device_options=float32)
     pipeline = StableDiffusionPipeline.from_pretrained(SHIPPED, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     theirs = pipeline(

@@ -93,12 +93,20 @@ def test_a_step_that_hangs_does_not_keep_a_worker_from_stopping(
     """Its process can then be ended, which is all that helps (worker/main.py)."""
     monkeypatch.setattr(embedded, "_LAST_STEP_SECONDS", 0.2)
     worker = embedded.start(service, base=base)
-    over = threading.Event()
-    hanging = threading.Thread(target=worker.context.engine.run_on_device, args=(over.wait,))
+    held, over = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        held.set()
+        over.wait()
+
+    hanging = threading.Thread(target=worker.context.engine.run_on_device, args=(hang,))
     hanging.start()
-    assert not worker.stop(drain_seconds=0.1)
-    over.set()
-    hanging.join(5)
+    assert held.wait(60)
+    try:
+        assert not worker.stop(drain_seconds=0.1)
+    finally:
+        over.set()
+        hanging.join(5)
     assert worker.context.engine.stop(timeout_seconds=5)
 
 

@@ -71,10 +71,18 @@ def test_a_cancel_is_noticed_in_the_middle_of_a_preview(
     def cancelled(on_device: bool) -> None:
         raise CancelRequested
 
-    over = Event()
-    holder = Thread(target=context.engine.run_on_device, args=(over.wait,))
+    held, over = Event(), Event()
+
+    def hold() -> None:
+        held.set()
+        over.wait()
+
+    holder = Thread(target=context.engine.run_on_device, args=(hold,))
     holder.start()
-    with pytest.raises(CancelRequested):
-        previews.maybe_draw(training, while_waiting=cancelled)
-    over.set()
-    holder.join(5)
+    assert held.wait(60)
+    try:
+        with pytest.raises(CancelRequested):
+            previews.maybe_draw(training, while_waiting=cancelled)
+    finally:
+        over.set()
+        holder.join(5)
