@@ -2,7 +2,7 @@
 
 Previews take a turn on the device between two steps, so others wait for them. All previews of a
 worker together therefore take at most a few per cent of its time. So the VAE decodes only the first
-unfinished image. A function that is fitted to the result makes small previews of all images.
+unfinished image. A function that is fitted to the results makes small previews of all images.
 """
 
 import time
@@ -14,6 +14,7 @@ from PIL import Image
 from perfusion_core.errors import Interrupted
 from perfusion_core.memory import free_memory, is_out_of_memory
 from perfusion_core.sampling.estimates import MAX_ROUGH_BYTES, encode_estimate, estimates
+from perfusion_core.sampling.linear_decoder import LinearDecoder
 from service.execution import checkpoints
 from service.execution.leases import ClaimedJob
 from worker.context import WorkerContext
@@ -47,6 +48,7 @@ class LivePreviews:
         self._first_index = first_index
         self._image_count = image_count
         self._while_waiting = while_waiting
+        self._decoder = LinearDecoder()
         self._next_at = 0.0
         self._drawn: list[int] = []  # the images' steps
         self._seconds = 0.0  # that the last previews kept the device
@@ -92,7 +94,8 @@ class LivePreviews:
         self._drawn = steps
         began = time.monotonic()
         base = self._context.model_loader.base()
-        drawn = estimates(base, unfinished, [slot.trajectory for slot in slots])
+        trajectories = [slot.trajectory for slot in slots]
+        drawn = estimates(base, unfinished, trajectories, decoder=self._decoder)
         self._seconds = time.monotonic() - began
         return drawn
 

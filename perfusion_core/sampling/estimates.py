@@ -28,12 +28,16 @@ _QUALITIES = (80, 60, 40, 20)
 
 @torch.no_grad()
 def estimates(
-    base: "BaseModel", trajectory: Trajectory, others: Sequence[Trajectory]
+    base: "BaseModel",
+    trajectory: Trajectory,
+    others: Sequence[Trajectory],
+    *,
+    decoder: LinearDecoder,
 ) -> tuple[Image.Image, list[Image.Image | None]] | None:
     """Return what the sampler takes the finished image for, and small soft pictures of others.
 
     These are the predicted original latents of the last step. The VAE decodes those of
-    `trajectory`, and a function that is fitted to the result decodes those of `others`, at a
+    `trajectory`, and `decoder` learns from the result and decodes those of `others`, at a
     hundredth of the cost or less. None before the first step. No trajectory changes.
     """
     latents = _small_latents(base, trajectory)
@@ -43,9 +47,13 @@ def estimates(
     picture = _to_image(pixels)
     if picture is None:
         return None
-    decoder = LinearDecoder.fit(latents, pixels)
-    small = [_small_latents(base, other) for other in others]
-    return picture, [None if each is None else _to_image(decoder.decode(each)) for each in small]
+    decoder.learn(trajectory, latents, pixels)
+    return picture, [_rough(_small_latents(base, other), decoder) for other in others]
+
+
+def _rough(latents: Tensor | None, decoder: LinearDecoder) -> Image.Image | None:
+    pixels = None if latents is None else decoder.decode(latents)
+    return None if pixels is None else _to_image(pixels)
 
 
 def _small_latents(base: "BaseModel", trajectory: Trajectory) -> Tensor | None:

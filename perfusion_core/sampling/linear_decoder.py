@@ -1,12 +1,11 @@
 """Latents to small pictures without the VAE, for previews of many images at once.
 
 Each latent becomes a patch of pixels: an affine function of the latent and its eight neighbours.
-The function is fitted by least squares to what the VAE makes of other latents of the same step. So
-it needs no weights of its own, and follows any VAE.
+The function is fitted by least squares to what the VAE makes of some of the images. So it needs no
+weights of its own, and follows any VAE.
 """
 
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Hashable
 
 import torch
 from torch import Tensor
@@ -16,30 +15,37 @@ _PATCH_PIXELS = 4  # a side, for each latent
 _RIDGE = 3e-3  # of the mean square of a feature
 
 
-@dataclass(frozen=True)
 class LinearDecoder:
-    """The affine function; it works on the CPU."""
+    """The affine function for the images of one request; it works on the CPU."""
 
-    W: Tensor  # (9c + 1, 3 * patch²)
-    patch: int  # pixels a side, for each latent
+    def __init__(self) -> None:
+        self._sums: dict[Hashable, tuple[Tensor, Tensor]] = {}
+        self._W: Tensor | None = None  # (9c + 1, 3 * patch²)
+        self._patch = 1  # pixels a side, for each latent
 
-    @classmethod
-    def fit(cls, latents: Tensor, pixels: Tensor) -> Self:
-        """Fit to the pixels (1, 3, H, W) that the VAE made of latents (1, c, h, w)."""
+    def learn(self, image: Hashable, latents: Tensor, pixels: Tensor) -> None:
+        """Fit to the pixels (1, 3, H, W) that the VAE made of latents (1, c, h, w).
+
+        An image counts as it was last seen: its early steps look unlike its late ones.
+        """
         factor = pixels.shape[-1] // latents.shape[-1]
-        patch = min(_PATCH_PIXELS, factor)
-        small = functional.avg_pool2d(pixels.cpu().double(), factor // patch)
+        self._patch = min(_PATCH_PIXELS, factor)
+        small = functional.avg_pool2d(pixels.cpu().double(), factor // self._patch)
         X = _features(latents)  # (h * w, 9c + 1)
-        Y = functional.pixel_unshuffle(small, patch)[0].flatten(1).T  # (h * w, 3 * patch²)
-        XX = X.T @ X
+        Y = functional.pixel_unshuffle(small, self._patch)[0].flatten(1).T  # (h * w, 3 * patch²)
+        self._sums[image] = X.T @ X, X.T @ Y
+        XX = torch.stack([each for each, _ in self._sums.values()]).sum(0)
+        XY = torch.stack([each for _, each in self._sums.values()]).sum(0)
         ridge = _RIDGE * XX.diagonal().mean() * torch.eye(len(XX), dtype=XX.dtype)
-        return cls(torch.linalg.solve(XX + ridge, X.T @ Y), patch)
+        self._W = torch.linalg.solve(XX + ridge, XY)
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Return pixels (1, 3, h * patch, w * patch), about -1 to 1, of latents (1, c, h, w)."""
-        patches = (_features(latents) @ self.W).T  # (3 * patch², h * w)
+    def decode(self, latents: Tensor) -> Tensor | None:
+        """Return pixels (1, 3, h * patch, w * patch), about -1 to 1; None before `learn`."""
+        if self._W is None:
+            return None
+        patches = (_features(latents) @ self._W).T  # (3 * patch², h * w)
         shaped = patches.reshape(1, -1, *latents.shape[-2:])
-        return functional.pixel_shuffle(shaped, self.patch).float()
+        return functional.pixel_shuffle(shaped, self._patch).float()
 
 
 def _features(latents: Tensor) -> Tensor:

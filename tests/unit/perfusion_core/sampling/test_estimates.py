@@ -16,6 +16,7 @@ from perfusion_core.sampling.estimates import (
     encode_estimate,
     estimates,
 )
+from perfusion_core.sampling.linear_decoder import LinearDecoder
 from perfusion_core.sampling.sampler import ImageRequest, decode, start, step
 from perfusion_core.sampling.trajectories import Trajectory
 
@@ -24,7 +25,7 @@ SCHEDULERS = sorted(set(get_args(SchedulerName)) - {"tcd"})
 
 
 def estimate(base: BaseModel, trajectory: Trajectory) -> Image.Image | None:
-    drawn = estimates(base, trajectory, [])
+    drawn = estimates(base, trajectory, [], decoder=LinearDecoder())
     return None if drawn is None else drawn[0]
 
 
@@ -69,17 +70,18 @@ def test_others_are_drawn_by_what_the_vae_made_of_one(base: BaseModel) -> None:
     request = ImageRequest(prompt="a dog", config=replace(QUICK, num_images=3))
     first, second, broken = start(base, request)
     step(base, [first, broken])
-    assert estimates(base, second, [first]) is None  # before its first step
+    decoder = LinearDecoder()
+    assert estimates(base, second, [first], decoder=decoder) is None  # before its first step
     before = first.latents.clone()
-    drawn = estimates(base, first, [second, first])
+    drawn = estimates(base, first, [second, first], decoder=decoder)
     assert drawn is not None and drawn[1][0] is None
     assert drawn[1][1] is not None and drawn[1][1].size == drawn[0].size
     assert torch.equal(first.latents, before)
     assert broken.predicted is not None
     broken.predicted = broken.predicted * float("nan")
-    drawn = estimates(base, first, [broken])
+    drawn = estimates(base, first, [broken], decoder=decoder)
     assert drawn is not None and drawn[1] == [None]
-    assert estimates(base, broken, [first]) is None
+    assert estimates(base, broken, [first], decoder=decoder) is None
 
 
 def test_even_noise_fits_into_the_bytes_of_an_estimate() -> None:
