@@ -46,11 +46,8 @@ function skip(event) {
   document.getElementById("main")?.focus();
 }
 
-let filling = /** @type {?Promise<void>} */ (null);
-/** Everything that the server knows; again after a key was entered. Asked for twice at once, it is read once. */
-const fill = () => (filling ??= read().finally(() => (filling = null)));
-
-async function read() {
+/** Everything that the server knows; again after a key was entered. */
+async function fill() {
   try {
     const [jobs] = await Promise.all([readRecent(), readConcepts(), readTrainings(), loadBaseModel()]);
     const worthSeeing = jobs.find((job) => !hasEnded(job) || job.images.length > 0);
@@ -85,14 +82,14 @@ effect(() => {
 const page = /** @type {HTMLElement} */ (document.getElementById("page"));
 render(html`<${Page} />`, page);
 keepFocus(page);
-watchConnection(async () => {
-  const known = store.conceptsRead.value;
-  if (!known) await fill();
-  if (known || !store.base.value) await loadBaseModel();
-  if (known) await readAgain();
+const opening = fill();
+watchConnection(async (wasAway) => {
+  await opening;
+  if (!store.conceptsRead.value) return fill();
+  if (wasAway) readAgain();
+  if (wasAway || !store.base.value) await loadBaseModel();
 });
 watchTabs(readAgain);
-fill();
 startToys();
 // A file that is dropped next to its place must not replace the page.
 for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());

@@ -66,8 +66,12 @@ def test_few_presses_of_tab_lead_to_the_prompt(server: str, visits: Visits) -> N
     pytest.fail(f"{_MOST_TABS} presses of Tab do not lead to the prompt")
 
 
-def test_all_rooms_together_are_small(server: str, visits: Visits) -> None:
+def test_all_rooms_together_are_small_and_nothing_is_asked_for_twice(
+    server: str, taught: str, visits: Visits
+) -> None:
     visit = visits()
+    asked: list[str] = []
+    visit.page.on("request", lambda request: asked.append(request.url))
     sizes: dict[str, int] = {}
     visit.page.on(
         "response",
@@ -76,6 +80,9 @@ def test_all_rooms_together_are_small(server: str, visits: Visits) -> None:
     page = visit.open(server)
     for room in ("Concepts", "Gallery", "Create"):
         enter(page, room)
+        page.wait_for_timeout(300)
+    twice = {url for url in asked if asked.count(url) > 1}
+    assert twice <= {f"{server}/web/icon.svg"}  # in the page and on its tab
     code = {url: size for url, size in sizes.items() if re.search(r"\.(js|css)$|/$", url)}
     assert len(code) > 60
     assert sum(code.values()) <= _MOST_BYTES

@@ -6,7 +6,7 @@ import { store } from "../shared/store.js";
 const WHILE_WAITING_MS = 3000;
 const WHILE_READY_MS = 30000;
 
-/** Keep asking /readyz; `whenReady` is called each time that the server becomes ready. */
+/** Keep asking /readyz; `whenReady` is called each time that the server becomes ready, and told whether it was away. */
 export function watchConnection(whenReady) {
   let timer = 0;
   let asking = false;
@@ -20,8 +20,9 @@ export function watchConnection(whenReady) {
     const before = store.connection.value;
     if (before.state !== found.state || before.detail !== found.detail) store.connection.value = found;
     if (found.state === "ready" && before.state !== "ready") {
-      store.returns.value += 1;
-      whenReady();
+      const wasAway = before.state !== "connecting";
+      if (wasAway) store.returns.value += 1;
+      whenReady(wasAway);
     }
     timer = setTimeout(ask, found.state === "ready" ? WHILE_READY_MS : WHILE_WAITING_MS);
   }

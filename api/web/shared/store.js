@@ -13,7 +13,7 @@ export const store = {
   room: signal("create"),
   /** Whether the server can work: `state` is "connecting", "ready", "waiting" or "away". */
   connection: signal({ state: "connecting", detail: "" }),
-  /** How often the server became ready: what could not be read while it was away is asked for again. */
+  /** How often the server became ready again: what could not be read while it was away is asked for again. */
   returns: signal(0),
   /** Whether the server waits for an API key, and what it said to the last one. */
   key: signal({ needed: false, known: false, error: "" }),
