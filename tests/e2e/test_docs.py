@@ -127,7 +127,9 @@ def test_the_documentation_is_readable_on_a_phone_and_by_everyone(
     server: str, visits: Visits
 ) -> None:
     page = visits(width=390, height=844, lenient=True).open(f"{server}/docs", wait=False)
-    tried(page, "generation/generate")
+    generate = tried(page, "generation/generate")
+    answer = generate.locator(".response .response-col_description").first
+    assert answer.evaluate("cell => cell.clientWidth") > 250
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert violations(page) == []
 
