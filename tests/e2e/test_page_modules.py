@@ -276,3 +276,24 @@ def test_the_toys_of_the_page_are_those_of_the_demo() -> None:
             difference = ImageStat.Stat(ImageChops.difference(shown, photo.picture)).mean
             assert max(difference) < 6
             assert ImageStat.Stat(ImageChops.difference(mask, photo.mask)).mean[0] < 6
+
+
+def test_a_question_that_follows_another_at_once_stays_open(page: Page) -> None:
+    told = call(
+        page,
+        "shared/confirm",
+        """
+        const rendered = () => new Promise((done) => setTimeout(done, 100));
+        const ask = (title) => m.confirmed({ title, text: "", yes: "Yes" });
+        const first = ask("The first?");
+        await rendered();
+        const dialog = document.getElementById("confirm");
+        dialog.close(); // its event comes later than the next key
+        const second = ask("The second?");
+        await rendered();
+        const title = dialog.open && dialog.querySelector("h2").textContent;
+        dialog.close("yes");
+        return [await first, title, await second];
+        """,
+    )
+    assert told == [False, "The second?", True]

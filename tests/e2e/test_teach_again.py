@@ -4,10 +4,10 @@ import re
 
 import httpx2 as httpx
 import pytest
+from accessibility import violations
 from actions import enter
 from playwright.sync_api import Locator, Page, expect
 from running import Photo, Visits, teach
-from test_rooms import violations
 
 pytestmark = pytest.mark.timeout(600)
 _JOB_MS = 120_000

@@ -11,6 +11,7 @@ import { store } from "./store.js";
  * @returns {Promise<any>}
  */
 export function confirmed(question) {
+  store.question.value?.answer(false);
   return new Promise((answer) => {
     store.question.value = { no: "Keep", danger: !question.field, ...question, answer };
   });
@@ -29,6 +30,8 @@ export function Question() {
   }, [question]);
   if (!question) return null;
   const close = () => {
+    // The dialog of a question before tells late that it was closed.
+    if (dialog.current.open) return;
     const yes = dialog.current.returnValue === "yes";
     store.question.value = null;
     question.answer(yes && question.field ? field.current.value : yes);
