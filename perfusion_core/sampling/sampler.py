@@ -44,8 +44,9 @@ if TYPE_CHECKING:
 class ImageRequest:
     """A prompt, the concepts that it names (with their gates), and the options of sampling.
 
-    `attention_maps` records each word's share of the attention; recording does not change the
-    images. With an `edit`, the images are edits of its picture.
+    `attention_maps` records each word's share of the attention, which only torch can do: the images
+    differ from those of another backend by its rounding. With an `edit`, the images are edits of
+    its picture.
     """
 
     prompt: str
