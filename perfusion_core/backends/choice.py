@@ -10,10 +10,15 @@ import torch
 from perfusion_core.backends.backend import Backend, EagerBackend, UNetInput, example_input
 from perfusion_core.devices.options import DeviceOptions, DtypeName
 from perfusion_core.errors import BaseModelError
+from perfusion_core.memory import free_bytes
 
 # A smaller U-Net takes a few milliseconds a step, which a graph cannot repay.
 _WORTH_A_GRAPH = 1_000_000
 _TOKENS = 77
+_FLOAT32 = 4
+# While a graph is compiled, it holds the weights as they were read and as its kernels want them.
+# A system that runs out of memory ends the process without an error, so this is checked before.
+_COPIES = 2
 _ROUNDS = 3
 _FASTER = 0.9  # of the time that torch takes; a smaller gain could be noise
 # Largest relative error of a prediction: rounding in another order, and rounding to bfloat16.
@@ -55,7 +60,13 @@ def choose_backend(
 def _may_gain(unet: Any, options: DeviceOptions, device: torch.device) -> bool:
     weights = sum(weight.numel() for weight in unet.parameters())
     fused = options.attention in ("auto", "sdpa")  # the others say that memory is short
-    return device.type == "cpu" and fused and weights >= _WORTH_A_GRAPH
+    if device.type != "cpu" or not fused or weights < _WORTH_A_GRAPH:
+        return False
+    free = free_bytes(device)
+    if free is not None and free < _COPIES * weights * _FLOAT32:
+        _log.info("The U-Net runs in torch: a graph of it does not fit into free memory.")
+        return False
+    return True
 
 
 def _graph(unet: Any, dtype: DtypeName, *, device: torch.device, packed_width: int) -> Backend:

@@ -62,6 +62,15 @@ def test_a_graph_is_kept_if_it_is_clearly_faster(
 
 
 @pytest.mark.usefixtures("large_enough")
+def test_a_graph_that_does_not_fit_into_free_memory_is_not_begun(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(choice, "_graph", lambda *_, **__: pytest.fail("a graph was begun"))
+    assert choose(base, AUTO).name == "eager"
+
+
+@pytest.mark.usefixtures("large_enough")
 def test_a_graph_that_predicts_something_else_is_not_used_and_the_log_says_so(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
