@@ -68,7 +68,12 @@ def main() -> None:
     print(f"{base.backend.name} in {base.backend.precision}, {torch.get_num_threads()} threads")
     found: dict[str, dict[int, Rate]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        shop = _Shop(base, Path(folder), tenants=max(arguments.tenants))
+        shop = _Shop(
+            base,
+            Path(folder),
+            base_model=arguments.base_model,
+            tenants=max(arguments.tenants),
+        )
         ways: dict[str, Callable[[Sequence[int]], Rate]] = {
             "engine": shop.by_engine,
             "diffusers and peft, one by one": shop.one_by_one,
@@ -93,13 +98,13 @@ def main() -> None:
 class _Shop:
     """The tenants' files, and the two ways to serve them."""
 
-    def __init__(self, base: BaseModel, folder: Path, *, tenants: int) -> None:
+    def __init__(self, base: BaseModel, folder: Path, *, base_model: str, tenants: int) -> None:
         self._base = base
         self._blobs = LocalBlobs(folder / "blobs")
         self._settings = Settings(data_dir=str(folder))
         self._keys = [self._store(concept) for concept in _concepts(base, tenants)]
         self._adapters = folder / "adapters"
-        self._pipeline = pipeline_of(SHIPPED, base, adapters=["first"])
+        self._pipeline = pipeline_of(base_model, base, adapters=["first"])
         self._pipeline.save_lora_weights(self._adapters, **_layers(self._pipeline))
         self._pipeline.unload_lora_weights()
 
