@@ -13,7 +13,7 @@ import { readRecent } from "./server/jobs.js";
 import { KeyPanel, startAccess } from "./shared/access.js";
 import { Question } from "./shared/confirm.js";
 import { Header } from "./header.js";
-import { keepFocus } from "./shared/keep-focus.js";
+import { keepFocus } from "./keep-focus.js";
 import { effect, html, render } from "./shared/html.js";
 import { Notice } from "./shared/notice.js";
 import { startRouter } from "./shared/router.js";

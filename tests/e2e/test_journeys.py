@@ -13,7 +13,7 @@ import pytest
 from actions import JOB_MS, dial, enter, fill_in, generate, show_photos
 from keyboard import focus_is_seen, tab_to, type_into
 from PIL import Image
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Locator, Route, expect
 from running import Photo, Visit, Visits, await_ready, serving, teach
 from touch import draw, swipe
 
@@ -249,7 +249,9 @@ def test_everything_is_done_with_the_keyboard_and_the_focus_is_never_lost(
     visit = visits()
     page = visit.open(quick)
     press = page.keyboard.press
-    button = lambda name: page.get_by_role("button", name=name)  # noqa: E731
+
+    def button(name: str) -> Locator:
+        return page.get_by_role("button", name=name)
 
     # Teach.
     tab_to(page, page.get_by_role("link", name="Concepts"))
