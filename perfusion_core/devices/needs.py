@@ -116,8 +116,8 @@ def needs_of(
         step_per_pixel=step,
         training_per_pixel=kept * size / factor,
         recomputing_per_pixel=once,
-        # The last stage of the decoder works at the image's size: it begins with the channels of
-        # the stage before, of which a norm and an activation hold three copies.
+        # The last stage of the decoder works at the image's size. It begins with the channels of
+        # the stage before; its norm and its activation hold three copies of them.
         decoding_per_pixel=3 * widths[min(1, len(widths) - 1)] * vae_size,
         encoding_per_pixel=(5 * widths[0] + 3) * vae_size,
         step_per_squared_pixel=squared * quadratic,

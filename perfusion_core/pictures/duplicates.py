@@ -13,7 +13,7 @@ from perfusion_core.pictures.findings import Finding
 # Bits of 192, the three channels' difference hashes of 8 x 8, at the best of the views below. The
 # copies of 17 photos, saved again (JPEG 40), scaled, darkened to 70 %, blurred by 2 pixels or cut
 # by 5 %, differ by at most 7 bits from their photo. Photos of one toy in different scenes differ by
-# at least 12, but for one pair in 170, whose scenes nobody can tell apart (4).
+# at least 12, but for one pair in 170 (4 bits), whose scenes look the same.
 _LARGEST_DISTANCE = 8
 _HASHED_SIDE_PIXELS = 128
 # (share of the sides, x, y): x and y are the shares of the rest that lie left and above.

@@ -92,8 +92,8 @@ def tokenise(tokenizer: Any, prompt: Prompt, *, superclasses: Mapping[str, str])
 def cut_text(tokenizer: Any, prompt: Prompt) -> str:
     """Return the end of the prompt that the text encoder does not read; "" if it reads all.
 
-    The result begins with a whole word: a word of which only the first tokens are read counts as
-    cut. `tokenise` refuses a prompt whose placeholders would be cut.
+    The result begins with a whole word: a word counts as cut if the text encoder does not read all
+    of its tokens. `tokenise` refuses a prompt whose placeholders would be cut.
     """
     left = tokenizer.model_max_length - 2  # without the begin and end tokens
     for part in prompt.segments:

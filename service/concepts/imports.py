@@ -42,7 +42,7 @@ def import_file(
 
     The concept is written to a new file. Only the new file is stored, so that the stored file
     contains only the concept. With `adapt` the file may also be of a sibling base model; the
-    answer is then {"concept", "job"}, of which the job measures the concept here.
+    answer is then {"concept", "job"}, and the job measures the concept here.
     """
     quota.check_room(service, owner_id)
     data = files.unpack(data)

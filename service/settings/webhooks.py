@@ -15,7 +15,7 @@ class WebhookSettings(BaseModel):
         default=16,
         ge=1,
         le=50,
-        description="Times that a webhook is sent before it is given up.",
+        description="How often a webhook is sent at most.",
         examples=["16"],
     )
     webhook_retry_seconds: float = Field(

@@ -1,7 +1,7 @@
 """The secrets of owners, and the signatures of messages, as Standard Webhooks describes them.
 
 A secret is made when it is first needed. It must be kept in plain text, because every message needs
-a signature. Whoever can read the database can read it, as well as prompts and images. It proves
+a signature. A reader of the database can read it, as well as prompts and images. The secret proves
 where a message comes from, and gives access to nothing.
 """
 

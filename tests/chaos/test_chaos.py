@@ -69,7 +69,7 @@ def assert_nothing_broke(report: Report, *, every: tuple[Any, ...]) -> None:
     assert all(report["faults"][fault.__name__] == ROUNDS for fault in every)
     assert report["repeated"] >= 2
     assert report["webhook_repeats"] >= 2
-    # A client whose 202 is lost asks again, and is told that the job is over.
+    # If the 202 of a cancellation is lost, its client asks again, and the answer is 409.
     assert (report["cancelled"] if every else report["ends"]["cancelled"]) >= 2
     # A lost answer alone sends no job back to the queue.
     assert report["rerun"] >= 2 or not every
