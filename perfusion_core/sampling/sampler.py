@@ -127,6 +127,7 @@ def start(
                 subject=subject,
                 skipped_steps=skipped,
                 scheduler=scheduler,
+                timesteps=scheduler.timesteps.to(base.device, torch.float32),
                 guidance_scale=config.guidance_scale,
                 guidance_rescale=config.guidance_rescale,
                 guidance_input=guidance_input,
@@ -162,10 +163,11 @@ def step(base: "BaseModel", batch: Batch | Sequence[Trajectory]) -> None:
         t = trajectory.timesteps_left[0]
         scaled = trajectory.scheduler.scale_model_input(trajectory.latents, t)
         rows += [scaled] * trajectory.rows
-        times += [t[None]] * trajectory.rows
+        step_now = trajectory.skipped_steps + trajectory.step_index
+        times += [trajectory.timesteps[step_now : step_now + 1]] * trajectory.rows
     given = UNetInput(
         latents=batch.padded(rows),
-        timesteps=batch.padded(times).to(base.device),
+        timesteps=batch.padded(times),
         packed=batch.packed,
         guidance=batch.guidance_input,
         added=batch.added,

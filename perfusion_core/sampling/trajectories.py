@@ -20,7 +20,8 @@ class Trajectory:
 
     seed: int
     latents: Tensor
-    scheduler: Any
+    scheduler: Any  # its tables are on the CPU: numbers that are passed with a kernel's launch
+    timesteps: Tensor  # (S,) in float32 on the device, the scheduler's
     guidance_scale: float
     packed: Tensor  # (rows, N, 2 Σ d_l): [negative, prompt], or the prompt alone
     added: dict[str, Tensor]  # SDXL's extra conditions, one row each; empty otherwise

@@ -22,6 +22,7 @@ def trajectory(
         seed=seed,
         latents=torch.zeros(1, *shape),
         scheduler=SimpleNamespace(timesteps=range(steps)),
+        timesteps=torch.arange(steps),
         guidance_scale=4.0,
         packed=torch.zeros(rows, 1, 1),
         added={},
