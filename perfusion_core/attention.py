@@ -158,12 +158,22 @@ class PackedAttention:
         q = self._heads(attn.to_q(hidden_states), attn.heads)  # (B, h, P, d_l / h)
         k = self._heads(packed[..., self.key], attn.heads)  # (B, h, N, d_l / h)
         v = self._heads(packed[..., self.value], attn.heads)  # (B, h, N, d_l / h)
-        if (observer := _observer.get()) is not None:
+        # A compiled U-Net is not observed: the compiler knows no context variables.
+        observer = None if torch.compiler.is_compiling() else _observer.get()
+        if observer is not None:
             observer(q, k)
-        attended = self._attend(q, k.to(q.dtype), v.to(q.dtype))
+        if torch.is_autocast_enabled("cpu"):  # a training in bfloat16
+            attended = self._attend_in_float32(q, k, v)
+        else:
+            attended = self._attend(q, k.to(q.dtype), v.to(q.dtype))
         joined = attended.transpose(1, 2).flatten(2)  # (B, P, d_l)
         result: Tensor = attn.to_out[1](attn.to_out[0](joined))
         return result
+
+    def _attend_in_float32(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        # Torch's fused kernels for CPUs are slower in bfloat16 than in float32.
+        with torch.autocast("cpu", enabled=False):
+            return self._attend(q.float(), k.float(), v.float()).to(q.dtype)
 
     @staticmethod
     def _heads(x: Tensor, heads: int) -> Tensor:

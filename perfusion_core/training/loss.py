@@ -53,6 +53,8 @@ class MaskedLoss:
         """
         self._base, self._scheduler, self._side = base, scheduler, side
         self._background_weight, self._gamma = background_weight, min_snr_gamma
+        # Where sampling in bfloat16 was faster when it was measured, training is faster too.
+        self._in_bfloat16 = base.device.type == "cpu" and base.backend.precision == "bfloat16"
         # A distilled U-Net expects its guidance as an input; its images have the default guidance.
         scale = base.defaults.generate_config().guidance_scale
         self._guidance = guidance_input(base, scale)  # (1, c)
@@ -123,9 +125,9 @@ class MaskedLoss:
         latents, noise, t = batch.latents[part], batch.noise[part], batch.t[part]
         noisy = self._scheduler.add_noise(latents, noise, t)  # (B, c, h, w)
         prompt, M = batch.prompt[part], batch.masks[part]
-        prediction = self._base.eager.with_gradients(
-            self._input(noisy, t, [_of_prompts(leaf, prompt) for leaf in leaves])
-        )
+        given = self._input(noisy, t, [_of_prompts(leaf, prompt) for leaf in leaves])
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._in_bfloat16):
+            prediction = self._base.eager.with_gradients(given)
         wanted = wanted_prediction(self._scheduler, latents, noise, t)
         scale: Tensor | float = 1.0
         if self._gamma is not None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -12,6 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from perfusion_core.attention import PackedAttention
+from perfusion_core.backends.backend import EagerBackend, UNetInput
 from perfusion_core.base_model import BaseModel
 from perfusion_core.config import TrainConfig
 from perfusion_core.covariance.captions import captions
@@ -91,6 +93,42 @@ def test_recomputing_activations_keeps_fewer_of_them_and_changes_no_gradient(
     assert near(gradients(base, recomputes=True), gradients(base), 1e-5)
     assert kept_bytes(recomputes=True) < kept_bytes(recomputes=False)
     assert not any(getattr(m, "gradient_checkpointing", False) for m in base.unet.modules())
+
+
+@dataclass
+class InBfloat16:
+    """A backend that says bfloat16, and predicts as torch does in float32."""
+
+    torch: EagerBackend
+    name: str = "graph"
+    precision: str = "bfloat16"
+
+    def __call__(self, rows: UNetInput) -> Tensor:
+        return self.torch(rows)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_where_images_are_sampled_in_bfloat16_so_are_gradients_but_for_attention_to_the_prompt(
+    tiny: Tiny, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attended: list[torch.dtype] = []
+    attend = PackedAttention._attend_in_float32
+
+    def observed(self: PackedAttention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        assert (q.dtype, k.dtype, v.dtype) == (torch.bfloat16, torch.float32, torch.float32)
+        attended.append(q.dtype)
+        return attend(self, q, k, v)
+
+    monkeypatch.setattr(PackedAttention, "_attend_in_float32", observed)
+    base = tiny(family)
+    full = gradients(base)
+    assert not attended
+    monkeypatch.setattr(base, "backend", InBfloat16(base.eager))
+    half = gradients(base)
+    assert len(attended) == len(base.layers)
+    assert near(half, full, 0.1)
+    assert not near(half, full, 1e-5)
+    assert all(gradient.dtype == torch.float32 for gradient in half)
 
 
 def test_examples_of_one_prompt_share_its_encoding_and_nothing_else_changes(tiny: Tiny) -> None:
