@@ -120,8 +120,9 @@ class BaseModel:
         base = cls.from_pipeline(pipeline, name=shown, device=device, device_options=device_options)
         base.override_defaults(read_defaults(path))
         base.backend = choose_backend(
-            base.unet, device_options, device=where, packed_width=base.packed_width
-        )
+            base.unet, device_options, device=where, packed_width=base.packed_width,
+            leaves_device=base.placed.offloading.covers("unet"),
+        )  # fmt: skip
         if path.is_dir():
             base.calibration = read_calibration(path)
         if estimate is not None:

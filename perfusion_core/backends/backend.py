@@ -3,7 +3,7 @@
 Keys and Values are inputs of the U-Net, so one graph serves every concept, strength and prompt.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,13 +13,31 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class UNetInput:
-    """The rows of one U-Net call, all of one latent shape, on the base model's device."""
+    """The rows of one U-Net call, all of one latent shape, on one device."""
 
     latents: Tensor  # (B, c, h, w), float32
     timesteps: Tensor  # (B,)
     packed: Tensor  # (B, N, 2 Σ d_l), Keys and Values
     guidance: Tensor | None = None  # (B, c'), for U-Nets that take the guidance as an input
     added: Mapping[str, Tensor] = field(default_factory=dict)  # SDXL's extra conditions
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors by name."""
+        given = {"latents": self.latents, "timesteps": self.timesteps, "packed": self.packed}
+        if self.guidance is not None:
+            given["guidance"] = self.guidance
+        return {**given, **self.added}
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "UNetInput":
+        """Return the same rows with each tensor changed."""
+        return UNetInput(
+            latents=change(self.latents),
+            timesteps=change(self.timesteps),
+            packed=change(self.packed),
+            guidance=None if self.guidance is None else change(self.guidance),
+            added={name: change(own) for name, own in self.added.items()},
+        )
 
 
 class Backend(Protocol):
@@ -53,9 +71,11 @@ class EagerBackend:
 
     def with_gradients(self, rows: UNetInput) -> Tensor:
         """Return the prediction with gradients, as a training needs it."""
+        dtype = self._unet.dtype
+        timesteps, rows = rows.timesteps, rows.map(lambda tensor: tensor.to(dtype))
         prediction: Tensor = self._unet(
-            rows.latents.to(self._unet.dtype),
-            rows.timesteps,
+            rows.latents,
+            timesteps,
             encoder_hidden_states=rows.packed,
             timestep_cond=rows.guidance,
             added_cond_kwargs=dict(rows.added) or None,

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from perfusion_core.backends.backend import Backend, EagerBackend, UNetInput, example_input
-from perfusion_core.devices.options import DeviceOptions, DtypeName
+from perfusion_core.backends.cuda_graphs import CudaGraphBackend
+from perfusion_core.devices.options import DeviceOptions
 from perfusion_core.errors import BaseModelError
 from perfusion_core.memory import free_bytes
 
@@ -22,27 +23,36 @@ _COPIES = 2
 _ROUNDS = 3
 _FASTER = 0.9  # of the time that torch takes; a smaller gain could be noise
 # Largest relative error of a prediction: rounding in another order, and rounding to bfloat16.
-_TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
+_TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
 _log = logging.getLogger("perfusion.sampling")
 
 
 def choose_backend(
-    unet: Any, options: DeviceOptions, *, device: torch.device, packed_width: int
+    unet: Any,
+    options: DeviceOptions,
+    *,
+    device: torch.device,
+    packed_width: int,
+    leaves_device: bool = False,
 ) -> Backend:
     """Return what computes a U-Net with packed attention while images are sampled.
 
-    `auto` on a CPU builds a graph, compares its prediction with torch's, measures both, and keeps
-    the graph if it is faster. A graph of dtype `auto` is in bfloat16 on a CPU that knows it. Raises
-    BaseModelError if a backend that is asked for by name cannot be had.
+    `auto` records or builds the graph that suits the device, compares its prediction with torch's,
+    measures both, and keeps the graph if it is faster. A graph of dtype `auto` on a CPU is in
+    bfloat16 if the CPU knows it. `leaves_device` says that the U-Net is offloaded while it rests.
+    Raises BaseModelError if a backend that is asked for by name cannot be had.
     """
     eager, wanted = EagerBackend(unet), options.backend
-    if wanted == "eager" or (wanted == "auto" and not _may_gain(unet, options, device)):
+    may_gain = not leaves_device and _may_gain(unet, options, device)
+    if wanted == "eager" or (wanted == "auto" and not may_gain):
         return eager
     rows = example_input(
         unet, rows=2, side=int(unet.config.sample_size), tokens=_TOKENS, packed_width=packed_width
-    )
+    ).map(lambda tensor: tensor.to(device))
     try:
-        graph = _graph(unet, options.dtype, device=device, packed_width=packed_width)
+        if leaves_device:
+            raise BaseModelError("a graph needs the U-Net on its device, and it is offloaded")
+        graph = _graph(unet, options, device=device, packed_width=packed_width)
         _check(graph, against=eager, rows=rows)
     except (BaseModelError, ImportError, MemoryError, RuntimeError) as error:
         if wanted != "auto":
@@ -58,6 +68,8 @@ def choose_backend(
 
 
 def _may_gain(unet: Any, options: DeviceOptions, device: torch.device) -> bool:
+    if device.type == "cuda":
+        return True
     weights = sum(weight.numel() for weight in unet.parameters())
     fused = options.attention in ("auto", "sdpa")  # the others say that memory is short
     if device.type != "cpu" or not fused or weights < _WORTH_A_GRAPH:
@@ -69,16 +81,20 @@ def _may_gain(unet: Any, options: DeviceOptions, device: torch.device) -> bool:
     return True
 
 
-def _graph(unet: Any, dtype: DtypeName, *, device: torch.device, packed_width: int) -> Backend:
-    if device.type != "cpu":
-        raise BaseModelError("graphs of OpenVINO are for CPUs")
+def _graph(
+    unet: Any, options: DeviceOptions, *, device: torch.device, packed_width: int
+) -> Backend:
+    if device.type == "cuda" and options.backend != "openvino":
+        return CudaGraphBackend(unet, compiled=options.backend == "compiled")
+    if device.type != "cpu" or options.backend not in ("auto", "openvino"):
+        raise BaseModelError(f"it is not for {device.type}")
     # Imported here, because GPUs do without.
     from perfusion_core.backends import openvino_graph
 
-    precision: openvino_graph.Precision = (
-        "float32" if dtype == "float32" or not openvino_graph.knows_bfloat16() else "bfloat16"
+    in_float32 = options.dtype == "float32" or not openvino_graph.knows_bfloat16()
+    return openvino_graph.OpenVinoBackend(
+        unet, packed_width=packed_width, precision="float32" if in_float32 else "bfloat16"
     )
-    return openvino_graph.OpenVinoBackend(unet, packed_width=packed_width, precision=precision)
 
 
 def _check(graph: Backend, *, against: Backend, rows: UNetInput) -> None:
@@ -91,5 +107,5 @@ def _check(graph: Backend, *, against: Backend, rows: UNetInput) -> None:
 
 def _seconds(backend: Backend, rows: UNetInput) -> float:
     began = time.perf_counter()
-    backend(rows)
+    backend(rows).cpu()  # waits for the device
     return time.perf_counter() - began

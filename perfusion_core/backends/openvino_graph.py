@@ -53,7 +53,7 @@ class OpenVinoBackend:
         """Return the prediction of all rows."""
         if not hasattr(self._own, "request"):
             self._own.request = self._compiled.create_infer_request()
-        given = inputs_of(rows)
+        given = rows.tensors
         told = self._own.request.infer(
             [given[name].float().contiguous().numpy() for name in self._names], share_inputs=True
         )
@@ -65,14 +65,6 @@ def knows_bfloat16() -> bool:
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def inputs_of(rows: UNetInput) -> dict[str, Tensor]:
-    """Return the tensors of a call by the names of the graph's inputs."""
-    given = {"latents": rows.latents, "timesteps": rows.timesteps, "packed": rows.packed}
-    if rows.guidance is not None:
-        given["guidance"] = rows.guidance
-    return {**given, **rows.added}
-
-
 class _Traced(torch.nn.Module):
     """The U-Net with positional inputs, which is what tracing takes."""
 
@@ -80,15 +72,13 @@ class _Traced(torch.nn.Module):
         super().__init__()
         self._unet = unet
         levels = len(unet.config.block_out_channels)
-        self._example = inputs_of(
-            example_input(
-                unet,
-                rows=2,
-                side=_EXAMPLE_SIDE * 2 ** (levels - 1),
-                tokens=_EXAMPLE_TOKENS,
-                packed_width=packed_width,
-            )
-        )
+        self._example = example_input(
+            unet,
+            rows=2,
+            side=_EXAMPLE_SIDE * 2 ** (levels - 1),
+            tokens=_EXAMPLE_TOKENS,
+            packed_width=packed_width,
+        ).tensors
         self.names = list(self._example)
 
     def forward(self, *inputs: Tensor) -> Tensor:

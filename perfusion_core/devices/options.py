@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 Offload = Literal["auto", "none", "text", "model"]
 Attention = Literal["auto", "sdpa", "math", "sliced"]
-BackendName = Literal["auto", "eager", "openvino"]
+BackendName = Literal["auto", "eager", "openvino", "cuda-graphs", "compiled"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +21,9 @@ class DeviceOptions:
     `offload` says what leaves the device while it is not used: nothing, the text encoders, or each
     of U-Net, text encoders and VAE ("model"). `attention` chooses torch's fused kernels (sdpa),
     plain matrix products (math), or one head at a time (sliced), which needs the least memory where
-    no fused kernel exists. `backend` says what computes the U-Net of a sampling step: torch (eager)
-    or a graph of OpenVINO, on a CPU alone.
+    no fused kernel exists. `backend` says what computes the U-Net of a sampling step: torch, one
+    kernel after another (eager), a graph of OpenVINO on a CPU, or on a GPU CUDA graphs of torch's
+    kernels (cuda-graphs) or of compiled ones (compiled).
     """
 
     dtype: DtypeName = "auto"

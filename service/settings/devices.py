@@ -44,8 +44,8 @@ class DeviceSettings(BaseModel):
 
     backend: BackendName = Field(
         default="auto",
-        description="What computes the U-Net; auto: on a CPU a graph of OpenVINO, if it is faster.",
-        examples=["auto", "eager", "openvino"],
+        description="What computes the U-Net; auto: a graph, if it is faster than torch.",
+        examples=["auto", "eager", "openvino", "cuda-graphs", "compiled"],
     )
 
     @field_validator("dtype", "offload", "attention", "backend", mode="before")
@@ -65,7 +65,7 @@ class DeviceSettings(BaseModel):
     @field_validator("backend")
     @classmethod
     def _check_backend(cls, value: BackendName, info: ValidationInfo) -> BackendName:
-        if value == "openvino" and info.data.get("batches") == "exact":
+        if value not in ("auto", "eager") and info.data.get("batches") == "exact":
             raise ValueError("PERFUSION_BATCHES=exact computes in torch")
         return value
 

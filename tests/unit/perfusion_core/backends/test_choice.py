@@ -11,7 +11,7 @@ from perfusion_core.backends.backend import Backend, UNetInput
 from perfusion_core.backends.choice import choose_backend
 from perfusion_core.backends.openvino_graph import OpenVinoBackend, knows_bfloat16
 from perfusion_core.base_model import BaseModel
-from perfusion_core.devices.options import AUTO, DeviceOptions
+from perfusion_core.devices.options import AUTO, BackendName, DeviceOptions
 from perfusion_core.errors import BaseModelError
 from tests.unit.perfusion_core.conftest import tiny_pipeline
 
@@ -49,6 +49,25 @@ def test_a_graph_that_is_asked_for_is_made_whatever_the_size(base: BaseModel) ->
 
 def test_float32_refuses_bfloat16(base: BaseModel) -> None:
     assert choose(base, DeviceOptions(backend="openvino", dtype="float32")).precision == "float32"
+
+
+@pytest.mark.parametrize("name", ["cuda-graphs", "compiled"])
+def test_a_graph_of_another_device_is_refused(base: BaseModel, name: BackendName) -> None:
+    with pytest.raises(BaseModelError, match=f"{name} cannot be used: it is not for cpu"):
+        choose(base, DeviceOptions(backend=name))
+
+
+@pytest.mark.usefixtures("large_enough")
+def test_a_unet_that_leaves_its_device_stays_in_torch(base: BaseModel) -> None:
+    def chosen(options: DeviceOptions) -> Backend:
+        return choose_backend(
+            base.unet, options, device=base.device, packed_width=base.packed_width,
+            leaves_device=True,
+        )  # fmt: skip
+
+    assert chosen(AUTO).name == "eager"
+    with pytest.raises(BaseModelError, match="it is offloaded"):
+        chosen(DeviceOptions(backend="openvino"))
 
 
 @pytest.mark.usefixtures("large_enough")
