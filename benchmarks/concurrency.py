@@ -13,9 +13,9 @@ Ratios are taken within a round; medians over rounds are printed.
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ class Crowd:
     arrivals: Sequence[float]
     ends: Sequence[float]
     lone: float = 0.0  # seconds that the lone request took
+    alone: float = 0.0  # seconds that it takes in an idle engine
 
     @property
     def images_per_second(self) -> float:
@@ -49,6 +50,10 @@ class Crowd:
         return statistics.median(b - a for a, b in zip(self.arrivals, self.ends, strict=True))
 
 
+Round = tuple[Crowd, Crowd, Crowd]
+"""Diffusers, the engine with one owner, and the engine with an owner for each request."""
+
+
 def main() -> None:
     """Print one line for each figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -57,48 +62,83 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=len(KINDS))
     parser.add_argument("--rows", type=int, help="most rows of a U-Net batch; the engine's own")
     arguments = parser.parse_args()
-
-    base = BaseModel.load(arguments.base_model)
-    concepts = [untrained(base, kind) for kind in KINDS[: arguments.requests]]
-    pipeline = pipeline_of(arguments.base_model, base, adapters=KINDS[: arguments.requests])
-    engine = Engine(lambda: base, max_rows=arguments.rows)
-    engine.start()
-    gaps = np.random.default_rng(_SEED).exponential(size=len(concepts) - 1)
-    _one_by_one(base, pipeline, concepts[:2], [0.0, 0.0])
-    _alone(base, engine, concepts[0])
-    rounds = []
-    alone = _alone(base, engine, concepts[0])
-    for _ in range(arguments.rounds):
-        arrivals = [0.0, *(np.cumsum(gaps) * alone / 4).tolist()]
-        lone = [_alone(base, engine, concepts[0])]
-        ways = []
-        for way in (
-            partial(_one_by_one, base, pipeline),
-            partial(_together, base, engine, owner_of=lambda _: "crowd"),
-            partial(_together, base, engine, owner_of=str),
-        ):
-            ways.append(way(concepts, arrivals))
-            lone += [_alone(base, engine, concepts[0]) for _ in range(2)]
-        rounds.append((statistics.median(lone), *ways))
-    engine.stop()
-    _print(rounds)
-
-
-def _print(rounds: Sequence[tuple[Any, ...]]) -> None:
-    def median(figure: Callable[..., float]) -> float:
-        return statistics.median(figure(*of_round) for of_round in rounds)
-
-    print(f"alone: {median(lambda alone, *_: alone):.2f} s for an image; {len(rounds)} rounds")
-    for place, name in enumerate(("diffusers and peft", "engine", "engine, each its own owner")):
-        rate = median(lambda _, *ways, p=place: ways[p].images_per_second)
-        ratio = median(
-            lambda _, *ways, p=place: ways[p].images_per_second / ways[0].images_per_second
+    for line in lines(
+        measure(
+            BaseModel.load(arguments.base_model),
+            arguments.base_model,
+            rounds=arguments.rounds,
+            requests=arguments.requests,
+            rows=arguments.rows,
         )
-        latency = median(lambda _, *ways, p=place: ways[p].latency)
-        print(f"{name}: {rate:.2f} images/s, {ratio:.2f} x; median latency {latency:.1f} s")
+    ):
+        print(line)
+
+
+def measure(
+    base: BaseModel,
+    base_model: str | Path,
+    *,
+    rounds: int,
+    requests: int,
+    rows: int | None = None,
+) -> list[Round]:
+    """Return what each round took."""
+    concepts = [untrained(base, kind) for kind in KINDS[:requests]]
+    pipeline = pipeline_of(base_model, base, adapters=KINDS[:requests])
+    gaps = np.random.default_rng(_SEED).exponential(size=len(concepts) - 1)
+
+    def through_engine(arrivals: Sequence[float], owner_of: Callable[[int], str]) -> Crowd:
+        # An engine's thread has OpenMP threads of its own, and with more threads than cores all of
+        # them are slow. So diffusers has the process for itself.
+        engine = Engine(lambda: base, max_rows=rows)
+        engine.start()
+        _alone(base, engine, concepts[0])
+        before = _alone(base, engine, concepts[0])
+        crowd = _together(base, engine, concepts, arrivals, owner_of=owner_of)
+        after = _alone(base, engine, concepts[0])
+        engine.stop()
+        return replace(crowd, alone=statistics.median([before, after]))
+
+    _one_by_one(base, pipeline, concepts[:2], [0.0, 0.0])
+    alone = through_engine([0.0] * len(concepts), str).alone
+    found: list[Round] = []
+    for _ in range(rounds):
+        arrivals = [0.0, *(np.cumsum(gaps) * alone / 4).tolist()]
+        found.append(
+            (
+                _one_by_one(base, pipeline, concepts, arrivals),
+                through_engine(arrivals, lambda _: "crowd"),
+                through_engine(arrivals, str),
+            )
+        )
+    return found
+
+
+def times_as_many_a_second(rounds: Sequence[Round]) -> float:
+    """Return the engine's images per second over those of diffusers and peft, the median."""
+    return statistics.median(
+        engine.images_per_second / diffusers.images_per_second for diffusers, engine, _ in rounds
+    )
+
+
+def lines(rounds: Sequence[Round]) -> Iterator[str]:
+    """Yield one line for each figure."""
+
+    alone = statistics.median(ways[1].alone for ways in rounds)
+    yield f"alone: {alone:.2f} s for an image; {len(rounds)} rounds"
+    for place, name in enumerate(("diffusers and peft", "engine", "engine, each its own owner")):
+        rates = [ways[place].images_per_second for ways in rounds]
+        ratio = statistics.median(
+            rate / ways[0].images_per_second for rate, ways in zip(rates, rounds, strict=True)
+        )
+        latency = statistics.median(ways[place].latency for ways in rounds)
+        yield (
+            f"{name}: {statistics.median(rates):.2f} images/s, {ratio:.2f} x; median latency "
+            f"{latency:.1f} s"
+        )
     for place, name in ((1, "one other owner's"), (2, "as many owners'")):
-        lone = median(lambda alone, *ways, p=place: ways[p].lone / alone)
-        print(f"a lone request under {name} crowd: {lone:.2f} x alone")
+        lone = statistics.median(ways[place].lone / ways[place].alone for ways in rounds)
+        yield f"a lone request under {name} crowd: {lone:.2f} x alone"
 
 
 def _alone(base: BaseModel, engine: Engine, concept: Concept) -> float:
