@@ -14,11 +14,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.measure import ratio
 from benchmarks.staging import SHIPPED, image_request, picture, pipeline_of, seconds, untrained
 from perfusion_core import BaseModel, Concept, GenerateConfig, train
 from perfusion_core.conditioning import encode, keys_and_values, target_of, tokens_of
@@ -28,7 +30,10 @@ from perfusion_core.text.prompt import parse
 
 _WARM_UP, _STEPS = 2, 6
 _GUIDANCE = 5.0
-_PLAIN = "plain diffusers pipeline"
+OURS, OURS_IN_TORCH = "ours, 1 concept", "ours, 1 concept, in torch"
+LORA = "diffusers and peft, 1 LoRA"
+PLAIN = "plain diffusers pipeline"  # in the base model's precision, as all others are but this:
+PLAIN_FLOAT32 = "plain diffusers pipeline in float32"
 
 
 def main() -> None:
@@ -50,7 +55,13 @@ def main() -> None:
     for dtype in ("float32", "float16"):
         print(f"concept file, {dtype}: {len(concepts[0].to_bytes(dtype)):,} bytes")
     _print_training_step(base, clock)
-    _compare(_variants(base, concepts, arguments), rounds=arguments.rounds, clock=clock)
+    works = variants(base, arguments.base_model, concepts, images=arguments.batch)
+    times = compare(works, rounds=arguments.rounds, clock=clock)
+    for name, own in times.items():
+        print(
+            f"denoising step with guidance, {name}: {1000 * statistics.median(own):.1f} ms, "
+            f"{ratio(own, times[PLAIN]):.2f} x plain"
+        )
 
 
 def _print_training_step(base: BaseModel, clock: Callable[[], float]) -> None:
@@ -61,13 +72,12 @@ def _print_training_step(base: BaseModel, clock: Callable[[], float]) -> None:
     print(f"training step, batch {batch}: {1000 * statistics.median(took[_WARM_UP:]):.1f} ms")
 
 
-def _variants(
-    base: BaseModel, concepts: list[Concept], arguments: argparse.Namespace
+def variants(
+    base: BaseModel, base_model: str | Path, concepts: list[Concept], *, images: int
 ) -> dict[str, Callable[[int], object]]:
     """Return what is compared; each takes a number of steps, text and start included."""
-    images = arguments.batch
-    plain = pipeline_of(arguments.base_model, base)
-    lora = pipeline_of(arguments.base_model, base, adapters=["lora"])
+    plain = pipeline_of(base_model, base)
+    lora = pipeline_of(base_model, base, adapters=["lora"])
 
     def ours(used: list[Concept]) -> Callable[[int], object]:
         return lambda steps: _sample(base, image_request(used, _config(steps, images)))
@@ -79,38 +89,41 @@ def _variants(
         finally:
             base.backend = chosen
 
-    return {
-        _PLAIN: lambda steps: _run(plain, steps, images),
+    works: dict[str, Callable[[int], object]] = {}
+    if base.dtype != torch.float32:
+        full = pipeline_of(base_model, base).to(torch.float32)
+        works[PLAIN_FLOAT32] = lambda steps: _run(full, steps, images)
+    return works | {
+        PLAIN: lambda steps: _run(plain, steps, images),
         "ours, no concept": lambda steps: _sample(
             base, ImageRequest(prompt="a photo", config=_config(steps, images))
         ),
-        "ours, 1 concept": ours(concepts[:1]),
+        OURS: ours(concepts[:1]),
         "ours, 3 concepts": ours(concepts),
-        "ours, 1 concept, in torch": in_torch,
+        OURS_IN_TORCH: in_torch,
         "the edit of 1 concept computed in each step": lambda steps: _sample_recomputed(
             base, image_request(concepts[:1], _config(steps, images))
         ),
-        "diffusers and peft, 1 LoRA": lambda steps: _run(lora, steps, images),
+        LORA: lambda steps: _run(lora, steps, images),
     }
 
 
-def _compare(
-    variants: Mapping[str, Callable[[int], object]], *, rounds: int, clock: Callable[[], float]
-) -> None:
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    for run in variants.values():
+def compare(
+    works: Mapping[str, Callable[[int], object]],
+    *,
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Return the seconds of a denoising step by name, a list of rounds."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for run in works.values():
         run(2)
     for _ in range(rounds):
-        for name, run in variants.items():
+        for name, run in works.items():
             # The difference of a long and a short run: text, edit and start cancel out.
             long, short = (seconds(partial(run, steps), clock=clock) for steps in (2 + _STEPS, 2))
             times[name].append((long - short) / _STEPS)
-    for name, own in times.items():
-        ratio = statistics.median(a / b for a, b in zip(own, times[_PLAIN], strict=True))
-        print(
-            f"denoising step with guidance, {name}: {1000 * statistics.median(own):.1f} ms, "
-            f"{ratio:.2f} x plain"
-        )
+    return times
 
 
 def _config(steps: int, images: int) -> GenerateConfig:

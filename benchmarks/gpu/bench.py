@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -9,8 +10,11 @@ from PIL import Image
 
 from benchmarks import shapes
 from benchmarks.shapes import Shape
+from benchmarks.staging import SHIPPED
 from perfusion_core import BaseModel, ConceptUse, GenerateConfig, TrainConfig, train
+from perfusion_core.backends.choice import choose_backend
 from perfusion_core.covariance.captions import captions
+from perfusion_core.devices.options import AUTO
 from perfusion_core.training.trainer import Training
 
 SUPERCLASS = "teddy"
@@ -33,14 +37,21 @@ class Size:
     rounds: int = 5
     image_steps: int = 25
     images: tuple[int, ...] = (1, 2, 4, 8, 16)
+    rows: tuple[int, ...] = (2, 8, 16, 32)
+    tenants: tuple[int, ...] = (1, 100, 1_000, 10_000)
     requests: int = 16
     compile_modes: tuple[str, ...] = ("default", "max-autotune-no-cudagraphs")
+
+    @property
+    def is_dry(self) -> bool:
+        """Return whether this is the size at which everything is only tried."""
+        return self.captions == DRY.captions
 
 
 DRY = Size(
     shape="tiny", others=("tiny", "shipped"), matrix=64, captions=200, steps=3, batch=2,
     timed_steps=1, rival_batch=1, rounds=1, image_steps=2, images=(1, 2), requests=2,
-    compile_modes=(),
+    rows=(1, 2), tenants=(1, 3), compile_modes=(),
 )  # fmt: skip
 
 
@@ -54,6 +65,11 @@ class Bench:
     base: BaseModel
     picture: Image.Image
     figures: Figures = field(default_factory=dict)
+
+    @cached_property
+    def shipped(self) -> BaseModel:
+        """The shipped base model, as the product loads it."""
+        return BaseModel.load(SHIPPED, device=str(self.device))
 
     def training(self, batch: int, base: BaseModel | None = None) -> Training:
         """A training that is longer than any measurement."""
@@ -80,4 +96,17 @@ def load(shape: Shape, device: torch.device, caption_count: int) -> tuple[BaseMo
     plain = copy.deepcopy(pipeline)
     base = BaseModel.from_pipeline(pipeline, name=shape, device=str(device))
     base.estimate_covariance(captions(caption_count, known=base.knows_word))
+    base.backend = choose_backend(
+        base.unet, AUTO, device=base.device, packed_width=base.packed_width
+    )
     return base, plain.to(base.device, base.dtype)
+
+
+def rate(bench: Bench, tflop: float | None, taken: float) -> Figures:
+    """Return how much of the card's matrix rate was reached, if both are known."""
+    rates = bench.figures.get("matrix", {}).get("tflops_a_second")
+    if tflop is None or rates is None:
+        return {}
+    own = tflop / taken
+    half = rates[str(torch.bfloat16).removeprefix("torch.")]
+    return {"tflops_a_second": own, "of_the_cards_bfloat16_rate": own / half}

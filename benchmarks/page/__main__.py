@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=_PARTS, default=_PARTS)
     parser.add_argument("--loads", type=int, default=5, help="cold loads of each room")
     parser.add_argument("--moves", type=int, default=12, help="moves of the dial")
+    parser.add_argument("--steps", type=int, default=20, help="of the dial's sharp image")
     parser.add_argument("--data", type=Path, help="keep the server's data in this folder")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write them, and no table")
     arguments = parser.parse_args()
@@ -42,7 +43,7 @@ def main() -> None:
         if "loads" in arguments.only:
             rows += loads.measure(browser, url, loads=arguments.loads)
         if "live" in arguments.only:
-            rows += live.measure(browser, url, moves=arguments.moves)
+            rows += live.measure(browser, url, moves=arguments.moves, steps=arguments.steps)
     for name, value in rows:
         print(f"| {name} | {value} |")
 

@@ -13,12 +13,13 @@ and the 16 used last stay loaded. Both ways make images of the base model's size
 import argparse
 import hashlib
 import statistics
+import sys
 import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,30 +36,46 @@ from service.settings.environment import Settings
 from worker.engine.engine import Engine
 from worker.models.concept_cache import ConceptCache
 
-_STEPS = 8
+STEPS = 8
 _AT_ONCE = 8  # requests that a worker takes
-_TENANTS = (1, 100, 1_000, 10_000)
+TENANTS = (1, 100, 1_000, 10_000)
 _REQUESTS = {10_000: 2_000}
 _USUAL_REQUESTS = 512
-_OF_DIFFUSERS = 64  # requests for each of its points, since each one costs the same
+OF_DIFFUSERS = 64  # requests for each of its points, since each one costs the same
 _LOADED = 16
+_ROUNDS = 4  # of all points in turn, so that other load falls on all of them alike
 _PROMPT = "a photo of {} on the beach"
 _PLOT = Path(__file__).parents[2] / "docs" / "benchmark" / "tenants.webp"
 
 
-@dataclass(frozen=True)
-class Rate:
-    """What a number of requests took."""
+@dataclass
+class Served:
+    """What requests took, in seconds, and how long all of them took together."""
 
-    images_per_second: float
-    median_seconds: float
+    each: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def images_per_second(self) -> float:
+        """Images per second."""
+        return len(self.each) / self.seconds
+
+    @property
+    def median_seconds(self) -> float:
+        """The median request's seconds, from its arrival to its image."""
+        return statistics.median(self.each)
+
+    def add(self, other: "Served") -> None:
+        """Add requests that were served at another time."""
+        self.each += other.each
+        self.seconds += other.seconds
 
 
 def main() -> None:
     """Print one line for each number of tenants and way, and draw the plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base-model", default=str(SHIPPED))
-    parser.add_argument("--tenants", type=int, nargs="+", default=list(_TENANTS))
+    parser.add_argument("--tenants", type=int, nargs="+", default=list(TENANTS))
     parser.add_argument("--requests", type=int, help="of each point; default: 512, 2,000 at most")
     parser.add_argument("--dollars-an-hour", type=float, default=0.1, help="price of the machine")
     parser.add_argument("--plot", type=Path, default=_PLOT)
@@ -66,36 +83,53 @@ def main() -> None:
 
     base = BaseModel.load(arguments.base_model)
     print(f"{base.backend.name} in {base.backend.precision}, {torch.get_num_threads()} threads")
-    found: dict[str, dict[int, Rate]] = {}
+    found: dict[str, dict[int, Served]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        shop = _Shop(
+        shop = Shop(
             base,
             Path(folder),
             base_model=arguments.base_model,
             tenants=max(arguments.tenants),
         )
-        ways: dict[str, Callable[[Sequence[int]], Rate]] = {
+        ways: dict[str, Callable[[Sequence[int], ConceptCache], Served]] = {
             "engine": shop.by_engine,
             "diffusers and peft, one by one": shop.one_by_one,
             "diffusers and peft, equal adapters in a batch": shop.in_batches,
         }
-        shop.by_engine([0] * (2 * _AT_ONCE))
-        for tenants in arguments.tenants:
-            count = arguments.requests or _REQUESTS.get(tenants, _USUAL_REQUESTS)
-            for way, run in ways.items():
-                asked = count if way == "engine" else min(count, _OF_DIFFUSERS)
-                chosen = np.random.default_rng(tenants).integers(tenants, size=asked).tolist()
-                rate = found.setdefault(way, {})[tenants] = run(chosen)
-                per_dollar = rate.images_per_second * 3600 / arguments.dollars_an_hour
-                print(
-                    f"{tenants} tenants, {way}, {asked} requests: {rate.images_per_second:.2f} "
-                    f"images/s, {per_dollar:,.0f} a dollar, median {rate.median_seconds:.2f} s",
-                    flush=True,
-                )
+        shop.by_engine([0] * (2 * _AT_ONCE), shop.new_cache())  # warms up
+        caches = {tenants: shop.new_cache() for tenants in arguments.tenants}
+        for number in range(_ROUNDS):
+            for tenants in arguments.tenants:
+                count = arguments.requests or requests_of(tenants)
+                for way, run in ways.items():
+                    asked = at_random(tenants, count if way == "engine" else OF_DIFFUSERS)
+                    share = asked[number * len(asked) // _ROUNDS :][: len(asked) // _ROUNDS]
+                    served = found.setdefault(way, {}).setdefault(tenants, Served())
+                    served.add(run(share, caches[tenants]))
+            print(f"\rround {number + 1} of {_ROUNDS}", end="", file=sys.stderr, flush=True)
+    for way, rates in found.items():
+        for tenants, served in rates.items():
+            per_dollar = served.images_per_second * 3600 / arguments.dollars_an_hour
+            print(
+                f"{tenants} tenants, {way}, {len(served.each)} requests: "
+                f"{served.images_per_second:.2f} images/s, {per_dollar:,.0f} a dollar, median "
+                f"{served.median_seconds:.2f} s"
+            )
     _draw(found, file=arguments.plot)
 
 
-class _Shop:
+def requests_of(tenants: int) -> int:
+    """Return the number of requests that are sent to so many tenants."""
+    return _REQUESTS.get(tenants, _USUAL_REQUESTS)
+
+
+def at_random(tenants: int, requests: int) -> list[int]:
+    """Return the tenant of each request."""
+    chosen: list[int] = np.random.default_rng(tenants).integers(tenants, size=requests).tolist()
+    return chosen
+
+
+class Shop:
     """The tenants' files, and the two ways to serve them."""
 
     def __init__(self, base: BaseModel, folder: Path, *, base_model: str, tenants: int) -> None:
@@ -114,13 +148,16 @@ class _Shop:
         self._blobs.put(key, data)
         return key, hashlib.sha256(data).hexdigest()
 
-    def by_engine(self, chosen: Sequence[int]) -> Rate:
-        """Serve the requests of these tenants through a new engine with an empty cache."""
-        cache = ConceptCache(self._blobs, most_bytes=self._settings.concept_cache_bytes)
+    def new_cache(self) -> ConceptCache:
+        """Return an empty cache of a worker's usual size."""
+        return ConceptCache(self._blobs, most_bytes=self._settings.concept_cache_bytes)
+
+    def by_engine(self, chosen: Sequence[int], cache: ConceptCache) -> Served:
+        """Serve the requests of these tenants through an engine."""
         engine = Engine(lambda: self._base)
         engine.start()
         config = self._base.defaults.generate_config(
-            {"num_inference_steps": _STEPS, "num_images": 1, "seed": 1}
+            {"num_inference_steps": STEPS, "num_images": 1, "seed": 1}
         )
 
         def serve(tenant: int) -> float:
@@ -138,15 +175,15 @@ class _Shop:
         begun = time.perf_counter()
         with ThreadPoolExecutor(_AT_ONCE) as clients:
             took = list(clients.map(serve, chosen))
-        rate = Rate(len(chosen) / (time.perf_counter() - begun), statistics.median(took))
+        served = Served(took, time.perf_counter() - begun)
         engine.stop()
-        return rate
+        return served
 
-    def one_by_one(self, chosen: Sequence[int]) -> Rate:
+    def one_by_one(self, chosen: Sequence[int], _cache: ConceptCache) -> Served:
         """Serve the requests one after another; each waits for seven others before it."""
         return self._serve([[tenant] for tenant in chosen])
 
-    def in_batches(self, chosen: Sequence[int]) -> Rate:
+    def in_batches(self, chosen: Sequence[int], _cache: ConceptCache) -> Served:
         """Serve the requests eight at a time, those of the same tenant in one batch."""
         batches: list[list[int]] = []
         waiting = iter(chosen)
@@ -157,7 +194,7 @@ class _Shop:
             batches += by_tenant.values()
         return self._serve(batches)
 
-    def _serve(self, batches: Sequence[Sequence[int]]) -> Rate:
+    def _serve(self, batches: Sequence[Sequence[int]]) -> Served:
         config = self._base.defaults.generate_config()
         loaded: OrderedDict[str, None] = OrderedDict()
         ends: list[float] = []
@@ -166,7 +203,7 @@ class _Shop:
             self._use(f"tenant{batch[0]}", loaded)
             self._pipeline(
                 [_PROMPT.format("a robot")] * len(batch),
-                num_inference_steps=_STEPS,
+                num_inference_steps=STEPS,
                 guidance_scale=config.guidance_scale,
                 generator=torch.Generator().manual_seed(1),
             )
@@ -175,7 +212,7 @@ class _Shop:
         arrivals = [0.0] * _AT_ONCE + ends
         took = [end - arrival for end, arrival in zip(ends, arrivals, strict=False)]
         self._pipeline.unload_lora_weights()
-        return Rate(len(ends) / ends[-1], statistics.median(took))
+        return Served(took, ends[-1])
 
     def _use(self, adapter: str, loaded: OrderedDict[str, None]) -> None:
         if adapter not in loaded:
@@ -204,7 +241,7 @@ def _layers(pipeline: Any) -> dict[str, Any]:
     return {"unet_lora_layers": convert_state_dict_to_diffusers(state)}
 
 
-def _draw(found: dict[str, dict[int, Rate]], *, file: Path) -> None:
+def _draw(found: dict[str, dict[int, Served]], *, file: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 

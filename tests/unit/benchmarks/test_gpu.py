@@ -31,8 +31,10 @@ def test_a_dry_run_goes_through_every_stage_and_its_table_names_each(tmp_path: P
     assert json.loads((tmp_path / "gpu.json").read_text()).keys() == figures.keys()
     told = table(figures)
     # At this size nothing is compiled: that would take minutes.
-    assert [name for name in stages if f"{name}: " not in told] == ["compiled"]
-    assert figures["concurrency"]["requests"] == DRY.requests
+    assert [name for name in stages if f"{name}: " not in told] == [
+        "compiled_images", "compiled",
+    ]  # fmt: skip
+    assert figures["requests_at_once"]["requests"] == DRY.requests
     assert figures["options"]["tflop_a_step"] > 0
     assert figures["others"]["shipped"]["side"] == 128
 
