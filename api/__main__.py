@@ -11,6 +11,7 @@ import sys
 from api.cli.commands import build
 from api.cli.errors import CommandError
 from api.cli.options import WrongOption
+from perfusion_core.devices.threads import wait_briefly
 from perfusion_core.errors import PerfusionError
 from service.errors import ServiceError
 from service.settings.environment import SettingsError
@@ -20,9 +21,8 @@ _EXPECTED = (CommandError, WrongOption, PerfusionError, ServiceError, SettingsEr
 
 def main() -> None:
     """Run the command line that was given to this process."""
-    # Threads of OpenMP that wait in a loop slow each other down tenfold on a busy machine
-    # (docs/training.md). OpenMP reads this when torch is imported, which happens later.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # OpenMP reads this when torch is imported, which happens later.
+    wait_briefly(os.environ)
     try:
         build()(prog_name="perfusion")
     except _EXPECTED as error:

@@ -1,15 +1,13 @@
 """What an image and a training step take while other programs use the cores.
 
-    OMP_NUM_THREADS=2 python -m benchmarks.backends.busy [--neighbours 2] [--rounds N]
+    OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=1000 \
+        python -m benchmarks.backends.busy [--neighbours 2] [--rounds N]
 
 Each round measures on a quiet machine, and then with so many processes that compute without end.
-The ratios are of one round, and their medians are printed. OpenMP's threads wait as in every
-`perfusion` command: asleep, unless the environment says otherwise.
+The ratios are of one round, and their medians are printed. The environment says how the threads of
+OpenMP wait for each other; these values are those of every `perfusion` command
+(perfusion_core/devices/threads.py).
 """
-
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
 
 import argparse
 import statistics
@@ -36,10 +34,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     base = BaseModel.load(arguments.base_model)
-    print(
-        f"{base.backend.name} in {base.backend.precision}, {torch.get_num_threads()} threads, "
-        f"{os.environ['OMP_WAIT_POLICY']}"
-    )
+    print(f"{base.backend.name} in {base.backend.precision}, {torch.get_num_threads()} threads")
     works = _works(base)
     for work in works.values():
         work()

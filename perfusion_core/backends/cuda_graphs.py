@@ -123,4 +123,4 @@ def _compile(unet: Any) -> Any:
 
 def _padded(tensor: Tensor, size: int) -> Tensor:
     """Return a copy with `size` rows, the last one repeated."""
-    return torch.cat([tensor, *[tensor[-1:]] * (size - len(tensor))]).contiguous().clone()
+    return torch.cat([tensor, *[tensor[-1:]] * (size - len(tensor))])
