@@ -2,26 +2,21 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
-from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.gzip import GZipMiddleware
-from starlette.responses import Response
-from starlette.staticfiles import PathLike, StaticFiles
 
 from api import embedded as embedded_worker
-from api import openapi, openapi_for_clients, problems
+from api import openapi, openapi_for_clients, pages, problems
 from api.access.auth_cache import AuthCache
 from api.dependencies import State
 from api.limits import concurrency
 from api.limits.rate import Limiter
 from api.metrics import Metrics
-from api.middleware import DOCS_CSP, BodyLimit, HeadAsGet, RequestContext
+from api.middleware import BodyLimit, HeadAsGet, RequestContext
 from api.routes import (
     base_model,
     changes,
@@ -42,7 +37,6 @@ from service import auth
 from service.wiring import Service
 from worker.reconciler import Reconciler
 
-_WEB = Path(__file__).parent / "web"
 _MAX_JSON_BYTES = 1024**2
 # Separate limits on threads, so that calls that hang delay only calls of the same kind.
 _DECODING_THREADS = 4
@@ -153,7 +147,7 @@ def create_app(
         health,
     ):
         app.include_router(routes.router)
-    _add_pages(app)
+    pages.add(app, browser_page=settings.browser_page_dir)
     return app
 
 
@@ -172,33 +166,3 @@ def _describe(app: FastAPI, *, key_required: bool) -> None:
         return app.openapi_schema
 
     app.openapi = describe  # type: ignore[method-assign]  # the framework's documented way
-
-
-def _add_pages(app: FastAPI) -> None:
-    @app.get("/docs", include_in_schema=False)
-    def docs() -> FileResponse:
-        headers = {"Cache-Control": "no-cache", "Content-Security-Policy": DOCS_CSP}
-        return FileResponse(_WEB / "docs" / "index.html", headers=headers)
-
-    @app.get("/", include_in_schema=False)
-    def index() -> FileResponse:
-        return FileResponse(_WEB / "index.html", headers={"Cache-Control": "no-cache"})
-
-    # Only the page's text: answers of the API may hold secrets next to what a caller chose, and
-    # event streams must not wait for a compressor.
-    app.mount("/web", GZipMiddleware(_Static(directory=_WEB, check_dir=False)))
-
-
-class _Static(StaticFiles):
-    """The pages' files, which the browser caches but revalidates at each visit.
-
-    A file whose name ends in `.gz` is sent as it is stored; every browser unpacks it.
-    """
-
-    def file_response(self, full_path: PathLike, *args: Any, **kwargs: Any) -> Response:
-        """Return the file with `no-cache`, because an upgrade must not mix old and new modules."""
-        response = super().file_response(full_path, *args, **kwargs)
-        response.headers["Cache-Control"] = "no-cache"
-        if Path(full_path).suffix == ".gz":
-            response.headers["Content-Encoding"] = "gzip"
-        return response

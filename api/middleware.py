@@ -46,6 +46,13 @@ DOCS_CSP = (
     "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
+# The browser page compiles WASM, in a worker whose script carries the policy, too.
+BROWSER_PAGE_CSP = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; "
+    "style-src 'self'; connect-src 'self'; img-src 'self' blob: data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
 
 class RequestContext:
     """Gives a request its id, logs and counts it, and adds the security headers.

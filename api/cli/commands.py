@@ -6,7 +6,7 @@ import typer
 
 from api.cli import blobs, check, demo, health, keys, prepare, serve, train
 from api.cli.generating import edit, generate
-from api.cli.sharing import export, inspect, push
+from api.cli.sharing import browser_page, export, inspect, push
 from perfusion_core.imaging.provenance import product_version
 
 
@@ -32,6 +32,7 @@ def build() -> typer.Typer:
     app.command()(export.export)
     app.command()(inspect.inspect)
     app.command()(push.push)
+    app.command()(browser_page.browser_page)
     app.add_typer(keys.app, name="keys")
     app.add_typer(blobs.app, name="blobs")
     app.command()(demo.demo)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import (
@@ -243,6 +244,11 @@ class Settings(Limits, DeviceSettings, ProvenanceSettings, WebhookSettings):
         if lease is not None and value * 3 > lease:
             raise ValueError(f"it is more than a third of PERFUSION_LEASE_SECONDS ({lease:g})")
         return value
+
+    @property
+    def browser_page_dir(self) -> Path:
+        """The folder that `perfusion browser-page` writes and the API serves as /play."""
+        return Path(self.data_dir) / "play"
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:

@@ -249,11 +249,11 @@ def test_every_file_of_the_page_stays_on_its_own_server() -> None:
 
 def test_the_browser_is_told_of_every_module_before_it_finds_it() -> None:
     told = re.findall(r'modulepreload" href="web/([^"]+)"', (_WEB / "index.html").read_text())
-    # /docs is a page of its own.
+    # /docs and /play are pages of their own.
     modules = {
         str(file.relative_to(_WEB))
         for file in _WEB.rglob("*.js")
-        if not file.is_relative_to(_WEB / "docs")
+        if not any(file.is_relative_to(_WEB / page) for page in ("docs", "play"))
     }
     assert len(told) == len(set(told))
     assert set(told) == modules - {"server/types.js"}

@@ -71,6 +71,7 @@ def picture_file(folder: Path, name: str = "a.png") -> str:
         "export",
         "inspect",
         "push",
+        "browser-page",
     ],
 )
 def test_every_command_explains_itself(run: Run, command: str) -> None:
