@@ -49,8 +49,8 @@ def browser_page(
 ) -> None:
     """Make a page that draws concepts in a visitor's browser, without a server.
 
-    The folder holds the whole page: any web server serves it. Whoever opens it gets the base model
-    and the Keys and Values of the prompts, but no concept file.
+    The folder holds the whole page: any web server serves it. A visitor gets the base model and
+    the Keys and Values of the prompts, but no concept file.
     """
     texts = [validation.check_prompt(text, pointer="/prompt") for text in dict.fromkeys(prompts)]
     names = {text: list(dict.fromkeys(parse(text).names)) for text in texts}
