@@ -8,6 +8,7 @@ from perfusion_core.browser.graphs import check, decoder_graph, sampling_steps, 
 from perfusion_core.browser.prompts import OpenPrompt, open_prompt
 from perfusion_core.browser.weights import Storage, stored
 from perfusion_core.conditioning import ConceptUse
+from perfusion_core.imaging import provenance
 
 if TYPE_CHECKING:
     from perfusion_core.base_model import BaseModel
@@ -22,11 +23,13 @@ def make_files(
     runtime: Mapping[str, bytes],
     unet: Storage = "int8",
     decoder: Storage = "float16",
+    tells_prompts: bool = True,
 ) -> dict[str, bytes]:
     """Return the files by name: runtime, graphs, Keys and Values of `prompts`, and drawing.json.
 
     `prompts` maps each prompt to the concepts that it names. `runtime` holds runtime.mjs and
-    runtime.bin. `unet` and `decoder` say how weights are stored. Images have the base model's
+    runtime.bin. `unet` and `decoder` say how weights are stored, and `tells_prompts` whether saved
+    images say their prompt. Images have the base model's
     resolution, its default guidance and STEPS steps of DDIM. Raises BaseModelError if a page
     cannot draw with this base model.
     """
@@ -47,7 +50,17 @@ def make_files(
         "latents": [1, channels, side, side],
         "packed": [rows, tokens, width],
         "steps": sampling_steps(base, config),
-        "prompts": [_described(prompt, f"prompt-{k}.bin") for k, prompt in enumerate(opened)],
+        "prompts": [
+            {
+                **_described(prompt, f"prompt-{k}.bin"),
+                "xmp": provenance.xmp(
+                    edited=False,
+                    base_model=base.name,
+                    prompt=prompt.text if tells_prompts else None,
+                ),
+            }
+            for k, prompt in enumerate(opened)
+        ],
         "bytes": sum(len(data) for name, data in files.items() if name != "runtime.mjs"),
     }
     return files | {"drawing.json": json.dumps(told, ensure_ascii=False).encode()}

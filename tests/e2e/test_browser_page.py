@@ -21,6 +21,7 @@ import api
 from api.cli.sharing.browser_page import OWN_FILES
 from perfusion_core.base_model import BaseModel
 from perfusion_core.conditioning import ConceptUse, condition
+from perfusion_core.imaging.provenance import MADE_BY_A_MODEL, PNG_KEYWORD
 from service.settings.environment import SHIPPED_BASE_MODEL
 from tests.unit.perfusion_core.browser.drawing import drawn_by_graphs, drawn_by_torch
 from tests.unit.perfusion_core.test_conditioning import concept_like
@@ -65,6 +66,25 @@ def test_the_page_is_usable_by_keyboard_and_screen_reader_and_says_what_is_missi
     page.get_by_role("spinbutton", name="Seed").press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("the server has no file")
     expect(page.get_by_role("button", name="Draw")).to_have_attribute("aria-disabled", "false")
+
+
+def test_a_saved_image_says_that_a_model_made_it(incomplete: str, visits: Visits) -> None:
+    page = visits(lenient=True).open(incomplete, wait=False)
+    url = page.evaluate(
+        """async () => {
+          const { withXmp } = await import("./play/png.js");
+          const canvas = Object.assign(document.createElement("canvas"), { width: 3, height: 2 });
+          const png = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+          const reader = new FileReader();
+          reader.readAsDataURL(await withXmp(png, "<x:xmpmeta>ü</x:xmpmeta>"));
+          await new Promise((resolve) => (reader.onload = resolve));
+          return reader.result;
+        }"""
+    )
+    saved = Image.open(BytesIO(base64.b64decode(url.partition(",")[2])))
+    saved.load()  # checks the sums of all chunks
+    assert saved.size == (3, 2)
+    assert saved.info[PNG_KEYWORD] == "<x:xmpmeta>ü</x:xmpmeta>"
 
 
 def canvas(page: Page) -> np.ndarray:
@@ -115,6 +135,10 @@ def test_a_concept_is_drawn_by_the_browser_after_the_server_has_gone(
         page.get_by_role("slider").fill("-0.6")
         shown = {1: draw(page, 1)}
     shown[7] = draw(page, 7)  # the server has stopped
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save PNG").click()
+    told = Image.open(download.value.path()).info[PNG_KEYWORD]
+    assert MADE_BY_A_MODEL in told and "a photo of &lt;x&gt; on the beach" in told
     assert visit.complaints == [] and visit.strangers == set()
     assert abs(float(noise[1].mean())) < 0.1 and 0.9 < float(noise[1].std()) < 1.1
     files = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _WEB = Path(api.__file__).parent / "web"
 OWN_FILES = (
-    "play/play.js", "play/drawing.js", "play/worker.js", "shared/gate.js",
+    "play/play.js", "play/drawing.js", "play/worker.js", "play/png.js", "shared/gate.js",
     "shared/download.js", "styles/base.css", "styles/controls.css", "styles/layout.css",
     "styles/play.css", "icon.svg",
 )  # fmt: skip
@@ -69,7 +69,7 @@ def browser_page(
 
     from perfusion_core.browser.page import make_files
 
-    files = make_files(base, uses, runtime=own_runtime)
+    files = make_files(base, uses, runtime=own_runtime, tells_prompts=settings.metadata_prompts)
     files |= {name: (_WEB / name).read_bytes() for name in OWN_FILES}
     files["index.html"] = (_WEB / "play" / "index.html").read_bytes()
     folder = out or settings.browser_page_dir

@@ -2,6 +2,7 @@
 
 import { saveBlob } from "../shared/download.js";
 import { FAINTEST, STEP, STRONGEST, inWords, strengthText } from "../shared/gate.js";
+import { withXmp } from "./png.js";
 
 /** An element of index.html. @returns {any} */
 const element = (id) => document.getElementById(id);
@@ -109,7 +110,9 @@ element("form").addEventListener("submit", (event) => {
 });
 
 save.addEventListener("click", () => {
-  canvas.toBlob((blob) => saveBlob(blob, `${name().replace(/[^\w-]+/g, "-")}.png`), "image/png");
+  const { xmp } = drawing.prompts[asked.prompt];
+  const file = `${name().replace(/[^\w-]+/g, "-")}.png`;
+  canvas.toBlob(async (png) => saveBlob(await withXmp(png, xmp), file), "image/png");
 });
 
 try {

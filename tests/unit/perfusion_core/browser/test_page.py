@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from perfusion_core.conditioning import ConceptUse
 from perfusion_core.config import GenerateConfig
 from perfusion_core.covariance.captions import captions
 from perfusion_core.errors import BaseModelError
+from perfusion_core.imaging import provenance
 from tests.unit.perfusion_core.browser.drawing import drawn_by_graphs, drawn_by_torch, session
 from tests.unit.perfusion_core.conftest import tiny_pipeline
 from tests.unit.perfusion_core.test_conditioning import concept_like
@@ -58,6 +60,8 @@ def test_the_graphs_draw_the_image_that_torch_draws(
 def test_the_page_is_told_of_every_part(base: BaseModel, files: dict[str, bytes]) -> None:
     told = json.loads(files["drawing.json"])
     assert told["packed"] == [2, 32, base.packed_width]
+    assert provenance.MADE_BY_A_MODEL in told["prompts"][0]["xmp"]
+    assert escape(PROMPT) in told["prompts"][0]["xmp"]
     assert told["latents"] == [1, 4, 8, 8] and told["side"] == 16
     assert len(told["steps"]) == STEPS
     [prompt] = told["prompts"]
