@@ -27,8 +27,8 @@ from torch import Tensor
 
 from benchmarks.paper import contact
 from benchmarks.paper.__main__ import EVALUATOR, RESULTS
-from benchmarks.paper.method import BASE_FOLDER
-from benchmarks.paper.perfusion import draw_all
+from benchmarks.paper.methods.method import BASE_FOLDER
+from benchmarks.paper.methods.perfusion import draw_all
 from benchmarks.paper.subjects import REPORTED, Subject, photograph, prompts_of
 from benchmarks.taught import CONCEPTS, teach
 from perfusion_core import BaseModel, Concept, ConceptUse

@@ -22,8 +22,8 @@ from torch import Tensor
 from api.demo.subjects import SUBJECTS, photograph
 from benchmarks.paper import contact
 from benchmarks.paper.__main__ import EVALUATOR, RESULTS
-from benchmarks.paper.method import BASE_FOLDER
-from benchmarks.paper.perfusion import USUAL_BETA, draw_all
+from benchmarks.paper.methods.method import BASE_FOLDER
+from benchmarks.paper.methods.perfusion import USUAL_BETA, draw_all
 from benchmarks.taught import ALONE
 from perfusion_core import BaseModel, Concept, ConceptUse, train
 from perfusion_core.covariance.captions import captions

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from textwrap import wrap
 
-from benchmarks.paper.sheets import write_rows
+from benchmarks.paper.figures.sheets import write_rows
 from benchmarks.paper.subjects import REPORTED, TUNED, Subject
 from benchmarks.taught import BESIDE, Bench, Pair, Row, bench_of, parser_of
 

@@ -17,8 +17,8 @@ from PIL import Image
 from benchmarks.paper import contact
 from benchmarks.paper.__main__ import EVALUATOR, RESULTS, kept_name
 from benchmarks.paper.measures import scene_overlap
-from benchmarks.paper.method import BASE_FOLDER
-from benchmarks.paper.perfusion import USUAL_BETA, Perfusion, draw_all
+from benchmarks.paper.methods.method import BASE_FOLDER
+from benchmarks.paper.methods.perfusion import USUAL_BETA, Perfusion, draw_all
 from benchmarks.paper.subjects import Subject, photograph
 from perfusion_core import BaseModel, Concept, ConceptUse, train
 from perfusion_core.callbacks import run_at_once

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.paper.perfusion import draw_all
+from benchmarks.paper.methods.perfusion import draw_all
 from benchmarks.paper.subjects import TUNED, Subject, photograph
 from benchmarks.taught import ALONE, Bench, bench_of, parser_of
 from perfusion_core import ConceptUse, train

@@ -19,7 +19,7 @@ from PIL import Image
 
 from benchmarks.paper import contact
 from benchmarks.paper.measures import interval, scene_overlap
-from benchmarks.paper.perfusion import Perfusion, Superclass, usual_steps
+from benchmarks.paper.methods.perfusion import Perfusion, Superclass, usual_steps
 from benchmarks.paper.subjects import TUNED, Subject, photograph
 from benchmarks.taught import ALONE, Bench, bench_of, parser_of
 from perfusion_core import BaseModel

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.editing import photo, recognition
 from benchmarks.paper.__main__ import EVALUATOR, RESULTS
-from benchmarks.paper.method import BASE_FOLDER
+from benchmarks.paper.methods.method import BASE_FOLDER
 from benchmarks.paper.subjects import REPORTED
 from benchmarks.taught import CONCEPTS
 from perfusion_core import BaseModel, Concept

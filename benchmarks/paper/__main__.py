@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from benchmarks.paper import report
-from benchmarks.paper.ablations import REMOVED_ONE_BY_ONE
-from benchmarks.paper.attention import attention
 from benchmarks.paper.compare import compare
-from benchmarks.paper.composition import Gallery, compose
-from benchmarks.paper.method import BASE_FOLDER, Method
-from benchmarks.paper.methods import ablations, candidates, compared
+from benchmarks.paper.figures import report
+from benchmarks.paper.figures.attention import attention
+from benchmarks.paper.figures.composition import Gallery, compose
+from benchmarks.paper.methods.ablations import REMOVED_ONE_BY_ONE
+from benchmarks.paper.methods.choice import ablations, candidates, compared
+from benchmarks.paper.methods.method import BASE_FOLDER, Method
 from benchmarks.paper.subjects import PAIRS, REPORTED, SIMILAR, TRIPLES, TUNED, Subject
 from perfusion_core import BaseModel
 from perfusion_core.edit_strategy import APART, PUBLISHED, EditStrategy

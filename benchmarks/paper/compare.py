@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.paper import contact
 from benchmarks.paper.measures import score
-from benchmarks.paper.method import Method
+from benchmarks.paper.methods.method import Method
 from benchmarks.paper.subjects import Subject, photograph, prompts_of
 from perfusion_core.evaluators.similarity import Evaluator
 

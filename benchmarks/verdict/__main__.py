@@ -25,7 +25,7 @@ from random import Random
 
 from PIL import Image
 
-from benchmarks.paper.method import BASE_FOLDER
+from benchmarks.paper.methods.method import BASE_FOLDER
 from benchmarks.verdict.concepts import ALL, PROMPTS, Made, draw, pictures_of, teach
 from benchmarks.verdict.fit import Case, calibrate
 from benchmarks.verdict.matching import ANSWERS, MATCHED, count_right, draw_matched, write_match

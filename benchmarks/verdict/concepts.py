@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from PIL import Image, ImageOps
 
-from benchmarks.paper.perfusion import draw_all
+from benchmarks.paper.methods.perfusion import draw_all
 from benchmarks.paper.subjects import REPORTED, TUNED, Subject, photograph
 from perfusion_core import BaseModel, Concept, ConceptUse, train
 from perfusion_core.callbacks import run_at_once

@@ -7,7 +7,7 @@ from random import Random
 
 from PIL import Image
 
-from benchmarks.paper.perfusion import draw_all
+from benchmarks.paper.methods.perfusion import draw_all
 from benchmarks.verdict.concepts import USUAL, use_of
 from benchmarks.verdict.sheets import page
 from perfusion_core import BaseModel, Concept

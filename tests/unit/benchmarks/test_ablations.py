@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.paper.ablations import NO_EDIT, NO_GATE, REMOVED_ONE_BY_ONE, TrainedKeys
-from benchmarks.paper.perfusion import Perfusion
+from benchmarks.paper.methods.ablations import NO_EDIT, NO_GATE, REMOVED_ONE_BY_ONE, TrainedKeys
+from benchmarks.paper.methods.perfusion import Perfusion
 from benchmarks.paper.subjects import TUNED, photograph
 from perfusion_core import BaseModel
 from perfusion_core.conditioning import ConceptUse, condition

@@ -19,16 +19,16 @@ from diffusers import DDIMScheduler
 from PIL import Image
 
 from benchmarks.paper.__main__ import kept_name, main
-from benchmarks.paper.baselines import Options, custom_diffusion, lora, textual_inversion
 from benchmarks.paper.compare import compare
 from benchmarks.paper.contact import cut
 from benchmarks.paper.contact import write as write_sheet
-from benchmarks.paper.front import nearest
+from benchmarks.paper.figures.front import nearest
+from benchmarks.paper.figures.sizes import of_sd15, stored_bytes
 from benchmarks.paper.measures import interval, scene_overlap
-from benchmarks.paper.method import BASE_FOLDER, images_at_once
-from benchmarks.paper.methods import ablations, compared
-from benchmarks.paper.perfusion import Perfusion
-from benchmarks.paper.sizes import of_sd15, stored_bytes
+from benchmarks.paper.methods.baselines import Options, custom_diffusion, lora, textual_inversion
+from benchmarks.paper.methods.choice import ablations, compared
+from benchmarks.paper.methods.method import BASE_FOLDER, images_at_once
+from benchmarks.paper.methods.perfusion import Perfusion
 from benchmarks.paper.subjects import REPORTED, TUNED, Photo, Subject, photograph, prompts_of
 from perfusion_core import BaseModel, Concept
 from perfusion_core.evaluation.curve import BETAS
@@ -189,7 +189,7 @@ def test_the_baselines_learn_what_the_base_model_predicts(
         return mse_loss(predicted, wanted)
 
     monkeypatch.setattr(DDIMScheduler, "add_noise", noised)
-    monkeypatch.setattr("benchmarks.paper.baselines.functional.mse_loss", compared_with)
+    monkeypatch.setattr("benchmarks.paper.methods.baselines.functional.mse_loss", compared_with)
     monkeypatch.setitem(odd.scheduler_config, "prediction_type", prediction)
     method = textual_inversion(odd, odd_folder, Options(schedule={1: (1.0,)}, embedding_rate=1e-3))
     list(method.learn(TUNED[0], photograph(TUNED[0], side=SIDE), seed=0))
@@ -207,7 +207,7 @@ def _quick(*, schedule: Mapping[int, tuple[float, ...]], **more: Any) -> Options
 def test_every_method_and_ablation_learns_and_draws_at_the_base_models_size(
     odd: BaseModel, odd_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.paper.methods.Options", _quick)
+    monkeypatch.setattr("benchmarks.paper.methods.choice.Options", _quick)
     subject = TUNED[0]
     photos = photograph(subject, side=SIDE)
     drawn: dict[str, list[Image.Image]] = {}
@@ -228,7 +228,7 @@ def test_every_method_and_ablation_learns_and_draws_at_the_base_models_size(
 def test_the_short_form_runs_on_any_base_model_and_writes_its_report(
     odd_folder: Path, odd: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.paper.methods.Options", _quick)
+    monkeypatch.setattr("benchmarks.paper.methods.choice.Options", _quick)
     asked = ["--short", "--base-model", str(odd_folder), "--results", str(tmp_path)]
     main(asked)
     folder = tmp_path / kept_name(odd, Evaluator(_EVALUATOR)) / "short"

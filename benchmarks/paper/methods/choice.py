@@ -5,8 +5,8 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from benchmarks.paper.ablations import NO_GATE
-from benchmarks.paper.baselines import (
+from benchmarks.paper.methods.ablations import NO_GATE
+from benchmarks.paper.methods.baselines import (
     Baseline,
     Options,
     custom_diffusion,
@@ -14,8 +14,8 @@ from benchmarks.paper.baselines import (
     lora,
     textual_inversion,
 )
-from benchmarks.paper.method import Method
-from benchmarks.paper.perfusion import USUAL_BETA, Perfusion, Superclass, usual_steps
+from benchmarks.paper.methods.method import Method
+from benchmarks.paper.methods.perfusion import USUAL_BETA, Perfusion, Superclass, usual_steps
 from perfusion_core import BaseModel
 from perfusion_core.evaluation.curve import BETAS
 

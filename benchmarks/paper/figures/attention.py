@@ -17,9 +17,9 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from benchmarks.paper import contact
-from benchmarks.paper.ablations import NO_EDIT
 from benchmarks.paper.compare import SEEDS, kept_in, write_whole
-from benchmarks.paper.perfusion import USUAL_BETA
+from benchmarks.paper.methods.ablations import NO_EDIT
+from benchmarks.paper.methods.perfusion import USUAL_BETA
 from benchmarks.paper.subjects import Subject
 from perfusion_core import BaseModel, Concept, ConceptUse
 from perfusion_core.edit_strategy import APART, EditStrategy

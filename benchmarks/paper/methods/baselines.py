@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.paper.method import images_at_once, noise_of
+from benchmarks.paper.methods.method import images_at_once, noise_of
 from benchmarks.paper.subjects import Photo, Subject
 from perfusion_core import BaseModel
 from perfusion_core.imaging.pixels import to_pixels

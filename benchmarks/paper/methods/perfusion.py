@@ -8,8 +8,8 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.paper.ablations import TrainedKeys
-from benchmarks.paper.method import images_at_once
+from benchmarks.paper.methods.ablations import TrainedKeys
+from benchmarks.paper.methods.method import images_at_once
 from benchmarks.paper.subjects import Photo, Subject
 from perfusion_core import BaseModel, Concept, ConceptUse, train
 from perfusion_core.config import GenerateConfig, Locking

@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.paper.subjects import Photo, Subject
 from perfusion_core import BaseModel
 
-BASE_FOLDER = Path(__file__).parents[2] / "models/base"
+BASE_FOLDER = Path(__file__).parents[3] / "models/base"
 _LATENTS_AT_ONCE = 20 * 16 * 16  # positions: twenty images of the shipped model
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from benchmarks.paper.attention import METHODS, PROMPTS
 from benchmarks.paper.compare import kept_in
 from benchmarks.paper.contact import cut
-from benchmarks.paper.perfusion import USUAL_BETA
+from benchmarks.paper.figures.attention import METHODS, PROMPTS
+from benchmarks.paper.methods.perfusion import USUAL_BETA
 from benchmarks.paper.subjects import REPORTED, TUNED, photograph
 
 _MOST_SIDE = 128  # of an image on a sheet, in pixels: larger ones are shrunk

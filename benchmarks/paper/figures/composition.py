@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmarks.paper import contact
 from benchmarks.paper.compare import SEEDS, kept_in, write_whole
-from benchmarks.paper.perfusion import Perfusion, draw_all
+from benchmarks.paper.methods.perfusion import Perfusion, draw_all
 from benchmarks.paper.subjects import Subject, photograph
 from perfusion_core import BaseModel, Concept, ConceptUse
 from perfusion_core.edit_strategy import APART, EditStrategy

@@ -11,16 +11,16 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.paper.front import Difference, Points, nearest
-from benchmarks.paper.measures import interval
-from benchmarks.paper.scenes import add_scenes
-from benchmarks.paper.sheets import (
+from benchmarks.paper.figures.front import Difference, Points, nearest
+from benchmarks.paper.figures.scenes import add_scenes
+from benchmarks.paper.figures.sheets import (
     write_attention,
     write_composition,
     write_subjects,
     write_sweep,
 )
-from benchmarks.paper.sizes import of_sd15
+from benchmarks.paper.figures.sizes import of_sd15
+from benchmarks.paper.measures import interval
 
 Results = Mapping[str, Sequence[dict[str, Any]]]
 """By the method's name: one dictionary for each subject, see compare.py."""

@@ -1,0 +1,1 @@
+"""The figures of the paper: attention, compositions, planes, sizes, sheets and tables."""

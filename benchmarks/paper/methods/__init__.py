@@ -1,0 +1,1 @@
+"""What learns a subject: Perfusion, its ablations and the methods that people use today."""
