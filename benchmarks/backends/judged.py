@@ -57,6 +57,7 @@ def _photos(folder: Path) -> list[str]:
     for k, photo in enumerate(photograph(_SUBJECT, side=_SIDE)):
         picture, mask = folder / f"{k}.png", folder / f"mask{k}.png"
         photo.picture.save(picture)
+        assert photo.mask is not None
         photo.mask.save(mask)
         arguments += [str(picture), "--mask", str(mask)]
     return arguments

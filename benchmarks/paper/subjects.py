@@ -6,12 +6,12 @@ on the subjects of TUNED; figures are reported on those of REPORTED, over other 
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from random import Random
 
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 _ART = Path(__file__).parent / "art"
 _UNITS = 256  # of a photo's side, the unit of its geometry
@@ -22,15 +22,23 @@ _SCENES = (  # wall, floor: plain, so that prompts can ask for places that no ph
     ("#cfe3cb", "#86a97d"),
     ("#d9d2ea", "#b6abcf"),
 )
+_STRIPES = ("#c8553d", "#f2c14e")  # of the wall that all photos of some subjects share
+_FLOOR = "#588157"
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One look: its name (and art), its superclass, and whether it may wear a hat."""
+    """One look: its name (and art), its superclass, and whether it may wear a hat.
+
+    A subject of the user's has `photos`, each with its mask if there is one.
+    """
 
     name: str
     superclass: str
     wearer: bool = False
+    shares_background: bool = False  # all its photos show one striped wall
+    photos: tuple[tuple[Path, Path | None], ...] = ()
+    prompts: tuple[str, ...] = ()  # in place of the usual ones
 
     @property
     def phrase(self) -> str:
@@ -58,15 +66,11 @@ TUNED = (
     Subject("billed-cap", "hat"),
 )
 
-# Neighbours on the list, each subject twice; and two of one superclass.
-PAIRS = tuple(zip(REPORTED, REPORTED[1:] + REPORTED[:1], strict=True))
-TRIPLES = tuple(zip(REPORTED[::2], REPORTED[1::2], REPORTED[2::2] + REPORTED[:1], strict=True))
-SIMILAR = tuple(
-    (reported, tuned)
-    for tuned in TUNED
-    for reported in REPORTED
-    if reported.superclass == tuned.superclass
+SHARING = tuple(
+    replace(subject, name=f"{subject.name}-by-the-wall", shares_background=True)
+    for subject in REPORTED[:5]
 )
+"""Subjects whose photos share one background, for its leakage and for what masks are for."""
 
 _PROMPTS = (
     "a photo of {} on the beach",
@@ -83,9 +87,23 @@ _WORN = "{} wearing a crown"
 _CARRIED = "{} and a crown"
 
 
+_ACTS = (
+    "{} flying in the sky",
+    "{} standing on a table",
+    "{} sitting on a chair",
+    "{} running on the grass",
+)
+_CLOTHES = ("{} wearing a scarf", "{} wearing sunglasses")
+
+
 def prompts_of(subject: Subject) -> tuple[str, ...]:
     """Return held-out prompts with "{}" for the subject: scenes, styles, clothes, neighbours."""
-    return (*_PROMPTS, _WORN if subject.wearer else _CARRIED)
+    return subject.prompts or (*_PROMPTS, _WORN if subject.wearer else _CARRIED)
+
+
+def acts_of(subject: Subject) -> tuple[str, ...]:
+    """Return prompts in which the subject acts and poses, and wears something if it may."""
+    return _ACTS + _CLOTHES if subject.wearer else _ACTS
 
 
 @dataclass(frozen=True)
@@ -93,24 +111,44 @@ class Photo:
     """A photo of a subject, and where in it the subject is."""
 
     picture: Image.Image  # RGB
-    mask: Image.Image  # L, white is the subject
+    mask: Image.Image | None  # L, white is the subject
 
 
 @cache
 def photograph(subject: Subject, count: int = 5, *, side: int) -> tuple[Photo, ...]:
-    """Return the first `count` of five fixed photos of a subject, `side` pixels wide."""
-    return tuple(_photos(subject, side))[:count]
+    """Return the first `count` photos of a subject, `side` pixels wide; without own, five fixed."""
+    photos = _read_photos(subject, side) if subject.photos else _photos(subject, side)
+    return tuple(photos)[:count]
+
+
+def _read_photos(subject: Subject, side: int) -> Iterator[Photo]:
+    """Yield the middle square of each of the user's photos."""
+
+    def square(file: Path, mode: str) -> Image.Image:
+        with Image.open(file) as image:
+            upright = ImageOps.exif_transpose(image).convert(mode)
+            return ImageOps.fit(upright, (side, side), Image.Resampling.LANCZOS)
+
+    for photo, mask in subject.photos:
+        yield Photo(square(photo, "RGB"), None if mask is None else square(mask, "L"))
 
 
 def _photos(subject: Subject, side: int) -> Iterator[Photo]:
     # Composed at least twice as large and then shrunk, which smooths the edges.
     scale = max(1, math.ceil(2 * side / _UNITS))
     canvas = scale * _UNITS
-    chance = Random(subject.name)
-    art = Image.open(_ART / f"{subject.name}.png").convert("RGBA")
+    name = subject.name.removesuffix("-by-the-wall")
+    chance = Random(name)
+    art = Image.open(_ART / f"{name}.png").convert("RGBA")
     for wall, floor in _SCENES:
         picture = Image.new("RGB", (canvas, canvas), wall)
-        ImageDraw.Draw(picture).rectangle((0, 172 * scale, canvas, canvas), fill=floor)
+        pen = ImageDraw.Draw(picture)
+        if subject.shares_background:
+            for left in range(0, _UNITS, 32):
+                stripe = (left * scale, 0, (left + 32) * scale, canvas)
+                pen.rectangle(stripe, fill=_STRIPES[left // 32 % 2])
+            floor = _FLOOR
+        pen.rectangle((0, 172 * scale, canvas, canvas), fill=floor)
         picture = picture.filter(ImageFilter.GaussianBlur(2 * scale))
         size = round(canvas * chance.uniform(0.66, 0.78))
         turned = art.resize((size, size), Image.Resampling.LANCZOS)

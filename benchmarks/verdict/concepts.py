@@ -68,7 +68,7 @@ def pictures_of(made: Made, *, side: int) -> tuple[list[Image.Image], list[Image
     photos = list(photograph(made.subject, side=side))
     if made.other is not None:
         photos[3:] = photograph(made.other, side=side)[3:]
-    masks = [photo.mask for photo in photos]
+    masks = [photo.mask for photo in photos if photo.mask is not None]
     if made.way == "wrong masks":  # everything but the subject
         masks = [ImageOps.invert(mask) for mask in masks]
     return [photo.picture for photo in photos], masks
