@@ -28,6 +28,9 @@ class Scores:
     colours: float  # mean overlap of colour histograms with the photos, 0 to 1
     outside: float  # mean cosine to the photos, by EfficientNet-Lite2 with ImageNet weights
     text: float  # mean cosine to the prompt, with the superclass in the subject's place
+    nearest: float  # cosine to the nearest photo
+    pixels: float  # mean absolute difference to the nearest photo or its mirror image, 0 to 1
+    background: float  # overlap of the edges' colours with the photos', 0 to 1
 
 
 def score(
@@ -42,18 +45,48 @@ def score(
     pictures = [photo.picture for photo in photos]
     told = [prompt.format(subject.phrase) for prompt in prompts]
     seen = evaluator.embed_images(images)  # (n, p)
+    cosines = seen @ evaluator.embed_images(pictures).T  # (n, photos)
     return Scores(
-        image=float((seen @ evaluator.embed_images(pictures).T).mean()),
+        image=float(cosines.mean()),
         colours=colour_overlap(images, pictures),
         outside=outside_similarity(images, pictures),
         text=float((seen * evaluator.embed_texts(told)).sum(-1).mean()),
+        nearest=float(cosines.amax(1).mean()),
+        pixels=pixel_distance(images, pictures),
+        background=background_overlap(images, pictures),
     )
 
 
 def colour_overlap(images: Sequence[Image.Image], pictures: Sequence[Image.Image]) -> float:
     """Return the mean overlap of the colours of every image and every picture, 0 to 1."""
+    return _overlap(images, pictures, _CENTRE)
+
+
+def background_overlap(images: Sequence[Image.Image], pictures: Sequence[Image.Image]) -> float:
+    """Return the mean overlap of the edges' colours of every image and every picture, 0 to 1.
+
+    What an image has above the plain superclass's has leaked from the pictures' background.
+    """
+    return _overlap(images, pictures, _EDGES)
+
+
+def pixel_distance(images: Sequence[Image.Image], pictures: Sequence[Image.Image]) -> float:
+    """Return the images' mean distance to the nearest picture or its mirror image, 0 to 1.
+
+    A distance is the mean absolute difference of pixels; a copy has 0.
+    """
+    own = np.stack([_pixels(picture) for picture in pictures]).astype(np.float64)
+    own = np.concatenate([own, own[:, :, ::-1]])  # (2 photos, side, side, 3)
+    return float(np.mean([np.abs(own - _pixels(image)).mean((1, 2, 3)).min() for image in images]))
+
+
+def _overlap(
+    images: Sequence[Image.Image],
+    pictures: Sequence[Image.Image],
+    where: npt.NDArray[np.bool_],
+) -> float:
     own, others = (
-        [_histogram(_pixels(image)[_CENTRE]) for image in many] for many in (pictures, images)
+        [_histogram(_pixels(image)[where]) for image in many] for many in (pictures, images)
     )
     return float(np.mean([np.minimum(a, b).sum() for a in own for b in others]))
 
