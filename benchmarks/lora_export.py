@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.paper import contact
-from benchmarks.paper.__main__ import EVALUATOR, RESULTS
+from benchmarks.paper.kept import EVALUATOR, RESULTS
 from benchmarks.paper.methods.method import BASE_FOLDER
 from benchmarks.paper.methods.perfusion import draw_all
 from benchmarks.paper.subjects import REPORTED, Subject, photograph, prompts_of

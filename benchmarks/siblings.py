@@ -21,7 +21,7 @@ from torch import Tensor
 
 from api.demo.subjects import SUBJECTS, photograph
 from benchmarks.paper import contact
-from benchmarks.paper.__main__ import EVALUATOR, RESULTS
+from benchmarks.paper.kept import EVALUATOR, RESULTS
 from benchmarks.paper.methods.method import BASE_FOLDER
 from benchmarks.paper.methods.perfusion import USUAL_BETA, draw_all
 from benchmarks.taught import ALONE

@@ -1,7 +1,7 @@
 """Subjects after trainings of some weight, rate and length, drawn alone and in pairs.
 
-Concepts and images are kept in a folder of the base model and the evaluator below
-benchmarks/paper/results, and are not made again. `teach` teaches as the product does; its concepts
+Concepts and images are kept in a folder of the base model and the evaluator in
+~/.cache/perfusion-paper, and are not made again. `teach` teaches as the product does; its concepts
 are in a folder that several benchmarks share.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.paper import contact
-from benchmarks.paper.__main__ import EVALUATOR, RESULTS, kept_name
+from benchmarks.paper.kept import EVALUATOR, RESULTS, kept_name
 from benchmarks.paper.measures import scene_overlap
 from benchmarks.paper.methods.method import BASE_FOLDER
 from benchmarks.paper.methods.perfusion import USUAL_BETA, Perfusion, draw_all

@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.editing import photo, recognition
-from benchmarks.paper.__main__ import EVALUATOR, RESULTS
+from benchmarks.paper.kept import EVALUATOR, RESULTS
 from benchmarks.paper.methods.method import BASE_FOLDER
 from benchmarks.paper.subjects import REPORTED
 from benchmarks.taught import CONCEPTS

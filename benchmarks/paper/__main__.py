@@ -3,39 +3,79 @@
     python -m benchmarks.paper            # everything; hours on 2 cores
     python -m benchmarks.paper --short    # 2 subjects, 5 methods, 3 prompts, 1 seed; 8 minutes
     python -m benchmarks.paper --tune     # the candidates for the options, on other subjects
+    python -m benchmarks.paper --base-model FOLDER --subjects FOLDER    # your model, your photos
 
 Each method learns each held-out subject and draws the held-out prompts at every setting of its
 dial; then attention, compositions, tables and plots. The shipped base model is taken, or any
-Stable Diffusion 1.x or 2.x folder by `--base-model`, at its own size. Results are kept in a
-folder of the base model and the evaluator below benchmarks/paper/results, so a stopped run goes on
-where it was. Several may run at once with `--only METHOD ...`, which takes some methods and makes
-no report.
+Stable Diffusion 1.x or 2.x folder by `--base-model`, at its own size. benchmarks/paper/folders.py
+says what a folder of subjects holds.
+
+Results are kept in ~/.cache/perfusion-paper, in a folder of the base model and the evaluator, by
+method and options, so a stopped run goes on where it was. The first subject of each kind is
+measured first; then the hours to come are known, and are printed after every result. Several may
+run at once with `--only NAME ...`, which takes some methods and figures and makes no report;
+`--skip NAME ...` leaves some out.
 """
 
 import argparse
-import hashlib
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.paper.compare import compare
+from benchmarks.paper.compare import SEEDS, Comparison
 from benchmarks.paper.figures import report
-from benchmarks.paper.figures.attention import attention
-from benchmarks.paper.figures.composition import Gallery, compose
-from benchmarks.paper.methods.ablations import REMOVED_ONE_BY_ONE
-from benchmarks.paper.methods.choice import ablations, candidates, compared
+from benchmarks.paper.figures.attention import Attention
+from benchmarks.paper.figures.composition import Composer, Gallery
+from benchmarks.paper.figures.sets import Set, sets_of, similar_sets
+from benchmarks.paper.figures.tables import Results
+from benchmarks.paper.folders import SubjectsError, read_subjects
+from benchmarks.paper.kept import EVALUATOR, RESULTS, Store, Work, finish, kept_name
+from benchmarks.paper.methods.choice import (
+    ablations,
+    candidates,
+    compared,
+    inversion,
+    keys_trained,
+    sharing,
+    usual_custom_diffusion,
+    usual_lora,
+)
 from benchmarks.paper.methods.method import BASE_FOLDER, Method
-from benchmarks.paper.subjects import PAIRS, REPORTED, SIMILAR, TRIPLES, TUNED, Subject
+from benchmarks.paper.methods.perfusion import Perfusion
+from benchmarks.paper.subjects import REPORTED, SHARING, TUNED, Subject
 from perfusion_core import BaseModel
-from perfusion_core.edit_strategy import APART, PUBLISHED, EditStrategy
 from perfusion_core.evaluators.similarity import Evaluator
 
-RESULTS = Path(__file__).parent / "results"
-EVALUATOR = BASE_FOLDER.parent / "evaluator"
 _DOCS = Path(__file__).parents[2] / "docs/benchmark"
 _SHORT_METHODS = 5
+_OF_ABLATIONS = 5  # subjects
+_SHARING = "one background, "  # before a method's name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Works by part of the report and by method or figure, in the order in which they are made."""
+
+    parts: dict[str, dict[str, list[Work]]]
+
+    def chosen(self, keep: Callable[[str], bool]) -> "Plan":
+        """Return the plan with the names that `keep` is true of."""
+        return Plan(
+            {
+                part: {name: works for name, works in named.items() if keep(name)}
+                for part, named in self.parts.items()
+            }
+        )
+
+    def works(self) -> list[Work]:
+        """Return all works."""
+        return [work for named in self.parts.values() for works in named.values() for work in works]
+
+    def results(self, part: str) -> Results:
+        """Read the results of a part."""
+        named = self.parts.get(part, {})
+        return {name: [work.read() for work in works] for name, works in named.items()}
 
 
 @dataclass(frozen=True)
@@ -47,23 +87,84 @@ class Run:
     evaluator: Evaluator
     folder: Path
 
-    def compare(
-        self,
-        methods: Iterable[Method],
-        subjects: Sequence[Subject],
-        only: Sequence[str] | None = None,
-        **counts: int,
-    ) -> report.Results:
-        """Measure each method, or only those that are named; print each as it is done."""
-        side = self.base.default_resolution
-        results = {}
-        for method in methods:
-            if not only or method.name in only:
-                results[method.name] = compare(
-                    method, subjects, self.evaluator, self.folder, side=side, **counts
-                )
-                print(report.similarity_table({method.name: results[method.name]}), flush=True)
-        return results
+    def tuning(self) -> Plan:
+        """Plan the candidates for the options, on the tuning subjects."""
+        methods = candidates(self.base, self.source)
+        return Plan({"similarity": self._compared(methods, TUNED, self._comparison())})
+
+    def full(self, subjects: Sequence[Subject], *, own: bool) -> Plan:
+        """Plan everything; `own` subjects are the user's, of which no others are known."""
+        comparison = self._comparison()
+        similarity = self._compared(compared(self.base, self.source), subjects, comparison)
+        few = subjects[:_OF_ABLATIONS]
+        similarity |= self._compared(ablations(self.base, self.folder), few, comparison)
+        parts = {"similarity": similarity, **self._figures(subjects)}
+        if not own:
+            methods = sharing(self.base, self.source)
+            works = self._compared(methods, SHARING, comparison)
+            parts["sharing"] = {
+                f"{_SHARING}{name}": [replace(work, kind=f"{_SHARING}{name}") for work in named]
+                for name, named in works.items()
+            }
+        sets = [*(sets_of(subjects) if len(subjects) > 2 else []), *([] if own else similar_sets())]
+        parts["compositions"] = self._composed(sets, subjects, len(SEEDS))
+        return Plan(parts)
+
+    def short(self) -> Plan:
+        """Plan two subjects with few methods, prompts and seeds."""
+        subjects = REPORTED[:2]
+        comparison = Comparison(self.evaluator, self._store(), prompt_count=3, seed_count=1)
+        methods = list(compared(self.base, self.source, short=True))[:_SHORT_METHODS]
+        similarity = self._compared(methods, subjects, comparison)
+        (pairs, *_) = sets_of(subjects)
+        pairs = replace(pairs, prompts=pairs.prompts[:2], has_baselines=False)
+        return Plan(
+            {
+                "similarity": similarity,
+                **self._figures(subjects, short=True),
+                "compositions": self._composed([pairs], REPORTED[:3], 2),
+            }
+        )
+
+    def _store(self) -> Store:
+        return Store(self.folder, self.base.default_resolution)
+
+    def _comparison(self) -> Comparison:
+        return Comparison(self.evaluator, self._store())
+
+    def _compared(
+        self, methods: Iterable[Method], subjects: Sequence[Subject], comparison: Comparison
+    ) -> dict[str, list[Work]]:
+        return {method.name: comparison.works(method, subjects) for method in methods}
+
+    def _figures(
+        self, subjects: Sequence[Subject], *, short: bool = False
+    ) -> dict[str, dict[str, list[Work]]]:
+        by_name = {method.name: method for method in compared(self.base, self.source, short=short)}
+        steps = tuple(by_name["textual inversion"].schedule)
+        baselines = [inversion(self.base, self.source, steps)]
+        if not short:
+            baselines.append(usual_custom_diffusion(self.base, self.source))
+        attention = Attention(
+            self._store(), Perfusion(self.base),
+            keys_trained=None if short else keys_trained(self.base),
+            baselines=baselines, seed_count=1 if short else 2,
+        )  # fmt: skip
+        return {"attention": {"attention": [attention.work(subject) for subject in subjects]}}
+
+    def _composed(
+        self, sets: Iterable[Set], others: Sequence[Subject], seed_count: int
+    ) -> dict[str, list[Work]]:
+        gallery = Gallery(self.base, self.evaluator, self._store(), Perfusion(self.base))
+        composer = Composer(gallery, others, seed_count)
+        makers = (usual_custom_diffusion, usual_lora)
+        rivals = [make(self.base, self.source) for make in makers]
+        planned = {}
+        for asked in sets:
+            planned[asked.title] = composer.works(asked)
+            for method in rivals if asked.has_baselines else []:
+                planned[f"{asked.title}, {method.name}"] = composer.works(asked, method)
+        return planned
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -73,75 +174,61 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--tune", action="store_true")
-    parser.add_argument("--only", nargs="*", metavar="METHOD")
+    parser.add_argument("--only", nargs="+", metavar="NAME")
+    parser.add_argument("--skip", nargs="+", metavar="NAME", default=[])
     parser.add_argument("--base-model", type=Path, default=BASE_FOLDER, metavar="FOLDER")
+    parser.add_argument("--subjects", type=Path, metavar="FOLDER")
     parser.add_argument("--evaluator", default=EVALUATOR, metavar="FOLDER_OR_NAME")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
     asked = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    subjects: tuple[Subject, ...] = REPORTED
+    if asked.subjects is not None:
+        if asked.short or asked.tune:
+            parser.error("--subjects is of the whole comparison, without --short and --tune.")
+        try:
+            subjects = read_subjects(asked.subjects)
+        except SubjectsError as error:
+            parser.error(str(error))
     base = BaseModel.load(asked.base_model)
     if base.family == "sdxl":
         parser.error("The baselines train one text encoder: name an SD 1.x or 2.x folder.")
     evaluator = Evaluator(asked.evaluator)
     name = "tune" if asked.tune else "short" if asked.short else "full"
     folder = asked.results / kept_name(base, evaluator) / name
+    folder.mkdir(parents=True, exist_ok=True)
     run = Run(base, asked.base_model, evaluator, folder)
-    # The documents are about the shipped base model.
-    docs = _DOCS if asked.base_model.resolve() == BASE_FOLDER else folder / "report"
     if asked.tune:
-        _tune(run, asked.only, docs)
-    elif asked.short:
-        _short(run)
+        plan = run.tuning()
     else:
-        _full(run, asked.only, docs)
-
-
-def kept_name(base: BaseModel, evaluator: Evaluator) -> str:
-    """Name the folder of what depends on this base model, its defaults and the evaluator."""
-    told = (
-        base.fingerprint, base.covariance_fingerprint, base.defaults, evaluator.ref.fingerprint,
-    )  # fmt: skip
-    return f"{base.name}-{hashlib.sha256(repr(told).encode()).hexdigest()[:12]}"
-
-
-def _tune(run: Run, only: Sequence[str] | None, docs: Path) -> None:
-    tried = run.compare(candidates(run.base, run.source), TUNED, only)
-    if not only:
-        report.write_tuning(tried, run.folder, docs / "steps.webp")
-
-
-def _full(run: Run, only: Sequence[str] | None, docs: Path) -> None:
-    results = {
-        **run.compare(compared(run.base, run.source, run.folder), REPORTED, only),
-        **run.compare(ablations(run.base), REPORTED[:5], only),
-    }
-    if only:
+        plan = run.short() if asked.short else run.full(subjects, own=asked.subjects is not None)
+    names = [name for named in plan.parts.values() for name in named]
+    for chosen in [*(asked.only or []), *asked.skip]:
+        if chosen not in names:
+            parser.error(f'There is no "{chosen}". There are: {", ".join(names)}.')
+    if set(asked.skip) & {"superclass", "perfusion"}:
+        parser.error("Every table compares with superclass and perfusion: they cannot be skipped.")
+    left = set(asked.only or names) - set(asked.skip)
+    plan = plan.chosen(left.__contains__)
+    finish(plan.works())
+    if asked.only:
         return
-    gallery = Gallery(run.base, run.evaluator, run.folder)
-    sets: list[tuple[str, Sequence[Sequence[Subject]], EditStrategy]] = [
-        ("two concepts", PAIRS, APART),
-        ("three concepts", TRIPLES, APART),
-        ("two of a kind", SIMILAR, APART),
-        ("two of a kind, removed one by one", SIMILAR, REMOVED_ONE_BY_ONE),
-        ("two of a kind, published gates", SIMILAR, PUBLISHED),
-    ]
-    composed = {
-        title: compose(gallery, title, subjects, REPORTED, strategy=strategy)
-        for title, subjects, strategy in sets
-    }
-    found = attention(run.base, REPORTED, run.folder)
-    report.write(results, found, composed, run.folder, docs)
-
-
-def _short(run: Run) -> None:
-    subjects = REPORTED[:2]
-    methods = islice(compared(run.base, run.source, run.folder), _SHORT_METHODS)
-    results = run.compare(methods, subjects, prompt_count=3, seed_count=1)
-    gallery = Gallery(run.base, run.evaluator, run.folder)
-    title = "two concepts"
-    composed = {title: compose(gallery, title, [subjects], REPORTED[:3], seed_count=2)}
-    found = attention(run.base, subjects, run.folder, seed_count=1)
-    report.write(results, found, composed, run.folder, run.folder / "report")
+    # The documents are about the shipped base model and its subjects.
+    shipped = asked.base_model.resolve() == BASE_FOLDER and asked.subjects is None
+    docs = _DOCS if shipped and not asked.short else folder / "report"
+    docs.mkdir(parents=True, exist_ok=True)
+    if asked.tune:
+        report.write_tuning(plan.results("similarity"), folder, docs / "steps.webp")
+        return
+    attention = plan.results("attention").get("attention", [])
+    found = report.Found(
+        plan.results("similarity"), attention, plan.results("compositions"),
+        sharing={
+            name.removeprefix(_SHARING): own
+            for name, own in plan.results("sharing").items()
+        },
+    )  # fmt: skip
+    report.write(found, folder, docs)
 
 
 if __name__ == "__main__":

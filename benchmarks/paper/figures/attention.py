@@ -1,25 +1,31 @@
 """Figure 1: how much of the image a subject's word covers, by method, same prompts and seeds.
 
+The word's share of the attention, and what is left to the prompt's other words, are measured too.
 Textual inversion's word acts through the same frozen projections as any other word, so its maps are
-those of the product without the edit.
+those of the product without the edit, after each of its steps. Custom Diffusion's word is read
+together with its superclass.
 """
 
 import io
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
 from benchmarks.paper import contact
-from benchmarks.paper.compare import SEEDS, kept_in, write_whole
+from benchmarks.paper.compare import SEEDS
+from benchmarks.paper.kept import Store, Work, kept_in, photos_told
 from benchmarks.paper.methods.ablations import NO_EDIT
-from benchmarks.paper.methods.perfusion import USUAL_BETA
+from benchmarks.paper.methods.baselines import Baseline
+from benchmarks.paper.methods.perfusion import USUAL_BETA, LearnedConcept, Perfusion
+from benchmarks.paper.methods.pipelines import EMBEDDING, with_weights
 from benchmarks.paper.subjects import Subject
 from perfusion_core import BaseModel, Concept, ConceptUse
 from perfusion_core.edit_strategy import APART, EditStrategy
@@ -34,94 +40,142 @@ PROMPTS = (
     "a photo of {} in the forest",
     "{} next to a tree",
 )
-METHODS = ("superclass", "perfusion", "textual inversion")
+_KIND = "attention"
 
 
-def attention(
-    base: BaseModel, subjects: Sequence[Subject], folder: Path, *, seed_count: int = 2
-) -> list[dict[str, Any]]:
-    """Return the mean coverage and share of each method's word, one dictionary per subject.
+@dataclass(frozen=True)
+class Word:
+    """A subject's word in prompts, and what makes it act."""
 
-    `folder` holds what `compare` has kept of both methods.
-    """
-    found = []
-    for subject in subjects:
-        file = kept_in(folder, "attention", [subject.name]).with_suffix(".json")
-        if not file.exists():
-            ours, theirs = (
-                kept_in(folder, name, [subject.name]).with_suffix(".safetensors")
-                for name in ("perfusion", "textual inversion")
-            )
-            concept, word = Concept.load(ours), load_file(theirs)
-            other = replace(concept, embeddings=(word["embedding"],))
-            told, sheet = _measure(base, subject, concept, other, SEEDS[:seed_count])
-            file.parent.mkdir(parents=True, exist_ok=True)
-            contact.write(sheet, file.with_suffix(".png"))
-            write_whole(file, {"subject": subject.name, **told})
-        found.append(json.loads(file.read_text()))
-    return found
+    base: BaseModel
+    phrase: str
+    words: frozenset[str]  # those that are the subject's
+    concepts: Mapping[str, ConceptUse]
+    strategy: EditStrategy = APART
 
 
-def _measure(
-    base: BaseModel,
-    subject: Subject,
-    concept: Concept,
-    word: Concept,
-    seeds: Sequence[int],
-) -> tuple[dict[str, Any], list[list[Image.Image]]]:
-    told: dict[str, Any] = {}
-    sheet = []
-    for method in METHODS:
-        if method == "superclass":
-            images, maps = _draw(base, subject.phrase, subject.superclass, seeds, {})
-        elif method == "perfusion":
-            use = {"x": ConceptUse(concept, USUAL_BETA)}
-            images, maps = _draw(base, "a <x>", "<x>", seeds, use)
-        else:
-            use = {"x": ConceptUse(word, USUAL_BETA)}
-            images, maps = _draw(base, "a <x>", "<x>", seeds, use, strategy=NO_EDIT)
-        told[method] = {
-            "coverage": float(np.mean([word_map.coverage for word_map in maps])),
-            "share": float(np.mean([word_map.share.mean() for word_map in maps])),
+@dataclass(frozen=True)
+class Attention:
+    """The methods whose words are compared: Perfusion first, then its ablations and baselines."""
+
+    store: Store
+    perfusion: Perfusion
+    keys_trained: Perfusion | None
+    baselines: Sequence[Baseline]
+    seed_count: int = 2
+
+    def work(self, subject: Subject) -> Work:
+        """Return the work of one subject."""
+        methods = [self.perfusion, self.keys_trained, *self.baselines]
+        told = {
+            "methods": [[m.name, dict(m.taught)] for m in methods if m is not None],
+            "prompts": PROMPTS,
+            "seeds": SEEDS[: self.seed_count],
+            "photos": photos_told(subject, side=self.store.side),
         }
-        shown = len(PROMPTS)  # the first seed
-        pairs = zip(images[:shown], maps[:shown], strict=True)
-        sheet.append([tile for pair in pairs for tile in (pair[0], _over(*pair))])
-    return told, sheet
+        kept = kept_in(self.store.folder, _KIND, [subject.name], told)
+        make = partial(self._measure, subject, kept)
+        return Work(_KIND, (subject.name,), kept.with_suffix(".json"), make)
+
+    def _measure(self, subject: Subject, kept: Path) -> dict[str, Any]:
+        told: dict[str, Any] = {}
+        sheet = []
+        for name, word in self._words(subject):
+            images, maps = _draw(word, SEEDS[: self.seed_count])
+            told[name] = {
+                "coverage": float(np.mean([found.coverage for found, _ in maps])),
+                "share": float(np.mean([found.share.mean() for found, _ in maps])),
+                "others": float(np.mean([others for _, others in maps])),
+            }
+            shown = len(PROMPTS)  # the first seed
+            pairs = list(zip(images, (found for found, _ in maps), strict=True))[:shown]
+            sheet.append([tile for pair in pairs for tile in (pair[0], _over(*pair))])
+        contact.write(sheet, kept.with_suffix(".png"))
+        where = str(kept.relative_to(self.store.folder)) + ".png"
+        return {"subject": subject.name, "sheet": where, "methods": told}
+
+    def _words(self, subject: Subject) -> Iterator[tuple[str, Word]]:
+        base = self.perfusion.base
+        plain = frozenset(subject.superclass.split())
+        yield "superclass", Word(base, subject.phrase, plain, {})
+        placed = frozenset({"<x>"})
+        concept = self._concept(self.perfusion, subject).concept
+        use = {"x": ConceptUse(concept, USUAL_BETA)}
+        yield self.perfusion.name, Word(base, "a <x>", placed, use)
+        if self.keys_trained is not None:
+            learned = self._concept(self.keys_trained, subject)
+            use = {"x": ConceptUse(learned.concept, USUAL_BETA)}
+            yield self.keys_trained.name, Word(base, "a <x>", placed, use, learned.strategy)
+        for method in self.baselines:
+            for steps in method.schedule:
+                file = self.store.file(method, subject, steps)
+                own = base
+                if method.keeps_weights:
+                    own = _with_weights(base, method.source, file)
+                use = {"x": ConceptUse(_worded(concept, own, file), USUAL_BETA)}
+                phrase, words = "a <x>", placed
+                if method.beside_superclass:
+                    phrase, words = f"a <x> {subject.superclass}", placed | plain
+                yield f"{method.name}, {steps} steps", Word(own, phrase, words, use, NO_EDIT)
+
+    def _concept(self, method: Perfusion, subject: Subject) -> LearnedConcept:
+        steps = max(method.schedule)
+        return method.read(self.store.file(method, subject, steps), subject, seconds=0.0)
 
 
-def _draw(
-    base: BaseModel,
-    phrase: str,
-    word: str,
-    seeds: Sequence[int],
-    concepts: Mapping[str, ConceptUse],
-    *,
-    strategy: EditStrategy = APART,
-) -> tuple[list[Image.Image], list[WordMap]]:
-    """Draw every prompt and seed; return the images and the map of the subject's word in each."""
-    trajectories = []
+def _with_weights(base: BaseModel, source: Path, file: Path) -> BaseModel:
+    """Return the base model with the weights of a baseline's file."""
+    pipeline = with_weights(base, source, file)
+    own = BaseModel.from_pipeline(pipeline, name=base.name, device=str(base.device))
+    own.override_defaults(base.defaults)
+    own.covariance = base.covariance  # nothing is edited by it
+    return own
+
+
+def _worded(concept: Concept, base: BaseModel, file: Path) -> Concept:
+    """Return a concept with the word's embedding of a baseline's file, for `base`."""
+    return replace(
+        concept,
+        embeddings=(load_file(file)[EMBEDDING],),
+        base_model_fingerprint=base.fingerprint,
+        covariance_fingerprint=base.covariance_fingerprint,
+    )
+
+
+Read = tuple[WordMap, float]
+"""The map of the subject's words together, and the share of all other words together."""
+
+
+def _draw(word: Word, seeds: Sequence[int]) -> tuple[list[Image.Image], list[Read]]:
+    """Draw every prompt and seed; return the images, and what is read from each image's maps."""
+    base, trajectories = word.base, []
     for seed, prompt in product(seeds, PROMPTS):
         config = base.defaults.generate_config({"seed": seed})
         trajectories += start(
             base,
             ImageRequest(
-                prompt=prompt.format(phrase),
-                concepts=concepts,
+                prompt=prompt.format(word.phrase),
+                concepts=word.concepts,
                 config=config,
                 attention_maps=True,
             ),
-            strategy=strategy,
+            strategy=word.strategy,
         )
     batch = Batch(trajectories)
     while not trajectories[0].finished:
         step(base, batch)
-    maps = []
+    found = []
     for trajectory in trajectories:
         assert trajectory.maps is not None
-        (own,) = (found for found in trajectory.maps.means() if found.word.text == word)
-        maps.append(own)
-    return [decode(base, trajectory) for trajectory in trajectories], maps
+        found.append(_together(trajectory.maps.means(), word.words))
+    return [decode(base, trajectory) for trajectory in trajectories], found
+
+
+def _together(maps: Sequence[WordMap], words: frozenset[str]) -> Read:
+    own = [found for found in maps if found.word.text in words]
+    share = torch.stack([found.share for found in own]).sum(0)
+    others = sum(float(found.share.mean()) for found in maps if found.word.text not in words)
+    return replace(own[0], share=share), others
 
 
 def _over(image: Image.Image, found: WordMap) -> Image.Image:

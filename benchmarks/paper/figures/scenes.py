@@ -9,24 +9,19 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.paper.compare import kept_in
 from benchmarks.paper.contact import cut
 from benchmarks.paper.measures import scene_overlap
 
 
 def add_scenes(results: Mapping[str, Sequence[dict[str, Any]]], folder: Path) -> None:
     """Give every row of `results` its "scene": the edges' likeness to the plain superclass's."""
-    for name, found in results.items():
-        for result in found:
-            for number, row in enumerate(result["rows"]):
-                images, plain = (
-                    _images(
-                        kept_in(folder, which, [result["subject"]]), line, len(result["prompts"])
-                    )
-                    for which, line in ((name, number + 1), ("superclass", 1))
-                )
-                row["scene"] = scene_overlap(images, plain)
+    plain = {result["subject"]: _images(folder, result, 1) for result in results["superclass"]}
+    for result in (result for found in results.values() for result in found):
+        for number, row in enumerate(result["rows"]):
+            images = _images(folder, result, number + 1)
+            row["scene"] = scene_overlap(images, plain[result["subject"]])
 
 
-def _images(kept: Path, line: int, count: int) -> list[Image.Image]:
-    return [cut(kept.with_suffix(".png"), line, column) for column in range(count)]
+def _images(folder: Path, result: Mapping[str, Any], line: int) -> list[Image.Image]:
+    file = folder / result["sheet"]
+    return [cut(file, line, column) for column in range(len(result["prompts"]))]

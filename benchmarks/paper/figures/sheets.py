@@ -6,11 +6,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from benchmarks.paper.compare import kept_in
 from benchmarks.paper.contact import cut
-from benchmarks.paper.figures.attention import METHODS, PROMPTS
-from benchmarks.paper.methods.perfusion import USUAL_BETA
-from benchmarks.paper.subjects import REPORTED, TUNED, photograph
+from benchmarks.paper.figures.attention import PROMPTS
 
 _MOST_SIDE = 128  # of an image on a sheet, in pixels: larger ones are shrunk
 _LABEL = 110
@@ -31,19 +28,16 @@ Results = Mapping[str, Found]
 
 
 def write_subjects(results: Results, folder: Path, file: Path) -> None:
-    """Write figure 3: each subject by each method at its last setting; ours at the usual bias."""
+    """Write figure 3: each subject by each method at its usual steps and dial."""
     shown, methods = _shown(results), [name for name in _SHORT if name in results]
     rows: Rows = {}
     for number, result in enumerate(results["perfusion"]):
         subject = result["subject"]
-        rows[subject] = [_cut(kept_in(folder, "perfusion", [subject]), 0, 0)]  # above: the photos
+        rows[subject] = [_cut(folder, result, 0, 0)]  # above: the photos
         for prompt in shown:
             for name in methods:
-                measured = results[name][number]["rows"]
-                dials = [row["dial"] for row in measured]
-                usual = dials.index(USUAL_BETA) if name == "perfusion" else len(measured) - 1
-                kept = kept_in(folder, name, [subject])
-                rows[subject].append(_cut(kept, usual + 1, prompt))
+                own = results[name][number]
+                rows[subject].append(_cut(folder, own, _usual_row(own) + 1, prompt))
     write_rows(rows, ["photo", *[_SHORT[name] for name in methods] * len(shown)], file)
 
 
@@ -52,33 +46,53 @@ def write_sweep(name: str, results: Results, folder: Path, file: Path) -> None:
     shown, ours = _shown(results), results[name]
     dials = [f"{row['dial']:g}" for row in ours[0]["rows"]]
     rows: Rows = {}
-    for subject in (our["subject"] for our in ours):
-        kept = kept_in(folder, name, [subject])
-        rows[subject] = [_cut(kept, 0, 0)]
-        rows[subject] += [_cut(kept, k + 1, prompt) for prompt in shown for k in range(len(dials))]
+    for our in ours:
+        subject = our["subject"]
+        rows[subject] = [_cut(folder, our, 0, 0)]
+        rows[subject] += [
+            _cut(folder, our, k + 1, prompt) for prompt in shown for k in range(len(dials))
+        ]
     write_rows(rows, ["photo", *dials * len(shown)], file)
 
 
 def write_attention(found: Found, folder: Path, file: Path) -> None:
     """Write figure 1: images, and next to each where the subject's word acts."""
     rows: Rows = {}
-    for subject in (result["subject"] for result in found):
-        kept = kept_in(folder, "attention", [subject])
-        for k, name in enumerate(METHODS):
-            rows[f"{subject},\n{_SHORT[name]}"] = [
-                _cut(kept, k, x) for x in range(2 * len(PROMPTS))
+    for result in found:
+        for k, name in enumerate(result["methods"]):
+            label = f"{result['subject']},\n{_SHORT.get(name, name.replace(', ', chr(10)))}"
+            rows[label] = [_cut(folder, result, k, x) for x in range(2 * len(PROMPTS))]
+    write_rows(rows, [], file)
+
+
+def write_acts(results: Results, folder: Path, file: Path) -> None:
+    """Write the prompts that act, pose and wear: each subject by each method at its usual dial."""
+    rows: Rows = {}
+    methods = [name for name in _SHORT if name in results]
+    for number, result in enumerate(results["perfusion"]):
+        for name in methods:
+            found = results[name][number]
+            acts = range(len(found["acts"]))
+            rows[f"{result['subject']},\n{_SHORT[name]}"] = [
+                _cut(folder, found, len(found["rows"]) + 1, x) for x in acts
             ]
     write_rows(rows, [], file)
 
 
-def write_composition(title: str, sets: Found, folder: Path, file: Path) -> None:
+def write_composition(sets: Found, folder: Path, file: Path) -> None:
     """Write figure 4: a photo of each subject, and every image of them together."""
     rows: Rows = {}
     for result in sets:
-        names, kept = result["subjects"], kept_in(folder, title, result["subjects"])
-        images = [_cut(kept, 0, x) for x in range(len(result["images"]))]
-        rows["\n".join(names)] = [*(_photo(name, images[0].width) for name in names), *images]
+        names = result["subjects"]
+        photos = [_cut(folder, result, 0, x) for x in range(len(names))]
+        images = [_cut(folder, result, 1, x) for x in range(len(result["images"]))]
+        rows["\n".join(names)] = [*photos, *images]
     write_rows(rows, [], file)
+
+
+def _usual_row(result: Mapping[str, Any]) -> int:
+    usual = (result["acting"]["steps"], result["acting"]["dial"])
+    return [(row["steps"], row["dial"]) for row in result["rows"]].index(usual)
 
 
 def _shown(results: Results) -> list[int]:
@@ -103,10 +117,5 @@ def write_rows(rows: Rows, header: Sequence[str], file: Path) -> None:
     page.save(file, quality=80, method=6)  # a third of the bytes, and no visible difference
 
 
-def _photo(name: str, side: int) -> Image.Image:
-    (subject,) = (subject for subject in (*REPORTED, *TUNED) if subject.name == name)
-    return photograph(subject, side=side)[0].picture
-
-
-def _cut(kept: Path, row: int, column: int) -> Image.Image:
-    return cut(kept.with_suffix(".png"), row, column)
+def _cut(folder: Path, result: Mapping[str, Any], row: int, column: int) -> Image.Image:
+    return cut(folder / result["sheet"], row, column)

@@ -1,6 +1,6 @@
 """Edit strategies that change the product in one thing each: the ablations of the paper."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -49,6 +49,42 @@ NO_EDIT = EditStrategy(_without_edit)
 """The word's own embedding alone: the frozen projections, as textual inversion has them."""
 
 
+@dataclass(frozen=True)
+class _KeysOpen(Decomposition):
+    """An edit whose Keys follow the similarity alone, whatever the gate of the Values is."""
+
+    sim: Tensor  # (..., N, J)
+    keys: "UngatedKeys"
+
+    def apply(self, W: Tensor, o: Tensor) -> Tensor:
+        gate = self.sim if o is self.keys.last else self.gate
+        return self.e_perp.to(W.dtype) @ W.T + gate.to(W.dtype) @ o.to(W.dtype)
+
+
+class UngatedKeys:
+    """The superclass's Key to the letter at the concept's own encoding; β dials the Values alone.
+
+    The edit gives the Keys' outputs back to `apply`, which knows them by that.
+    """
+
+    last: Tensor | None = None
+
+    @property
+    def strategy(self) -> EditStrategy:
+        """The strategy for one training or one image at a time."""
+        return EditStrategy(self._decompose, self._locked)
+
+    def _locked(self, layer: Layer, e_super: Tensor) -> Tensor:
+        self.last = locked_keys(layer, e_super)
+        return self.last
+
+    def _decompose(
+        self, e: Tensor, i: Tensor, *, metric: Metric, beta: Tensor, tau: Tensor
+    ) -> Decomposition:
+        edit = decompose(e, i, metric=metric, beta=beta, tau=tau, apart=True)
+        return _KeysOpen(edit.e_perp, edit.gate, _similarities(e, i, metric), self)
+
+
 class TrainedKeys:
     """One concept's o*_K (Σ d_l,), learned from where it is locked at the Values' rate."""
 
@@ -57,16 +93,15 @@ class TrainedKeys:
         locked = [locked_keys(layer.to(e_super.dtype), e_super)[0] for layer in base.layers]
         self._o_k = torch.cat(locked).detach().requires_grad_()
         self._optimizer = torch.optim.AdamW([self._o_k], lr=learning_rate, weight_decay=0.0)
-        self.nbytes = self._o_k.nbytes
 
     @property
     def learning(self) -> EditStrategy:
         """The strategy of the training: its gradients reach these Keys."""
-        return _with_keys(self._o_k)
+        return with_keys(self._o_k)
 
-    def learned(self) -> EditStrategy:
-        """The strategy with these Keys as they are now."""
-        return _with_keys(self._o_k.detach().clone())
+    def learned(self) -> Tensor:
+        """Return these Keys as they are now."""
+        return self._o_k.detach().clone()
 
     def step(self) -> None:
         """Follow the gradients of a training's step."""
@@ -74,7 +109,9 @@ class TrainedKeys:
         self._optimizer.zero_grad(set_to_none=True)
 
 
-def _with_keys(o_k: Tensor) -> EditStrategy:
+def with_keys(o_k: Tensor) -> EditStrategy:
+    """Return the product's strategy with one concept's own Keys (Σ d_l,)."""
+
     def keys(layer: Layer, e_super: Tensor) -> Tensor:
         return o_k[None, layer.own]
 

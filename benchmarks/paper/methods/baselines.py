@@ -2,32 +2,38 @@
 
 Their published training loops are scripts for large models, not library code. Here they share one
 loop, so that they differ only in what is learned. LoRA is peft's; diffusers' own pipeline draws.
+Several subjects may be learned together, as Custom Diffusion does to compose them.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
-from peft import LoraConfig
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.paper.methods.method import images_at_once, noise_of
+from benchmarks.paper.methods.pipelines import (
+    EMBEDDING,
+    TOKENS,
+    add_lora,
+    add_words,
+    class_latents,
+    draw,
+    latents_of,
+    load_pipeline,
+)
 from benchmarks.paper.subjects import Photo, Subject
 from perfusion_core import BaseModel
-from perfusion_core.imaging.pixels import to_pixels
-from perfusion_core.sampling.schedulers import make_scheduler
 from perfusion_core.text.templates import TEMPLATES
 from perfusion_core.training.loss import wanted_prediction
 
-TOKEN = "<x>"
-_CLASS_IMAGES = 24  # generated images of the superclass that preserve it
+Shown = tuple[Subject, Sequence[Photo]]
+"""A subject with its photos."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +41,7 @@ class Options:
     """How a baseline is trained; chosen on the tuning subjects."""
 
     schedule: Mapping[int, tuple[float, ...]]
+    usual_steps: int | None = None  # None: all of the schedule's
     rate: float = 0.0
     embedding_rate: float = 0.0
     prior: float = 0.0  # weight of the loss on class images
@@ -53,6 +60,7 @@ class Baseline:
     options: Options
     unfreeze: Callable[[Any, Options], list[Tensor]]
     beside_superclass: bool  # "<x> cat", not "<x>"
+    keeps_weights: bool = False  # for other figures
     seed_count: int = 4
 
     @property
@@ -60,53 +68,86 @@ class Baseline:
         """After which steps, at which settings of the dial, images are drawn."""
         return self.options.schedule
 
+    @property
+    def usual_steps(self) -> int:
+        """The steps that its options name, or else all of the schedule's."""
+        return self.options.usual_steps or max(self.schedule)
+
+    @property
+    def usual(self) -> float:
+        """The last dial at the usual steps."""
+        return self.schedule[self.usual_steps][-1]
+
+    @property
+    def taught_as(self) -> str:
+        """Its own name."""
+        return self.name
+
+    @property
+    def taught(self) -> Mapping[str, Any]:
+        """What decides the training: its options."""
+        return {**asdict(self.options), "schedule": list(self.schedule), "usual_steps": None}
+
+    @property
+    def drawn(self) -> Mapping[str, Any]:
+        """What else decides the drawing: nothing."""
+        return {}
+
+    def read(self, file: Path, subject: Subject, *, seconds: float) -> None:
+        """Return None, since a file does not hold all that has changed."""
+
     def learn(
         self, subject: Subject, photos: Sequence[Photo], *, seed: int
     ) -> Iterator["LearnedPipeline"]:
         """Train a copy of the base model's pipeline."""
+        return self.learn_together([(subject, photos)], seed=seed)
+
+    def learn_together(self, shown: Sequence[Shown], *, seed: int) -> Iterator["LearnedPipeline"]:
+        """Train one pipeline on several subjects, each with its own word."""
         torch.manual_seed(seed)
-        pipeline = _pipeline(self.base, self.source)
-        learner = _Learner(self, pipeline, subject, photos, seed)
+        learner = _Learner(self, load_pipeline(self.base, self.source), shown, seed)
         for number in range(1, max(self.schedule) + 1):
             learner.step()
             if number in self.schedule:
-                yield LearnedPipeline(self.base, learner, steps=number)
+                yield LearnedPipeline(self, learner, steps=number)
 
 
 class LearnedPipeline:
     """A pipeline whose weights have changed; valid until its training goes on."""
 
-    def __init__(self, base: BaseModel, learner: "_Learner", *, steps: int) -> None:
-        self._base, self._learner, self.steps = base, learner, steps
-        self.seconds = learner.seconds
+    def __init__(self, method: Baseline, learner: "_Learner", *, steps: int) -> None:
+        self._method, self._learner, self.steps = method, learner, steps
+        self.seconds, self.words = learner.seconds, learner.words
         self.stored_bytes = 4 * learner.learned_count
 
-    @torch.no_grad()
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], dial: float) -> list[Image.Image]:
-        """Draw images by the pipeline itself; `dial` scales LoRA's adapter."""
-        pipeline, defaults = self._learner.pipeline, self._base.defaults.generate_config()
-        if hasattr(pipeline.unet, "peft_config"):
+        """Draw images of the first subject; `dial` scales LoRA's adapter."""
+        pipeline = self._learner.pipeline
+        adapted = hasattr(pipeline.unet, "peft_config")
+        if adapted:
             pipeline.unet.set_adapters(["default"], [dial])
-        side = pipeline.unet.config.sample_size
-        shape = (pipeline.unet.config.in_channels, side, side)
-        images: list[Image.Image] = []
-        at_once = images_at_once(self._base)
-        for begin in range(0, len(prompts), at_once):
-            batch = slice(begin, begin + at_once)
-            pipeline.scheduler = make_scheduler(self._base, defaults.scheduler)
-            images += pipeline(
-                [prompt.format(f"a {self._learner.word}") for prompt in prompts[batch]],
-                latents=noise_of(seeds[batch], shape).to(self._base.device),
-                num_inference_steps=defaults.num_inference_steps,
-                guidance_scale=defaults.guidance_scale,
-            ).images
-        if hasattr(pipeline.unet, "peft_config"):
+        images = self.draw_texts([prompt.format(f"a {self.words[0]}") for prompt in prompts], seeds)
+        if adapted:
             pipeline.unet.set_adapters(["default"], [1.0])
         return images
 
+    def draw_texts(self, texts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        """Draw whole prompts, which say each subject's word."""
+        return draw(self._method.base, self._learner.pipeline, texts, seeds)
+
     def keep(self, file: Path) -> None:
-        """Write the word's embedding."""
-        save_file({"embedding": self._learner.table[-1].detach().cpu().clone()}, file)
+        """Write the first word's embedding, and the U-Net's learned weights if they are kept."""
+        learner = self._learner
+        kept = {EMBEDDING: learner.table[-len(self.words)]}
+        if self._method.keeps_weights:
+            named = learner.pipeline.unet.named_parameters()
+            kept |= {name: weight for name, weight in named if weight.requires_grad}
+        save_file({n: w.detach().cpu().clone().contiguous() for n, w in kept.items()}, file)
+
+
+def word_of(method: Baseline, number: int, superclass: str) -> str:
+    """Return what prompts call the subject of this number."""
+    return f"{TOKENS[number]} {superclass}" if method.beside_superclass else TOKENS[number]
 
 
 def textual_inversion(base: BaseModel, source: Path, options: Options) -> Baseline:
@@ -130,48 +171,43 @@ def custom_diffusion(base: BaseModel, source: Path, options: Options) -> Baselin
         named = pipeline.unet.named_parameters()
         return _unfrozen(w for n, w in named if ".attn2.to_k." in n or ".attn2.to_v." in n)
 
-    return Baseline(base, source, "custom diffusion", options, unfreeze, True)
+    return Baseline(base, source, "custom diffusion", options, unfreeze, True, keeps_weights=True)
 
 
 def lora(base: BaseModel, source: Path, options: Options) -> Baseline:
     """Low-rank additions to the attention's projections (Hu et al. 2021), by peft."""
 
     def unfreeze(pipeline: Any, options: Options) -> list[Tensor]:
-        rank, projections = options.rank, list(options.projections)
-        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=projections)
-        pipeline.unet.add_adapter(config)
-        return [parameter for parameter in pipeline.unet.parameters() if parameter.requires_grad]
+        rank, projections = options.rank, options.projections
+        return add_lora(pipeline, rank=rank, projections=projections, name="default")
 
-    return Baseline(base, source, "lora", options, unfreeze, True)
+    return Baseline(base, source, "lora", options, unfreeze, True, keeps_weights=True)
 
 
 class _Learner:
     """One training in progress."""
 
-    def __init__(
-        self,
-        method: Baseline,
-        pipeline: Any,
-        subject: Subject,
-        photos: Sequence[Photo],
-        seed: int,
-    ) -> None:
+    def __init__(self, method: Baseline, pipeline: Any, shown: Sequence[Shown], seed: int) -> None:
         options = method.options
         begun_s = time.perf_counter()
         self.pipeline, self._options = pipeline, options
-        self._superclass = subject.superclass
-        self.word = f"{TOKEN} {subject.superclass}" if method.beside_superclass else TOKEN
-        self.table = _add_word(pipeline, None if method.beside_superclass else subject.superclass)
-        self._other_words = self.table.detach()[:-1].clone()
-        self._latents = _latents(pipeline, photos)
-        self._class_latents = _class_latents(method.base, pipeline, subject, options)
+        subjects = [subject for subject, _ in shown]
+        self._superclasses = [subject.superclass for subject in subjects]
+        self.words = [word_of(method, k, name) for k, name in enumerate(self._superclasses)]
+        beside = method.beside_superclass
+        self.table = add_words(pipeline, [None if beside else w for w in self._superclasses])
+        self._other_words = self.table.detach()[: -len(shown)].clone()
+        self._latents = [latents_of(pipeline, photos) for _, photos in shown]
+        self._class_latents = [
+            class_latents(method.base, pipeline, subject) for subject in subjects if options.prior
+        ]
         learned = method.unfreeze(pipeline, options)
         self.learned_count = sum(parameter.numel() for parameter in learned)
         groups: list[dict[str, Any]] = []
         if learned:
             groups.append({"params": learned, "lr": options.rate})
         if options.embedding_rate:
-            self.learned_count += self.table.shape[1]
+            self.learned_count += len(shown) * self.table.shape[1]
             groups.append({"params": [self.table.requires_grad_()], "lr": options.embedding_rate})
         self._optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
         self._draw = torch.Generator().manual_seed(seed)
@@ -179,28 +215,32 @@ class _Learner:
 
     def step(self) -> None:
         begun_s = time.perf_counter()
-        loss = self._loss(self._latents, self.word)
-        if self._class_latents is not None:
-            plain = self._loss(self._class_latents, self._superclass)
+        loss = self._mean_loss(self._latents, self.words)
+        if self._class_latents:
+            plain = self._mean_loss(self._class_latents, self._superclasses)
             loss = loss + self._options.prior * plain
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._optimizer.step()
         with torch.no_grad():
-            self.table[:-1] = self._other_words  # only the word's own row is learned
+            self.table[: len(self._other_words)] = self._other_words  # only new rows are learned
         self.seconds += time.perf_counter() - begun_s
 
+    def _mean_loss(self, latents: Sequence[Tensor], words: Sequence[str]) -> Tensor:
+        losses = [self._loss(own, word) for own, word in zip(latents, words, strict=True)]
+        return torch.stack(losses).mean()
+
     def _loss(self, latents: Tensor, word: str) -> Tensor:
-        pipeline, draw, batch = self.pipeline, self._draw, self._options.batch
-        chosen = torch.randint(len(latents), (batch,), generator=draw)
-        which = torch.randint(len(TEMPLATES), (batch,), generator=draw).tolist()
+        pipeline, draw_from, batch = self.pipeline, self._draw, self._options.batch
+        chosen = torch.randint(len(latents), (batch,), generator=draw_from)
+        which = torch.randint(len(TEMPLATES), (batch,), generator=draw_from).tolist()
         ids = pipeline.tokenizer(
             [TEMPLATES[k].format(word) for k in which],
             padding="max_length", truncation=True, return_tensors="pt",
         ).input_ids  # fmt: skip
         scheduler, clean = pipeline.scheduler, latents[chosen]
-        t = torch.randint(scheduler.config.num_train_timesteps, (batch,), generator=draw)
-        noise = torch.randn(clean.shape, generator=draw)
+        t = torch.randint(scheduler.config.num_train_timesteps, (batch,), generator=draw_from)
+        noise = torch.randn(clean.shape, generator=draw_from)
         t, noise, ids = (drawn.to(clean.device) for drawn in (t, noise, ids))
         told = pipeline.text_encoder(ids)[0]
         noisy = scheduler.add_noise(clean, noise, t)
@@ -209,60 +249,5 @@ class _Learner:
         return loss
 
 
-def _pipeline(base: BaseModel, source: Path) -> Any:
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        source, dtype=torch.float32, safety_checker=None, requires_safety_checker=False
-    ).to(base.device)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.scheduler = make_scheduler(base, "ddim")
-    for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
-        module.requires_grad_(False).eval()
-    return pipeline
-
-
 def _unfrozen(weights: Iterable[Tensor]) -> list[Tensor]:
     return [weight.requires_grad_() for weight in weights]
-
-
-def _add_word(pipeline: Any, superclass: str | None) -> Tensor:
-    """Add a token like the superclass's, or as random as a rare word's; return the whole table."""
-    pipeline.tokenizer.add_tokens([TOKEN])
-    table: Tensor = pipeline.text_encoder.resize_token_embeddings(
-        len(pipeline.tokenizer), mean_resizing=False
-    ).weight
-    with torch.no_grad():
-        if superclass is None:
-            table[-1] = table[:-1].std() * torch.randn(table.shape[1])
-        else:
-            ids = pipeline.tokenizer(superclass, add_special_tokens=False).input_ids
-            table[-1] = table[ids[-1]]
-    table.requires_grad_(False)
-    return table
-
-
-@torch.no_grad()
-def _latents(pipeline: Any, photos: Sequence[Photo]) -> Tensor:
-    """Return the latents of the photos and of their mirror images, (2 n, c, h, w)."""
-    pixels = torch.stack([to_pixels(photo.picture, side=photo.picture.width) for photo in photos])
-    both = torch.cat([pixels, pixels.flip(-1)]).to(pipeline.device)
-    latents: Tensor = pipeline.vae.encode(both).latent_dist.mode()
-    return latents * float(pipeline.vae.config.scaling_factor)
-
-
-@torch.no_grad()
-def _class_latents(
-    base: BaseModel, pipeline: Any, subject: Subject, options: Options
-) -> Tensor | None:
-    """Generate examples of the superclass, if the prior is to be preserved."""
-    if not options.prior:
-        return None
-    defaults = base.defaults.generate_config()
-    latents = []
-    for seeds in torch.arange(9000, 9000 + _CLASS_IMAGES).split(images_at_once(base)):
-        latents += pipeline(
-            [f"a photo of {subject.phrase}"] * len(seeds), output_type="latent",
-            num_inference_steps=defaults.num_inference_steps,
-            guidance_scale=defaults.guidance_scale,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds.tolist()],
-        ).images  # fmt: skip
-    return torch.stack(latents)

@@ -1,11 +1,12 @@
 """The compared methods with their options, and the candidates for those."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from benchmarks.paper.methods.ablations import NO_GATE
+from benchmarks.paper.methods.ablations import NO_GATE, UngatedKeys
 from benchmarks.paper.methods.baselines import (
     Baseline,
     Options,
@@ -17,42 +18,115 @@ from benchmarks.paper.methods.baselines import (
 from benchmarks.paper.methods.method import Method
 from benchmarks.paper.methods.perfusion import USUAL_BETA, Perfusion, Superclass, usual_steps
 from perfusion_core import BaseModel
+from perfusion_core.config import Positions
+from perfusion_core.covariance.estimate import Covariance
 from perfusion_core.evaluation.curve import BETAS
+from perfusion_core.strength import DEFAULT_TAU
 
 _ONE = (1.0,)
+_TRADE = (0.9, USUAL_BETA, 0.5)
+_INVERSION_STEPS = (60, 120, 240, 480, 1000)
+_OF_ABLATIONS = 2  # images of each prompt
+ONE_PHOTO = "perfusion, one photo"
+KEYS_TRAINED = "perfusion, keys trained"
+NO_MASKS = "perfusion, no masks"
 
 
-def compared(base: BaseModel, source: Path, folder: Path) -> Iterator[Method]:
-    """Yield Perfusion with both lockings, then twice its steps at half the rate, and baselines.
+def compared(base: BaseModel, source: Path, *, short: bool = False) -> Iterator[Method]:
+    """Yield Perfusion with both lockings, then baselines, and Perfusion's other trainings.
 
-    `source` is the base model's folder; `folder` holds the concepts of the first one.
+    `source` is the base model's folder. In the short form textual inversion is short, too.
     """
     yield Superclass(base)
     yield Perfusion(base)
-    kept = folder / "perfusion"
-    yield Perfusion(base, "perfusion, global locking", locking="global", kept=kept)
-    options = Options(schedule={120: _ONE}, embedding_rate=0.02)
-    yield textual_inversion(base, source, options)
-    yield lora(base, source, Options(schedule={40: _ONE, 80: (0.6, 1.0)}, rate=3e-3))
-    yield dreambooth(base, source, Options(schedule={80: _ONE}, rate=3e-4, prior=1.0))
-    options = Options(schedule={80: _ONE}, rate=2e-3, embedding_rate=0.005, prior=1.0)
-    yield custom_diffusion(base, source, options)
+    yield Perfusion(base, "perfusion, global locking", locking="global", taught_as="perfusion")
+    yield inversion(base, source, _INVERSION_STEPS[: 2 if short else None])
+    yield usual_lora(base, source)
+    yield usual_dreambooth(base, source)
+    yield usual_custom_diffusion(base, source)
+    yield Perfusion(base, ONE_PHOTO, {usual_steps(base): (USUAL_BETA,)}, photo_count=1)
     steps, rate = 2 * usual_steps(base), base.defaults.train_config().learning_rate / 2
     yield Perfusion(
         base, "perfusion, twice the steps", {steps: BETAS}, options={"learning_rate": rate}
     )
 
 
-def ablations(base: BaseModel) -> Iterator[Method]:
-    """Yield Perfusion with one change each."""
-    usual = {usual_steps(base): (USUAL_BETA,)}
-    trade = {usual_steps(base): (0.9, USUAL_BETA, 0.5)}
-    yield Perfusion(base, "perfusion, keys trained", trade, 2, trains_keys=True)
-    yield Perfusion(base, "perfusion, one photo", usual, 2, photo_count=1)
-    yield Perfusion(base, "perfusion, no gate", usual, 2, strategy=NO_GATE)
-    yield Perfusion(base, "perfusion, no masks", usual, 2, masked=False)
+def inversion(base: BaseModel, source: Path, steps: tuple[int, ...]) -> Baseline:
+    """Return textual inversion as it is compared; the second of several steps is the tuned one."""
+    usual = steps[min(1, len(steps) - 1)]
+    options = Options(schedule=dict.fromkeys(steps, _ONE), usual_steps=usual, embedding_rate=0.02)
+    return textual_inversion(base, source, options)
+
+
+def usual_lora(base: BaseModel, source: Path) -> Baseline:
+    """Return LoRA as it is compared."""
+    return lora(base, source, Options(schedule={40: _ONE, 80: (0.6, 1.0)}, rate=3e-3))
+
+
+def usual_dreambooth(base: BaseModel, source: Path) -> Baseline:
+    """Return DreamBooth as it is compared."""
+    return dreambooth(base, source, Options(schedule={80: _ONE}, rate=3e-4, prior=1.0))
+
+
+def usual_custom_diffusion(base: BaseModel, source: Path) -> Baseline:
+    """Return Custom Diffusion as it is compared."""
+    options = Options(schedule={80: _ONE}, rate=2e-3, embedding_rate=0.005, prior=1.0)
+    return custom_diffusion(base, source, options)
+
+
+def keys_trained(base: BaseModel) -> Perfusion:
+    """Return Perfusion with Keys that are learned, over the whole sweep."""
+    return Perfusion(
+        base, KEYS_TRAINED, {usual_steps(base): BETAS}, _OF_ABLATIONS, trains_keys=True
+    )
+
+
+def sharing(base: BaseModel, source: Path) -> Iterator[Method]:
+    """Yield who learns subjects whose photos share one background."""
+    usual, count = {usual_steps(base): (USUAL_BETA,)}, _OF_ABLATIONS
+    yield Superclass(base, seed_count=count)
+    yield Perfusion(base, schedule=usual, seed_count=count)
+    yield Perfusion(base, NO_MASKS, usual, count, masked=False)
+    yield replace(inversion(base, source, (120,)), seed_count=count)
+    for make in (usual_lora, usual_dreambooth, usual_custom_diffusion):
+        yield replace(make(base, source), seed_count=count)
+
+
+def ablations(base: BaseModel, folder: Path) -> Iterator[Method]:
+    """Yield Perfusion with one change each; `folder` keeps the covariances of other positions.
+
+    The last ones are the first to be left out where time is short.
+    """
+    usual, count = {usual_steps(base): (USUAL_BETA,)}, _OF_ABLATIONS
+    trade, sweep = {usual_steps(base): _TRADE}, {usual_steps(base): BETAS}
+    yield keys_trained(base)
+    ungated = UngatedKeys().strategy
+    yield Perfusion(base, "perfusion, keys ungated", sweep, count, strategy=ungated)
+    yield Perfusion(base, "perfusion, no gate", usual, count, strategy=NO_GATE)
+    yield Perfusion(base, NO_MASKS, usual, count, masked=False)
     fixed = {"ema_decay": 1 - 1e-9}
-    yield Perfusion(base, "perfusion, i* fixed", usual, 2, options=fixed)
+    yield Perfusion(base, "perfusion, i* fixed", usual, count, options=fixed)
+    for beta in (0.3, 0.5, 1.0):
+        name = f"perfusion, trained at bias {beta:g}"
+        yield Perfusion(base, name, sweep, count, options={"beta": beta})
+    for tau in (DEFAULT_TAU / 3, DEFAULT_TAU * 2 / 3, DEFAULT_TAU * 2):
+        name = f"perfusion, drawn at temperature {tau:g}"
+        yield Perfusion(base, name, trade, count, tau=tau, taught_as="perfusion")
+    positions: tuple[tuple[Positions, str], ...] = (
+        ("content", "perfusion, C of content words"),
+        ("one-per-caption", "perfusion, C of one token a caption"),
+    )
+    for counted, name in positions:
+        yield Perfusion(with_positions(base, counted, folder), name, sweep, count)
+
+
+def with_positions(base: BaseModel, positions: Positions, folder: Path) -> BaseModel:
+    """Return the base model with C of other positions, kept in `folder`."""
+    file, other = folder / f"covariance-{positions}.safetensors", copy.copy(base)
+    if not file.exists():
+        other.estimate_covariance(positions=positions).save(file)
+    other.covariance = Covariance.load(file)
+    return other
 
 
 def candidates(base: BaseModel, source: Path) -> Iterator[Method]:

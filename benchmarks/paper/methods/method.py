@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
@@ -48,8 +48,31 @@ class Method(Protocol):
     def seed_count(self) -> int:
         """Images per prompt."""
 
+    @property
+    def usual(self) -> float:
+        """The dial that a user would take, one of those at `usual_steps`."""
+
+    @property
+    def usual_steps(self) -> int:
+        """The steps after which a user would stop."""
+
+    @property
+    def taught_as(self) -> str:
+        """The name of the method whose training this is: its own, if it only draws otherwise."""
+
+    @property
+    def taught(self) -> Mapping[str, Any]:
+        """What decides the training next to that name, the base model and the photos; as JSON."""
+
+    @property
+    def drawn(self) -> Mapping[str, Any]:
+        """What decides the drawing next to the method's own name and its schedule; as JSON."""
+
     def learn(self, subject: Subject, photos: Sequence[Photo], *, seed: int) -> Iterator[Learned]:
         """Learn the subject; yields it after each of the schedule's steps."""
+
+    def read(self, file: Path, subject: Subject, *, seconds: float) -> Learned | None:
+        """Return what was kept as `file` after a training; None if that cannot be drawn again."""
 
 
 def images_at_once(base: BaseModel) -> int:

@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.paper.methods.ablations import NO_EDIT, NO_GATE, REMOVED_ONE_BY_ONE, TrainedKeys
+from benchmarks.paper.methods.ablations import (
+    NO_EDIT,
+    NO_GATE,
+    REMOVED_ONE_BY_ONE,
+    TrainedKeys,
+    UngatedKeys,
+    with_keys,
+)
 from benchmarks.paper.methods.perfusion import Perfusion
 from benchmarks.paper.subjects import TUNED, photograph
 from perfusion_core import BaseModel
@@ -94,12 +101,37 @@ def test_keys_are_trained_in_the_ablation_alone_and_are_drawn_with(odd: BaseMode
     use = {"x": ConceptUse(ablated.concept, beta=0.7)}
     locked = condition(odd, "a photo of a <x>", concepts=use).packed
     own = condition(odd, "a photo of a <x>", concepts=use, strategy=ablated.strategy).packed
-    keys, at = torch.zeros(locked.shape[1], dtype=torch.bool), 0
-    for layer in odd.layers:
-        width = len(layer.W_K)
-        keys[at : at + width], at = True, at + 2 * width
+    keys = _keys_in(odd)
     assert torch.equal(own[:, ~keys], locked[:, ~keys])
     assert not torch.allclose(own[:, keys], locked[:, keys])
+
+
+def _keys_in(base: BaseModel) -> Tensor:
+    """Where Keys are in packed Keys and Values."""
+    keys, at = torch.zeros(base.packed_width, dtype=torch.bool), 0
+    for layer in base.layers:
+        width = len(layer.W_K)
+        keys[at : at + width], at = True, at + 2 * width
+    return keys
+
+
+def test_ungated_keys_are_the_superclasss_whatever_the_bias_and_values_are_the_products(
+    odd: BaseModel,
+) -> None:
+    subject = TUNED[0]
+    method = Perfusion(odd, schedule={1: (0.7,)})
+    (learned,) = method.learn(subject, photograph(subject, side=SIDE), seed=0)
+    keys, strategy = _keys_in(odd), UngatedKeys().strategy
+    low, high = (
+        condition(
+            odd, "a <x>", concepts={"x": ConceptUse(learned.concept, beta)}, strategy=strategy
+        ).packed
+        for beta in (0.9, 0.3)
+    )
+    product = condition(odd, "a <x>", concepts={"x": ConceptUse(learned.concept, 0.3)}).packed
+    assert torch.equal(low[:, keys], high[:, keys])
+    assert not torch.allclose(product[:, keys], high[:, keys])
+    assert torch.equal(product[:, ~keys], high[:, ~keys])
 
 
 def test_trained_keys_begin_where_they_are_locked(odd: BaseModel) -> None:
@@ -107,7 +139,7 @@ def test_trained_keys_begin_where_they_are_locked(odd: BaseModel) -> None:
     method = Perfusion(odd, schedule={1: (0.7,)})
     (learned,) = method.learn(subject, photograph(subject, side=SIDE), seed=0)
     use = {"x": ConceptUse(learned.concept, beta=0.7)}
-    untrained = TrainedKeys(odd, subject.superclass, learning_rate=0.1).learned()
+    untrained = with_keys(TrainedKeys(odd, subject.superclass, learning_rate=0.1).learned())
     locked, own = (
         condition(odd, "a <x>", concepts=use, strategy=strategy).packed
         for strategy in (APART, untrained)

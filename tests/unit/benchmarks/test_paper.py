@@ -18,19 +18,20 @@ import torch
 from diffusers import DDIMScheduler
 from PIL import Image
 
-from benchmarks.paper.__main__ import kept_name, main
-from benchmarks.paper.compare import compare
+from benchmarks.paper.__main__ import main
+from benchmarks.paper.compare import Comparison, compare
 from benchmarks.paper.contact import cut
 from benchmarks.paper.contact import write as write_sheet
 from benchmarks.paper.figures.front import nearest
 from benchmarks.paper.figures.sizes import of_sd15, stored_bytes
+from benchmarks.paper.kept import Store, kept_name
 from benchmarks.paper.measures import interval, scene_overlap
 from benchmarks.paper.methods.baselines import Options, custom_diffusion, lora, textual_inversion
 from benchmarks.paper.methods.choice import ablations, compared
 from benchmarks.paper.methods.method import BASE_FOLDER, images_at_once
 from benchmarks.paper.methods.perfusion import Perfusion
 from benchmarks.paper.subjects import REPORTED, TUNED, Photo, Subject, photograph, prompts_of
-from perfusion_core import BaseModel, Concept
+from perfusion_core import BaseModel
 from perfusion_core.evaluation.curve import BETAS
 from perfusion_core.evaluators.similarity import Evaluator
 from tests.unit.benchmarks.conftest import LATENT_CHANNELS, SIDE
@@ -86,6 +87,11 @@ class _Counting:
     name = "counting, twice"
     schedule: Mapping[int, tuple[float, ...]] = MappingProxyType({1: (0.5, 1.0)})
     seed_count = 2
+    usual = 1.0
+    usual_steps = 1
+    taught_as = name
+    taught: Mapping[str, Any] = MappingProxyType({"rate": 1})
+    drawn: Mapping[str, Any] = MappingProxyType({})
     stored_bytes = 7
     steps = 1
     seconds = 0.0
@@ -103,15 +109,26 @@ class _Counting:
     def keep(self, file: Path) -> None:
         file.write_text("kept")
 
+    def read(self, file: Path, subject: Subject, *, seconds: float) -> None:
+        return None
+
 
 def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
-    evaluator, method = Evaluator(_EVALUATOR), _Counting()
-    first = compare(method, TUNED[:1], evaluator, tmp_path, side=SIDE)
-    again = compare(method, TUNED[:2], evaluator, tmp_path, side=SIDE)
+    store, method = Store(tmp_path, SIDE), _Counting()
+    comparison = Comparison(Evaluator(_EVALUATOR), store, prompt_count=1)
+    first = compare(method, TUNED[:1], comparison)
+    again = compare(method, TUNED[:2], comparison)
     assert method.count == 2
     assert again[0] == first[0]
     assert [row["dial"] for row in first[0]["rows"]] == [0.5, 1.0]
+    assert (first[0]["acting"]["steps"], first[0]["acting"]["dial"]) == (1, 1.0)
     assert not list(tmp_path.rglob("*.part"))
+    method.taught = {"rate": 2}
+    compare(method, TUNED[:1], comparison)
+    assert method.count == 3  # other options, another result
+    method.taught = {"rate": 1}
+    compare(method, TUNED[:2], comparison)
+    assert method.count == 3
 
 
 def test_sizes_computed_from_shapes_are_those_that_are_stored(
@@ -158,19 +175,21 @@ def test_a_sheet_gives_back_its_images_whatever_their_size(tmp_path: Path) -> No
 def test_both_lockings_are_swept_over_the_same_biases_subjects_seeds_and_concepts(
     odd: BaseModel, odd_folder: Path, tmp_path: Path
 ) -> None:
-    by_name = {method.name: method for method in compared(odd, odd_folder, tmp_path)}
+    by_name = {method.name: method for method in compared(odd, odd_folder)}
     ours, other = by_name["perfusion"], by_name["perfusion, global locking"]
     assert BETAS == (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
     assert ours.schedule == other.schedule == {3: BETAS}  # as many steps as the base model says
     assert ours.seed_count == other.seed_count
     assert isinstance(other, Perfusion)
-    assert (other.locking, other.kept) == ("global", tmp_path / "perfusion")
-    sweep = Perfusion(odd, schedule={3: (0.7,)})
-    told = compare(sweep, TUNED[:1], Evaluator(_EVALUATOR), tmp_path, side=SIDE, prompt_count=2)
-    taught = [Concept.load(file) for file in (tmp_path / "perfusion").glob("*.safetensors")]
-    (again,) = other.learn(TUNED[0], photograph(TUNED[0], side=SIDE), seed=0)
-    assert [concept.to_bytes() for concept in taught] == [again.concept.to_bytes()]
-    assert told[0]["rows"][0]["steps"] == again.steps
+    assert other.locking == "global"
+    store, photos = Store(tmp_path, SIDE), photograph(TUNED[0], side=SIDE)
+    (taught,), (again,) = list(store.learn(ours, TUNED[0])), list(store.learn(other, TUNED[0]))
+    assert taught.concept.to_bytes() == again.concept.to_bytes()
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 1  # trained once
+    noise = (["a photo of {}"], [1], 0.5)
+    assert taught.draw(*noise)[0].tobytes() != again.draw(*noise)[0].tobytes()
+    assert taught.seconds == again.seconds > 0
+    assert photos == photograph(TUNED[0], side=SIDE)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
@@ -200,6 +219,7 @@ def test_the_baselines_learn_what_the_base_model_predicts(
 
 def _quick(*, schedule: Mapping[int, tuple[float, ...]], **more: Any) -> Options:
     """Options of a fortieth of the steps."""
+    more["usual_steps"] = None
     return Options(schedule={steps // 40: dials for steps, dials in schedule.items()}, **more)
 
 
@@ -211,7 +231,7 @@ def test_every_method_and_ablation_learns_and_draws_at_the_base_models_size(
     subject = TUNED[0]
     photos = photograph(subject, side=SIDE)
     drawn: dict[str, list[Image.Image]] = {}
-    for method in (*compared(odd, odd_folder, tmp_path), *ablations(odd)):
+    for method in (*compared(odd, odd_folder), *ablations(odd, tmp_path)):
         for learned in method.learn(subject, photos, seed=0):
             for dial in method.schedule[learned.steps]:
                 images = learned.draw(["a photo of {}", "{} at night"], [1, 2], dial)
