@@ -31,11 +31,11 @@ from benchmarks.paper.figures.sets import Set, sets_of, similar_sets
 from benchmarks.paper.figures.tables import Results
 from benchmarks.paper.folders import SubjectsError, read_subjects
 from benchmarks.paper.kept import EVALUATOR, RESULTS, Store, Work, finish, kept_name
+from benchmarks.paper.methods.baselines import Baseline
 from benchmarks.paper.methods.choice import (
     ablations,
     candidates,
     compared,
-    inversion,
     keys_trained,
     sharing,
     usual_custom_diffusion,
@@ -140,11 +140,12 @@ class Run:
     def _figures(
         self, subjects: Sequence[Subject], *, short: bool = False
     ) -> dict[str, dict[str, list[Work]]]:
-        by_name = {method.name: method for method in compared(self.base, self.source, short=short)}
-        steps = tuple(by_name["textual inversion"].schedule)
-        baselines = [inversion(self.base, self.source, steps)]
-        if not short:
-            baselines.append(usual_custom_diffusion(self.base, self.source))
+        names = ("textual inversion",) if short else ("textual inversion", "custom diffusion")
+        baselines = [
+            method
+            for method in compared(self.base, self.source, short=short)
+            if isinstance(method, Baseline) and method.name in names
+        ]
         attention = Attention(
             self._store(), Perfusion(self.base),
             keys_trained=None if short else keys_trained(self.base),
