@@ -16,7 +16,7 @@ _JOB_MS = 120_000
 def ended(page: Page) -> Locator:
     """The newest training on the page, once it has ended well."""
     newest = page.locator("#trainings > li").first
-    expect(newest.locator(".pill")).to_have_text("done", timeout=_JOB_MS)
+    expect(newest.locator(".pill[data-status]")).to_have_text("done", timeout=_JOB_MS)
     return newest
 
 

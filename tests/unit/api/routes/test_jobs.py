@@ -17,7 +17,7 @@ from api.app import create_app
 from service.execution import checkpoints, leases
 from service.execution.leases import ClaimedJob
 from service.jobs import use_cases as jobs
-from service.jobs.views import ProgressView
+from service.jobs.views import JobView, ProgressView
 from service.statuses import Phase
 from service.wiring import Service
 from tests.unit.api.checks import pointers, refusal
@@ -187,28 +187,35 @@ def test_an_event_carries_a_new_preview_once_and_only_if_asked_for(
     assert small[1:] == [None] * (len(told) - 1)
 
 
-def test_a_job_is_followed_to_its_end(client: TestClient, service: Service) -> None:
+def test_a_job_is_followed_to_its_end(
+    client: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job_id = queue(client)
 
-    def work() -> None:
-        time.sleep(0.4)
+    def work() -> Iterator[None]:
         claimed = staging.claim(service, job_id)
         report(service, claimed, 25)
-        time.sleep(0.4)
+        yield
         images = staging.generated(service, claimed)
         leases.finish_generation(service, claimed, images=images)
+        yield
 
-    worker = in_background(work)
+    working = work()
+
+    def read_after_the_next_state(*owner: Any, job_id: str) -> JobView:
+        next(working)
+        return jobs.get(*owner, job_id=job_id)
+
+    monkeypatch.setattr(events, "jobs", SimpleNamespace(get=read_after_the_next_state))
     answer = client.get(f"/jobs/{job_id}/events")
-    worker.join()
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.headers["cache-control"] == "no-store"
-    events = events_of(answer.text)
-    assert [event["event"] for event in events] == ["progress", "progress", "succeeded"]
-    assert [event["data"]["progress"]["step"] for event in events[:2]] == [0, 25]
-    ids = [int(event["id"]) for event in events]
+    told = events_of(answer.text)
+    assert [event["event"] for event in told] == ["progress", "progress", "succeeded"]
+    assert [event["data"]["progress"]["step"] for event in told[:2]] == [0, 25]
+    ids = [int(event["id"]) for event in told]
     assert ids == sorted(set(ids))
-    assert events[-1]["data"] == client.get(f"/jobs/{job_id}").json()
+    assert told[-1]["data"] == client.get(f"/jobs/{job_id}").json()
 
 
 @pytest.mark.parametrize("end", ["failed", "cancelled"])
