@@ -55,6 +55,8 @@ class MaskedLoss:
         self._background_weight, self._gamma = background_weight, min_snr_gamma
         # Where sampling in bfloat16 was faster when it was measured, training is faster too.
         self._in_bfloat16 = base.device.type == "cpu" and base.backend.precision == "bfloat16"
+        # On a GPU a training's batch gains nothing from a graph, which takes memory from it.
+        self._predict = base.backend if base.device.type == "cpu" else base.eager
         # A distilled U-Net expects its guidance as an input; its images have the default guidance.
         scale = base.defaults.generate_config().guidance_scale
         self._guidance = guidance_input(base, scale)  # (1, c)
@@ -140,7 +142,7 @@ class MaskedLoss:
             # concept's word becomes speckled.
             told = [plain.packed] if plain.pooled is None else [plain.packed, plain.pooled]
             given = self._input(noisy, t, [_of_prompts(each, prompt) for each in told])
-            kept = self._base.backend(given)
+            kept = self._predict(given)
             around = (scale * (1 - M) * (kept - prediction)).square().sum()
             squares = squares + self._background_weight * around
         return squares

@@ -17,7 +17,7 @@ from perfusion_core.backends.backend import EagerBackend, UNetInput
 from perfusion_core.base_model import BaseModel
 from perfusion_core.config import TrainConfig
 from perfusion_core.covariance.captions import captions
-from perfusion_core.sampling.schedulers import guidance_input
+from perfusion_core.sampling.schedulers import guidance_input, make_scheduler
 from perfusion_core.training import loss
 from perfusion_core.training.batches import TrainingBatch
 from perfusion_core.training.trainer import Training, train
@@ -129,6 +129,19 @@ def test_where_images_are_sampled_in_bfloat16_so_are_gradients_but_for_attention
     assert near(half, full, 0.1)
     assert not near(half, full, 1e-5)
     assert all(gradient.dtype == torch.float32 for gradient in half)
+
+
+@pytest.mark.parametrize(("device", "by_graph"), [("cpu", True), ("cuda", False)])
+def test_the_plain_prediction_comes_from_the_graph_on_a_cpu_alone(
+    tiny: Tiny, device: str, by_graph: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny("sd1")
+    graph = InBfloat16(base.eager)
+    monkeypatch.setattr(base, "backend", graph)
+    monkeypatch.setattr(base, "device", torch.device(device))
+    monkeypatch.setattr(loss, "free_bytes", lambda _: None)
+    made = loss.MaskedLoss(base, make_scheduler(base, "ddim"), side=64, batch_size=2)
+    assert made._predict is (graph if by_graph else base.eager)
 
 
 def test_examples_of_one_prompt_share_its_encoding_and_nothing_else_changes(tiny: Tiny) -> None:
