@@ -68,7 +68,7 @@ class CudaGraphBackend:
     def _recorded(self, rows: UNetInput, size: int) -> "_Graph | EagerBackend":
         try:
             return _Graph(self._recorded_from, rows, size, self._record)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:  # too little memory, or what a graph cannot record
             _log.warning("Batches of %d rows run in torch, without a graph: %s", size, error)
             return self._eager
 

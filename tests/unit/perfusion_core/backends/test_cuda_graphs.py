@@ -97,21 +97,28 @@ def test_the_graph_that_was_unused_for_longest_is_dropped(
     assert recorder.rows == [1, 2, 4, 2]
 
 
-def test_a_graph_that_does_not_fit_is_left_to_torch_and_the_log_says_so(
-    base: BaseModel, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("operation not permitted when stream is capturing"),
+    ],
+)
+def test_a_graph_that_cannot_be_recorded_is_left_to_torch_and_the_log_says_so(
+    base: BaseModel, caplog: pytest.LogCaptureFixture, error: RuntimeError
 ) -> None:
     attempts = []
 
-    def no_memory(work: Work) -> tuple[Callable[[], None], Tensor]:
+    def fail(work: Work) -> tuple[Callable[[], None], Tensor]:
         attempts.append(work)
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
-    backend = CudaGraphBackend(base.unet, record=no_memory)
+    backend = CudaGraphBackend(base.unet, record=fail)
     given = rows_of(base, rows=2)
     assert torch.equal(backend(given), base.eager(given))
     assert torch.equal(backend(given), base.eager(given))
     assert len(attempts) == 1
-    assert "run in torch, without a graph" in caplog.text
+    assert f"run in torch, without a graph: {error}" in caplog.text
 
 
 def test_a_unet_with_packed_attention_compiles_in_one_piece(base: BaseModel) -> None:
