@@ -63,7 +63,7 @@ class _Static(StaticFiles):
 
 
 class _BrowserPage(_Static):
-    """The browser page's files, all of which carry its policy."""
+    """The browser page's files. Each one carries the page's policy."""
 
     async def check_config(self) -> None:
         """Accept a folder that is not there yet: a command makes it while the server runs."""

@@ -39,19 +39,15 @@ class Size:
     images: tuple[int, ...] = (1, 2, 4, 8, 16)
     rows: tuple[int, ...] = (2, 8, 16, 32)
     tenants: tuple[int, ...] = (1, 100, 1_000, 10_000)
+    tenant_requests: int | None = None  # at each number of tenants; None: benchmarks/servers' own
     requests: int = 16
     compile_modes: tuple[str, ...] = ("default", "max-autotune-no-cudagraphs")
-
-    @property
-    def is_dry(self) -> bool:
-        """Return whether this is the size at which everything is only tried."""
-        return self.captions == DRY.captions
 
 
 DRY = Size(
     shape="tiny", others=("tiny", "shipped"), matrix=64, captions=200, steps=3, batch=2,
     timed_steps=1, rival_batch=1, rounds=1, image_steps=2, images=(1, 2), requests=2,
-    rows=(1, 2), tenants=(1, 3), compile_modes=(),
+    rows=(1, 2), tenants=(1, 3), tenant_requests=2, compile_modes=(),
 )  # fmt: skip
 
 

@@ -73,9 +73,9 @@ def tenants(bench: Bench) -> Figures:
         shop.by_engine([0] * few, shop.new_cache())
         for count in bench.size.tenants:
             cache = shop.new_cache()
-            of_ours = few if bench.size.is_dry else requests_of(count)
+            of_ours = bench.size.tenant_requests or requests_of(count)
             ours = shop.by_engine(at_random(count, of_ours), cache)
-            of_theirs = few if bench.size.is_dry else OF_DIFFUSERS
+            of_theirs = bench.size.tenant_requests or OF_DIFFUSERS
             theirs = shop.one_by_one(at_random(count, of_theirs), cache)
             found[f"{count} tenants"] = {
                 "images_per_second": ours.images_per_second,

@@ -93,7 +93,7 @@ class Run:
         return Plan({"similarity": self._compared(methods, TUNED, self._comparison())})
 
     def full(self, subjects: Sequence[Subject], *, own: bool) -> Plan:
-        """Plan everything; `own` subjects are the user's, of which no others are known."""
+        """Plan everything; `own` says that the subjects are the user's, and not the benchmark's."""
         comparison = self._comparison()
         similarity = self._compared(compared(self.base, self.source), subjects, comparison)
         few = subjects[:_OF_ABLATIONS]

@@ -71,7 +71,7 @@ def write_whole(file: Path, told: Mapping[str, Any]) -> None:
 def finish(works: Sequence[Work]) -> None:
     """Make what is missing, the first of each kind first, and print the hours to come.
 
-    Kinds of which a result is kept were timed by an earlier run.
+    A kept result holds the time of its kind, so only other kinds are timed again.
     """
     seconds: dict[str, float] = {}
     missing: list[Work] = []

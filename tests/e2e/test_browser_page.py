@@ -117,7 +117,7 @@ def test_a_concept_is_drawn_by_the_browser_after_the_server_has_gone(
         env={**os.environ, "PYTHONPATH": str(Path(api.__file__).parents[1])},
     )  # fmt: skip
     folder = tmp_path / "data" / "play"
-    assert "1 prompts" in made.stdout
+    assert "1 prompt, " in made.stdout
     assert sum(file.stat().st_size for file in folder.rglob("*.*")) < 40e6
     # With this queue the server has no worker, so that it starts at once.
     with serving(tmp_path, PERFUSION_QUEUE_URL="redis://127.0.0.1:1/0") as url:

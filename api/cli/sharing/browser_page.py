@@ -77,7 +77,8 @@ def browser_page(
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     total = sum(len(data) for data in files.values())
-    typer.echo(f"{folder}: {len(texts)} prompts, {total / 1e6:.1f} MB for a visitor to load.")
+    count = f"{len(texts)} prompt{'s' if len(texts) > 1 else ''}"
+    typer.echo(f"{folder}: {count}, {total / 1e6:.1f} MB for a visitor to load.")
 
 
 def _uses(

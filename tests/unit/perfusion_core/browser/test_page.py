@@ -100,8 +100,9 @@ def test_stored_in_fewer_bytes_a_graph_predicts_nearly_the_same(
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(4)).numpy()
     exact = weights.stored(graph, "float32")
     (expected,) = session(exact).run(None, {"latents": latents})
-    for storage, most in (("float16", 1), ("int8", 8)):
-        fewer = weights.stored(graph, storage)  # type: ignore[arg-type]
+    bounds: dict[weights.Storage, int] = {"float16": 1, "int8": 8}
+    for storage, most in bounds.items():
+        fewer = weights.stored(graph, storage)
         assert len(fewer) < len(exact)
         (told,) = session(fewer).run(None, {"latents": latents})
         assert np.abs(told - expected).max() <= most
