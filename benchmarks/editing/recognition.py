@@ -3,19 +3,17 @@
 Concepts are taught as the product teaches (benchmarks/taught.py) and used at their recommended
 strength; the edits keep the background, without a margin. The scenes are drawn places without any
 subject, enlarged to 512 pixels; boxes and seeds are fixed. EfficientNet-Lite2 gives each box's crop
-to the subject whose five photos are nearest. For people, `eyes-N.png` has the crops shuffled and
-numbered, `photos.png` the twelve subjects, and `key.json` the answers. Images are kept in the
-folder of results, so an interrupted run goes on.
+to the subject whose five photos are nearest. Sheets for people (benchmarks/paper/figures/eyes.py)
+go into the folder of results. Images are kept there, so an interrupted run goes on.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from random import Random
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
+from benchmarks.paper.figures.eyes import write_shuffled
 from benchmarks.paper.outside import features
 from benchmarks.paper.subjects import REPORTED, Subject, photograph
 from benchmarks.taught import teach
@@ -35,7 +33,6 @@ _PHOTO_PIXELS = 512
 _BOXES = ((150, 190, 250, 250), (60, 150, 280, 280), (210, 200, 240, 240), (130, 130, 300, 300))
 _SEED = 11
 _PLACES_SEED = 90210
-_CROPS_ON_A_SHEET = 16
 
 
 def recognise(
@@ -69,7 +66,8 @@ def recognise(
     nearest = near.unflatten(1, (len(photos), -1)).mean(-1).argmax(1)  # (crops,)
     right = [list(photos)[found] == name for found, (name, _) in zip(nearest, crops, strict=True)]
     print(f"EfficientNet-Lite2 recognises {sum(right)} of {len(right)} crops.")
-    _write_sheets(crops, photos, folder)
+    answered = [(name, crop) for (name, _), crop in crops.items()]
+    write_shuffled(answered, {name: own[0] for name, own in photos.items()}, folder)
     _contact(scenes, images, subjects).save(folder / "sheet.webp", quality=70, method=6)
 
 
@@ -108,31 +106,6 @@ def _crop(image: Image.Image, number: int) -> Image.Image:
     left, top, width, height = _BOXES[number]
     crop = image.crop((left, top, left + width, top + height))
     return crop.resize((224, 224), Image.Resampling.LANCZOS)
-
-
-def _write_sheets(
-    crops: dict[tuple[str, int], Image.Image], photos: dict[str, list[Image.Image]], folder: Path
-) -> None:
-    """Write the crops in random order with numbers only, the photos, and the key."""
-    order = list(crops)
-    Random(0).shuffle(order)
-    numbered = [(str(k + 1), crops[key]) for k, key in enumerate(order)]
-    for first in range(0, len(numbered), _CROPS_ON_A_SHEET):
-        part = numbered[first : first + _CROPS_ON_A_SHEET]
-        _labelled(part).save(folder / f"eyes-{first // _CROPS_ON_A_SHEET + 1}.png")
-    _labelled([(name, pictures[0]) for name, pictures in photos.items()]).save(
-        folder / "photos.png"
-    )
-    (folder / "key.json").write_text(json.dumps([name for name, _ in order]))
-
-
-def _labelled(pictures: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    sheet = Image.new("RGB", (4 * 232, -(-len(pictures) // 4) * 250), "white")
-    for k, (label, picture) in enumerate(pictures):
-        x, y = k % 4 * 232, k // 4 * 250
-        sheet.paste(picture, (x, y + 20))
-        ImageDraw.Draw(sheet).text((x + 4, y + 2), label, fill="black", font_size=15)
-    return sheet
 
 
 def _contact(

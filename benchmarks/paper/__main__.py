@@ -14,7 +14,8 @@ Results are kept in ~/.cache/perfusion-paper, in a folder of the base model and 
 method and options, so a stopped run goes on where it was. The first subject of each kind is
 measured first; then the hours to come are known, and are printed after every result. Several may
 run at once with `--only NAME ...`, which takes some methods and figures and makes no report;
-`--skip NAME ...` leaves some out.
+`--skip NAME ...` leaves some out. `--add NAME ...` takes some, and reports them with what
+results.json holds of all others.
 """
 
 import argparse
@@ -177,6 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--only", nargs="+", metavar="NAME")
     parser.add_argument("--skip", nargs="+", metavar="NAME", default=[])
+    parser.add_argument("--add", nargs="+", metavar="NAME")
     parser.add_argument("--base-model", type=Path, default=BASE_FOLDER, metavar="FOLDER")
     parser.add_argument("--subjects", type=Path, metavar="FOLDER")
     parser.add_argument("--evaluator", default=EVALUATOR, metavar="FOLDER_OR_NAME")
@@ -204,12 +206,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         plan = run.short() if asked.short else run.full(subjects, own=asked.subjects is not None)
     names = [name for named in plan.parts.values() for name in named]
-    for chosen in [*(asked.only or []), *asked.skip]:
+    for chosen in [*(asked.only or []), *asked.skip, *(asked.add or [])]:
         if chosen not in names:
             parser.error(f'There is no "{chosen}". There are: {", ".join(names)}.')
     if set(asked.skip) & {"superclass", "perfusion"}:
         parser.error("Every table compares with superclass and perfusion: they cannot be skipped.")
-    left = set(asked.only or names) - set(asked.skip)
+    added = asked.add and ["superclass", *asked.add]  # scenes are compared with its images
+    left = set(asked.only or added or names) - set(asked.skip)
     plan = plan.chosen(left.__contains__)
     finish(plan.works())
     if asked.only:
@@ -223,12 +226,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     attention = plan.results("attention").get("attention", [])
     found = report.Found(
+        kept_name(base, evaluator),
         plan.results("similarity"), attention, plan.results("compositions"),
         sharing={
             name.removeprefix(_SHARING): own
             for name, own in plan.results("sharing").items()
         },
     )  # fmt: skip
+    if asked.add:
+        try:
+            found = found.with_earlier(docs / "results.json")
+        except (ValueError, FileNotFoundError) as error:
+            parser.error(str(error))
     report.write(found, folder, docs)
 
 

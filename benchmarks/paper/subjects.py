@@ -13,6 +13,8 @@ from random import Random
 
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
+from models.maker.scenes.colouring import draw_outline
+
 _ART = Path(__file__).parent / "art"
 _UNITS = 256  # of a photo's side, the unit of its geometry
 _SCENES = (  # wall, floor: plain, so that prompts can ask for places that no photo shows
@@ -24,6 +26,7 @@ _SCENES = (  # wall, floor: plain, so that prompts can ask for places that no ph
 )
 _STRIPES = ("#c8553d", "#f2c14e")  # of the wall that all photos of some subjects share
 _FLOOR = "#588157"
+_BY_THE_WALL, _BY_PEN = "-by-the-wall", "-by-pen"
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Subject:
     superclass: str
     wearer: bool = False
     shares_background: bool = False  # all its photos show one striped wall
+    outline: float = 0.0  # of the pen that it is drawn with, as a share of its size
     photos: tuple[tuple[Path, Path | None], ...] = ()
     prompts: tuple[str, ...] = ()  # in place of the usual ones
 
@@ -44,6 +48,11 @@ class Subject:
     def phrase(self) -> str:
         """The superclass with its article."""
         return f"{'an' if self.superclass[0] in 'aeio' else 'a'} {self.superclass}"
+
+    @property
+    def art(self) -> Path:
+        """The picture that photos without own files show."""
+        return _ART / f"{self.name.removesuffix(_BY_THE_WALL).removesuffix(_BY_PEN)}.png"
 
 
 REPORTED = (
@@ -67,10 +76,33 @@ TUNED = (
 )
 
 SHARING = tuple(
-    replace(subject, name=f"{subject.name}-by-the-wall", shares_background=True)
+    replace(subject, name=f"{subject.name}{_BY_THE_WALL}", shares_background=True)
     for subject in REPORTED[:5]
 )
 """Subjects whose photos share one background, for its leakage and for what masks are for."""
+
+DRAWN_BY_PEN = tuple(
+    Subject(f"{art}{_BY_PEN}", superclass, outline=0.02)
+    for art, superclass in (
+        ("teddy-bear", "teddy"),
+        ("cat", "cat"),
+        ("dog", "dog"),
+        ("rabbit", "rabbit"),
+        ("penguin", "penguin"),
+        ("owl", "owl"),
+        ("fish", "fish"),
+        ("teacup-without-handle", "cup"),
+        ("automobile", "car"),
+        ("house", "house"),
+        ("top-hat", "hat"),
+        ("guitar", "guitar"),
+        ("robot", "robot"),
+        ("jack-o-lantern", "pumpkin"),
+        ("bear", "bear"),
+        ("train", "train"),
+    )
+)
+"""The first held-out look of each super-category that has any, with a pen's outline."""
 
 _PROMPTS = (
     "a photo of {} on the beach",
@@ -137,9 +169,12 @@ def _photos(subject: Subject, side: int) -> Iterator[Photo]:
     # Composed at least twice as large and then shrunk, which smooths the edges.
     scale = max(1, math.ceil(2 * side / _UNITS))
     canvas = scale * _UNITS
-    name = subject.name.removesuffix("-by-the-wall")
-    chance = Random(name)
-    art = Image.open(_ART / f"{name}.png").convert("RGBA")
+    chance = Random(subject.art.stem)
+    art = Image.open(subject.art).convert("RGBA")
+    if subject.outline:
+        # A fine line needs more pixels than the art has.
+        large = art.resize((canvas, canvas), Image.Resampling.LANCZOS)
+        art = draw_outline(large, subject.outline)
     for wall, floor in _SCENES:
         picture = Image.new("RGB", (canvas, canvas), wall)
         pen = ImageDraw.Draw(picture)

@@ -3,7 +3,8 @@
 A concept is present by the product's own score (perfusion_core.evaluators.presence), whose
 threshold was checked on the tuning subjects. It is recognised if its best window is nearer to its
 own pictures than the best window of any subject that the image is not meant to show is to theirs:
-by the evaluator, and by EfficientNet-Lite2. Colours are those of the best window.
+by the evaluator, and by EfficientNet-Lite2. Its similarities are those of the best windows, and its
+colours those of the evaluator's.
 
 Custom Diffusion learns the subjects of an image together; two or three LoRAs are added up by peft.
 """
@@ -21,6 +22,7 @@ from PIL import Image
 
 from benchmarks.paper import contact
 from benchmarks.paper.compare import SEEDS
+from benchmarks.paper.figures.boxes import draw_boxed
 from benchmarks.paper.figures.sets import Set
 from benchmarks.paper.kept import Store, Work, kept_in, photos_told
 from benchmarks.paper.measures import colour_overlap
@@ -89,6 +91,7 @@ class Composer:
         told = {
             "taught": dict((method or self.gallery.perfusion).taught),
             "prompts": asked.prompts,
+            "drawn": [asked.beta, asked.boxed],
             "seeds": SEEDS[: self.seed_count],
             "photos": [photos_told(s, side=side) for s in (*subjects, *self.others)],
         }
@@ -103,12 +106,14 @@ class Composer:
         prompts, seeds = [prompt for prompt, _ in pairs], [seed for _, seed in pairs]
         concepts = {subject.name: self.gallery.concept(subject) for subject in subjects}
         if method is None:
-            # Each at the strength that its own curve recommends.
-            uses = {name: ConceptUse(concept) for name, concept in concepts.items()}
-            texts = [prompt.format(*(f"<{name}>" for name in concepts)) for prompt in prompts]
+            uses = {name: ConceptUse(concept, asked.beta) for name, concept in concepts.items()}
             base = self.gallery.base
-            config = base.defaults.generate_config()
-            images = draw_all(base, texts, seeds, uses, config, strategy=asked.strategy)
+            if asked.boxed:
+                images = draw_boxed(base, uses, prompts, seeds)
+            else:
+                texts = [prompt.format(*(f"<{name}>" for name in concepts)) for prompt in prompts]
+                config = base.defaults.generate_config()
+                images = draw_all(base, texts, seeds, uses, config, strategy=asked.strategy)
         else:
             images = self._drawn_by(method, subjects, prompts, seeds)
         plain = [prompt.format(*(subject.superclass for subject in subjects)) for prompt in prompts]
@@ -165,7 +170,7 @@ class Composer:
             present = presences(evaluator, image, concepts)
             by_evaluator = evaluator.embed_images(parts).numpy() @ references.T  # (w, s)
             by_outside = (features(parts) @ outside.T).numpy()
-            where = by_evaluator.argmax(0)
+            where, best = by_evaluator.argmax(0), by_evaluator.max(0)
             told.append(
                 {
                     "text": text,
@@ -173,6 +178,8 @@ class Composer:
                         name: {
                             "score": present[name].score if name in present else None,
                             "present": name in present and present[name].present,
+                            "image": float(best[k]),
+                            "outside": float(by_outside[:, k].max()),
                             "recognised": _is_nearest(by_evaluator, k, len(concepts)),
                             "recognised_outside": _is_nearest(by_outside, k, len(concepts)),
                             "colours": colour_overlap([parts[where[k]]], pictures[k]),

@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from benchmarks.paper.figures import tables
+from benchmarks.paper.figures import fronts, tables
 from benchmarks.paper.figures.eyes import write_eyes
 from benchmarks.paper.figures.plots import plot_ablations, plot_plane, plot_steps
 from benchmarks.paper.figures.scenes import add_scenes
+from benchmarks.paper.figures.sets import BETAS_OF_PAIRS, PAIRS, pairs_at
 from benchmarks.paper.figures.sheets import (
     write_acts,
     write_attention,
@@ -25,12 +26,29 @@ _DIGITS = 4  # of every figure in results.json
 
 @dataclass(frozen=True)
 class Found:
-    """What a run has measured."""
+    """What was measured: by this run, and what results.json holds of earlier runs.
 
+    Earlier results have no "sheet", so their images are not drawn anew.
+    """
+
+    of: str  # what the results depend on, see kept_name
     similarity: Results
-    attention: Sequence[dict[str, Any]]
-    compositions: Results
+    attention: Sequence[dict[str, Any]] = ()
+    compositions: Results = field(default_factory=dict)
     sharing: Results = field(default_factory=dict)  # subjects whose photos share one background
+
+    def with_earlier(self, file: Path) -> Self:
+        """Add what results.json holds of other names; ValueError if it is of other models."""
+        told = json.loads(file.read_text())
+        if told.get("of") != self.of:
+            raise ValueError(f"{file} is not of this base model, its defaults and this evaluator.")
+        return replace(
+            self,
+            similarity={**told["similarity"], **self.similarity},
+            attention=self.attention or told["attention"],
+            compositions={**told["compositions"], **self.compositions},
+            sharing={**told["sharing"], **self.sharing},
+        )
 
 
 def write(found: Found, folder: Path, to: Path) -> None:
@@ -40,25 +58,31 @@ def write(found: Found, folder: Path, to: Path) -> None:
     """
     to.mkdir(parents=True, exist_ok=True)
     results = found.similarity
-    add_scenes(results, folder)
+    drawn = _with_sheets(results)
+    add_scenes(drawn, folder)
     for title, table in _tables(found):
         print(f"\n## {title}\n\n{table}", flush=True)
     plot_plane(results, to / "plane.webp")
     if any(name.startswith("perfusion, ") for name in results):
         plot_ablations(results, to / "ablations.webp")
-    write_subjects(results, folder, to / "subjects.webp")
-    write_acts(results, folder, to / "acts.webp")
+    if SWEEP in drawn:
+        write_subjects(drawn, folder, to / "subjects.webp")
+        write_acts(drawn, folder, to / "acts.webp")
     for name, file in ((SWEEP, "strengths.webp"), (GLOBAL, "strengths-global.webp")):
-        if name in results:
-            write_sweep(name, results, folder, to / file)
-    if found.attention:
+        if name in drawn:
+            write_sweep(name, drawn, folder, to / file)
+    if _has_sheets(found.attention):
         write_attention(found.attention, folder, to / "attention.webp")
-    for title, sets in found.compositions.items():
+    composed = _with_sheets(found.compositions)
+    for title, sets in composed.items():
         name = title.replace(", ", "-").replace(" ", "-")
         write_composition(sets, folder, to / f"{name}.webp")
-    if found.compositions:
-        write_eyes(found.compositions, folder, folder / "eyes")
+    if composed:
+        swept = {pairs_at(beta) for beta in BETAS_OF_PAIRS}
+        judged = {title: sets for title, sets in composed.items() if title not in swept}
+        write_eyes(judged, folder, folder / "eyes")
     told = {
+        "of": found.of,
         "similarity": results,
         "sharing": found.sharing,
         "attention": found.attention,
@@ -68,12 +92,21 @@ def write(found: Found, folder: Path, to: Path) -> None:
     (to / "results.json").write_text(short + "\n")
 
 
+def _with_sheets(results: Results) -> Results:
+    return {name: found for name, found in results.items() if _has_sheets(found)}
+
+
+def _has_sheets(found: Sequence[Mapping[str, Any]]) -> bool:
+    return bool(found) and "sheet" in found[0]
+
+
 def _tables(found: Found) -> list[tuple[str, str]]:
     results = found.similarity
     told = [
         ("Similarities", tables.similarity_table(results)),
         ("Our sweep from its first bias to its last", tables.change_table(results)),
-        ("Our sweep and the others", tables.front_table(results)),
+        ("Our sweep and the others", fronts.front_table(results)),
+        ("The same with the scene in the text's place", fronts.front_table(results, "scene")),
         ("Prompts that act, pose and wear", tables.acting_table(results)),
         ("How near images come to photos", tables.copying_table(results)),
         ("Costs", tables.cost_table(results)),
@@ -86,6 +119,8 @@ def _tables(found: Found) -> list[tuple[str, str]]:
         told.append(("Photos that share one background", tables.leakage_table(found.sharing)))
     if found.compositions:
         told.append(("Compositions", tables.composition_table(found.compositions)))
+    if f"{PAIRS}, lora" in found.compositions:
+        told.append(("Pairs and the others", fronts.composition_front_table(found.compositions)))
     return told
 
 

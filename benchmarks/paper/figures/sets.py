@@ -13,6 +13,10 @@ _WEARING = ("a photo of a {} wearing a {}", "a {} wearing a {} on the beach")
 _THREE = ("a photo of a {} and a {} and a {}",)
 _WORN = ("hat", "crown", "scarf")
 
+PAIRS = "two concepts"
+BETAS_OF_PAIRS = (0.9, 0.7, 0.5, 0.3)
+"""The biases at which pairs are drawn next to their recommended strengths."""
+
 
 @dataclass(frozen=True)
 class Set:
@@ -23,6 +27,13 @@ class Set:
     prompts: Sequence[str]
     strategy: EditStrategy = APART
     has_baselines: bool = False
+    beta: float | None = None  # of all concepts; None: each at its recommended strength
+    boxed: bool = False  # each subject is painted into a box of a drawn place
+
+
+def pairs_at(beta: float) -> str:
+    """Return the title of the pairs at one bias."""
+    return f"{PAIRS} at bias {beta:g}"
 
 
 def sets_of(subjects: Sequence[Subject]) -> Iterator[Set]:
@@ -38,7 +49,10 @@ def sets_of(subjects: Sequence[Subject]) -> Iterator[Set]:
         if garment.superclass in _WORN and wearer.wearer
     ]
     # One set, so that Custom Diffusion learns each pair once for both.
-    yield Set("two concepts", pairs, (*_BY_SIDE, *_PAINTED), has_baselines=True)
+    yield Set(PAIRS, pairs, (*_BY_SIDE, *_PAINTED), has_baselines=True)
+    for beta in BETAS_OF_PAIRS:
+        yield Set(pairs_at(beta), pairs, _BY_SIDE, beta=beta)
+    yield Set(f"{PAIRS}, boxed", pairs, _BY_SIDE[1:], boxed=True)
     if worn:
         yield Set("two concepts, interacting", worn, _WEARING, has_baselines=True)
     if triples:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.paper.figures.front import Difference, Points, nearest
+from benchmarks.paper.figures.front import Difference
 from benchmarks.paper.figures.sizes import of_sd15
 from benchmarks.paper.measures import interval
 from benchmarks.paper.methods.choice import ONE_PHOTO
@@ -37,35 +37,6 @@ def similarity_table(results: Results) -> str:
     return "\n".join(lines)
 
 
-def front_table(results: Results) -> str:
-    """Tabulate our sweep against every other point: where it is nearest, and which is above."""
-    lines = [
-        "| against | steps | dial | our dial | text, ours less theirs "
-        "| image | | EfficientNet-Lite2 | | colours | |",
-        f"|{' --- |' * 11}",
-    ]
-    by_name = {result["subject"]: result for result in results[SWEEP]}
-    for name in results:
-        if name in (SWEEP, "superclass"):
-            continue
-        other = results[name]
-        ours = [by_name[result["subject"]] for result in other]
-        rows = sweep_rows(ours)
-        for k, row in enumerate(other[0]["rows"]):
-            found = [
-                nearest(_points(ours, rows, measure), _points(other, [k], measure))
-                for measure in IMAGE_MEASURES
-            ]
-            dial = ours[0]["rows"][rows[found[0].dial]]["dial"]
-            cells = [_difference(found[0].text)]
-            for measured in found:
-                cells += [_difference(measured.image), measured.verdict]
-            lines.append(
-                f"| {name} | {row['steps']} | {row['dial']:g} | {dial:g} | {' | '.join(cells)} |"
-            )
-    return "\n".join(lines)
-
-
 def cost_table(results: Results) -> str:
     """Tabulate what each method stores, here and on SD 1.5, and its training on one thread."""
     ours, large = results[SWEEP][0]["stored_bytes"], of_sd15()
@@ -92,7 +63,7 @@ def change_table(results: Results) -> str:
         if name in results:
             rows = sweep_rows(results[name])
             told = [
-                _difference(
+                difference(
                     interval(
                         [
                             result["rows"][rows[-1]][measure] - result["rows"][rows[0]][measure]
@@ -125,9 +96,9 @@ def gain_table(results: Results) -> str:
         ]
         paired = [ours - _BAR * theirs for ours, theirs in zip(*gains, strict=True)]
         share = np.mean(gains[0]) / np.mean(gains[1])
-        told = [_difference(interval(gain)) for gain in gains]
+        told = [difference(interval(gain)) for gain in gains]
         lines.append(
-            f"| {measure} | {' | '.join(told)} | {share:.0%} | {_difference(interval(paired))} |"
+            f"| {measure} | {' | '.join(told)} | {share:.0%} | {difference(interval(paired))} |"
         )
     return "\n".join(lines)
 
@@ -172,7 +143,7 @@ def leakage_table(results: Results) -> str:
         ]
         added = [row["background"] - plain[subject]["background"] for subject, row in rows.items()]
         dial = found[0]["rows"][-1]["dial"]
-        lines.append(f"| {name} | {dial:g} | {' | '.join(told)} | {_difference(interval(added))} |")
+        lines.append(f"| {name} | {dial:g} | {' | '.join(told)} | {difference(interval(added))} |")
     return "\n".join(lines)
 
 
@@ -202,7 +173,11 @@ def composition_table(found: Results) -> str:
         images = [image for result in sets for image in result["images"]]
         painted = [image for image in images if "painting" in image["prompt"]]
         others = [image for image in images if "painting" not in image["prompt"]]
-        for name, chosen in ((title, others), (f"{title}, painted", painted)):
+        placed = [image for image in others if image["prompt"].endswith("on the beach")]
+        parts = [(title, others), (f"{title}, painted", painted)]
+        if 0 < len(placed) < len(others):
+            parts.append((f"{title}, on the beach", placed))
+        for name, chosen in parts:
             if chosen:
                 lines.append(f"| {name} | {len(chosen)} | {_composed(chosen)} |")
     return "\n".join(lines)
@@ -232,17 +207,12 @@ def _usual(result: dict[str, Any]) -> dict[str, Any]:
     return dict(row)
 
 
-def _points(found: Sequence[dict[str, Any]], rows: Sequence[int], measure: str) -> Points:
-    """Return text and image (or colour) similarity of some rows of every subject's result."""
-    chosen = [[result["rows"][k] for k in rows] for result in found]
-    return np.array([[(row["text"], row[measure]) for row in each] for each in chosen])
-
-
 def _with_interval(values: Sequence[float]) -> str:
     mean, half = interval(values)
     return f"{mean:.3f} ± {half:.3f}"
 
 
-def _difference(found: Difference) -> str:
+def difference(found: Difference) -> str:
+    """Return a difference with its interval."""
     mean, half = found
     return f"{mean:+.3f} ± {half:.3f}"

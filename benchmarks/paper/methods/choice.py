@@ -3,8 +3,8 @@
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
+from typing import Any
 
 from benchmarks.paper.methods.ablations import NO_GATE, UngatedKeys
 from benchmarks.paper.methods.baselines import (
@@ -27,6 +27,17 @@ _ONE = (1.0,)
 _TRADE = (0.9, USUAL_BETA, 0.5)
 _INVERSION_STEPS = (60, 120, 240, 480, 1000)
 _OF_ABLATIONS = 2  # images of each prompt
+_OTHER_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("background_weight", 3.0),
+    ("train_batch_size", 16),
+    ("embedding_learning_rate", 0.02),
+    ("hold_embedding_norm", True),
+    ("beta", 0.5),
+    ("beta", 1.0),
+    ("ema_decay", 0.9),
+)
+"""What Perfusion's training is tuned by next to its rate and steps."""
+
 ONE_PHOTO = "perfusion, one photo"
 KEYS_TRAINED = "perfusion, keys trained"
 NO_MASKS = "perfusion, no masks"
@@ -130,35 +141,38 @@ def with_positions(base: BaseModel, positions: Positions, folder: Path) -> BaseM
 
 
 def candidates(base: BaseModel, source: Path) -> Iterator[Method]:
-    """Yield the candidates for the options, on the tuning subjects: rates and numbers of steps."""
+    """Yield the candidates for the options, on the tuning subjects: rates and numbers of steps.
+
+    Then Perfusion's other options, one change each.
+    """
     yield Superclass(base, seed_count=1)
     usual = (USUAL_BETA,)
-    for rate, embedding_rate in product((0.03, 0.05, 0.1), (0.006, 0.02)):
-        yield Perfusion(
-            base, f"perfusion, {rate:g} and {embedding_rate:g}",
-            {40: usual, 80: usual, 160: usual}, 1,
-            options={"learning_rate": rate, "embedding_learning_rate": embedding_rate},
-        )  # fmt: skip
-    steps = {60: _ONE, 120: _ONE, 240: _ONE}
+    for rate in (0.05, 0.1, 0.2):
+        longer = dict.fromkeys((80, 160, 320), usual)
+        changed = {"learning_rate": rate}
+        yield Perfusion(base, f"perfusion, {rate:g}", longer, 1, options=changed)
     for rate in (0.005, 0.02):
-        options = Options(schedule=steps, embedding_rate=rate)
+        options = Options(schedule=dict.fromkeys((60, 120, 240), _ONE), embedding_rate=rate)
         yield _named(textual_inversion(base, source, options), rate)
     steps = {40: _ONE, 80: _ONE, 160: _ONE}
     for rate in (1e-3, 3e-3):
         yield _named(lora(base, source, Options(schedule=steps, rate=rate)), rate)
+    steps = {20: _ONE, 40: _ONE, 80: _ONE}
     for rate in (5e-4, 2e-3):
         options = Options(schedule=steps, rate=rate, embedding_rate=0.005, prior=1.0)
         yield _named(custom_diffusion(base, source, options), rate)
-    steps = {20: _ONE, 40: _ONE, 80: _ONE}
     for rate in (1e-4, 3e-4):
         options = Options(schedule=steps, rate=rate, prior=1.0)
         yield _named(dreambooth(base, source, options), rate)
+    for option, value in _OTHER_OPTIONS:
+        name = f"perfusion, {option} {value}"
+        schedule = {usual_steps(base): usual}
+        yield Perfusion(base, name, schedule, 1, options={option: value})
     # Where LoRA's similarity comes from: what Perfusion learns, and what it locks.
-    yield Perfusion(base, "perfusion, as shipped", {usual_steps(base): usual}, 2)
     values = Options(schedule={80: _ONE}, rate=3e-3, projections=("attn2.to_v",))
     both = replace(values, projections=("attn2.to_k", "attn2.to_v"))
-    yield replace(lora(base, source, values), name="lora, values alone", seed_count=2)
-    yield replace(lora(base, source, both), name="lora, keys and values", seed_count=2)
+    yield replace(lora(base, source, values), name="lora, values alone", seed_count=1)
+    yield replace(lora(base, source, both), name="lora, keys and values", seed_count=1)
 
 
 def _named(method: Baseline, rate: float) -> Baseline:

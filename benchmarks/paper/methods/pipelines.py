@@ -27,7 +27,7 @@ _CLASS_IMAGES = 24  # generated images of the superclass that preserve it
 
 
 def load_pipeline(base: BaseModel, source: Path) -> Any:
-    """Load the folder `source` of the base model once more, frozen."""
+    """Load the folder `source` of the base model once more, frozen, in the product's precision."""
     pipeline = StableDiffusionPipeline.from_pretrained(
         source, dtype=torch.float32, safety_checker=None, requires_safety_checker=False
     ).to(base.device)
@@ -35,6 +35,9 @@ def load_pipeline(base: BaseModel, source: Path) -> Any:
     pipeline.scheduler = make_scheduler(base, "ddim")
     for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         module.requires_grad_(False).eval()
+    if base.device.type == "cpu" and base.backend.precision == "bfloat16":
+        in_bfloat16 = torch.autocast("cpu", torch.bfloat16)
+        pipeline.unet.forward = in_bfloat16(pipeline.unet.forward)
     return pipeline
 
 

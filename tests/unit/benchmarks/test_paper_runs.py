@@ -17,12 +17,10 @@ from benchmarks.paper.figures.attention import Attention
 from benchmarks.paper.figures.composition import Composer, Gallery
 from benchmarks.paper.figures.eyes import write_eyes
 from benchmarks.paper.figures.sets import Set, sets_of
-from benchmarks.paper.figures.tables import composition_table, gain_table, leakage_table
 from benchmarks.paper.folders import SubjectsError, read_subjects
 from benchmarks.paper.kept import Store, Work, finish
 from benchmarks.paper.measures import background_overlap, pixel_distance
 from benchmarks.paper.methods.baselines import Options, custom_diffusion, lora, textual_inversion
-from benchmarks.paper.methods.choice import ONE_PHOTO
 from benchmarks.paper.methods.method import BASE_FOLDER
 from benchmarks.paper.methods.perfusion import Perfusion
 from benchmarks.paper.methods.pipelines import draw, with_loras
@@ -181,45 +179,6 @@ def test_prompts_that_act_are_no_held_out_ones_and_only_wearers_wear() -> None:
     wearer, other = REPORTED[0], REPORTED[1]
     assert set(acts_of(other)) < set(acts_of(wearer))
     assert not any("wearing" in prompt for prompt in acts_of(other))
-
-
-def _rows(image: float, background: float = 0.5, dial: float = 0.7) -> list[dict[str, float]]:
-    measured = dict.fromkeys(("image", "outside", "colours", "text"), image)
-    return [{**measured, "background": background, "dial": dial, "steps": 1}]
-
-
-def _result(subject: str, *measured: float) -> dict[str, Any]:
-    return {"subject": subject, "rows": _rows(*measured)}
-
-
-def test_one_photos_gain_is_over_the_plain_superclass_and_paired_within_subjects() -> None:
-    table = gain_table(
-        {
-            "superclass": [_result("a", 0.4), _result("b", 0.6)],
-            "perfusion": [_result("a", 0.6), _result("b", 0.8), _result("c", 0.1)],
-            ONE_PHOTO: [_result("a", 0.58), _result("b", 0.78)],
-        }
-    )
-    assert "| image | +0.180 ± 0.000 | +0.200 ± 0.000 | 90% | +0.010 ± 0.000 |" in table
-
-
-def test_a_background_leaks_as_far_as_it_is_above_the_plain_superclasss() -> None:
-    results = {
-        "superclass": [_result("a", 0.4, 0.1), _result("b", 0.4, 0.3)],
-        "perfusion, no masks": [_result("a", 0.5, 0.3), _result("b", 0.5, 0.5)],
-    }
-    assert leakage_table(results).endswith("| +0.200 ± 0.000 |")
-
-
-def test_paintings_are_counted_apart() -> None:
-    def image(prompt: str, present: bool) -> dict[str, Any]:
-        found = {"present": present, "recognised": True, "recognised_outside": False}
-        return {"prompt": prompt, "text": 0.4, "concepts": {"a": {**found, "colours": 0.5}}}
-
-    images = [image("a photo of a {}", True), image("a painting of a {}", False)]
-    lines = composition_table({"two": [{"images": images}]}).splitlines()
-    assert lines[2].startswith("| two | 1 | 100% | 100% |")
-    assert lines[3].startswith("| two, painted | 1 | 0% | 0% |")
 
 
 def test_fresh_eyes_see_a_shuffled_quarter_without_names_and_the_key_tells_them(
