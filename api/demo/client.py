@@ -1,5 +1,6 @@
 """The few REST calls that the demo makes."""
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -35,6 +36,12 @@ class Client:
     def generate(self, **body: Any) -> Any:
         """Send POST /generate; return the job."""
         return _accepted(self._http.post("/generate", json=body)).json()["job"]
+
+    def edit(self, picture: bytes, **body: Any) -> Any:
+        """Send POST /generate with a picture to start from; return the job."""
+        parts = {"image": ("picture.png", picture)}
+        answer = self._http.post("/generate", data={"request": json.dumps(body)}, files=parts)
+        return _accepted(answer).json()["job"]
 
     def create_concept(self, fields: Mapping[str, str], files: Sequence[File]) -> Any:
         """Send POST /concepts; return the job."""

@@ -1,4 +1,4 @@
-"""The demo's steps, in a new user's order: draw, teach, generate, compare.
+"""The demo's steps, in a new user's order: draw, teach, generate, compare, edit a picture.
 
 All calls use REST, on a server of this release that the caller has started.
 """
@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from api.demo.client import Client, File
-from api.demo.subjects import SUBJECTS, Photo, Subject, photograph
+from api.demo.subjects import SUBJECTS, Photo, Subject, lawn, photograph
 from perfusion_core.imaging import contact_sheet
 from perfusion_core.imaging.contact_sheet import Axis
 
@@ -23,6 +23,8 @@ BETAS = {0.9: "faint", 0.7: "usual", 0.4: "strong"}
 SCENES = ("on the beach", "at night")
 SEED = 200
 _PAIRS = 4
+_BOXES = ((40, 190, 210, 240), (262, 190, 210, 240))
+"""Where the toys are put into a picture: left, top, width and height, one for each."""
 
 Bar = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 """Shows a task's progress: takes a text and a total, returns a function for the steps done."""
@@ -53,6 +55,8 @@ class Journey:
                 rows.extend(self._compare(subject, scene) for scene in SCENES)
         with self._timed("both together"):
             rows.append(self._together())
+        with self._timed("an edited picture"):
+            rows.append(self._edit())
         file = self.folder / "contact-sheet.png"
         contact_sheet.stack(rows).save(file)
         return file
@@ -96,12 +100,29 @@ class Journey:
         images = self._generate(prompt, "together", num_images=_PAIRS)
         return _row(prompt, images, [f"seed {SEED + k}" for k in range(_PAIRS)])
 
+    def _edit(self) -> Image.Image:
+        """Put one toy after the other into a picture, in which all else stays."""
+        images, captions = [lawn()], ["a picture"]
+        for subject, box in zip(SUBJECTS, _BOXES, strict=True):
+            prompt = f"a photo of <{subject.name}> on the grass"
+            job = self.client.edit(
+                _png(images[-1]), prompt=prompt, mask={"boxes": [box]}, keep_background=True,
+                seed=SEED,
+            )  # fmt: skip
+            images += self._finish_images(job, prompt, f"edit {subject.name}")
+            captions.append(f"<{subject.name}> put into it")
+        return _row("one edit after the other, each in a box", images, captions)
+
     def _generate(
         self, prompt: str, stem: str, *, num_images: int = 1, concepts: Sequence[Any] = ()
     ) -> list[Image.Image]:
         job = self.client.generate(
             prompt=prompt, concepts=concepts, seed=SEED, num_images=num_images
         )
+        return self._finish_images(job, prompt, stem)
+
+    def _finish_images(self, job: Any, prompt: str, stem: str) -> list[Image.Image]:
+        """Wait for a job's images; keep each in the folder."""
         job = self._finish(job, f"Generating: {prompt}")
         images: list[Image.Image] = []
         for made in job["images"]:

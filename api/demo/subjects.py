@@ -1,4 +1,4 @@
-"""The demo's sample photos: two toys, each in five scenes, with their masks.
+"""The demo's sample photos: two toys, each in five scenes, with their masks, and an empty scene.
 
 The shipped base model was not trained on these two toys: the model's card lists both toys as held
 out.
@@ -45,6 +45,11 @@ def photograph(subject: Subject) -> list[Photo]:
     """Return five photos of a subject, the same at each call."""
     chance = random.Random(subject.name)  # scenery, no secret
     return [_photo(_sprite(subject), scene, chance) for scene in _SCENES[:_PHOTOS]]
+
+
+def lawn() -> Image.Image:
+    """Return a picture without a toy, to put toys into."""
+    return _background(_SCENES[1])
 
 
 def _sprite(subject: Subject) -> Image.Image:

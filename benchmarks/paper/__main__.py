@@ -32,12 +32,12 @@ from benchmarks.paper.figures.sets import Set, sets_of, similar_sets
 from benchmarks.paper.figures.tables import Results
 from benchmarks.paper.folders import SubjectsError, read_subjects
 from benchmarks.paper.kept import EVALUATOR, RESULTS, Store, Work, finish, kept_name
-from benchmarks.paper.methods.baselines import Baseline
 from benchmarks.paper.methods.choice import (
     ablations,
     candidates,
     compared,
     keys_trained,
+    longer_inversion,
     sharing,
     usual_custom_diffusion,
     usual_lora,
@@ -98,7 +98,9 @@ class Run:
         comparison = self._comparison()
         similarity = self._compared(compared(self.base, self.source), subjects, comparison)
         few = subjects[:_OF_ABLATIONS]
-        similarity |= self._compared(ablations(self.base, self.folder), few, comparison)
+        similarity |= self._compared(
+            ablations(self.base, self.source, self.folder), few, comparison
+        )
         parts = {"similarity": similarity, **self._figures(subjects)}
         if not own:
             methods = sharing(self.base, self.source)
@@ -141,18 +143,15 @@ class Run:
     def _figures(
         self, subjects: Sequence[Subject], *, short: bool = False
     ) -> dict[str, dict[str, list[Work]]]:
-        names = ("textual inversion",) if short else ("textual inversion", "custom diffusion")
-        baselines = [
-            method
-            for method in compared(self.base, self.source, short=short)
-            if isinstance(method, Baseline) and method.name in names
-        ]
+        baselines = [longer_inversion(self.base, self.source, short=short)]
+        if not short:
+            baselines.append(usual_custom_diffusion(self.base, self.source))
         attention = Attention(
             self._store(), Perfusion(self.base),
             keys_trained=None if short else keys_trained(self.base),
             baselines=baselines, seed_count=1 if short else 2,
         )  # fmt: skip
-        return {"attention": {"attention": [attention.work(subject) for subject in subjects]}}
+        return {"attention": {"attention": [attention.work(s) for s in subjects[:_OF_ABLATIONS]]}}
 
     def _composed(
         self, sets: Iterable[Set], others: Sequence[Subject], seed_count: int

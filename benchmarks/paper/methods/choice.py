@@ -1,10 +1,9 @@
 """The compared methods with their options, and the candidates for those."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from benchmarks.paper.methods.ablations import NO_GATE, UngatedKeys
 from benchmarks.paper.methods.baselines import (
@@ -25,16 +24,12 @@ from perfusion_core.strength import DEFAULT_TAU
 
 _ONE = (1.0,)
 _TRADE = (0.9, USUAL_BETA, 0.5)
-_INVERSION_STEPS = (60, 120, 240, 480, 1000)
+_INVERSION_STEPS = (60, 120, 240)
+_LONGER_STEPS = (*_INVERSION_STEPS, 480, 1000)
 _OF_ABLATIONS = 2  # images of each prompt
-_OTHER_OPTIONS: tuple[tuple[str, Any], ...] = (
-    ("background_weight", 3.0),
-    ("train_batch_size", 16),
-    ("embedding_learning_rate", 0.02),
-    ("hold_embedding_norm", True),
-    ("beta", 0.5),
-    ("beta", 1.0),
-    ("ema_decay", 0.9),
+_OTHER_OPTIONS: tuple[Mapping[str, float], ...] = (
+    {"background_weight": 3.0},
+    {"beta": 0.5},
 )
 """What Perfusion's training is tuned by next to its rate and steps."""
 
@@ -63,15 +58,20 @@ def compared(base: BaseModel, source: Path, *, short: bool = False) -> Iterator[
 
 
 def inversion(base: BaseModel, source: Path, steps: tuple[int, ...]) -> Baseline:
-    """Return textual inversion as it is compared; the second of several steps is the tuned one."""
-    usual = steps[min(1, len(steps) - 1)]
-    options = Options(schedule=dict.fromkeys(steps, _ONE), usual_steps=usual, embedding_rate=0.02)
+    """Return textual inversion as it is compared; the last of several steps is the tuned one."""
+    options = Options(schedule=dict.fromkeys(steps, _ONE), embedding_rate=0.02)
     return textual_inversion(base, source, options)
+
+
+def longer_inversion(base: BaseModel, source: Path, *, short: bool = False) -> Baseline:
+    """Return textual inversion whose word is watched over far more steps than it needs."""
+    longer = inversion(base, source, _LONGER_STEPS[: 2 if short else None])
+    return replace(longer, name="textual inversion, longer", seed_count=_OF_ABLATIONS)
 
 
 def usual_lora(base: BaseModel, source: Path) -> Baseline:
     """Return LoRA as it is compared."""
-    return lora(base, source, Options(schedule={40: _ONE, 80: (0.6, 1.0)}, rate=3e-3))
+    return lora(base, source, Options(schedule={40: _ONE, 80: (0.6, 1.0)}, rate=1e-3))
 
 
 def usual_dreambooth(base: BaseModel, source: Path) -> Baseline:
@@ -81,7 +81,8 @@ def usual_dreambooth(base: BaseModel, source: Path) -> Baseline:
 
 def usual_custom_diffusion(base: BaseModel, source: Path) -> Baseline:
     """Return Custom Diffusion as it is compared."""
-    options = Options(schedule={80: _ONE}, rate=2e-3, embedding_rate=0.005, prior=1.0)
+    schedule = {80: _ONE, 160: _ONE}
+    options = Options(schedule=schedule, rate=2e-3, embedding_rate=0.005, prior=1.0)
     return custom_diffusion(base, source, options)
 
 
@@ -98,18 +99,21 @@ def sharing(base: BaseModel, source: Path) -> Iterator[Method]:
     yield Superclass(base, seed_count=count)
     yield Perfusion(base, schedule=usual, seed_count=count)
     yield Perfusion(base, NO_MASKS, usual, count, masked=False)
-    yield replace(inversion(base, source, (120,)), seed_count=count)
+    yield replace(inversion(base, source, _INVERSION_STEPS[-1:]), seed_count=count)
     for make in (usual_lora, usual_dreambooth, usual_custom_diffusion):
         yield replace(make(base, source), seed_count=count)
 
 
-def ablations(base: BaseModel, folder: Path) -> Iterator[Method]:
-    """Yield Perfusion with one change each; `folder` keeps the covariances of other positions.
+def ablations(base: BaseModel, source: Path, folder: Path) -> Iterator[Method]:
+    """Yield textual inversion over many steps, and Perfusion with one change each.
+
+    `source` is the base model's folder, and `folder` keeps the covariances of other positions.
 
     The last ones are the first to be left out where time is short.
     """
     usual, count = {usual_steps(base): (USUAL_BETA,)}, _OF_ABLATIONS
     trade, sweep = {usual_steps(base): _TRADE}, {usual_steps(base): BETAS}
+    yield longer_inversion(base, source)
     yield keys_trained(base)
     ungated = UngatedKeys().strategy
     yield Perfusion(base, "perfusion, keys ungated", sweep, count, strategy=ungated)
@@ -147,7 +151,7 @@ def candidates(base: BaseModel, source: Path) -> Iterator[Method]:
     """
     yield Superclass(base, seed_count=1)
     usual = (USUAL_BETA,)
-    for rate in (0.05, 0.1, 0.2):
+    for rate in (0.1, 0.2):
         longer = dict.fromkeys((80, 160, 320), usual)
         changed = {"learning_rate": rate}
         yield Perfusion(base, f"perfusion, {rate:g}", longer, 1, options=changed)
@@ -164,10 +168,9 @@ def candidates(base: BaseModel, source: Path) -> Iterator[Method]:
     for rate in (1e-4, 3e-4):
         options = Options(schedule=steps, rate=rate, prior=1.0)
         yield _named(dreambooth(base, source, options), rate)
-    for option, value in _OTHER_OPTIONS:
-        name = f"perfusion, {option} {value}"
-        schedule = {usual_steps(base): usual}
-        yield Perfusion(base, name, schedule, 1, options={option: value})
+    for others in _OTHER_OPTIONS:
+        told = ", ".join(f"{option} {value}" for option, value in others.items())
+        yield Perfusion(base, f"perfusion, {told}", {usual_steps(base): usual}, 1, options=others)
     # Where LoRA's similarity comes from: what Perfusion learns, and what it locks.
     values = Options(schedule={80: _ONE}, rate=3e-3, projections=("attn2.to_v",))
     both = replace(values, projections=("attn2.to_k", "attn2.to_v"))

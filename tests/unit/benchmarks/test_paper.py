@@ -231,7 +231,7 @@ def test_every_method_and_ablation_learns_and_draws_at_the_base_models_size(
     subject = TUNED[0]
     photos = photograph(subject, side=SIDE)
     drawn: dict[str, list[Image.Image]] = {}
-    for method in (*compared(odd, odd_folder), *ablations(odd, tmp_path)):
+    for method in (*compared(odd, odd_folder), *ablations(odd, odd_folder, tmp_path)):
         for learned in method.learn(subject, photos, seed=0):
             for dial in method.schedule[learned.steps]:
                 images = learned.draw(["a photo of {}", "{} at night"], [1, 2], dial)
