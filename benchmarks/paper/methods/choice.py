@@ -162,10 +162,10 @@ def candidates(base: BaseModel, source: Path) -> Iterator[Method]:
     for rate in (1e-3, 3e-3):
         yield _named(lora(base, source, Options(schedule=steps, rate=rate)), rate)
     steps = {20: _ONE, 40: _ONE, 80: _ONE}
-    for rate in (5e-4, 2e-3):
+    for rate in (5e-4, 2e-3, 5e-3):
         options = Options(schedule=steps, rate=rate, embedding_rate=0.005, prior=1.0)
         yield _named(custom_diffusion(base, source, options), rate)
-    for rate in (1e-4, 3e-4):
+    for rate in (1e-4, 3e-4, 1e-3):
         options = Options(schedule=steps, rate=rate, prior=1.0)
         yield _named(dreambooth(base, source, options), rate)
     for others in _OTHER_OPTIONS:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import pen
 from benchmarks.paper.figures.boxes import draw_boxed
 from benchmarks.paper.figures.fronts import composition_front_table, front_table
 from benchmarks.paper.figures.report import Found
@@ -17,6 +16,7 @@ from benchmarks.paper.figures.tables import composition_table, gain_table, leaka
 from benchmarks.paper.methods.choice import ONE_PHOTO
 from benchmarks.paper.methods.perfusion import Perfusion
 from benchmarks.paper.subjects import DRAWN_BY_PEN, TUNED, Subject, photograph
+from benchmarks.verdict import pen
 from models.maker.scenes.catalogue import HELD_OUT_SUBJECTS
 from perfusion_core import BaseModel, ConceptUse
 from tests.unit.benchmarks.conftest import SIDE

@@ -1,7 +1,7 @@
 """Whether subjects that are drawn with a pen are recognised after their training.
 
-    python -m benchmarks.pen            # teaches 16 subjects, draws 8 images of each; 25 minutes
-    python -m benchmarks.pen --count    # counts what a viewer wrote into answers.json
+    python -m benchmarks.verdict.pen            # 16 subjects, 8 images of each; 25 minutes
+    python -m benchmarks.verdict.pen --count    # counts what a viewer wrote into answers.json
 
 Subjects are taught as the product teaches, from five photos, and drawn at the strength that their
 own curves recommend. No image is chosen. EfficientNet-Lite2 and the shipped evaluator give each
