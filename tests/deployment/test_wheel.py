@@ -117,4 +117,4 @@ def test_an_installed_wheel_runs_the_demo_far_from_the_repository(
         sheet.load()
         assert sheet.format == "PNG"
         assert sheet.width > 500 and sheet.height > 500
-    assert len(list((tmp_path / "demo").glob("*.png"))) == 21
+    assert len(list((tmp_path / "demo").glob("*.png"))) == 23

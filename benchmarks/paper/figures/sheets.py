@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from benchmarks.paper.contact import cut
 from benchmarks.paper.figures.attention import PROMPTS
 
-_MOST_SIDE = 128  # of an image on a sheet, in pixels: larger ones are shrunk
+_MOST_SIDE = 96  # of an image on a sheet, in pixels: larger ones are shrunk
 _LABEL = 110
 _HEADER = 16
 _SHORT = {
