@@ -162,11 +162,11 @@ def candidates(base: BaseModel, source: Path) -> Iterator[Method]:
     for rate in (1e-3, 3e-3):
         yield _named(lora(base, source, Options(schedule=steps, rate=rate)), rate)
     steps = {20: _ONE, 40: _ONE, 80: _ONE}
-    for rate in (5e-4, 2e-3, 5e-3):
-        options = Options(schedule=steps, rate=rate, embedding_rate=0.005, prior=1.0)
+    for rate, prior in ((5e-4, 1.0), (2e-3, 1.0), (2e-3, 0.0)):
+        options = Options(schedule=steps, rate=rate, embedding_rate=0.005, prior=prior)
         yield _named(custom_diffusion(base, source, options), rate)
-    for rate in (1e-4, 3e-4, 1e-3):
-        options = Options(schedule=steps, rate=rate, prior=1.0)
+    for rate, prior in ((1e-4, 1.0), (3e-4, 1.0), (1e-4, 0.0)):
+        options = Options(schedule=steps, rate=rate, prior=prior)
         yield _named(dreambooth(base, source, options), rate)
     for others in _OTHER_OPTIONS:
         told = ", ".join(f"{option} {value}" for option, value in others.items())
@@ -179,4 +179,7 @@ def candidates(base: BaseModel, source: Path) -> Iterator[Method]:
 
 
 def _named(method: Baseline, rate: float) -> Baseline:
-    return replace(method, name=f"{method.name}, {rate:g}", seed_count=1)
+    """Name a candidate; those that usually have a prior say if they have none."""
+    usual = method.name in ("custom diffusion", "dreambooth")
+    alone = " without prior" if usual and not method.options.prior else ""
+    return replace(method, name=f"{method.name}, {rate:g}{alone}", seed_count=1)
