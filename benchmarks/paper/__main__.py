@@ -23,11 +23,13 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.paper.compare import SEEDS, Comparison
 from benchmarks.paper.figures import report
 from benchmarks.paper.figures.attention import Attention
 from benchmarks.paper.figures.composition import Composer, Gallery
+from benchmarks.paper.figures.report import Made
 from benchmarks.paper.figures.sets import Set, sets_of, similar_sets
 from benchmarks.paper.figures.tables import Results
 from benchmarks.paper.folders import SubjectsError, read_subjects
@@ -76,7 +78,29 @@ class Plan:
     def results(self, part: str) -> Results:
         """Read the results of a part."""
         named = self.parts.get(part, {})
-        return {name: [work.read() for work in works] for name, works in named.items()}
+        return {
+            name.removeprefix(_SHARING): [work.read() for work in works]
+            for name, works in named.items()
+        }
+
+    def digests(self) -> Made:
+        """Return what decides every result, by part and name."""
+        return {
+            part: {
+                name.removeprefix(_SHARING): [work.digest for work in works]
+                for name, works in named.items()
+            }
+            for part, named in self.parts.items()
+        }
+
+    def kept(self) -> set[str]:
+        """Return the names of which every result is kept."""
+        return {
+            name
+            for named in self.parts.values()
+            for name, works in named.items()
+            if all(work.file.exists() for work in works)
+        }
 
 
 @dataclass(frozen=True)
@@ -183,6 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--evaluator", default=EVALUATOR, metavar="FOLDER_OR_NAME")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
     asked = parser.parse_args(arguments)
+    if asked.add and (asked.tune or asked.short or asked.only or asked.skip):
+        parser.error("--add is of the whole comparison: without --tune, --short, --only, --skip.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     subjects: tuple[Subject, ...] = REPORTED
     if asked.subjects is not None:
@@ -205,38 +231,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         plan = run.short() if asked.short else run.full(subjects, own=asked.subjects is not None)
     names = [name for named in plan.parts.values() for name in named]
+    # The documents are about the shipped base model and its subjects.
+    shipped = asked.base_model.resolve() == BASE_FOLDER and asked.subjects is None
+    docs = _DOCS if shipped and not asked.short else folder / "report"
+    earlier: dict[str, Any] | None = None
+    if asked.add:
+        try:
+            earlier = report.read_earlier(docs / "results.json", of=folder.parent.name)
+        except (ValueError, FileNotFoundError) as error:
+            parser.error(str(error))
     for chosen in [*(asked.only or []), *asked.skip, *(asked.add or [])]:
         if chosen not in names:
             parser.error(f'There is no "{chosen}". There are: {", ".join(names)}.')
     if set(asked.skip) & {"superclass", "perfusion"}:
         parser.error("Every table compares with superclass and perfusion: they cannot be skipped.")
-    added = asked.add and ["superclass", *asked.add]  # scenes are compared with its images
-    left = set(asked.only or added or names) - set(asked.skip)
-    plan = plan.chosen(left.__contains__)
+    left = set(asked.only or names) - set(asked.skip)
+    if asked.add:
+        # Scenes are compared with the superclass's images, and all kept images are shown.
+        left = {*asked.add, "superclass"} | plan.kept()
+        if any(name.startswith(_SHARING) for name in asked.add):
+            left.add(f"{_SHARING}superclass")
+    planned, plan = plan.digests(), plan.chosen(left.__contains__)
     finish(plan.works())
     if asked.only:
         return
-    # The documents are about the shipped base model and its subjects.
-    shipped = asked.base_model.resolve() == BASE_FOLDER and asked.subjects is None
-    docs = _DOCS if shipped and not asked.short else folder / "report"
     docs.mkdir(parents=True, exist_ok=True)
     if asked.tune:
         report.write_tuning(plan.results("similarity"), folder, docs / "steps.webp")
         return
-    attention = plan.results("attention").get("attention", [])
     found = report.Found(
-        kept_name(base, evaluator),
-        plan.results("similarity"), attention, plan.results("compositions"),
-        sharing={
-            name.removeprefix(_SHARING): own
-            for name, own in plan.results("sharing").items()
-        },
+        folder.parent.name, planned,
+        similarity=plan.results("similarity"),
+        attention=plan.results("attention").get("attention", []),
+        compositions=plan.results("compositions"), sharing=plan.results("sharing"),
     )  # fmt: skip
-    if asked.add:
-        try:
-            found = found.with_earlier(docs / "results.json")
-        except (ValueError, FileNotFoundError) as error:
-            parser.error(str(error))
+    if earlier is not None:
+        found = found.with_earlier(earlier, planned)
     report.write(found, folder, docs)
 
 

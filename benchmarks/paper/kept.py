@@ -32,6 +32,11 @@ class Work:
     file: Path  # JSON; other files of the result have its name with other suffixes
     make: Callable[[], dict[str, Any]]
 
+    @property
+    def digest(self) -> str:
+        """What decides the result next to its subjects, as its file's name has it."""
+        return self.file.stem.rpartition("-")[2]
+
     def read(self) -> dict[str, Any]:
         """Return the kept result."""
         told: dict[str, Any] = json.loads(self.file.read_text())

@@ -44,17 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--count", action="store_true")
-    parser.add_argument("--subjects", nargs="*", choices=names, default=names, metavar="NAME")
+    parser.add_argument("--subjects", nargs="+", choices=names, default=names, metavar="NAME")
     parser.add_argument("--results", type=Path, default=RESULTS / "pen", metavar="FOLDER")
     asked = parser.parse_args(arguments)
-    if asked.count:
-        try:
-            print(counted(asked.results))
-        except ValueError as error:
-            parser.error(str(error))
-        return
     base, evaluator = BaseModel.load(BASE_FOLDER), Evaluator(EVALUATOR)
     folder = asked.results / kept_name(base, evaluator)
+    if asked.count:
+        try:
+            print(counted(folder))
+        except (ValueError, FileNotFoundError) as error:
+            parser.error(str(error))
+        return
     subjects = [subject for subject in DRAWN_BY_PEN if subject.name in asked.subjects]
     for subject in subjects:
         _draw(base, evaluator, subject, folder)
@@ -74,12 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             embed([image for _, image in images]), known, [name for name, _ in images]
         )
         print(f"{judge} gives {right} of {len(images)} images to the right photos.")
-    write_shuffled(images, {name: own[0] for name, own in photos.items()}, asked.results)
+    write_shuffled(images, {name: own[0] for name, own in photos.items()}, folder)
     rows = {
         name: [photos[name][0], *(image for own, image in images if own == name)] for name in photos
     }
-    write_rows(rows, ["photo"], asked.results / "sheet.webp")
-    print(f"{asked.results}: sheets for viewers; their answers go into {_ANSWERS}.")
+    write_rows(rows, ["photo"], folder / "sheet.webp")
+    print(f"{folder}: sheets for viewers; their answers go into {_ANSWERS}.")
 
 
 def _draw(base: BaseModel, evaluator: Evaluator, subject: Subject, folder: Path) -> None:

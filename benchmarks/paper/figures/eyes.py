@@ -47,6 +47,8 @@ def write_shuffled(
 ) -> None:
     """Write a share of the images, each with its answer, to the folder `to`."""
     to.mkdir(parents=True, exist_ok=True)
+    for earlier in to.glob("eyes-*.png"):
+        earlier.unlink()
     order = list(images)
     Random(0).shuffle(order)
     order = order[: round(share * len(order))]

@@ -34,15 +34,17 @@ class Comparison:
         return {1: "above", -1: "below", 0: "tie"}[sum(signs)]
 
 
-def nearest(ours: Points, other: Points) -> Comparison:
+def nearest(ours: Points, other: Points, dial: int | None = None) -> Comparison:
     """Compare a sweep with one point of another method, (subjects, 1, 2).
 
     Ours is the dial of the highest image similarity among those with no less text similarity on
-    average; if there is none, the dial of the highest text similarity.
+    average; if there is none, the dial of the highest text similarity. `dial` names it instead, so
+    that further measures are compared where the first one was.
     """
-    texts, images = ours.mean(0).T  # (dials,) each
-    reached = texts >= other[..., 0].mean()
-    dial = int(np.argmax(np.where(reached, images, -np.inf) if reached.any() else texts))
+    if dial is None:
+        texts, images = ours.mean(0).T  # (dials,) each
+        reached = texts >= other[..., 0].mean()
+        dial = int(np.argmax(np.where(reached, images, -np.inf) if reached.any() else texts))
     text, image = (interval((ours[:, dial, k] - other[:, 0, k]).tolist()) for k in range(2))
     return Comparison(dial, text, image)
 

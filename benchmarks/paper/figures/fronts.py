@@ -15,6 +15,9 @@ from benchmarks.paper.figures.tables import (
     sweep_rows,
 )
 
+_RIVALS = ("custom diffusion", "lora")
+_SWEEP = (PAIRS, *map(pairs_at, BETAS_OF_PAIRS))
+
 
 def front_table(results: Results, axis: str = "text") -> str:
     """Tabulate our sweep against every other point: where it is nearest, and which is above.
@@ -34,33 +37,44 @@ def front_table(results: Results, axis: str = "text") -> str:
         ours = [by_name[result["subject"]] for result in other]
         rows = sweep_rows(ours)
         for k, row in enumerate(other[0]["rows"]):
-            found = [
-                nearest(_points(ours, rows, (axis, measure)), _points(other, [k], (axis, measure)))
-                for measure in IMAGE_MEASURES
-            ]
+            found: list[Comparison] = []
+            for measure in IMAGE_MEASURES:
+                of_ours, of_other = (
+                    _points(ours, rows, (axis, measure)), _points(other, [k], (axis, measure))
+                )  # fmt: skip
+                found.append(nearest(of_ours, of_other, found[0].dial if found else None))
             dial = ours[0]["rows"][rows[found[0].dial]]["dial"]
             told = [name, str(row["steps"]), f"{row['dial']:g}", f"{dial:g}"]
             lines.append(_line([*told, *_verdicts(found)]))
     return "\n".join(lines)
 
 
+def has_pairs(found: Results) -> bool:
+    """Return whether the pairs were drawn at all strengths, and by another method."""
+    rivals = {f"{PAIRS}, {method}" for method in _RIVALS}
+    return set(_SWEEP) <= set(found) and bool(rivals & set(found))
+
+
 def composition_front_table(found: Results) -> str:
-    """Tabulate our pairs, side by side, against the others' at about equal text similarity.
+    """Tabulate our pairs, side by side, where they have no less text similarity than the others'.
 
     Images' similarities are those of the best windows, means over the concepts of an image.
+    Intervals are over pairs, and each subject is in two of those.
     """
-    sweep = [PAIRS, *(pairs_at(beta) for beta in BETAS_OF_PAIRS)]
     lines = [
         "| against | our strengths | text, ours less theirs | image | | EfficientNet-Lite2 | "
         "| recognised | |",
         f"|{' --- |' * 9}",
     ]
-    for method in ("custom diffusion", "lora"):
-        told = [
-            nearest(_pairs(found, sweep, measure), _pairs(found, [f"{PAIRS}, {method}"], measure))
-            for measure in ("image", "outside", "recognised")
-        ]
-        lines.append(_line([method, sweep[told[0].dial], *_verdicts(told)]))
+    for method in _RIVALS:
+        title = f"{PAIRS}, {method}"
+        if title not in found:
+            continue
+        told: list[Comparison] = []
+        for measure in ("image", "outside", "recognised"):
+            ours, theirs = _pairs(found, _SWEEP, measure), _pairs(found, [title], measure)
+            told.append(nearest(ours, theirs, told[0].dial if told else None))
+        lines.append(_line([method, _SWEEP[told[0].dial], *_verdicts(told)]))
     return "\n".join(lines)
 
 

@@ -41,7 +41,7 @@ _COLOURS = {
 _BY_STEPS = "textual inversion"
 _ABLATIONS_ACROSS = 6
 # Of the plot over training steps.
-_STEPS_SHOWN = (20, 40, 80, 160)
+_STEPS_SHOWN = (20, 40, 80, 160, 320)
 
 mpl.use("Agg")
 plt.rcParams.update({"font.size": 9, "axes.grid": True, "grid.alpha": 0.25, "figure.dpi": 110})

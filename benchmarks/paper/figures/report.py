@@ -10,7 +10,7 @@ from benchmarks.paper.figures import fronts, tables
 from benchmarks.paper.figures.eyes import write_eyes
 from benchmarks.paper.figures.plots import plot_ablations, plot_plane, plot_steps
 from benchmarks.paper.figures.scenes import add_scenes
-from benchmarks.paper.figures.sets import BETAS_OF_PAIRS, PAIRS, pairs_at
+from benchmarks.paper.figures.sets import BETAS_OF_PAIRS, pairs_at
 from benchmarks.paper.figures.sheets import (
     write_acts,
     write_attention,
@@ -24,6 +24,10 @@ from benchmarks.paper.methods.choice import ONE_PHOTO
 _DIGITS = 4  # of every figure in results.json
 
 
+Made = Mapping[str, Mapping[str, Sequence[str]]]
+"""By part and name: for each subject the digest of what decides the result (kept.py)."""
+
+
 @dataclass(frozen=True)
 class Found:
     """What was measured: by this run, and what results.json holds of earlier runs.
@@ -32,23 +36,40 @@ class Found:
     """
 
     of: str  # what the results depend on, see kept_name
+    made: Made
     similarity: Results
     attention: Sequence[dict[str, Any]] = ()
     compositions: Results = field(default_factory=dict)
     sharing: Results = field(default_factory=dict)  # subjects whose photos share one background
 
-    def with_earlier(self, file: Path) -> Self:
-        """Add what results.json holds of other names; ValueError if it is of other models."""
-        told = json.loads(file.read_text())
-        if told.get("of") != self.of:
-            raise ValueError(f"{file} is not of this base model, its defaults and this evaluator.")
+    def with_earlier(self, earlier: Mapping[str, Any], planned: Made) -> Self:
+        """Add what earlier runs have made of other names, if today's plan would make it so."""
+
+        def joined(part: str, own: Results) -> Results:
+            known = {
+                name: found
+                for name, found in earlier[part].items()
+                if earlier["made"][part][name] == planned[part].get(name)
+            }
+            both = {**known, **own}
+            return {name: both[name] for name in planned[part] if name in both}
+
+        same_attention = earlier["made"].get("attention") == planned.get("attention")
         return replace(
             self,
-            similarity={**told["similarity"], **self.similarity},
-            attention=self.attention or told["attention"],
-            compositions={**told["compositions"], **self.compositions},
-            sharing={**told["sharing"], **self.sharing},
+            similarity=joined("similarity", self.similarity),
+            compositions=joined("compositions", self.compositions),
+            sharing=joined("sharing", self.sharing),
+            attention=self.attention or (earlier["attention"] if same_attention else []),
         )
+
+
+def read_earlier(file: Path, *, of: str) -> dict[str, Any]:
+    """Read results.json; ValueError if it is not of the base model, defaults and evaluator `of`."""
+    told: dict[str, Any] = json.loads(file.read_text())
+    if told.get("of") != of:
+        raise ValueError(f"{file} is not of this base model, its defaults and this evaluator.")
+    return told
 
 
 def write(found: Found, folder: Path, to: Path) -> None:
@@ -60,6 +81,19 @@ def write(found: Found, folder: Path, to: Path) -> None:
     results = found.similarity
     drawn = _with_sheets(results)
     add_scenes(drawn, folder)
+    told = {
+        "similarity": results,
+        "sharing": found.sharing,
+        "attention": found.attention,
+        "compositions": found.compositions,
+    }
+    made = {
+        part: {n: digests for n, digests in named.items() if part == "attention" or n in told[part]}
+        for part, named in found.made.items()
+    }
+    told |= {"of": found.of, "made": made}
+    short = json.dumps(_rounded(told), separators=(",", ":"))
+    (to / "results.json").write_text(short + "\n")
     for title, table in _tables(found):
         print(f"\n## {title}\n\n{table}", flush=True)
     plot_plane(results, to / "plane.webp")
@@ -80,16 +114,8 @@ def write(found: Found, folder: Path, to: Path) -> None:
     if composed:
         swept = {pairs_at(beta) for beta in BETAS_OF_PAIRS}
         judged = {title: sets for title, sets in composed.items() if title not in swept}
-        write_eyes(judged, folder, folder / "eyes")
-    told = {
-        "of": found.of,
-        "similarity": results,
-        "sharing": found.sharing,
-        "attention": found.attention,
-        "compositions": found.compositions,
-    }
-    short = json.dumps(_rounded(told), separators=(",", ":"))
-    (to / "results.json").write_text(short + "\n")
+        if judged:
+            write_eyes(judged, folder, folder / "eyes")
 
 
 def _with_sheets(results: Results) -> Results:
@@ -115,11 +141,11 @@ def _tables(found: Found) -> list[tuple[str, str]]:
         told.append(("Attention", tables.attention_table(found.attention)))
     if ONE_PHOTO in results:
         told.append(("One photo", tables.gain_table(results)))
-    if found.sharing:
+    if "superclass" in found.sharing:
         told.append(("Photos that share one background", tables.leakage_table(found.sharing)))
     if found.compositions:
         told.append(("Compositions", tables.composition_table(found.compositions)))
-    if f"{PAIRS}, lora" in found.compositions:
+    if fronts.has_pairs(found.compositions):
         told.append(("Pairs and the others", fronts.composition_front_table(found.compositions)))
     return told
 

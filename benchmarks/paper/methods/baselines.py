@@ -41,7 +41,6 @@ class Options:
     """How a baseline is trained; chosen on the tuning subjects."""
 
     schedule: Mapping[int, tuple[float, ...]]
-    usual_steps: int | None = None  # None: all of the schedule's
     rate: float = 0.0
     embedding_rate: float = 0.0
     prior: float = 0.0  # weight of the loss on class images
@@ -70,8 +69,8 @@ class Baseline:
 
     @property
     def usual_steps(self) -> int:
-        """The steps that its options name, or else all of the schedule's."""
-        return self.options.usual_steps or max(self.schedule)
+        """All of the schedule's steps."""
+        return max(self.schedule)
 
     @property
     def usual(self) -> float:

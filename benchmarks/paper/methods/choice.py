@@ -1,7 +1,7 @@
 """The compared methods with their options, and the candidates for those."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,12 +27,6 @@ _TRADE = (0.9, USUAL_BETA, 0.5)
 _INVERSION_STEPS = (60, 120, 240)
 _LONGER_STEPS = (*_INVERSION_STEPS, 480, 1000)
 _OF_ABLATIONS = 2  # images of each prompt
-_OTHER_OPTIONS: tuple[Mapping[str, float], ...] = (
-    {"background_weight": 3.0},
-    {"beta": 0.5},
-)
-"""What Perfusion's training is tuned by next to its rate and steps."""
-
 ONE_PHOTO = "perfusion, one photo"
 KEYS_TRAINED = "perfusion, keys trained"
 NO_MASKS = "perfusion, no masks"
@@ -76,13 +70,12 @@ def usual_lora(base: BaseModel, source: Path) -> Baseline:
 
 def usual_dreambooth(base: BaseModel, source: Path) -> Baseline:
     """Return DreamBooth as it is compared."""
-    return dreambooth(base, source, Options(schedule={80: _ONE}, rate=3e-4, prior=1.0))
+    return dreambooth(base, source, Options(schedule={20: _ONE}, rate=1e-4, prior=1.0))
 
 
 def usual_custom_diffusion(base: BaseModel, source: Path) -> Baseline:
     """Return Custom Diffusion as it is compared."""
-    schedule = {80: _ONE, 160: _ONE}
-    options = Options(schedule=schedule, rate=2e-3, embedding_rate=0.005, prior=1.0)
+    options = Options(schedule={80: _ONE}, rate=2e-3, embedding_rate=0.005, prior=1.0)
     return custom_diffusion(base, source, options)
 
 
@@ -147,11 +140,11 @@ def with_positions(base: BaseModel, positions: Positions, folder: Path) -> BaseM
 def candidates(base: BaseModel, source: Path) -> Iterator[Method]:
     """Yield the candidates for the options, on the tuning subjects: rates and numbers of steps.
 
-    Then Perfusion's other options, one change each.
+    Then two other options of Perfusion at the rate that was usual when they were tried.
     """
     yield Superclass(base, seed_count=1)
     usual = (USUAL_BETA,)
-    for rate in (0.1, 0.2):
+    for rate in (0.1, 0.2, 0.4):
         longer = dict.fromkeys((80, 160, 320), usual)
         changed = {"learning_rate": rate}
         yield Perfusion(base, f"perfusion, {rate:g}", longer, 1, options=changed)
@@ -168,11 +161,12 @@ def candidates(base: BaseModel, source: Path) -> Iterator[Method]:
     for rate, prior in ((1e-4, 1.0), (3e-4, 1.0), (1e-4, 0.0)):
         options = Options(schedule=steps, rate=rate, prior=prior)
         yield _named(dreambooth(base, source, options), rate)
-    for others in _OTHER_OPTIONS:
-        told = ", ".join(f"{option} {value}" for option, value in others.items())
-        yield Perfusion(base, f"perfusion, {told}", {usual_steps(base): usual}, 1, options=others)
+    for option, value in (("background_weight", 3.0), ("beta", 0.5)):
+        changed = {"learning_rate": 0.1, option: value}
+        name = f"perfusion, 0.1, {option} {value:g}"
+        yield Perfusion(base, name, {usual_steps(base): usual}, 1, options=changed)
     # Where LoRA's similarity comes from: what Perfusion learns, and what it locks.
-    values = Options(schedule={80: _ONE}, rate=3e-3, projections=("attn2.to_v",))
+    values = Options(schedule={80: _ONE}, rate=1e-3, projections=("attn2.to_v",))
     both = replace(values, projections=("attn2.to_k", "attn2.to_v"))
     yield replace(lora(base, source, values), name="lora, values alone", seed_count=1)
     yield replace(lora(base, source, both), name="lora, keys and values", seed_count=1)

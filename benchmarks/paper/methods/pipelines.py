@@ -1,6 +1,7 @@
 """diffusers' own pipeline for the baselines: loaded, given words, drawn with, and put together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,23 @@ def load_pipeline(base: BaseModel, source: Path) -> Any:
     for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         module.requires_grad_(False).eval()
     if base.device.type == "cpu" and base.backend.precision == "bfloat16":
-        in_bfloat16 = torch.autocast("cpu", torch.bfloat16)
-        pipeline.unet.forward = in_bfloat16(pipeline.unet.forward)
+        pipeline.unet.forward = _in_bfloat16(pipeline.unet.forward)
     return pipeline
+
+
+def _in_bfloat16(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Compute a U-Net's products in bfloat16; guidance gets float32, as in the product."""
+
+    @wraps(forward)
+    def cast(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            out = forward(*args, **kwargs)
+        if isinstance(out, tuple):
+            return (out[0].float(), *out[1:])
+        out.sample = out.sample.float()
+        return out
+
+    return cast
 
 
 def add_words(pipeline: Any, starts: Sequence[str | None]) -> Tensor:

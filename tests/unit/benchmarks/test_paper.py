@@ -219,7 +219,6 @@ def test_the_baselines_learn_what_the_base_model_predicts(
 
 def _quick(*, schedule: Mapping[int, tuple[float, ...]], **more: Any) -> Options:
     """Options of a fortieth of the steps."""
-    more["usual_steps"] = None
     return Options(schedule={steps // 40: dials for steps, dials in schedule.items()}, **more)
 
 

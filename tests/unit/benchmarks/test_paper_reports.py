@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.paper.figures.boxes import draw_boxed
 from benchmarks.paper.figures.fronts import composition_front_table, front_table
-from benchmarks.paper.figures.report import Found
+from benchmarks.paper.figures.report import Found, read_earlier
 from benchmarks.paper.figures.sets import BETAS_OF_PAIRS, pairs_at
 from benchmarks.paper.figures.tables import composition_table, gain_table, leakage_table
 from benchmarks.paper.methods.choice import ONE_PHOTO
@@ -94,23 +94,33 @@ def test_pairs_are_compared_at_equal_text_similarity_and_without_paintings() -> 
     assert line.startswith("| lora | two concepts at bias 0.5 | +0.000 ± 0.000 | +0.100 ± 0.000 |")
 
 
-def test_a_report_adds_to_what_earlier_runs_have_left(tmp_path: Path) -> None:
+def test_a_report_adds_what_earlier_runs_made_as_todays_plan_would(tmp_path: Path) -> None:
     file = tmp_path / "results.json"
+    made = {
+        "similarity": {"lora": ["1"], "dreambooth": ["2"], "perfusion": ["3"]},
+        "sharing": {}, "compositions": {"two": ["5"]}, "attention": {"attention": ["6"]},
+    }  # fmt: skip
     told = {
-        "of": "model", "similarity": {"lora": [1], "perfusion": [2]},
-        "sharing": {}, "attention": [3], "compositions": {"two": [4]},
+        "of": "model", "made": made, "sharing": {}, "attention": [3], "compositions": {"two": [4]},
+        "similarity": {"lora": [1], "dreambooth": [0], "perfusion": [2]},
     }  # fmt: skip
     file.write_text(json.dumps(told))
-    found = Found("model", {"perfusion": [5]}, compositions={"three": [6]}).with_earlier(file)
-    assert found.similarity == {"lora": [1], "perfusion": [5]}
-    assert found.compositions == {"two": [4], "three": [6]}
+    planned = {
+        **made,
+        "similarity": {"perfusion": ["3"], "lora": ["1"], "dreambooth": ["other options"]},
+        "compositions": {"two": ["5"], "three": ["7"]},
+    }
+    own = Found("model", planned, {"perfusion": [{"new": 5}]}, compositions={"three": [{"new": 6}]})
+    found = own.with_earlier(read_earlier(file, of="model"), planned)
+    assert found.similarity == {"perfusion": [{"new": 5}], "lora": [1]}
+    assert found.compositions == {"two": [4], "three": [{"new": 6}]}
     assert found.attention == [3]
 
 
 def test_a_report_never_mixes_results_of_two_base_models(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps({"of": "another"}))
     with pytest.raises(ValueError, match="not of this base model"):
-        Found("model", {}).with_earlier(tmp_path / "results.json")
+        read_earlier(tmp_path / "results.json", of="model")
 
 
 def test_a_pair_in_boxes_changes_nothing_between_and_around_them(odd: BaseModel) -> None:
