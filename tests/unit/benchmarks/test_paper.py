@@ -219,7 +219,8 @@ def test_the_baselines_learn_what_the_base_model_predicts(
 
 def _quick(*, schedule: Mapping[int, tuple[float, ...]], **more: Any) -> Options:
     """Options of a fortieth of the steps."""
-    return Options(schedule={steps // 40: dials for steps, dials in schedule.items()}, **more)
+    fewer = {max(1, steps // 40): dials for steps, dials in schedule.items()}
+    return Options(schedule=fewer, **more)
 
 
 @pytest.mark.long
