@@ -29,7 +29,7 @@ class Scores:
     outside: float  # mean cosine to the photos, by EfficientNet-Lite2 with ImageNet weights
     text: float  # mean cosine to the prompt, with the superclass in the subject's place
     nearest: float  # cosine to the nearest photo
-    pixels: float  # mean absolute difference to the nearest photo or its mirror image, 0 to 1
+    pixels: float  # mean absolute difference to the nearest photo or its mirror image, 0 to 255
     background: float  # overlap of the edges' colours with the photos', 0 to 1
 
 
@@ -71,7 +71,7 @@ def background_overlap(images: Sequence[Image.Image], pictures: Sequence[Image.I
 
 
 def pixel_distance(images: Sequence[Image.Image], pictures: Sequence[Image.Image]) -> float:
-    """Return the images' mean distance to the nearest picture or its mirror image, 0 to 1.
+    """Return the images' mean distance to the nearest picture or its mirror image, 0 to 255.
 
     A distance is the mean absolute difference of pixels; a copy has 0.
     """
