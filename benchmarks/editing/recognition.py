@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.paper.figures.boxes import empty_place
 from benchmarks.paper.figures.eyes import write_shuffled
+from benchmarks.paper.measures import count_nearest
 from benchmarks.paper.outside import features
 from benchmarks.paper.subjects import REPORTED, Subject, photograph
 from benchmarks.taught import teach
-from models.maker.scenes.catalogue import PLACES
-from models.maker.scenes.places import draw_places
 from perfusion_core import BaseModel, Concept, ConceptUse
 from perfusion_core.config import EditConfig
 from perfusion_core.editing.edit import Edit
@@ -32,7 +32,6 @@ _PHOTO_PIXELS = 512
 # Left, top, width and height, in the order of the scenes.
 _BOXES = ((150, 190, 250, 250), (60, 150, 280, 280), (210, 200, 240, 240), (130, 130, 300, 300))
 _SEED = 11
-_PLACES_SEED = 90210
 
 
 def recognise(
@@ -60,23 +59,18 @@ def recognise(
         subject.name: [photo.picture for photo in photograph(subject, side=224)]
         for subject in REPORTED
     }
-    near = (
-        features(list(crops.values())) @ features([p for each in photos.values() for p in each]).T
-    )
-    nearest = near.unflatten(1, (len(photos), -1)).mean(-1).argmax(1)  # (crops,)
-    right = [list(photos)[found] == name for found, (name, _) in zip(nearest, crops, strict=True)]
-    print(f"EfficientNet-Lite2 recognises {sum(right)} of {len(right)} crops.")
-    answered = [(name, crop) for (name, _), crop in crops.items()]
+    names_of_crops = [name for name, _ in crops]
+    known = {name: features(pictures) for name, pictures in photos.items()}
+    right = count_nearest(features(list(crops.values())), known, names_of_crops)
+    print(f"EfficientNet-Lite2 recognises {right} of {len(crops)} crops.")
+    answered = list(zip(names_of_crops, crops.values(), strict=True))
     write_shuffled(answered, {name: own[0] for name, own in photos.items()}, folder)
     _contact(scenes, images, subjects).save(folder / "sheet.webp", quality=70, method=6)
 
 
 def _scenes() -> list[Image.Image]:
-    """Return the places of the scenes, drawn by a seed that no training used."""
-    drawn = draw_places(_PLACES_SEED, variants=1)
-    places = [Image.fromarray(drawn[list(PLACES).index(scene.split()[-1]), 0]) for scene in _SCENES]
-    size = (_PHOTO_PIXELS, _PHOTO_PIXELS)
-    return [place.resize(size, Image.Resampling.LANCZOS) for place in places]
+    """Return the places of the scenes."""
+    return [empty_place(scene.split()[-1], side=_PHOTO_PIXELS) for scene in _SCENES]
 
 
 def _edited(

@@ -94,7 +94,7 @@ class Plan:
         }
 
     def kept(self) -> set[str]:
-        """Return the names of which every result is kept."""
+        """Return the names whose results are all kept."""
         return {
             name
             for named in self.parts.values()
@@ -266,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         compositions=plan.results("compositions"), sharing=plan.results("sharing"),
     )  # fmt: skip
     if earlier is not None:
-        found = found.with_earlier(earlier, planned)
+        found = found.with_earlier(earlier)
     report.write(found, folder, docs)
 
 

@@ -6,14 +6,16 @@ similarity hardly notices a scene that gives way to the photos' background, but 
 image's edges do. Intervals are 95 % over subjects (Student's t).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 from scipy import stats
 from scipy.ndimage import gaussian_filter
+from torch import Tensor
 
 from benchmarks.paper.outside import outside_similarity
 from benchmarks.paper.subjects import Photo, Subject
@@ -119,6 +121,14 @@ def _histogram(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     counts, _ = np.histogramdd(pixels.reshape(-1, 3), bins=8, range=[(0, 256)] * 3)
     blurred: npt.NDArray[np.float64] = gaussian_filter(3 * counts / pixels.size, sigma=1.0)
     return blurred
+
+
+def count_nearest(seen: Tensor, known: Mapping[str, Tensor], names: Sequence[str]) -> int:
+    """Count the images (n, p) whose own subject's photos (5, p) are the nearest on average."""
+    likeness = torch.stack([(seen @ photos.T).mean(1) for photos in known.values()])  # (s, n)
+    subjects = list(known)
+    nearest = [subjects[k] for k in likeness.argmax(0).tolist()]
+    return sum(found == name for found, name in zip(nearest, names, strict=True))
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

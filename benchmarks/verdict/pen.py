@@ -18,12 +18,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
-
 from benchmarks.paper import contact
 from benchmarks.paper.figures.eyes import KEY, write_shuffled
 from benchmarks.paper.figures.sheets import write_rows
 from benchmarks.paper.kept import EVALUATOR, RESULTS, kept_name
+from benchmarks.paper.measures import count_nearest
 from benchmarks.paper.methods.method import BASE_FOLDER
 from benchmarks.paper.methods.perfusion import draw_all
 from benchmarks.paper.outside import features
@@ -69,10 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ("EfficientNet-Lite2", features),
         ("the evaluator", evaluator.embed_images),
     ):
-        known = [embed(own) for own in photos.values()]
-        right = count_nearest(
-            embed([image for _, image in images]), known, [name for name, _ in images]
-        )
+        known = {name: embed(own) for name, own in photos.items()}
+        seen = embed([image for _, image in images])
+        right = count_nearest(seen, known, [name for name, _ in images])
         print(f"{judge} gives {right} of {len(images)} images to the right photos.")
     write_shuffled(images, {name: own[0] for name, own in photos.items()}, folder)
     rows = {
@@ -95,19 +93,6 @@ def _draw(base: BaseModel, evaluator: Evaluator, subject: Subject, folder: Path)
     scratch = file.with_suffix(".part")
     contact.write([images], scratch)
     scratch.rename(file)
-
-
-def count_nearest(seen: Tensor, known: Sequence[Tensor], names: Sequence[str]) -> int:
-    """Count the images (n, p) whose own subject's photos (5, p) are the nearest on average.
-
-    `known` has the photos of the subjects in the order in which `names` first has them.
-    """
-    likeness = [(seen @ photos.T).mean(1).tolist() for photos in known]  # subjects, images
-    order = list(dict.fromkeys(names))
-    nearest = [
-        max(range(len(known)), key=column.__getitem__) for column in zip(*likeness, strict=True)
-    ]
-    return sum(order[k] == name for k, name in zip(nearest, names, strict=True))
 
 
 def counted(folder: Path) -> str:

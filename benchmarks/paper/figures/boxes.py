@@ -16,15 +16,15 @@ from perfusion_core.sampling.trajectories import Batch
 _BOXES = ((0.03, 0.30, 0.46, 0.62), (0.51, 0.30, 0.46, 0.62))
 """Left, top, width and height, as shares of the image's side; one for each subject of a pair."""
 
-_PLACES_SEED = 90210  # no training used it
+_PLACES_SEED = 90210
 
 
 def draw_boxed(
     base: BaseModel, uses: Mapping[str, ConceptUse], prompts: Sequence[str], seeds: Sequence[int]
 ) -> list[Image.Image]:
-    """Draw pairs, of which one prompt and seed each; a prompt ends with the word of a place."""
+    """Draw one image for each prompt and its seed. Each prompt ends with the word of a place."""
     side = base.default_resolution
-    images = [_place(prompt.split()[-1], side) for prompt in prompts]
+    images = [empty_place(prompt.split()[-1], side=side) for prompt in prompts]
     for name, box in zip(uses, _BOXES, strict=True):
         left, top, width, height = (round(share * side) for share in box)
         mask = mask_of_boxes((side, side), [(left, top, width, height)])
@@ -49,6 +49,7 @@ def draw_boxed(
     return images
 
 
-def _place(word: str, side: int) -> Image.Image:
+def empty_place(word: str, *, side: int) -> Image.Image:
+    """Draw a place without any object, by a seed that no training used."""
     drawn = draw_places(_PLACES_SEED, variants=1)[list(PLACES).index(word), 0]
     return Image.fromarray(drawn).resize((side, side), Image.Resampling.LANCZOS)

@@ -42,19 +42,19 @@ class Found:
     compositions: Results = field(default_factory=dict)
     sharing: Results = field(default_factory=dict)  # subjects whose photos share one background
 
-    def with_earlier(self, earlier: Mapping[str, Any], planned: Made) -> Self:
+    def with_earlier(self, earlier: Mapping[str, Any]) -> Self:
         """Add what earlier runs have made of other names, if today's plan would make it so."""
 
         def joined(part: str, own: Results) -> Results:
             known = {
                 name: found
                 for name, found in earlier[part].items()
-                if earlier["made"][part][name] == planned[part].get(name)
+                if earlier["made"][part][name] == self.made[part].get(name)
             }
             both = {**known, **own}
-            return {name: both[name] for name in planned[part] if name in both}
+            return {name: both[name] for name in self.made[part] if name in both}
 
-        same_attention = earlier["made"].get("attention") == planned.get("attention")
+        same_attention = earlier["made"].get("attention") == self.made.get("attention")
         return replace(
             self,
             similarity=joined("similarity", self.similarity),

@@ -27,8 +27,11 @@ EMBEDDING = "embedding"
 _CLASS_IMAGES = 24  # generated images of the superclass that preserve it
 
 
-def load_pipeline(base: BaseModel, source: Path) -> Any:
-    """Load the folder `source` of the base model once more, frozen, in the product's precision."""
+def load_pipeline(base: BaseModel, source: Path, *, in_float32: bool = False) -> Any:
+    """Load the folder `source` of the base model once more, frozen.
+
+    Its U-Net computes as the product does, in bfloat16 where that does, unless `in_float32`.
+    """
     pipeline = StableDiffusionPipeline.from_pretrained(
         source, dtype=torch.float32, safety_checker=None, requires_safety_checker=False
     ).to(base.device)
@@ -36,7 +39,8 @@ def load_pipeline(base: BaseModel, source: Path) -> Any:
     pipeline.scheduler = make_scheduler(base, "ddim")
     for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         module.requires_grad_(False).eval()
-    if base.device.type == "cpu" and base.backend.precision == "bfloat16":
+    product_in_bfloat16 = base.device.type == "cpu" and base.backend.precision == "bfloat16"
+    if product_in_bfloat16 and not in_float32:
         pipeline.unet.forward = _in_bfloat16(pipeline.unet.forward)
     return pipeline
 
@@ -125,8 +129,11 @@ def with_loras(
 
 
 def with_weights(base: BaseModel, source: Path, file: Path) -> Any:
-    """Return a pipeline with the word and the U-Net's weights that a baseline kept as `file`."""
-    pipeline, kept = load_pipeline(base, source), load_file(file)
+    """Return a pipeline with the word and the U-Net's weights that a baseline kept as `file`.
+
+    It is in float32, in which attention maps of every method are read.
+    """
+    pipeline, kept = load_pipeline(base, source, in_float32=True), load_file(file)
     _set_word(add_words(pipeline, [None]), -1, kept)
     _set_weights(pipeline.unet, kept)
     return pipeline

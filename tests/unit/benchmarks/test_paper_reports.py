@@ -13,6 +13,7 @@ from benchmarks.paper.figures.fronts import composition_front_table, front_table
 from benchmarks.paper.figures.report import Found, read_earlier
 from benchmarks.paper.figures.sets import BETAS_OF_PAIRS, pairs_at
 from benchmarks.paper.figures.tables import composition_table, gain_table, leakage_table
+from benchmarks.paper.measures import count_nearest
 from benchmarks.paper.methods.choice import ONE_PHOTO
 from benchmarks.paper.methods.perfusion import Perfusion
 from benchmarks.paper.subjects import DRAWN_BY_PEN, TUNED, Subject, photograph
@@ -111,7 +112,7 @@ def test_a_report_adds_what_earlier_runs_made_as_todays_plan_would(tmp_path: Pat
         "compositions": {"two": ["5"], "three": ["7"]},
     }
     own = Found("model", planned, {"perfusion": [{"new": 5}]}, compositions={"three": [{"new": 6}]})
-    found = own.with_earlier(read_earlier(file, of="model"), planned)
+    found = own.with_earlier(read_earlier(file, of="model"))
     assert found.similarity == {"perfusion": [{"new": 5}], "lora": [1]}
     assert found.compositions == {"two": [4], "three": [{"new": 6}]}
     assert found.attention == [3]
@@ -160,7 +161,7 @@ def test_a_viewers_answers_are_counted_once_all_images_have_one(tmp_path: Path) 
 
 def test_the_nearest_photos_on_average_are_an_images_subject() -> None:
     along, across = torch.eye(2)
-    known = [torch.stack([along, along]), torch.stack([across, along])]
+    known = {"owl": torch.stack([along, along]), "cat": torch.stack([across, along])}
     seen = torch.stack([along, across, across])
-    assert pen.count_nearest(seen, known, ["owl", "cat", "cat"]) == 3
-    assert pen.count_nearest(seen, known, ["owl", "cat", "owl"]) == 2
+    assert count_nearest(seen, known, ["owl", "cat", "cat"]) == 3
+    assert count_nearest(seen, known, ["owl", "cat", "owl"]) == 2
