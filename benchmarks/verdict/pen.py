@@ -51,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked.count:
         try:
             print(counted(folder))
-        except (ValueError, FileNotFoundError) as error:
+        except FileNotFoundError as error:
+            parser.error(f"{error.filename} is missing: draw without --count, then answer.")
+        except ValueError as error:
             parser.error(str(error))
         return
     subjects = [subject for subject in DRAWN_BY_PEN if subject.name in asked.subjects]
